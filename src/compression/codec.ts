@@ -1,0 +1,51 @@
+/**
+ * The contract of a compression codec, and what every codec promises: exactly one frame, member or stream per object,
+ * nothing before or after it. WAL-RUS reads the first frame only and drops the rest without an error; WAL-G's lz4 and
+ * brotli readers reject what follows one.
+ */
+import type { Duplex } from 'node:stream'
+
+/** Methods that walrx writes (`WALG_COMPRESSION_METHOD`). */
+export type WriteMethod = 'zstd' | 'lz4' | 'brotli' | 'none'
+
+/** Methods that walrx reads: what WAL-G and WAL-RUS have written. */
+export type ReadMethod = WriteMethod | 'lzma' | 'gzip'
+
+/**
+ * Room that {@link SegmentEncoder.encodeInPlace} needs behind the data, in bytes: what the worst codec adds to
+ * incompressible input of `size` bytes (lz4's bound of n/255 + 16 is the largest; frame headers and block headers are
+ * within the 64 KiB).
+ */
+export function encodeSlack(size: number): number {
+  return Math.ceil(size / 255) + 64 * 1024
+}
+
+/** Compresses whole segments inside their own buffer, so that a segment never costs more memory than its buffer. */
+export interface SegmentEncoder {
+  /** Extension of the objects, without the dot; empty for none. */
+  readonly extension: string
+  /**
+   * Compresses `buffer[0, length)` into one frame that replaces it: afterwards the frame is `buffer[0, result)`. The
+   * work is done in the libuv pool in pieces of about a megabyte; besides the buffer it needs about `encodeSlack` plus
+   * the codec's own context. Calls on different buffers run in parallel.
+   * @param buffer at least `length + encodeSlack(length)` bytes long; contents beyond `length` are overwritten
+   * @returns the frame's length in bytes
+   */
+  encodeInPlace(buffer: Buffer, length: number): Promise<number>
+}
+
+/** One codec, as streams. */
+export interface Codec {
+  readonly method: ReadMethod
+  /** Extension of its objects, without the dot; empty for none. */
+  readonly extension: string
+  /** A stream that decodes one object; it errors on damage, on truncation, and on anything behind the end. */
+  decoder(): Duplex
+}
+
+/** A codec that walrx also writes with. */
+export interface WriteCodec extends Codec, SegmentEncoder {
+  readonly method: WriteMethod
+  /** A stream that encodes into exactly one frame. */
+  encoder(): Duplex
+}

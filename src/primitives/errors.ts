@@ -1,0 +1,146 @@
+/**
+ * Every failure that walrx names, in one table: what the code means, whether trying again can help, and the exit
+ * status of a command that ends with it. `--help` and the README print the exit statuses from here.
+ */
+
+/** What a table row says of one error code. */
+export interface ErrorKind {
+  /** Exit status of the process when a command ends with this error. */
+  readonly exitStatus: number
+  /** True when the same attempt may succeed later without anybody changing anything. */
+  readonly transient: boolean
+  /** One line for the documentation. */
+  readonly meaning: string
+}
+
+/** Exit statuses, by number, as documented. PostgreSQL reads 1 to 125 from a restore_command as "no such file". */
+export const exitStatuses = {
+  0: 'done',
+  1: 'unexpected error; from wal-fetch beside standby.signal: not there yet, ask again',
+  2: 'usage or configuration: unknown option, bad value, unsupported setting',
+  3: 'the server refused or could not be reached',
+  4: 'the storage refused or could not be reached',
+  5: 'the archive contradicts the server: another cluster, or other bytes under the same name',
+  6: 'WAL is gone from the server before it was archived',
+  7: 'stopped before everything received was archived (drain deadline, or a second signal); the slot still holds it',
+  74: 'wal-fetch: the archive positively does not hold the file, and nothing later of that timeline',
+  126: 'wal-fetch: the archive could not be asked, or has a hole here; PostgreSQL stops instead of promoting',
+} as const
+
+/** The table of error codes. */
+export const errorTable = {
+  WALRX_INTERNAL: { exitStatus: 1, transient: false, meaning: 'a defect of walrx: please report it' },
+  WALRX_USAGE: { exitStatus: 2, transient: false, meaning: 'an argument or option is missing, unknown or out of range' },
+  WALRX_OPTION_UNSUPPORTED: {
+    exitStatus: 2,
+    transient: false,
+    meaning: "a WAL-G setting that would change stored bytes is set, and walrx doesn't support it",
+  },
+  WALRX_CONNECT_FAILED: { exitStatus: 3, transient: true, meaning: 'no configured host accepts a connection' },
+  WALRX_CONNECTION_LOST: { exitStatus: 3, transient: true, meaning: 'the connection to the server broke' },
+  WALRX_SERVER_STARTING: { exitStatus: 3, transient: true, meaning: 'the server is starting up or shutting down' },
+  WALRX_AUTH_FAILED: { exitStatus: 3, transient: false, meaning: 'the server rejected the user, password or host' },
+  WALRX_NO_PRIVILEGE: { exitStatus: 3, transient: false, meaning: 'the role lacks REPLICATION or another privilege' },
+  WALRX_NO_WALSENDER: { exitStatus: 3, transient: true, meaning: 'the server has no free (or no) walsender' },
+  WALRX_SERVER_ERROR: { exitStatus: 3, transient: true, meaning: 'the server answered a command with an error' },
+  WALRX_PROTOCOL: { exitStatus: 3, transient: true, meaning: 'the server sent something the protocol does not allow' },
+  WALRX_SOURCE_IN_RECOVERY: {
+    exitStatus: 3,
+    transient: true,
+    meaning: 'the server is a standby and --allow-standby was not given',
+  },
+  WALRX_SLOT_ACTIVE: { exitStatus: 3, transient: true, meaning: 'the replication slot is in use by another process' },
+  WALRX_SLOT_UNUSABLE: { exitStatus: 3, transient: false, meaning: 'the slot is logical, or has no reserved WAL' },
+  WALRX_SLOT_INVALIDATED: {
+    exitStatus: 6,
+    transient: false,
+    meaning: 'the server invalidated the slot: WAL that it held may be gone',
+  },
+  WALRX_WAL_REMOVED: { exitStatus: 6, transient: false, meaning: 'the server no longer has WAL that is not archived' },
+  WALRX_WAL_GAP: { exitStatus: 3, transient: true, meaning: 'the server sent WAL that does not continue at the next LSN' },
+  WALRX_WAL_DIVERGED: {
+    exitStatus: 5,
+    transient: true,
+    meaning: 'the server sent other bytes for WAL that was already received',
+  },
+  WALRX_WAL_INVALID: { exitStatus: 5, transient: false, meaning: 'a received segment fails its page header checks' },
+  WALRX_OTHER_CLUSTER: {
+    exitStatus: 5,
+    transient: false,
+    meaning: 'the archive belongs to a cluster with another system identifier',
+  },
+  WALRX_ARCHIVE_CONFLICT: {
+    exitStatus: 5,
+    transient: false,
+    meaning: 'the archive holds other bytes under the name of a file to be archived',
+  },
+  WALRX_STORAGE_UNAVAILABLE: { exitStatus: 4, transient: true, meaning: 'the storage did not answer, or failed' },
+  WALRX_STORAGE_DENIED: { exitStatus: 4, transient: false, meaning: 'the storage refused access: key, policy or mode' },
+  WALRX_STORAGE_MISSING: { exitStatus: 4, transient: false, meaning: 'the bucket or directory does not exist' },
+  WALRX_OBJECT_NOT_FOUND: { exitStatus: 74, transient: false, meaning: 'no such object in the storage' },
+  WALRX_OBJECT_DAMAGED: { exitStatus: 126, transient: false, meaning: 'a stored object does not decode to what it must be' },
+  WALRX_ARCHIVE_HOLE: {
+    exitStatus: 126,
+    transient: false,
+    meaning: 'the file is not in the archive although later segments of its timeline are',
+  },
+  WALRX_CODEC_UNSUPPORTED: { exitStatus: 126, transient: false, meaning: 'an object is stored in a codec walrx cannot read' },
+  WALRX_DRAIN_INCOMPLETE: {
+    exitStatus: 7,
+    transient: false,
+    meaning: 'stopped before everything received was archived',
+  },
+} as const satisfies Record<string, ErrorKind>
+
+/** A code of {@link errorTable}. */
+export type ErrorCode = keyof typeof errorTable
+
+/** Options of {@link WalrxError}. */
+export interface WalrxErrorOptions {
+  /** What to do next: one sentence, printed after the message. */
+  readonly hint?: string
+  /** The underlying error. */
+  readonly cause?: unknown
+  /** Overrides the table's `transient` where the cause knows better (a 403 against a 503, say). */
+  readonly transient?: boolean
+}
+
+/**
+ * A failure with a name. The message is lower case without a full stop, and names the object and both values that
+ * disagree; advice goes in `hint`.
+ */
+export class WalrxError extends Error {
+  readonly code: ErrorCode
+  readonly hint: string | undefined
+  readonly transient: boolean
+
+  constructor(code: ErrorCode, message: string, options: WalrxErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.name = 'WalrxError'
+    this.code = code
+    this.hint = options.hint
+    this.transient = options.transient ?? errorTable[code].transient
+  }
+
+  /** Exit status of a command that ends with this error. */
+  get exitStatus(): number {
+    return errorTable[this.code].exitStatus
+  }
+}
+
+/** True when `error` is a {@link WalrxError} of this code. */
+export function hasCode(error: unknown, code: ErrorCode): error is WalrxError {
+  return error instanceof WalrxError && error.code === code
+}
+
+/** Any thrown value as a WalrxError; what is not one already becomes WALRX_INTERNAL with its cause kept. */
+export function toWalrxError(error: unknown): WalrxError {
+  if (error instanceof WalrxError) return error
+  const message = error instanceof Error ? error.message : String(error)
+  return new WalrxError('WALRX_INTERNAL', message, { cause: error })
+}
+
+/** True for the error that an aborted AbortSignal raises. */
+export function isAbort(error: unknown): boolean {
+  return error instanceof Error && (error.name === 'AbortError' || (error as NodeJS.ErrnoException).code === 'ABORT_ERR')
+}
