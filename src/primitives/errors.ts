@@ -30,7 +30,11 @@ export const exitStatuses = {
 /** The table of error codes. */
 export const errorTable = {
   WALRX_INTERNAL: { exitStatus: 1, transient: false, meaning: 'a defect of walrx: please report it' },
-  WALRX_USAGE: { exitStatus: 2, transient: false, meaning: 'an argument or option is missing, unknown or out of range' },
+  WALRX_USAGE: {
+    exitStatus: 2,
+    transient: false,
+    meaning: 'an argument or option is missing, unknown or out of range',
+  },
   WALRX_OPTION_UNSUPPORTED: {
     exitStatus: 2,
     transient: false,
@@ -57,7 +61,11 @@ export const errorTable = {
     meaning: 'the server invalidated the slot: WAL that it held may be gone',
   },
   WALRX_WAL_REMOVED: { exitStatus: 6, transient: false, meaning: 'the server no longer has WAL that is not archived' },
-  WALRX_WAL_GAP: { exitStatus: 3, transient: true, meaning: 'the server sent WAL that does not continue at the next LSN' },
+  WALRX_WAL_GAP: {
+    exitStatus: 3,
+    transient: true,
+    meaning: 'the server sent WAL that does not continue at the next LSN',
+  },
   WALRX_WAL_DIVERGED: {
     exitStatus: 5,
     transient: true,
@@ -78,13 +86,21 @@ export const errorTable = {
   WALRX_STORAGE_DENIED: { exitStatus: 4, transient: false, meaning: 'the storage refused access: key, policy or mode' },
   WALRX_STORAGE_MISSING: { exitStatus: 4, transient: false, meaning: 'the bucket or directory does not exist' },
   WALRX_OBJECT_NOT_FOUND: { exitStatus: 74, transient: false, meaning: 'no such object in the storage' },
-  WALRX_OBJECT_DAMAGED: { exitStatus: 126, transient: false, meaning: 'a stored object does not decode to what it must be' },
+  WALRX_OBJECT_DAMAGED: {
+    exitStatus: 126,
+    transient: false,
+    meaning: 'a stored object does not decode to what it must be',
+  },
   WALRX_ARCHIVE_HOLE: {
     exitStatus: 126,
     transient: false,
     meaning: 'the file is not in the archive although later segments of its timeline are',
   },
-  WALRX_CODEC_UNSUPPORTED: { exitStatus: 126, transient: false, meaning: 'an object is stored in a codec walrx cannot read' },
+  WALRX_CODEC_UNSUPPORTED: {
+    exitStatus: 126,
+    transient: false,
+    meaning: 'an object is stored in a codec walrx cannot read',
+  },
   WALRX_DRAIN_INCOMPLETE: {
     exitStatus: 7,
     transient: false,
@@ -142,5 +158,7 @@ export function toWalrxError(error: unknown): WalrxError {
 
 /** True for the error that an aborted AbortSignal raises. */
 export function isAbort(error: unknown): boolean {
-  return error instanceof Error && (error.name === 'AbortError' || (error as NodeJS.ErrnoException).code === 'ABORT_ERR')
+  return (
+    error instanceof Error && (error.name === 'AbortError' || (error as NodeJS.ErrnoException).code === 'ABORT_ERR')
+  )
 }
