@@ -1,0 +1,56 @@
+/**
+ * What a command is. Each lives in `commands/<name>.ts`, exports one {@link Command}, and is entered in `commands.ts`,
+ * which imports it only when it is asked for.
+ */
+import type { CommandName } from '../config/option-types.ts'
+import type { OptionValues } from '../config/options.ts'
+import type { Settings } from '../config/load.ts'
+import type { Logger } from '../observe/log.ts'
+
+/** An argument by position. All of them are required. */
+export interface Positional<P extends string = string> {
+  /** As code names it; `--help` prints it in upper case. */
+  readonly name: P
+  readonly help: string
+}
+
+/** A call that `--help` shows. */
+export interface Example {
+  /** The command line, beginning with `walrx`. */
+  readonly call: string
+  /** What it does, in a few words. */
+  readonly means: string
+}
+
+/** What a command gets: everything that it may touch of the outside. */
+export interface CommandContext<C extends CommandName = CommandName, P extends string = string> {
+  /** The values of the command's options, checked and frozen. */
+  readonly options: OptionValues<C>
+  /** The same with where each came from, and the PG* and AWS_* settings that are passed on to libraries. */
+  readonly settings: Settings<C>
+  readonly positionals: Readonly<Record<P, string>>
+  readonly log: Logger
+  readonly signals: StopSignals
+  readonly stdin: NodeJS.ReadableStream
+  readonly stdout: NodeJS.WritableStream
+  readonly stderr: NodeJS.WritableStream
+}
+
+/** How the operator ends a command. */
+export interface StopSignals {
+  /** Aborts at the first SIGTERM or SIGINT: finish what was begun. */
+  readonly drain: AbortSignal
+  /** Aborts at the second: drop everything. */
+  readonly now: AbortSignal
+}
+
+/** A command: which options it takes is said by the option table's `commands`. */
+export interface Command<C extends CommandName = CommandName, P extends string = string> {
+  readonly name: C
+  readonly positionals: readonly Positional<P>[]
+  readonly examples: readonly Example[]
+  /**
+   * Does the work. Returns the exit status; throws WalrxError, which the caller prints and turns into an exit status.
+   */
+  run(context: CommandContext<C, P>): Promise<number>
+}

@@ -1,0 +1,65 @@
+/** The one table of options. Environment, config file, flags, `--help` and the README's reference all come from it. */
+import type { CommandName, OptionSpec, OptionValue } from './option-types.ts'
+import { postgresOptions } from './options-postgres.ts'
+import { s3Options, storageOptions } from './options-storage.ts'
+import { compressionOptions, fetchOptions, receiveOptions } from './options-wal.ts'
+
+const all = ['wal-receive', 'wal-fetch', 'wal-prefetch', 'wal-show'] as const satisfies CommandName[]
+
+const generalOptions = {
+  configPath: {
+    env: ['WALG_CONFIG_PATH'],
+    flag: 'config',
+    type: { kind: 'string' },
+    valueName: 'FILE',
+    defaultText: '~/.walg.{json,yaml,yml,toml,env}, the first that exists',
+    commands: all,
+    group: 'General',
+    help: 'file of settings by the names of the environment variables; the environment goes before it',
+  },
+  logLevel: {
+    env: ['WALRX_LOG_LEVEL', 'WALG_LOG_LEVEL'],
+    flag: 'log-level',
+    type: {
+      kind: 'choice',
+      values: ['error', 'warn', 'info', 'debug'],
+      synonyms: { NORMAL: 'info', DEVEL: 'debug', ERROR: 'error' },
+    },
+    default: 'info',
+    commands: all,
+    group: 'General',
+    help: "what is logged; WAL-G's NORMAL, DEVEL and ERROR are understood",
+  },
+  logFormat: {
+    env: ['WALRX_LOG_FORMAT'],
+    flag: 'log-format',
+    type: { kind: 'choice', values: ['auto', 'json', 'pretty'] },
+    default: 'auto',
+    commands: all,
+    group: 'General',
+    help: 'JSON lines, or text for people; auto is text on a terminal and JSON elsewhere',
+  },
+} as const satisfies Record<string, OptionSpec>
+
+/** The table, in the order of `--help`. */
+export const optionTable = {
+  ...storageOptions,
+  ...s3Options,
+  ...postgresOptions,
+  ...compressionOptions,
+  ...receiveOptions,
+  ...fetchOptions,
+  ...generalOptions,
+} as const satisfies Record<string, OptionSpec>
+
+/** Name of an option in code. */
+export type OptionKey = keyof typeof optionTable
+
+type OptionKeyOf<C extends CommandName> = {
+  [K in OptionKey]: C extends (typeof optionTable)[K]['commands'][number] ? K : never
+}[OptionKey]
+
+/** The values of the options that a command takes, by key. */
+export type OptionValues<C extends CommandName> = {
+  readonly [K in OptionKeyOf<C>]: OptionValue<(typeof optionTable)[K]>
+}
