@@ -1,18 +1,230 @@
-/** Reads options: flag, then environment, then config file, then default. */
-import type { CommandName } from './option-types.ts'
-import type { OptionKey, OptionValues } from './options.ts'
+/**
+ * Reads options: flag, then environment, then config file, then default. An empty variable counts as unset. Together
+ * with `main.ts` this room is the only reader of the process's environment, and even here it comes as an argument.
+ */
+import { redactText } from '../observe/redact.ts'
+import { WalrxError } from '../primitives/errors.ts'
+import { findConfigFile, readConfigFile } from './config-file.ts'
+import { parseOptionText } from './option-values.ts'
+import type { CommandName, OptionSpec } from './option-types.ts'
+import { type OptionKey, optionTable, type OptionValues } from './options.ts'
+import { optionNames, spellings, unknownNames } from './setting-names.ts'
+import { type WalgSetting, walgSettings } from './walg-settings.ts'
+
+/** Variables by name. */
+export type Environment = Readonly<Record<string, string | undefined>>
 
 /** Where a value came from. */
 export type OptionSource = 'flag' | 'environment' | 'config file' | 'default'
 
+/** Something about the settings that the log should say. */
+export interface SettingNotice {
+  readonly level: 'warn' | 'debug'
+  readonly message: string
+  readonly name: string
+  readonly hint?: string
+}
+
 /** The loaded settings of one command. */
 export interface Settings<C extends CommandName = CommandName> {
   readonly command: C
+  /** The values, frozen. */
   readonly values: OptionValues<C>
   /** Where the value came from; `default` also where there is none. */
   source(key: OptionKey): OptionSource
-  /** The value with its name and origin, for messages: `WALG_COMPRESSION_METHOD=foo (from environment)`. */
+  /** The value with its name and origin, for messages: `WALG_SLOTNAME=foo (from environment)`. Secrets without value. */
   describe(key: OptionKey): string
   /** PG* settings of environment and config file, with the flags laid over them: what libpq would see. */
   readonly pgEnvironment: Readonly<Record<string, string>>
+  /** PG* and AWS_* settings that only the config file has: libraries find them in the environment alone. */
+  readonly libraryEnvironment: Readonly<Record<string, string>>
+  /** Texts that must never be printed. */
+  readonly secrets: readonly string[]
+  readonly notices: readonly SettingNotice[]
+}
+
+/** What {@link loadSettings} reads from. */
+export interface LoadInput<C extends CommandName> {
+  readonly command: C
+  /** Flags as typed, by option. */
+  readonly flags: ReadonlyMap<OptionKey, string>
+  readonly environment: Environment
+  /** Home directory, for `~/.walg.*`. */
+  readonly home?: string | undefined
+}
+
+/** One value as it was found. */
+interface Found {
+  readonly name: string
+  readonly text: string
+  readonly source: OptionSource
+}
+
+/**
+ * Loads a command's settings.
+ * @throws WalrxError WALRX_USAGE for a bad value or config file; WALRX_OPTION_UNSUPPORTED for a setting of WAL-G's that
+ * would change what is stored
+ */
+export async function loadSettings<C extends CommandName>(input: LoadInput<C>): Promise<Settings<C>> {
+  const environment = nonEmpty(input.environment)
+  const file = await openConfigFile(input, environment)
+  const lookUp = (name: string): Found | undefined => {
+    const fromEnvironment = environment.get(name)
+    if (fromEnvironment !== undefined) return { name, text: fromEnvironment, source: 'environment' }
+    const fromFile = file.get(name)
+    return fromFile === undefined ? undefined : { name, text: fromFile, source: 'config file' }
+  }
+  const notices = [...judgeWalgSettings(input.command, lookUp), ...unknownNotices(environment, file)]
+
+  const values: Record<string, unknown> = {}
+  const found = new Map<OptionKey, Found>()
+  for (const [key, spec] of optionsOf(input.command)) {
+    const at = findOption(spec, input.flags.get(key), environment, file)
+    if (at) found.set(key, at)
+    const text = at?.text ?? spec.default
+    if (text !== undefined) values[key] = parseFor(input.command, spec, text, at)
+  }
+  return {
+    command: input.command,
+    values: Object.freeze(values) as OptionValues<C>,
+    source: (key) => found.get(key)?.source ?? 'default',
+    describe: (key) => describe(optionTable[key], found.get(key), values[key]),
+    pgEnvironment: Object.freeze(pgEnvironment(environment, file, found)),
+    libraryEnvironment: Object.freeze(onlyInFile(environment, file)),
+    secrets: secretTexts(environment, file),
+    notices,
+  }
+}
+
+/**
+ * Adds what only the config file says of PG* and AWS_* to `environment`, where the AWS SDK and its like look for it
+ * (WAL-G exports its whole config file for the same reason).
+ */
+export function applyLibraryEnvironment(settings: Settings, environment: Record<string, string | undefined>): void {
+  Object.assign(environment, settings.libraryEnvironment)
+}
+
+/** The options that a command takes, in the order of the table. */
+export function optionsOf(command: CommandName): [OptionKey, OptionSpec][] {
+  const entries = Object.entries(optionTable) as [OptionKey, OptionSpec][]
+  return entries.filter(([, spec]) => spec.commands.includes(command))
+}
+
+/** How an option is called in messages and in the documentation: its first variable, or its flag. */
+export function optionLabel(spec: OptionSpec): string {
+  return spec.env[0] ?? `--${spec.flag ?? ''}`
+}
+
+function nonEmpty(environment: Environment): Map<string, string> {
+  const entries = Object.entries(environment)
+  return new Map(entries.filter((entry): entry is [string, string] => entry[1] !== undefined && entry[1] !== ''))
+}
+
+async function openConfigFile(
+  input: LoadInput<CommandName>,
+  environment: ReadonlyMap<string, string>,
+): Promise<ReadonlyMap<string, string>> {
+  const named = findOption(optionTable.configPath, input.flags.get('configPath'), environment, new Map())
+  const path = named?.text ?? (input.home === undefined ? undefined : findConfigFile(input.home))
+  return path === undefined ? new Map() : readConfigFile(path)
+}
+
+function findOption(
+  spec: OptionSpec,
+  flag: string | undefined,
+  environment: ReadonlyMap<string, string>,
+  file: ReadonlyMap<string, string>,
+): Found | undefined {
+  if (flag !== undefined) return { name: `--${spec.flag ?? ''}`, text: flag, source: 'flag' }
+  for (const [settings, source] of [
+    [environment, 'environment'],
+    [file, 'config file'],
+  ] as const) {
+    for (const name of optionNames(spec.env)) {
+      const text = settings.get(name)
+      if (text !== undefined) return { name, text, source }
+    }
+  }
+  return undefined
+}
+
+function parseFor(command: CommandName, spec: OptionSpec, text: string, at: Found | undefined): unknown {
+  const parsed = parseOptionText(spec.type, text)
+  const refusal = spec.unsupported?.commands.includes(command) ? spec.unsupported : undefined
+  if ('value' in parsed) {
+    if (!refusal?.values.includes(String(parsed.value))) return parsed.value
+    throw new WalrxError('WALRX_OPTION_UNSUPPORTED', `${describe(spec, at, parsed.value)}: ${refusal.reason}`)
+  }
+  throw new WalrxError('WALRX_USAGE', `${describe(spec, at, undefined)}: ${parsed.problem}`, {
+    ...(refusal && { hint: refusal.reason }),
+  })
+}
+
+function describe(spec: OptionSpec, at: Found | undefined, value: unknown): string {
+  if (!at) return `${optionLabel(spec)}${spec.default === undefined ? ' (not set)' : `=${spec.default} (default)`}`
+  const text = spec.secret ? '' : `=${redactText(at.text || String(value))}`
+  return at.source === 'flag' ? `${at.name}${text}` : `${at.name}${text} (from ${at.source})`
+}
+
+function judgeWalgSettings(command: CommandName, lookUp: (name: string) => Found | undefined): SettingNotice[] {
+  const notices: SettingNotice[] = []
+  for (const row of walgSettings) {
+    if (row.commands && !row.commands.includes(command)) continue
+    for (const at of row.names.flatMap(spellings).map(lookUp)) {
+      if (!at || row.harmless?.test(at.text.trim()) || (row.unless !== undefined && lookUp(row.unless))) continue
+      notices.push(judge(row, at))
+    }
+  }
+  return notices
+}
+
+/** The notice that a setting deserves. Throws for one that is refused; its value may be a secret and is not printed. */
+function judge(row: WalgSetting, at: Found): SettingNotice {
+  const hint = row.hint === undefined ? {} : { hint: row.hint }
+  if (row.treatment === 'refused') {
+    throw new WalrxError('WALRX_OPTION_UNSUPPORTED', `${at.name} is set (${at.source}), but ${row.reason}`, hint)
+  }
+  const level = row.treatment === 'warned' ? 'warn' : 'debug'
+  return { level, name: at.name, message: `setting without effect: ${row.reason}`, ...hint }
+}
+
+function unknownNotices(...maps: ReadonlyMap<string, string>[]): SettingNotice[] {
+  const names = new Set(maps.flatMap((map) => [...map.keys()]))
+  return unknownNames(names).map(({ name, nearest }) => ({
+    level: 'warn',
+    name,
+    message: 'unknown setting',
+    ...(nearest === undefined ? {} : { hint: `did you mean ${nearest}?` }),
+  }))
+}
+
+function pgEnvironment(
+  environment: ReadonlyMap<string, string>,
+  file: ReadonlyMap<string, string>,
+  found: ReadonlyMap<OptionKey, Found>,
+): Record<string, string> {
+  const result: Record<string, string> = {}
+  for (const settings of [file, environment]) {
+    for (const [name, text] of settings) if (/^PG[A-Z]/.test(name)) result[name] = text
+  }
+  for (const [key, at] of found) {
+    const name = optionTable[key].env[0]
+    if (at.source === 'flag' && name?.startsWith('PG')) result[name] = at.text
+  }
+  return result
+}
+
+function onlyInFile(
+  environment: ReadonlyMap<string, string>,
+  file: ReadonlyMap<string, string>,
+): Record<string, string> {
+  const passedOn = [...file].filter(([name]) => /^(PG[A-Z]|AWS_)/.test(name) && !environment.has(name))
+  return Object.fromEntries(passedOn)
+}
+
+/** The values of every secret option, whether this command takes it or not. */
+function secretTexts(...maps: ReadonlyMap<string, string>[]): string[] {
+  const names = Object.values<OptionSpec>(optionTable).flatMap((spec) => (spec.secret ? optionNames(spec.env) : []))
+  const texts = names.flatMap((name) => maps.map((map) => map.get(name)?.trim() ?? ''))
+  return [...new Set(texts)].filter((text) => text !== '')
 }

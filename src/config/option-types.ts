@@ -41,6 +41,12 @@ export interface OptionSpec {
   readonly default?: string
   /** What happens without a value, where that is no fixed default. */
   readonly defaultText?: string
+  /** Values that some commands refuse, although others understand them, and why. */
+  readonly unsupported?: {
+    readonly values: readonly string[]
+    readonly commands: readonly CommandName[]
+    readonly reason: string
+  }
   /** True for what must never be printed. */
   readonly secret?: true
   readonly commands: readonly CommandName[]

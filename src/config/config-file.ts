@@ -1,0 +1,115 @@
+/**
+ * Config files: a flat map of settings by the names of the environment variables. JSON, YAML, TOML, or lines of
+ * `NAME=value`; the libraries for YAML and TOML are loaded only when such a file is there.
+ */
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { extname, join } from 'node:path'
+import { WalrxError } from '../primitives/errors.ts'
+
+/** Extensions of `~/.walg.*`, in the order in which they are looked for. */
+export const configExtensions = ['json', 'yaml', 'yml', 'toml', 'env'] as const
+
+/** The first `~/.walg.*` that exists, or undefined. */
+export function findConfigFile(home: string): string | undefined {
+  return configExtensions.map((extension) => join(home, `.walg.${extension}`)).find((path) => existsSync(path))
+}
+
+/**
+ * Reads a config file. Names are made upper case (they are case-insensitive in WAL-G); null and empty values count as
+ * not there. The format is told by the extension; one that is unknown is read as lines of `NAME=value`.
+ * @throws WalrxError WALRX_USAGE, never quoting the file: it may hold secrets
+ */
+export async function readConfigFile(path: string): Promise<Map<string, string>> {
+  let text: string
+  try {
+    text = await readFile(path, 'utf8')
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code
+    const why = code === 'ENOENT' ? 'does not exist' : `cannot be read (${code})`
+    throw new WalrxError('WALRX_USAGE', `config file ${path} ${why}`, { cause: error })
+  }
+  switch (extname(path).toLowerCase()) {
+    case '.json':
+      return flatten(parseJson(path, text), path)
+    case '.yaml':
+    case '.yml':
+      return flatten(await parseYaml(path, text), path)
+    case '.toml':
+      return flatten(await parseToml(path, text), path)
+    default:
+      return parseDotenv(path, text)
+  }
+}
+
+function parseJson(path: string, text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    const line = /\(line (\d+) /.exec((error as Error).message)?.[1]
+    throw malformed(path, 'JSON', line === undefined ? undefined : Number(line))
+  }
+}
+
+async function parseYaml(path: string, text: string): Promise<unknown> {
+  const { parseDocument } = await import('yaml')
+  const document = parseDocument(text, { prettyErrors: true })
+  const error = document.errors[0]
+  if (error) throw malformed(path, 'YAML', error.linePos?.[0].line)
+  return document.toJS() as unknown
+}
+
+async function parseToml(path: string, text: string): Promise<unknown> {
+  const { parse } = await import('smol-toml')
+  try {
+    return parse(text)
+  } catch (error) {
+    throw malformed(path, 'TOML', (error as { line?: number }).line)
+  }
+}
+
+/** Lines of `NAME=value` or `export NAME=value`, `#` comments; values may be in quotes, `\n` in double ones. */
+function parseDotenv(path: string, text: string): Map<string, string> {
+  const settings = new Map<string, string>()
+  for (const [index, line] of text.split(/\r?\n/).entries()) {
+    const trimmed = line.trim()
+    if (trimmed === '' || trimmed.startsWith('#')) continue
+    const match = /^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)$/.exec(trimmed)
+    if (!match) throw malformed(path, 'a list of NAME=value', index + 1)
+    const value = unquote(match[2] ?? '')
+    if (value !== '') settings.set((match[1] ?? '').toUpperCase(), value)
+  }
+  return settings
+}
+
+function unquote(text: string): string {
+  const quote = text[0]
+  const end = quote === '"' || quote === "'" ? text.lastIndexOf(quote) : 0
+  if (end === 0) return text.replace(/\s+#.*$/, '')
+  const inside = text.slice(1, end)
+  if (quote === "'") return inside
+  return inside.replace(/\\(.)/g, (_, letter: string) => ({ n: '\n', r: '\r', t: '\t' })[letter] ?? letter)
+}
+
+function flatten(parsed: unknown, path: string): Map<string, string> {
+  const settings = new Map<string, string>()
+  if (parsed === null || parsed === undefined) return settings
+  if (typeof parsed !== 'object' || Array.isArray(parsed)) {
+    throw new WalrxError('WALRX_USAGE', `config file ${path} is no map of settings`)
+  }
+  for (const [name, value] of Object.entries(parsed as Record<string, unknown>)) {
+    if (value === null || value === undefined || value === '') continue
+    if (typeof value === 'object') {
+      throw new WalrxError('WALRX_USAGE', `config file ${path}: ${name} is no plain value`)
+    }
+    settings.set(name.toUpperCase(), String(value as string | number | boolean | bigint))
+  }
+  return settings
+}
+
+function malformed(path: string, what: string, line: number | undefined): WalrxError {
+  return new WalrxError(
+    'WALRX_USAGE',
+    `config file ${path} is not ${what}${line === undefined ? '' : ` (line ${line})`}`,
+  )
+}

@@ -1,0 +1,253 @@
+/**
+ * WAL-G's other settings: those that walrx has no option for. What would change what is stored, or where, must not be
+ * passed over in silence: it stops the start. The rest is known, so that it raises no warning.
+ */
+import type { CommandName } from './option-types.ts'
+
+/** One row: what becomes of settings that walrx doesn't have. */
+export interface WalgSetting {
+  /** `WALG_X` also stands for `WALE_X`; `AWS_X` and `S3_X` also for their prefixed forms. */
+  readonly names: readonly string[]
+  /** `refused` stops the start, `warned` says so once in the log, `ignored` only at log level debug. */
+  readonly treatment: 'refused' | 'warned' | 'ignored'
+  /** Completes the sentence "NAME is set, but …". */
+  readonly reason: string
+  /** What to do instead. */
+  readonly hint?: string
+  /** Values with which the setting changes nothing. */
+  readonly harmless?: RegExp
+  /** Another setting beside which this one is the business of the AWS SDK. */
+  readonly unless?: string
+  /** Commands that it concerns. Default all. */
+  readonly commands?: readonly CommandName[]
+}
+
+const off = /^(false|f|no|off|0)$/i
+const writers: readonly CommandName[] = ['wal-receive']
+
+const encryption = "walrx can't encrypt or decrypt yet"
+const encryptionHint = 'unset it only if nothing in the archive is encrypted'
+const backupOnly = 'it concerns base backups only'
+
+/** The rows. A setting is in one of them, in the option table, or unknown. */
+export const walgSettings: readonly WalgSetting[] = [
+  {
+    names: ['WALG_LIBSODIUM_KEY', 'WALG_LIBSODIUM_KEY_PATH', 'WALG_PGP_KEY', 'WALG_PGP_KEY_PATH'],
+    treatment: 'refused',
+    reason: encryption,
+    hint: encryptionHint,
+  },
+  {
+    names: ['GPG_KEY_ID', 'WALG_GPG_KEY_ID', 'WALG_CSE_KMS_ID', 'YC_CSE_KMS_KEY_ID'],
+    treatment: 'refused',
+    reason: encryption,
+    hint: encryptionHint,
+  },
+  {
+    names: ['WALG_ENVELOPE_PGP_KEY', 'WALG_ENVELOPE_PGP_KEY_PATH', 'WALG_ENVELOPE_PGP_YC_CSE_KMS_KEY_ID'],
+    treatment: 'refused',
+    reason: encryption,
+    hint: encryptionHint,
+  },
+  {
+    names: ['WALG_GS_PREFIX', 'WALG_AZ_PREFIX', 'WALG_SWIFT_PREFIX', 'WALG_SSH_PREFIX', 'WALG_OSS_PREFIX'],
+    treatment: 'refused',
+    reason: 'walrx stores in S3 or a directory only',
+    hint: 'set WALG_S3_PREFIX or WALG_FILE_PREFIX, and unset this one',
+  },
+  {
+    names: ['WALG_FAILOVER_STORAGES', 'WALG_TARGET_STORAGE'],
+    treatment: 'refused',
+    reason: 'walrx knows one storage only',
+    harmless: /^(default|\{\s*\})$/i,
+  },
+  {
+    names: ['WALG_UPLOAD_WAL_METADATA'],
+    treatment: 'refused',
+    reason: "walrx doesn't write metadata objects beside segments",
+    harmless: /^NOMETADATA$/i,
+    commands: writers,
+  },
+  {
+    names: ['WALG_USE_WAL_DELTA', 'WALG_FORCE_WAL_DELTA'],
+    treatment: 'refused',
+    reason: "walrx doesn't write _delta objects, and a delta backup that counts on them would scan or fail",
+    harmless: off,
+    commands: writers,
+  },
+  {
+    names: ['S3_RETENTION_PERIOD', 'S3_RETENTION_MODE'],
+    treatment: 'refused',
+    reason: "walrx doesn't lock objects",
+    hint: "let the bucket's default retention do it",
+    harmless: /^-1$/,
+    commands: writers,
+  },
+  {
+    names: ['S3_REQUEST_ADDITIONAL_HEADERS'],
+    treatment: 'refused',
+    reason: 'walrx sends no additional headers, and they may decide how objects are stored',
+  },
+  {
+    names: ['S3_ENDPOINT_SOURCE', 'S3_ENDPOINT_PROTOCOL'],
+    treatment: 'refused',
+    reason: "walrx doesn't discover endpoints",
+    hint: 'set AWS_ENDPOINT',
+  },
+  {
+    names: ['S3_USE_YC_SESSION_TOKEN'],
+    treatment: 'refused',
+    reason: "walrx doesn't fetch credentials from Yandex Cloud",
+    harmless: off,
+  },
+  {
+    names: ['AWS_ROLE_ARN'],
+    treatment: 'refused',
+    reason: "walrx doesn't assume a role by its name alone",
+    hint: 'name a profile with role_arn in AWS_PROFILE, or set AWS_WEB_IDENTITY_TOKEN_FILE too',
+    unless: 'AWS_WEB_IDENTITY_TOKEN_FILE',
+  },
+  {
+    names: ['WALG_PG_BLOCK_SIZE', 'WALG_PG_WAL_PAGE_SIZE'],
+    treatment: 'refused',
+    reason: 'walrx knows WAL in pages of 8192 bytes only',
+    harmless: /^8192$/,
+  },
+  {
+    names: ['WALG_NETWORK_RATE_LIMIT'],
+    treatment: 'warned',
+    reason: 'walrx has no rate limit',
+  },
+  {
+    names: ['WALG_LOG_DESTINATION'],
+    treatment: 'warned',
+    reason: 'walrx logs to stderr only',
+    harmless: /^stderr$/i,
+  },
+  {
+    names: ['WALG_STATSD_ADDRESS'],
+    treatment: 'warned',
+    reason: 'walrx offers its metrics at /metrics only',
+  },
+  {
+    names: ['AWS_DUAL_STACK'],
+    treatment: 'warned',
+    reason: 'walrx passes no such wish to the AWS SDK, which has AWS_USE_DUALSTACK_ENDPOINT of its own',
+    harmless: off,
+  },
+  {
+    names: ['S3_USE_LIST_OBJECTS_V1'],
+    treatment: 'warned',
+    reason: 'walrx lists objects by version 2 of the request only',
+    harmless: off,
+  },
+  {
+    names: ['WALG_PREVENT_WAL_OVERWRITE'],
+    treatment: 'ignored',
+    reason: 'walrx never overwrites WAL by other bytes',
+  },
+  {
+    names: ['WALG_DIRECT_IO', 'WALG_DIRECT_IO_BLOCK_COUNT'],
+    treatment: 'ignored',
+    reason: 'it has no effect on what is stored',
+  },
+  {
+    names: [
+      'WALG_LIBSODIUM_KEY_TRANSFORM',
+      'WALG_PGP_KEY_PASSPHRASE',
+      'WALG_CSE_KMS_REGION',
+      'YC_SERVICE_ACCOUNT_KEY_FILE',
+      'WALG_ENVELOPE_PGP_YC_SERVICE_ACCOUNT_KEY_FILE',
+      'WALG_ENVELOPE_PGP_YC_ENDPOINT',
+      'WALG_ENVELOPE_CACHE_EXPIRATION',
+    ],
+    treatment: 'ignored',
+    reason: 'it says nothing without a key',
+  },
+  {
+    names: [
+      'S3_ENDPOINT_PORT',
+      'S3_SKIP_VALIDATION',
+      'S3_RANGE_BATCH_ENABLED',
+      'S3_RANGE_MAX_RETRIES',
+      'S3_MIN_THROTTLING_RETRY_DELAY',
+      'S3_MAX_THROTTLING_RETRY_DELAY',
+      'S3_DISABLE_100_CONTINUE',
+      'S3_ENABLE_VERSIONING',
+      'S3_DELETE_BATCH_SIZE',
+      'S3_LOG_LEVEL',
+      'AWS_ROLE_SESSION_NAME',
+      'UPLOAD_CONCURRENCY',
+    ],
+    treatment: 'ignored',
+    reason: 'walrx has its own way there',
+  },
+  {
+    names: [
+      'WALG_FAILOVER_STORAGES_CHECK',
+      'WALG_FAILOVER_STORAGES_CHECK_TIMEOUT',
+      'WALG_FAILOVER_STORAGES_CHECK_SIZE',
+      'WALG_FAILOVER_STORAGES_CACHE_LIFETIME',
+      'WALG_FAILOVER_STORAGES_CACHE_EMA_ALIVE_LIMIT',
+      'WALG_FAILOVER_STORAGES_CACHE_EMA_DEAD_LIMIT',
+      'WALG_FAILOVER_STORAGES_CACHE_EMA_ALPHA_ALIVE_MAX',
+      'WALG_FAILOVER_STORAGES_CACHE_EMA_ALPHA_ALIVE_MIN',
+      'WALG_FAILOVER_STORAGES_CACHE_EMA_ALPHA_DEAD_MAX',
+      'WALG_FAILOVER_STORAGES_CACHE_EMA_ALPHA_DEAD_MIN',
+      'WALG_STATSD_EXTRA_TAGS',
+      'WALG_SERIALIZER_TYPE',
+    ],
+    treatment: 'ignored',
+    reason: 'it concerns a part of WAL-G that walrx has not',
+  },
+  {
+    names: [
+      'TOTAL_BG_UPLOADED_LIMIT',
+      'PG_READY_RENAME',
+      'WALG_PG_READY_RENAME',
+      'WALG_DAEMON_WAL_UPLOAD_TIMEOUT',
+      'WALG_INTEGRITY_MAX_DELAYED_WALS',
+    ],
+    treatment: 'ignored',
+    reason: 'it concerns wal-push, wal-verify or the daemon only',
+  },
+  {
+    names: [
+      'WALG_DOWNLOAD_FILE_RETRIES',
+      'WALG_UPLOAD_DISK_CONCURRENCY',
+      'WALG_UPLOAD_QUEUE',
+      'WALG_TAR_SIZE_THRESHOLD',
+      'WALG_TAR_DISABLE_FSYNC',
+      'WALG_DISK_RATE_LIMIT',
+      'WALG_DELTA_MAX_STEPS',
+      'WALG_DELTA_ORIGIN',
+      'WALG_DELTA_FROM_NAME',
+      'WALG_DELTA_FROM_USER_DATA',
+      'WALG_USE_REVERSE_UNPACK',
+      'WALG_SKIP_REDUNDANT_TARS',
+      'WALG_USE_RATING_COMPOSER',
+      'WALG_USE_DATABASE_COMPOSER',
+      'WALG_USE_COPY_COMPOSER',
+      'WALG_WITHOUT_FILES_METADATA',
+      'WALG_DISABLE_PARTIAL_RESTORE',
+      'WALG_VERIFY_PAGE_CHECKSUMS',
+      'WALG_STORE_ALL_CORRUPT_BLOCKS',
+      'WALG_SENTINEL_USER_DATA',
+      'WALG_FETCH_TARGET_USER_DATA',
+      'WALG_ALIVE_CHECK_INTERVAL',
+      'WALG_STOP_BACKUP_TIMEOUT',
+    ],
+    treatment: 'ignored',
+    reason: backupOnly,
+  },
+]
+
+/** Beginnings of the names that WAL-G has for other databases: not ours, and no reason for a warning. */
+export const foreignPrefixes: readonly string[] = [
+  'WALG_MYSQL_',
+  'WALG_REDIS_',
+  'WALG_GP_',
+  'WALG_ETCD_',
+  'WALG_STREAM_',
+  'WALG_BACKUP_DOWNLOAD_',
+]
