@@ -1,12 +1,16 @@
-/** What the rooms say to the operator: a small interface here, pino behind it. */
-
-/** Facts of a message, by name. A bigint is written as decimal text; an LSN goes in already formatted, `X/X`. */
-export type LogFields = Readonly<Record<string, unknown>>
+/** What the rooms say to the operator: a small interface, and pino behind it. */
+import { createRequire } from 'node:module'
+import type { Logger as PinoLogger } from 'pino'
+import { toWalrxError, WalrxError } from '../primitives/errors.ts'
+import { isSecretName, redactText } from './redact.ts'
 
 /**
- * Where messages go. A message is a constant lower-case phrase without a full stop; what varies goes in the fields.
- * An error goes in the field `error`.
+ * Facts of a message, by name. A bigint is written as text: as `X/X` where the name ends in "lsn", else in decimal. An
+ * error goes in the field `error`. Secrets are taken out, but better never put in.
  */
+export type LogFields = Readonly<Record<string, unknown>>
+
+/** Where messages go. A message is a constant lower-case phrase without a full stop; what varies goes in the fields. */
 export interface Logger {
   debug(message: string, fields?: LogFields): void
   info(message: string, fields?: LogFields): void
@@ -23,4 +27,152 @@ export const silentLog: Logger = {
   warn: () => {},
   error: () => {},
   child: () => silentLog,
+}
+
+/** How much is logged, least first. */
+export const logLevels = ['error', 'warn', 'info', 'debug'] as const
+
+/** A level of {@link logLevels}. */
+export type LogLevel = (typeof logLevels)[number]
+
+/** Options of {@link createLog}. */
+export interface LogOptions {
+  readonly level: LogLevel
+  /** JSON lines for machines, or text for people. */
+  readonly format: 'json' | 'pretty'
+  /** Texts that must never appear, whatever the field is called. */
+  readonly secrets?: readonly string[]
+  /** Where lines go. Default: standard error. */
+  readonly write?: (line: string) => void
+  /** Colours in pretty text. Default false. */
+  readonly colours?: boolean
+  /**
+   * True for a service: lines are written without waiting for the reader of standard error, and beyond a megabyte of
+   * backlog they are dropped, because a stuck log collector must not stop the stream. Default false: written at once.
+   */
+  readonly buffered?: boolean
+}
+
+/** A logger that can be finished. */
+export interface RootLogger extends Logger {
+  /** Writes what is buffered. Called before the process ends. */
+  flush(): void
+}
+
+/** Lines that wait for standard error when its reader is stuck, in bytes; more are dropped. */
+const backlogBytesMax = 1024 * 1024
+
+/**
+ * A logger on standard error. pino is loaded with the first line that is really written: most calls of wal-fetch
+ * write none, and loading it would take a good part of their time.
+ */
+export function createLog(options: LogOptions): RootLogger {
+  let sink: Sink | undefined
+  const open = () => (sink ??= openSink(options))
+  return Object.assign(new LevelLog(options, open, {}), { flush: () => sink?.flush() })
+}
+
+/** pino, and how it is flushed. */
+interface Sink {
+  readonly pino: PinoLogger
+  flush(): void
+}
+
+/** Filters by level and cleans the fields before anything else is touched. */
+class LevelLog implements Logger {
+  readonly #options: LogOptions
+  readonly #open: () => Sink
+  readonly #fields: LogFields
+
+  constructor(options: LogOptions, open: () => Sink, fields: LogFields) {
+    this.#options = options
+    this.#open = open
+    this.#fields = fields
+  }
+
+  debug(message: string, fields?: LogFields): void {
+    this.#say('debug', message, fields)
+  }
+
+  info(message: string, fields?: LogFields): void {
+    this.#say('info', message, fields)
+  }
+
+  warn(message: string, fields?: LogFields): void {
+    this.#say('warn', message, fields)
+  }
+
+  error(message: string, fields?: LogFields): void {
+    this.#say('error', message, fields)
+  }
+
+  child(fields: LogFields): Logger {
+    return new LevelLog(this.#options, this.#open, { ...this.#fields, ...fields })
+  }
+
+  #say(level: LogLevel, message: string, fields: LogFields | undefined): void {
+    if (logLevels.indexOf(level) > logLevels.indexOf(this.#options.level)) return
+    const secrets = this.#options.secrets ?? []
+    const all = { ...this.#fields, ...fields }
+    const clean: Record<string, unknown> = {}
+    for (const [name, value] of Object.entries(all)) {
+      clean[name] = printable(name, value, secrets, this.#options.level === 'debug', 0)
+    }
+    this.#open().pino[level](clean, redactText(message, secrets))
+  }
+}
+
+function openSink(options: LogOptions): Sink {
+  const require = createRequire(import.meta.url)
+  const pino = require('pino') as typeof import('pino')
+  const settings = {
+    level: options.level,
+    base: null,
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label: string) => ({ level: label }) },
+  }
+  const stream = options.write
+    ? { write: options.write }
+    : pino.destination({ fd: 2, sync: !options.buffered, ...(options.buffered && { maxLength: backlogBytesMax }) })
+  const flush = () => ('flushSync' in stream ? stream.flushSync() : undefined)
+  if (options.format === 'json') return { pino: pino(settings, stream), flush }
+  const pretty = require('pino-pretty') as typeof import('pino-pretty')
+  const format = pretty.prettyFactory({
+    colorize: options.colours ?? false,
+    translateTime: 'SYS:yyyy-mm-dd HH:MM:ss.l',
+    singleLine: true,
+    errorLikeObjectKeys: options.level === 'debug' ? ['error'] : [],
+  })
+  return { pino: pino(settings, { write: (line: string) => void stream.write(format(line)) }), flush }
+}
+
+/** A value as the log may show it: no secrets, no bigints, errors as plain objects. */
+function printable(name: string, value: unknown, secrets: readonly string[], stacks: boolean, depth: number): unknown {
+  if (isSecretName(name) && value !== undefined && value !== null) return '[redacted]'
+  if (typeof value === 'string') return redactText(value, secrets)
+  if (typeof value === 'bigint') return /lsn$/i.test(name) ? positionText(value) : value.toString()
+  if (value instanceof Error) return printableError(value, secrets, stacks, depth)
+  if (typeof value !== 'object' || value === null || value instanceof Date) return value
+  if (depth >= 4) return '…'
+  if (Array.isArray(value)) return value.map((item) => printable('', item, secrets, stacks, depth + 1))
+  const entries = Object.entries(value)
+  return Object.fromEntries(entries.map(([key, item]) => [key, printable(key, item, secrets, stacks, depth + 1)]))
+}
+
+function printableError(error: Error, secrets: readonly string[], stacks: boolean, depth: number): unknown {
+  const named = toWalrxError(error)
+  const code = error instanceof WalrxError ? error.code : (error as NodeJS.ErrnoException).code
+  return {
+    ...(typeof code === 'string' && { code }),
+    message: redactText(error.message, secrets),
+    ...(named.hint !== undefined && { hint: redactText(named.hint, secrets) }),
+    ...(error.cause instanceof Error &&
+      depth < 4 && { cause: printableError(error.cause, secrets, stacks, depth + 1) }),
+    ...(stacks && error.stack !== undefined && { stack: redactText(error.stack, secrets) }),
+  }
+}
+
+/** A 64-bit position as PostgreSQL writes it. */
+function positionText(value: bigint): string {
+  return `${(value >> 32n).toString(16)}/${(value & 0xffffffffn).toString(16)}`.toUpperCase()
 }

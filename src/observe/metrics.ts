@@ -1,0 +1,157 @@
+/** Every metric of walrx, in one list. Names are `walrx_<room>_<what>_<unit>[_total]`. */
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+
+/** One row of the list. */
+interface MetricSpec {
+  readonly type: 'counter' | 'gauge' | 'histogram'
+  readonly name: string
+  readonly help: string
+  readonly labels?: readonly string[]
+  /** Upper bounds of a histogram. */
+  readonly buckets?: readonly number[]
+}
+
+/** From a local disk's milliseconds to a store that is barely alive. */
+const secondsBuckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]
+
+/**
+ * The list. Positions are byte addresses as floating point numbers: exact up to 2^53, which is 8 PB of WAL, and to a
+ * few kilobytes beyond.
+ */
+export const metricSpecs = {
+  receivedLsn: {
+    type: 'gauge',
+    name: 'walrx_receive_received_lsn_bytes',
+    help: 'One past the last WAL byte that was received',
+  },
+  durableLsn: {
+    type: 'gauge',
+    name: 'walrx_receive_durable_lsn_bytes',
+    help: 'End of the unbroken run of WAL that is in the archive',
+  },
+  flushLsn: {
+    type: 'gauge',
+    name: 'walrx_receive_flush_lsn_bytes',
+    help: 'Last flush position that was reported to the server',
+  },
+  slotRestartLsn: {
+    type: 'gauge',
+    name: 'walrx_receive_slot_restart_lsn_bytes',
+    help: "The slot's restart_lsn: the oldest WAL that the server still keeps for us",
+  },
+  segments: {
+    type: 'counter',
+    name: 'walrx_receive_segments_total',
+    help: 'WAL segments that became durable in the archive',
+  },
+  receivedBytes: {
+    type: 'counter',
+    name: 'walrx_receive_received_bytes_total',
+    help: 'WAL bytes taken from the stream',
+  },
+  storedBytes: {
+    type: 'counter',
+    name: 'walrx_receive_stored_bytes_total',
+    help: 'Bytes of the objects that were stored',
+  },
+  uploadSeconds: {
+    type: 'histogram',
+    name: 'walrx_receive_upload_seconds',
+    help: 'Time that the put of one object took',
+    buckets: secondsBuckets,
+  },
+  durableSeconds: {
+    type: 'histogram',
+    name: 'walrx_receive_durable_seconds',
+    help: "Time from the arrival of a segment's last byte until it was durable",
+    buckets: secondsBuckets,
+  },
+  poolBuffers: {
+    type: 'gauge',
+    name: 'walrx_receive_pool_buffers_count',
+    help: 'Segment buffers of the pool',
+  },
+  poolBuffersFree: {
+    type: 'gauge',
+    name: 'walrx_receive_pool_buffers_free_count',
+    help: 'Segment buffers that are free',
+  },
+  poolFullSeconds: {
+    type: 'counter',
+    name: 'walrx_receive_pool_full_seconds_total',
+    help: 'Time during which the socket was not read because no buffer was free',
+  },
+  reconnects: {
+    type: 'counter',
+    name: 'walrx_receive_reconnects_total',
+    help: 'Times that a new stream was begun after the first',
+  },
+  uploadFailures: {
+    type: 'counter',
+    name: 'walrx_receive_upload_failures_total',
+    help: 'Puts that failed, whether tried again or not',
+  },
+  gaps: {
+    type: 'counter',
+    name: 'walrx_receive_gaps_total',
+    help: 'Ranges of WAL that the server no longer had and the archive lacks',
+  },
+  gapBytes: {
+    type: 'counter',
+    name: 'walrx_receive_gap_bytes_total',
+    help: 'Bytes in those ranges',
+  },
+  pastForkBytes: {
+    type: 'counter',
+    name: 'walrx_receive_past_fork_bytes_total',
+    help: 'Bytes received behind the fork of their timeline; they stay on the old timeline',
+  },
+  timeline: {
+    type: 'gauge',
+    name: 'walrx_receive_timeline',
+    help: 'Timeline that is being received',
+  },
+  connected: {
+    type: 'gauge',
+    name: 'walrx_receive_connected',
+    help: '1 while WAL is streaming, else 0',
+  },
+  buildInfo: {
+    type: 'gauge',
+    name: 'walrx_build_info',
+    help: 'Always 1; the labels say what is running',
+    labels: ['version', 'node'],
+  },
+} as const satisfies Record<string, MetricSpec>
+
+type MetricOf<S extends MetricSpec> = S['type'] extends 'counter'
+  ? Counter
+  : S['type'] extends 'gauge'
+    ? Gauge
+    : Histogram
+
+/** The metrics by their keys in {@link metricSpecs}, and the registry that prints them. */
+export type Metrics = { readonly [K in keyof typeof metricSpecs]: MetricOf<(typeof metricSpecs)[K]> } & {
+  readonly registry: Registry
+}
+
+/**
+ * A new set of metrics on a registry of its own, together with prom-client's process and Node metrics.
+ * @param version the version of this package, for `walrx_build_info`
+ */
+export function createMetrics(version: string): Metrics {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry })
+  const entries = Object.entries<MetricSpec>(metricSpecs).map(([key, spec]) => [key, createMetric(spec, registry)])
+  const metrics = { ...(Object.fromEntries(entries) as Omit<Metrics, 'registry'>), registry } as Metrics
+  metrics.buildInfo.set({ version, node: process.version }, 1)
+  return metrics
+}
+
+function createMetric(spec: MetricSpec, registry: Registry): Counter | Gauge | Histogram {
+  const { name, help } = spec
+  const settings = { name, help, labelNames: [...(spec.labels ?? [])], registers: [registry] }
+  if (spec.type === 'counter') return new Counter(settings)
+  if (spec.type === 'gauge') return new Gauge(settings)
+  return new Histogram({ ...settings, buckets: [...(spec.buckets ?? secondsBuckets)] })
+}

@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { isSecretName, redactText } from '../../src/observe/redact.ts'
+
+describe('redactText', () => {
+  test('takes passwords out of connection strings and URLs, and leaves the rest', () => {
+    assert.equal(
+      redactText("host=db1 password=hush port=5432 sslpassword='it\\'s hush' user=u"),
+      'host=db1 password=[redacted] port=5432 sslpassword=[redacted] user=u',
+    )
+    assert.equal(redactText('postgresql://u:hush@db1:5432/x'), 'postgresql://u:[redacted]@db1:5432/x')
+    assert.equal(redactText('postgresql://u:@db1/x'), 'postgresql://u:@db1/x')
+    assert.equal(redactText('http://127.0.0.1:9000/bucket'), 'http://127.0.0.1:9000/bucket')
+    assert.equal(redactText('postgresql://h1:5432,h2:5433/db?user=a'), 'postgresql://h1:5432,h2:5433/db?user=a')
+  })
+
+  test('takes the signatures out of signed requests', () => {
+    const url = 'https://b.s3.amazonaws.com/k?X-Amz-Credential=AKIA%2F1&X-Amz-Date=1&X-Amz-Signature=abc'
+    assert.equal(
+      redactText(url),
+      'https://b.s3.amazonaws.com/k?X-Amz-Credential=[redacted]&X-Amz-Date=1&X-Amz-Signature=[redacted]',
+    )
+  })
+
+  test('takes known secrets out wherever they stand, but not what is too short to be told apart', () => {
+    assert.equal(redactText('got hunter22, hunter22!', ['hunter22']), 'got [redacted], [redacted]!')
+    assert.equal(redactText('a banana', ['a', '']), 'a banana')
+  })
+})
+
+test('names of secrets are recognised, and ordinary names are not', () => {
+  for (const name of [
+    'password',
+    'PGPASSWORD',
+    'secretAccessKey',
+    'sessionToken',
+    'sseC',
+    'authorization',
+    'privateKey',
+  ]) {
+    assert.ok(isSecretName(name), name)
+  }
+  for (const name of ['segment', 'key', 'timeline', 'passed', 'token', 'host']) assert.ok(!isSecretName(name), name)
+})
