@@ -24,7 +24,7 @@ export const exitStatuses = {
   6: 'WAL is gone from the server before it was archived',
   7: 'stopped before everything received was archived (drain deadline, or a second signal); the slot still holds it',
   74: 'wal-fetch: the archive positively does not hold the file, and nothing later of that timeline',
-  126: 'wal-fetch: the archive could not be asked, or has a hole here; PostgreSQL stops instead of promoting',
+  126: 'wal-fetch: the archive could not be asked, or has a hole here, or the call is wrong: PostgreSQL does not promote',
 } as const
 
 /** The table of error codes. */
@@ -52,6 +52,11 @@ export const errorTable = {
     exitStatus: 3,
     transient: true,
     meaning: 'the server is a standby and --allow-standby was not given',
+  },
+  WALRX_SOURCE_BEHIND: {
+    exitStatus: 3,
+    transient: true,
+    meaning: 'the server is on an older timeline than WAL that was already received',
   },
   WALRX_SLOT_ACTIVE: { exitStatus: 3, transient: true, meaning: 'the replication slot is in use by another process' },
   WALRX_SLOT_UNUSABLE: { exitStatus: 3, transient: false, meaning: 'the slot is logical, or has no reserved WAL' },

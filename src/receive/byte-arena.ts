@@ -1,0 +1,52 @@
+/**
+ * A fixed block of memory, lent in pieces: first fit, freed pieces joined with their neighbours. For compressed
+ * segments that wait for their upload; making a new Buffer for each would leave the garbage collector to decide how
+ * much memory we use.
+ */
+export class ByteArena {
+  readonly #memory: Buffer
+  /** Free ranges in order of offset; no two touch. */
+  #free: { offset: number; length: number }[]
+  readonly #lent = new Map<Buffer, { offset: number; length: number }>()
+
+  /** @param size bytes in all; they are reserved at once */
+  constructor(size: number) {
+    this.#memory = Buffer.allocUnsafeSlow(size)
+    this.#free = size > 0 ? [{ offset: 0, length: size }] : []
+  }
+
+  /** Bytes lent at this moment. */
+  get used(): number {
+    let used = 0
+    for (const range of this.#lent.values()) used += range.length
+    return used
+  }
+
+  /** A copy of `bytes` inside the arena, or undefined when no free range is long enough. */
+  store(bytes: Uint8Array): Buffer | undefined {
+    const range = this.#free.find((candidate) => candidate.length >= bytes.length)
+    if (!range || bytes.length === 0) return undefined
+    const lent = { offset: range.offset, length: bytes.length }
+    range.offset += bytes.length
+    range.length -= bytes.length
+    if (range.length === 0) this.#free = this.#free.filter((candidate) => candidate !== range)
+    const piece = this.#memory.subarray(lent.offset, lent.offset + lent.length)
+    piece.set(bytes)
+    this.#lent.set(piece, lent)
+    return piece
+  }
+
+  /** Gives a piece back. Throws when it is not lent. */
+  release(piece: Buffer): void {
+    const range = this.#lent.get(piece)
+    if (!range) throw new Error('a piece of the arena was released that is not lent')
+    this.#lent.delete(piece)
+    const joined: { offset: number; length: number }[] = []
+    for (const next of [...this.#free, range].sort((a, b) => a.offset - b.offset)) {
+      const last = joined.at(-1)
+      if (last && last.offset + last.length === next.offset) last.length += next.length
+      else joined.push(next)
+    }
+    this.#free = joined
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * How `--memory` is spent. WAL bytes live in segment buffers and, once compressed, in exact-size copies that let the
+ * big buffer go back while the upload runs; both together never exceed the budget.
+ */
+import { WalrxError } from '../primitives/errors.ts'
+
+/** Default of `--memory`: the larger of 64 MB and four segments. */
+export function defaultMemoryBytes(segmentSize: number): number {
+  return Math.max(64 * 1024 * 1024, 4 * segmentSize)
+}
+
+/** The budget, divided. */
+export interface MemoryBudget {
+  /** Segment buffers, each one segment plus the codec's slack (under 1 %, which is not counted). */
+  readonly buffers: number
+  /** Bytes for compressed segments that wait for their upload outside a segment buffer. */
+  readonly compactedBytesMax: number
+}
+
+/**
+ * Divides `memoryBytes`: three quarters to segment buffers, at least two (one receives while the other is archived),
+ * the rest to compressed copies.
+ * @throws WALRX_USAGE when it is less than two segments
+ */
+export function planMemory(memoryBytes: number, segmentSize: number): MemoryBudget {
+  if (memoryBytes < 2 * segmentSize) {
+    throw new WalrxError(
+      'WALRX_USAGE',
+      `--memory ${memoryBytes} is less than two segments of this server (wal_segment_size ${segmentSize})`,
+      { hint: `give at least ${2 * segmentSize} bytes; the default here is ${defaultMemoryBytes(segmentSize)}` },
+    )
+  }
+  const buffers = Math.max(2, Math.floor((memoryBytes * 3) / 4 / segmentSize))
+  return { buffers, compactedBytesMax: memoryBytes - buffers * segmentSize }
+}

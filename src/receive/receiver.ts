@@ -1,0 +1,261 @@
+/**
+ * The receiver: connect, prepare, stream, and again, for as long as it takes.
+ *
+ * Until the first stream has begun, every error but a busy slot or a starting server ends the start, so that a wrong
+ * password is told at once. Afterwards everything is tried again, loudly, except a contradiction between archive and
+ * server, which stops us: going on would archive something wrong.
+ */
+import { hasCode, toWalrxError, WalrxError } from '../primitives/errors.ts'
+import { Backoff } from '../primitives/retry.ts'
+import { orAborted, settledWithin } from '../primitives/wait.ts'
+import { formatLsn, invalidLsn, type Lsn, type Timeline } from '../postgres/lsn.ts'
+import type { ReplicationServer } from '../postgres/session.ts'
+import { streamTimings } from './ack-policy.ts'
+import { type PreparedSource, prepareSource } from './prepared-source.ts'
+import { ReceiveRun, type ReceiveRunOptions } from './receive-run.ts'
+import { type SessionEnd, StreamSession } from './stream-session.ts'
+
+/** Options of {@link Receiver}. */
+export interface ReceiverOptions extends ReceiveRunOptions {
+  readonly server: ReplicationServer
+  /** Undefined streams without a slot. */
+  readonly slot: string | undefined
+  readonly allowStandby: boolean
+  /** Stop when all WAL up to here is durable. */
+  readonly endpos: Lsn | undefined
+  /** How long a drain may take before what is left is given up. */
+  readonly drainTimeoutMs: number
+}
+
+/** What a receiver says about itself. */
+export interface ReceiverSnapshot {
+  readonly state: 'connecting' | 'streaming' | 'waiting' | 'draining' | 'stopped'
+  readonly host: string | undefined
+  readonly timeline: Timeline | undefined
+  readonly receivedLsn: Lsn
+  readonly durableLsn: Lsn
+  /** The server's end of WAL, as last heard. */
+  readonly serverEnd: Lsn
+  readonly poolFree: number
+  readonly poolCapacity: number
+  /** Files received but not durable. */
+  readonly queued: number
+  readonly lastError: string | undefined
+}
+
+/** How long a server that is starting up is waited for at the start; for a busy slot two wal_sender_timeouts. */
+const startPatienceMs = 60_000
+
+/** How long the server may take to answer our goodbye. */
+const goodbyeMs = 2_000
+
+/** See the file's header. */
+export class Receiver {
+  readonly #options: ReceiverOptions
+  readonly #archivedHistories = new Set<Timeline>()
+  readonly #startedAtMs: number
+  #state: ReceiverSnapshot['state'] = 'connecting'
+  #run: ReceiveRun | undefined
+  #source: PreparedSource | undefined
+  #session: StreamSession | undefined
+  #hasStreamed = false
+  #serverEnd: Lsn = invalidLsn
+  #walSenderTimeoutMs = 0
+  #lastError: string | undefined
+
+  constructor(options: ReceiverOptions) {
+    this.#options = options
+    this.#startedAtMs = options.clock.now()
+  }
+
+  /** The present state, as plain values. */
+  snapshot(): ReceiverSnapshot {
+    const { pool, assembler, queue } = this.#run ?? {}
+    return {
+      state: this.#state,
+      host: this.#source?.session.host,
+      timeline: assembler?.timeline,
+      receivedLsn: assembler?.nextLsn ?? invalidLsn,
+      durableLsn: queue?.durableLsn ?? invalidLsn,
+      serverEnd: this.#serverEnd,
+      poolFree: pool?.free ?? 0,
+      poolCapacity: pool?.capacity ?? 0,
+      queued: queue?.length ?? 0,
+      lastError: this.#lastError,
+    }
+  }
+
+  /**
+   * Receives until `endpos` is durable or a signal stops it.
+   * @param drain first signal: stop receiving, archive what is whole, acknowledge, return
+   * @param now second signal: stop at once
+   * @throws WalrxError that ends the start, WALRX_ARCHIVE_CONFLICT, WALRX_WAL_INVALID, or WALRX_DRAIN_INCOMPLETE
+   */
+  async run(drain: AbortSignal, now: AbortSignal): Promise<void> {
+    const backoff = new Backoff({ firstMs: 100, maxMs: 10_000, random: this.#options.random })
+    try {
+      while (!this.#isStopping(drain)) {
+        const shouldWait = await this.#attempt(drain, backoff)
+        if (shouldWait) await this.#pause(backoff, drain)
+      }
+      await this.#drain(now)
+    } finally {
+      await this.#disconnect()
+      this.#state = 'stopped'
+    }
+  }
+
+  #isStopping(drain: AbortSignal): boolean {
+    const { endpos } = this.#options
+    return drain.aborted || (endpos !== undefined && this.#run?.isDurable(endpos) === true)
+  }
+
+  async #disconnect(): Promise<void> {
+    this.#session?.destroy()
+    await this.#source?.session.close()
+    this.#session = undefined
+    this.#source = undefined
+  }
+
+  /** One connection. Returns true when the next one should wait a little. Throws what ends the receiver. */
+  async #attempt(drain: AbortSignal, backoff: Backoff): Promise<boolean> {
+    const { log, meter } = this.#options
+    this.#state = 'connecting'
+    let outcome: SessionEnd | WalrxError
+    try {
+      outcome = await this.#connectAndStream(drain)
+    } catch (error) {
+      outcome = toWalrxError(error)
+    }
+    if (this.#isStopping(drain)) return false
+    if (this.#session?.heard) backoff.reset()
+    if (outcome instanceof WalrxError && this.#isFatal(outcome)) throw outcome
+    await this.#disconnect()
+    if (this.#hasStreamed) meter.reconnected()
+    try {
+      if (!(outcome instanceof WalrxError)) return await this.#afterEnd(outcome, drain)
+      this.#lastError = outcome.message
+      log.error('the stream broke', { error: outcome.message, code: outcome.code, hint: outcome.hint })
+      return await this.#afterFailure(outcome, drain)
+    } catch (error) {
+      if (drain.aborted) return false
+      throw error
+    }
+  }
+
+  /** Streams until the connection ends or the receiver is to stop; then the session is left open for the drain. */
+  async #connectAndStream(drain: AbortSignal): Promise<SessionEnd> {
+    const { archive, allowStandby, clock, log, meter, server, slot } = this.#options
+    const connection = await server.connect(drain)
+    try {
+      const prepare = { archive, allowStandby, archivedHistories: this.#archivedHistories, log, signal: drain, slot }
+      this.#source = await prepareSource(connection, prepare)
+    } catch (error) {
+      await connection.close()
+      throw error
+    }
+    const source = this.#source
+    this.#serverEnd = source.serverEnd
+    this.#walSenderTimeoutMs = source.walSenderTimeoutMs
+    this.#run ??= new ReceiveRun(this.#options, source)
+    const run = this.#run
+    const start = await run.begin(source, drain)
+    const stop = new AbortController()
+    const onProgress = () => this.#isStopping(drain) && stop.abort()
+    this.#session = new StreamSession({
+      host: connection.host,
+      socket: connection.takeOver(),
+      assembler: run.assembler,
+      queue: run.queue,
+      pool: run.pool,
+      clock,
+      meter,
+      timings: streamTimings(source.walSenderTimeoutMs),
+      onServerEnd: (lsn) => this.#onServerEnd(lsn),
+      onProgress,
+    })
+    this.#state = 'streaming'
+    const ended = Promise.race([this.#session.run({ ...start, slot }), run.queue.failed])
+    return await orAborted(ended, AbortSignal.any([drain, stop.signal]))
+  }
+
+  #onServerEnd(lsn: Lsn): void {
+    this.#serverEnd = lsn
+    this.#hasStreamed = true
+    this.#lastError = undefined
+  }
+
+  /** After an end without error. Returns true when the next connection should wait a little. */
+  async #afterEnd(end: SessionEnd, drain: AbortSignal): Promise<boolean> {
+    const { log } = this.#options
+    const run = this.#run
+    if (!run) throw new Error('a stream ended that never began')
+    if (end.kind === 'timeline') {
+      await run.endTimeline(end.nextTimeline, end.switchpoint, drain)
+      return false
+    }
+    if (end.kind === 'shutdown') {
+      log.warn('the server shuts down', { receivedUpTo: formatLsn(run.assembler.nextLsn) })
+      return true
+    }
+    this.#state = 'waiting'
+    log.warn('no buffer became free: the connection is closed until the storage takes segments again', {
+      queued: run.queue.length,
+      durable: formatLsn(run.queue.durableLsn),
+    })
+    await orAborted(Promise.race([run.halfFree(), run.queue.failed]), drain)
+    return false
+  }
+
+  /** After a failure that is tried again. Returns true when the next connection should wait a little. */
+  async #afterFailure(failure: WalrxError, drain: AbortSignal): Promise<boolean> {
+    if (hasCode(failure, 'WALRX_WAL_DIVERGED')) await this.#run?.settle(drain)
+    if (hasCode(failure, 'WALRX_WAL_REMOVED')) return !(await this.#run?.skipRemoved(drain))
+    return true
+  }
+
+  #isFatal(failure: WalrxError): boolean {
+    const { code } = failure
+    if (code === 'WALRX_ARCHIVE_CONFLICT' || code === 'WALRX_WAL_INVALID' || code === 'WALRX_INTERNAL') return true
+    if (this.#hasStreamed) return false
+    const waitedMs = this.#options.clock.now() - this.#startedAtMs
+    if (code === 'WALRX_SLOT_ACTIVE') return waitedMs > 2 * (this.#walSenderTimeoutMs || startPatienceMs)
+    if (code === 'WALRX_SERVER_STARTING') return waitedMs > startPatienceMs
+    return code !== 'WALRX_WAL_REMOVED' || this.#run?.hasFallback !== true
+  }
+
+  async #pause(backoff: Backoff, drain: AbortSignal): Promise<void> {
+    try {
+      await backoff.wait(this.#options.clock, drain)
+    } catch (error) {
+      if (!drain.aborted) throw error
+    }
+  }
+
+  /** Archives what is whole, acknowledges it, and says goodbye; gives up at the deadline or at the second signal. */
+  async #drain(now: AbortSignal): Promise<void> {
+    const { clock, drainTimeoutMs, log } = this.#options
+    const queue = this.#run?.queue
+    if (!queue) return
+    this.#state = 'draining'
+    this.#session?.stopReading()
+    const deadline = new AbortController()
+    const timer = clock.setTimer(drainTimeoutMs, () => deadline.abort())
+    const giveUp = AbortSignal.any([now, deadline.signal])
+    if (queue.length > 0) log.info('finishing uploads', { queued: queue.length, timeoutMs: drainTimeoutMs })
+    try {
+      await orAborted(queue.drained(), giveUp)
+    } catch (error) {
+      const left = queue.length
+      queue.destroy()
+      if (!giveUp.aborted) throw error
+      throw new WalrxError('WALRX_DRAIN_INCOMPLETE', `stopped with ${left} files not archived`, {
+        hint: 'the replication slot still holds them: start walrx again',
+      })
+    } finally {
+      timer.cancel()
+    }
+    if (this.#session) await settledWithin(this.#session.close(), goodbyeMs, clock)
+    log.info('stopped', { durable: formatLsn(queue.durableLsn) })
+  }
+}

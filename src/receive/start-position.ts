@@ -1,0 +1,136 @@
+/**
+ * Where a stream begins: decided from the slot, the archive and the timeline history, never skipping a byte that the
+ * archive lacks while there is a place to get it from.
+ *
+ * With a slot, its restart_lsn is the most that we ever acknowledged, so everything before it was durable; we start
+ * there even when the archive holds more, because what was uploaded out of order before a crash may have holes, and
+ * sending a segment again only costs a comparison. Only when the archive ends before the slot begins (the slot was
+ * dropped and made anew) do we try the archive's end first, with the slot as the fallback behind a reported gap.
+ *
+ * Without a readable slot the archive alone decides: its newest segment, less the holes that parallel uploads of a
+ * killed receiver can have left behind it.
+ */
+import { addBytes, type Lsn, maxLsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
+import type { TimelineChain } from '../postgres/timeline-chain.ts'
+import { segmentNameAt } from '../postgres/wal-file.ts'
+import type { ReceiveArchive } from './ports.ts'
+
+/** What the decision rests on. */
+export interface StartFacts {
+  /** History of the server's timeline. */
+  readonly chain: TimelineChain
+  readonly segmentSize: number
+  /** The slot's restart_lsn; undefined without a slot, or where it cannot be read or is not set. */
+  readonly slotRestart: Lsn | undefined
+  /** The server's flush position. */
+  readonly serverEnd: Lsn
+  /** Segments behind the newest that may be missing after a crash. */
+  readonly holeWindow: number
+}
+
+/** A place to stream from: the first byte of a segment. */
+export interface StartPosition {
+  readonly timeline: Timeline
+  readonly startLsn: Lsn
+}
+
+/** The decision. */
+export interface StartPlan extends StartPosition {
+  /** Where to go on when the server no longer has WAL at the first place: what lies between is a gap. */
+  readonly fallback: StartPosition | undefined
+  /** Why, for the log. */
+  readonly reason: 'slot' | 'archive' | 'server position'
+}
+
+type Archive = Pick<ReceiveArchive, 'has' | 'segments'>
+
+/** Decides. Reads the archive by one small listing in the common case. */
+export async function planStart(facts: StartFacts, archive: Archive, signal: AbortSignal): Promise<StartPlan> {
+  const { slotRestart, segmentSize, serverEnd } = facts
+  if (slotRestart === undefined) return planFromArchive(facts, archive, signal)
+  const slotStart = position(facts, segmentStart(slotRestart, segmentSize))
+  if (await isPredecessorArchived(facts, slotStart.startLsn, archive, signal)) {
+    return { ...slotStart, fallback: undefined, reason: 'slot' }
+  }
+  const archiveEnd = await newestArchivedEnd(facts, archive, signal, slotStart.startLsn)
+  if (archiveEnd === undefined || archiveEnd >= slotStart.startLsn || archiveEnd > serverEnd) {
+    return { ...slotStart, fallback: undefined, reason: 'slot' }
+  }
+  return { ...position(facts, archiveEnd), fallback: slotStart, reason: 'archive' }
+}
+
+async function planFromArchive(facts: StartFacts, archive: Archive, signal: AbortSignal): Promise<StartPlan> {
+  const now = position(facts, segmentStart(facts.serverEnd, facts.segmentSize))
+  const archiveEnd = await newestArchivedEnd(facts, archive, signal, undefined)
+  if (archiveEnd === undefined || archiveEnd > facts.serverEnd)
+    return { ...now, fallback: undefined, reason: 'server position' }
+  return { ...position(facts, archiveEnd), fallback: now, reason: 'archive' }
+}
+
+/**
+ * The timeline to ask for WAL from `startLsn` on is the one the byte belongs to. When it ends within that segment, the
+ * stream delivers its tail for the `.partial` and then names the next one.
+ */
+function position(facts: StartFacts, startLsn: Lsn): StartPosition {
+  return { timeline: facts.chain.at(startLsn).timeline, startLsn }
+}
+
+/** True when the archive holds the segment just before `startLsn`, on the timeline of its last byte. */
+async function isPredecessorArchived(
+  facts: StartFacts,
+  startLsn: Lsn,
+  archive: Archive,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (startLsn === 0n) return true
+  const lastByte = addBytes(startLsn, -1)
+  const name = segmentNameAt(facts.chain.at(lastByte).timeline, lastByte, facts.segmentSize)
+  return archive.has(name, { signal })
+}
+
+/**
+ * End of what the archive holds of the chain, newest timeline first; holes within the window before the end count as
+ * its end. On a finished timeline never beyond the segment in which the next one begins.
+ * @param before only segments that end at or before this position count
+ */
+async function newestArchivedEnd(
+  facts: StartFacts,
+  archive: Archive,
+  signal: AbortSignal,
+  before: Lsn | undefined,
+): Promise<Lsn | undefined> {
+  const { chain, segmentSize } = facts
+  for (const link of [...chain.links].reverse()) {
+    if (before !== undefined && link.begin >= before) continue
+    const from = link.begin / BigInt(segmentSize)
+    const limit = before === undefined ? undefined : before / BigInt(segmentSize)
+    const end = await endOfTimeline(facts, link.timeline, from, limit, archive, signal)
+    if (end === undefined) continue
+    if (link.end === undefined || end <= link.end) return end
+    return maxLsn(segmentStart(link.end, segmentSize), link.begin)
+  }
+  return undefined
+}
+
+async function endOfTimeline(
+  facts: StartFacts,
+  timeline: Timeline,
+  from: bigint,
+  limit: bigint | undefined,
+  archive: Archive,
+  signal: AbortSignal,
+): Promise<Lsn | undefined> {
+  const { segmentSize, holeWindow } = facts
+  /** Ends of the runs whose holes lie within the window, oldest first; the last one is the newest end. */
+  let runEnds: bigint[] = []
+  for await (const { segno } of archive.segments(timeline, from, segmentSize, { signal })) {
+    if (limit !== undefined && segno >= limit) break
+    const last = runEnds.at(-1)
+    if (last === undefined || segno > last) runEnds.push(segno + 1n)
+    else if (segno === last) runEnds[runEnds.length - 1] = segno + 1n
+    const newest = runEnds.at(-1) ?? 0n
+    runEnds = runEnds.filter((end) => newest - end <= BigInt(holeWindow))
+  }
+  const end = runEnds[0]
+  return end === undefined ? undefined : ((end * BigInt(segmentSize)) as Lsn)
+}

@@ -1,0 +1,221 @@
+/**
+ * One stream from its first byte to its end: takes WAL into the assembler, keeps the server informed, and notices when
+ * nothing moves. Three clocks run beside the bytes, all derived from wal_sender_timeout (ack-policy.ts):
+ *   status     a message at least every statusMs, also while reading is paused
+ *   liveness   nothing heard for a while: ask; no answer: the connection is dead
+ *   pool       no buffer free and nothing new durable for 15 s: give the connection up, for a paused reader hangs the
+ *              server's shutdown (its pings go unread); the slot keeps the WAL
+ */
+import type { Clock, Timer } from '../primitives/clock.ts'
+import { WalrxError } from '../primitives/errors.ts'
+import { encodeStandbyStatus, type StandbyStatus } from '../postgres/frames.ts'
+import { type Lsn } from '../postgres/lsn.ts'
+import type { ByteSocket } from '../postgres/session.ts'
+import { type StartOptions, type StreamEnd, type WalSink, WalStream } from '../postgres/wal-stream.ts'
+import { pulse, quietStatus, type StreamTimings } from './ack-policy.ts'
+import type { ReceiveMeter } from './ports.ts'
+import type { SegmentAssembler } from './segment-assembler.ts'
+import type { SegmentPool } from './segment-pool.ts'
+import type { UploadQueue } from './upload-queue.ts'
+
+/** How long the pool may be full without anything becoming durable before the connection is given up. */
+export const poolFullMsMax = 15_000
+
+/** What a session needs. */
+export interface StreamSessionOptions {
+  readonly host: string
+  readonly socket: ByteSocket
+  readonly assembler: SegmentAssembler
+  readonly queue: UploadQueue
+  readonly pool: SegmentPool
+  readonly clock: Clock
+  readonly timings: StreamTimings
+  readonly meter: ReceiveMeter
+  /** Called with the server's end of WAL whenever it is heard. */
+  readonly onServerEnd: (serverEnd: Lsn) => void
+  /** Called when the durable end has moved or a buffer came back. */
+  readonly onProgress: () => void
+}
+
+/** How a session ended without an error. */
+export type SessionEnd = StreamEnd | { readonly kind: 'pool full' }
+
+/** See the file's header. */
+export class StreamSession implements WalSink {
+  readonly #options: StreamSessionOptions
+  readonly #stream: WalStream
+  readonly #timers = new Map<string, Timer>()
+  #lastHeardMs: number
+  #askedAtMs: number | undefined
+  #lastSentMs = 0
+  #pausedSinceMs: number | undefined
+  #isPoolFull = false
+  #isStopped = false
+  #heard = false
+  #deadReason: WalrxError | undefined
+  /** The durable end that the last pulse of this stream reported; the run's start needs no report. */
+  #reportedLsn: Lsn
+
+  constructor(options: StreamSessionOptions) {
+    this.#options = options
+    this.#stream = new WalStream(options.socket, options.host, this)
+    this.#lastHeardMs = options.clock.now()
+    this.#reportedLsn = options.queue.runStart
+  }
+
+  /** True when anything came from the server after the stream had begun. */
+  get heard(): boolean {
+    return this.#heard
+  }
+
+  /**
+   * Streams from `start` until the stream ends. The assembler must have been told the same position.
+   * @throws WalrxError: what the server said, what the assembler refused, or WALRX_CONNECTION_LOST
+   */
+  async run(start: StartOptions): Promise<SessionEnd> {
+    const { queue, pool, timings } = this.#options
+    queue.onDurable(() => this.#onProgress())
+    pool.onFree(() => this.#onProgress())
+    try {
+      this.#stream.start(start)
+      await this.#stream.started
+      this.#every('status', timings.statusMs, () => this.#sendStatus())
+      this.#every('liveness', timings.probeAfterMs / 2, () => this.#checkLiveness())
+      this.#onProgress()
+      return await this.#stream.ended
+    } catch (error) {
+      if (this.#isPoolFull) return { kind: 'pool full' }
+      throw this.#deadReason ?? error
+    } finally {
+      queue.onDurable(() => {})
+      pool.onFree(() => {})
+      for (const timer of this.#timers.values()) timer.cancel()
+      this.#timers.clear()
+    }
+  }
+
+  /** Stops taking WAL; statuses and pulses go on until {@link close} or {@link destroy}. */
+  stopReading(): void {
+    this.#isStopped = true
+  }
+
+  /** Ends the stream in good order: resolves when the server has read what was reported before, or is gone. */
+  async close(): Promise<void> {
+    this.#stream.close()
+    await this.#stream.ended.catch(() => {})
+  }
+
+  /** Drops the connection. */
+  destroy(): void {
+    this.#stream.destroy()
+  }
+
+  onWal(lsn: Lsn, bytes: Uint8Array): number {
+    const { assembler, clock, meter } = this.#options
+    this.#heard = true
+    this.#lastHeardMs = clock.now()
+    this.#askedAtMs = undefined
+    const taken = this.#isStopped ? 0 : assembler.write(lsn, bytes)
+    meter.received(taken)
+    if (taken < bytes.length) this.#onPoolFull()
+    return taken
+  }
+
+  onServerEnd(serverEnd: Lsn, replyRequested: boolean): void {
+    const { clock, onServerEnd, timings } = this.#options
+    this.#lastHeardMs = clock.now()
+    this.#askedAtMs = undefined
+    onServerEnd(serverEnd)
+    if (!replyRequested) return
+    const wait = this.#lastSentMs + timings.replySpacingMs - clock.now()
+    if (wait <= 0) this.#sendStatus()
+    else if (!this.#timers.has('reply')) this.#after('reply', wait, () => this.#sendStatus())
+  }
+
+  #onPoolFull(): void {
+    const now = this.#options.clock.now()
+    this.#pausedSinceMs ??= now
+    if (!this.#isStopped && !this.#timers.has('pool')) {
+      this.#after('pool', poolFullMsMax, () => {
+        this.#isPoolFull = true
+        this.#stream.destroy()
+      })
+    }
+  }
+
+  /** Something became durable, or a buffer came back. */
+  #onProgress(): void {
+    this.#pulse()
+    const { pool, clock, meter, onProgress } = this.#options
+    onProgress()
+    if (!this.#stream.paused || pool.free === 0 || this.#isStopped) return
+    if (this.#pausedSinceMs !== undefined) meter.poolFull(clock.now() - this.#pausedSinceMs)
+    this.#pausedSinceMs = undefined
+    this.#cancel('pool')
+    // While paused, silence says nothing about the server.
+    this.#lastHeardMs = clock.now()
+    this.#stream.resume()
+  }
+
+  /** Moves the slot when the durable run has advanced, and gives a full pool another 15 s. */
+  #pulse(): void {
+    const { assembler, queue, meter } = this.#options
+    const durable = queue.durableLsn
+    if (durable <= this.#reportedLsn || durable > assembler.nextLsn) return
+    this.#reportedLsn = durable
+    this.#send(pulse(assembler.nextLsn, durable))
+    meter.flushed(durable)
+    if (this.#timers.has('pool')) {
+      this.#cancel('pool')
+      this.#onPoolFull()
+    }
+  }
+
+  #sendStatus(replyRequested = false): void {
+    this.#send([quietStatus(this.#options.assembler.nextLsn, replyRequested)])
+  }
+
+  #send(statuses: readonly StandbyStatus[]): void {
+    const now = this.#options.clock.now()
+    this.#lastSentMs = now
+    this.#stream.send(encodeStandbyStatus(statuses, now))
+  }
+
+  #checkLiveness(): void {
+    const { clock, timings, host } = this.#options
+    if (this.#stream.paused) return
+    const now = clock.now()
+    if (this.#askedAtMs !== undefined) {
+      if (now - this.#askedAtMs >= timings.deadAfterMs) {
+        const seconds = Math.round((now - this.#lastHeardMs) / 1000)
+        this.#deadReason = new WalrxError('WALRX_CONNECTION_LOST', `${host} did not answer for ${seconds} s`)
+        this.#stream.destroy()
+      }
+    } else if (now - this.#lastHeardMs >= timings.probeAfterMs) {
+      this.#askedAtMs = now
+      this.#sendStatus(true)
+    }
+  }
+
+  #after(name: string, ms: number, fire: () => void): void {
+    this.#timers.set(
+      name,
+      this.#options.clock.setTimer(ms, () => {
+        this.#timers.delete(name)
+        fire()
+      }),
+    )
+  }
+
+  #every(name: string, ms: number, fire: () => void): void {
+    this.#after(name, ms, () => {
+      this.#every(name, ms, fire)
+      fire()
+    })
+  }
+
+  #cancel(name: string): void {
+    this.#timers.get(name)?.cancel()
+    this.#timers.delete(name)
+  }
+}
