@@ -1,0 +1,19 @@
+/**
+ * The commands, in the order of `walrx --help`. Each is one line here and one file in `commands/`, loaded only when it
+ * is asked for: `walrx wal-fetch` must not pay for what `walrx wal-receive` needs.
+ */
+import type { CommandName } from '../config/option-types.ts'
+import type { Command } from './command.ts'
+
+/** One line of `walrx --help`. */
+export interface CommandEntry {
+  /** What the command does, without a full stop. */
+  readonly summary: string
+  readonly load: () => Promise<Command>
+}
+
+/** Commands by name. */
+export type Registry = Partial<Readonly<Record<CommandName, CommandEntry>>>
+
+/** The commands of walrx. */
+export const commands: Registry = {}

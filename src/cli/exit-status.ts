@@ -1,0 +1,33 @@
+/**
+ * The exit status of a command that failed. wal-fetch has a contract of its own: PostgreSQL reads 1 to 125 from a
+ * restore_command as "no such file", ends recovery there and promotes (xlogarchive.c, RestoreArchivedFile). So
+ * whatever else goes wrong in it, a mistyped option included, must end with 126 or above.
+ */
+import { existsSync } from 'node:fs'
+import type { WalrxError } from '../primitives/errors.ts'
+
+/** Ends a recovery with an error instead of a promotion. */
+export const restoreFailedStatus = 126
+
+/** "Not there yet": a standby asks again by itself, where 126 would shut it down. */
+const askAgainStatus = 1
+
+/**
+ * The exit status for `error` out of `command`.
+ * @param isStandby says whether the server that called is a standby; default: standby.signal is in the working
+ * directory, which PostgreSQL makes the data directory
+ */
+export function failureStatus(
+  command: string | undefined,
+  error: Pick<WalrxError, 'exitStatus'>,
+  isStandby: () => boolean = hasStandbySignal,
+): number {
+  if (command !== 'wal-fetch') return error.exitStatus
+  if (error.exitStatus === 74) return 74
+  return isStandby() ? askAgainStatus : Math.max(error.exitStatus, restoreFailedStatus)
+}
+
+/** True beside a standby.signal. */
+export function hasStandbySignal(): boolean {
+  return existsSync('standby.signal')
+}

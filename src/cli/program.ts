@@ -1,0 +1,139 @@
+/** The walrx program: finds the command, loads its settings, runs it, and turns what it throws into an exit status. */
+import type { EventEmitter } from 'node:events'
+import { applyLibraryEnvironment, loadSettings, type Settings } from '../config/load.ts'
+import { createLog, type RootLogger } from '../observe/log.ts'
+import { isAbort, toWalrxError, WalrxError } from '../primitives/errors.ts'
+import { nearest } from '../primitives/nearest.ts'
+import { packageVersion } from '../primitives/version.ts'
+import { type CheckedArguments, checkArguments, type RawArguments } from './arguments.ts'
+import type { Command } from './command.ts'
+import { type CommandEntry, commands, type Registry } from './commands.ts'
+import { failureStatus } from './exit-status.ts'
+import { parsePlain } from './plain-arguments.ts'
+import { reportError } from './report.ts'
+import { signalStatus, watchSignals } from './signals.ts'
+
+/** A stream that may be a terminal. */
+export type OutStream = NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number }
+
+/** Everything of the outside that the program touches. */
+export interface Outside {
+  /** What was typed after `walrx`. */
+  readonly args: readonly string[]
+  /** The environment; PG* and AWS_* settings of the config file are added to it, for libraries. */
+  readonly environment: Record<string, string | undefined>
+  readonly home: string | undefined
+  readonly stdin: NodeJS.ReadableStream
+  readonly stdout: OutStream
+  readonly stderr: OutStream
+  /** Emits SIGTERM and SIGINT: the process. */
+  readonly signals: EventEmitter
+  /** Ends the process at once. */
+  readonly exit: (status: number) => void
+}
+
+/** Commands that are started once for every segment of a recovery: yargs is not loaded for them. */
+const quickCommands: readonly string[] = ['wal-fetch', 'wal-prefetch']
+
+/** Commands that run for days: their log is JSON unless somebody watches. */
+const services: readonly string[] = ['wal-receive']
+
+/** How a stopped command ends that gave up before it was done (exit status 7). */
+const stoppedStatus = 7
+
+/** Runs the program. Returns the exit status; never throws. */
+export async function runProgram(outside: Outside, registry: Registry = commands): Promise<number> {
+  const [name, ...args] = outside.args
+  try {
+    if (name === undefined) {
+      await showHelp(registry, outside.stderr)
+      return 2
+    }
+    if (/^(--version|-V)$/.test(name)) return show(outside.stdout, `walrx ${packageVersion()}\n`)
+    if (/^(--help|-h|help)$/.test(name)) return await showHelp(registry, outside.stdout, args[0])
+    const command = await findCommand(registry, name).load()
+    const raw = await parse(command, args)
+    if (raw.help) return await showHelp(registry, outside.stdout, name)
+    return await runCommand(command, checkArguments(command, raw), outside)
+  } catch (error) {
+    reportError(error, { write: (text) => void outside.stderr.write(text) })
+    return failureStatus(name, toWalrxError(error))
+  }
+}
+
+async function parse(command: Command, args: readonly string[]): Promise<RawArguments> {
+  if (quickCommands.includes(command.name)) return parsePlain(command, args)
+  const { parseWithYargs } = await import('./yargs-arguments.ts')
+  return parseWithYargs(command, args)
+}
+
+async function runCommand(command: Command, { flags, positionals }: CheckedArguments, outside: Outside) {
+  const { environment, home, stdin, stdout, stderr } = outside
+  const settings = await loadSettings({ command: command.name, flags, environment, home })
+  applyLibraryEnvironment(settings, environment)
+  const log = openLog(settings, stderr)
+  tellNotices(settings, log)
+  using signals = watchSignals(outside.signals, () => outside.exit(stoppedStatus))
+  try {
+    return await command.run({ options: settings.values, settings, positionals, log, signals, stdin, stdout, stderr })
+  } catch (error) {
+    if (isAbort(error) && signals.received) return signalStatus(signals.received)
+    reportError(error, {
+      write: (text) => void stderr.write(text),
+      log: logFormat(settings, stderr) === 'json' ? log : undefined,
+      secrets: settings.secrets,
+      debug: settings.values.logLevel === 'debug',
+    })
+    return failureStatus(command.name, toWalrxError(error))
+  } finally {
+    log.flush()
+  }
+}
+
+function openLog(settings: Settings, stderr: OutStream): RootLogger {
+  return createLog({
+    level: settings.values.logLevel,
+    format: logFormat(settings, stderr),
+    secrets: settings.secrets,
+    colours: stderr.isTTY === true,
+    buffered: services.includes(settings.command),
+  })
+}
+
+function logFormat({ command, values }: Settings, stderr: OutStream): 'json' | 'pretty' {
+  if (values.logFormat !== 'auto') return values.logFormat
+  return services.includes(command) && stderr.isTTY !== true ? 'json' : 'pretty'
+}
+
+/** Warnings would be repeated for every segment of a recovery, so the quick commands tell them at debug only. */
+function tellNotices({ command, notices }: Settings, log: RootLogger): void {
+  for (const { level, message, name, hint } of notices) {
+    const say = quickCommands.includes(command) ? 'debug' : level
+    log[say](message, { name, ...(hint !== undefined && { hint }) })
+  }
+}
+
+async function showHelp(registry: Registry, to: OutStream, name?: string): Promise<number> {
+  const { commandHelp, rootHelp } = await import('./yargs-arguments.ts')
+  const columns = to.columns ?? 110
+  if (name === undefined) return show(to, await rootHelp(registry, columns))
+  const entry = findCommand(registry, name)
+  return show(to, await commandHelp(await entry.load(), entry.summary, columns))
+}
+
+function show(to: OutStream, text: string): number {
+  to.write(text)
+  return 0
+}
+
+function findCommand(registry: Registry, name: string): CommandEntry {
+  const entry = Object.entries(registry).find(([each]) => each === name)?.[1]
+  if (entry) return entry
+  if (name.startsWith('-')) {
+    throw new WalrxError('WALRX_USAGE', `${name} stands before the command`, { hint: 'walrx COMMAND [options]' })
+  }
+  const suggestion = nearest(name, Object.keys(registry))
+  throw new WalrxError('WALRX_USAGE', `there is no command ${name}`, {
+    hint: suggestion === undefined ? 'see walrx --help' : `did you mean ${suggestion}?`,
+  })
+}

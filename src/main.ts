@@ -1,0 +1,73 @@
+#!/usr/bin/env node
+/**
+ * The edge of the process. Everything else is loaded after the check of Node's version, so nothing here may use what an
+ * old Node doesn't know: no named imports of new functions, and no static import of a file that does.
+ */
+import fs from 'node:fs'
+import module from 'node:module'
+import os from 'node:os'
+import path from 'node:path'
+import process from 'node:process'
+import { failureStatus } from './cli/exit-status.ts'
+import { redactText } from './observe/redact.ts'
+
+const command = process.argv[2]
+const home = homeDirectory()
+
+/** Ends the process for a reason that lies before or beyond the program, with the status that the command owes. */
+function fail(message: string, exitStatus: number): never {
+  process.stderr.write(`walrx: ${redactText(message)}\n`)
+  process.exit(failureStatus(command, { exitStatus }))
+}
+
+/** zstd came to Node with 22.15 and 23.8. */
+function isTooOld(version: string): boolean {
+  const [major = 0, minor = 0] = version.split('.').map(Number)
+  return major < 22 || (major === 22 && minor < 15) || (major === 23 && minor < 8)
+}
+
+/**
+ * V8's compile cache, about a third off the start. Not in the temporary directory, where Node puts it by default:
+ * whoever may write there could lay code ready for the server's user. NODE_COMPILE_CACHE names another directory, and
+ * NODE_DISABLE_COMPILE_CACHE turns it off.
+ */
+function enableCompileCache(): void {
+  const base = process.env['XDG_CACHE_HOME'] || home
+  // Node would also create a home that is not there, and where that is impossible, as below /proc, try for ever.
+  if (process.env['NODE_COMPILE_CACHE'] || !base || !fs.existsSync(base)) return
+  module.enableCompileCache(base === home ? path.join(base, '.cache', 'walrx') : path.join(base, 'walrx'))
+}
+
+/** Undefined for a user without a home, as in a container with a number for a user. */
+function homeDirectory(): string | undefined {
+  try {
+    return os.homedir()
+  } catch {
+    return undefined
+  }
+}
+
+if (isTooOld(process.versions.node)) {
+  fail(`Node.js ${process.versions.node} is too old: walrx needs 22.15 or later (of the 23 line, 23.8)`, 2)
+}
+process.on('uncaughtException', (error) => {
+  fail(`unexpected error: ${process.env['WALRX_LOG_LEVEL'] === 'debug' ? (error.stack ?? '') : error.message}`, 1)
+})
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0)
+  throw error
+})
+enableCompileCache()
+const { runProgram } = await import('./cli/program.ts')
+process.exit(
+  await runProgram({
+    args: process.argv.slice(2),
+    environment: process.env,
+    home,
+    stdin: process.stdin,
+    stdout: process.stdout,
+    stderr: process.stderr,
+    signals: process,
+    exit: (status) => process.exit(status),
+  }),
+)

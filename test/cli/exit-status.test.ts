@@ -1,0 +1,27 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { failureStatus } from '../../src/cli/exit-status.ts'
+
+const standby = () => true
+const recovery = () => false
+
+test('other commands end with the status of the error', () => {
+  assert.equal(failureStatus('wal-receive', { exitStatus: 5 }, standby), 5)
+  assert.equal(failureStatus(undefined, { exitStatus: 2 }, recovery), 2)
+})
+
+test('wal-fetch ends a recovery with 126 or above, so that no server promotes by mistake', () => {
+  for (const exitStatus of [1, 2, 3, 4, 5, 6, 7, 125]) {
+    assert.equal(failureStatus('wal-fetch', { exitStatus }, recovery), 126)
+  }
+  assert.equal(failureStatus('wal-fetch', { exitStatus: 127 }, recovery), 127)
+})
+
+test('wal-fetch tells a standby to ask again, where 126 would shut it down', () => {
+  for (const exitStatus of [1, 2, 4, 126]) assert.equal(failureStatus('wal-fetch', { exitStatus }, standby), 1)
+})
+
+test('a file that the archive does not hold is 74 for both', () => {
+  assert.equal(failureStatus('wal-fetch', { exitStatus: 74 }, recovery), 74)
+  assert.equal(failureStatus('wal-fetch', { exitStatus: 74 }, standby), 74)
+})
