@@ -89,7 +89,7 @@ describe('a Node that is too old', () => {
 })
 
 test('a crash that nothing caught is one line, with 126 for a recovering server', () => {
-  const throwing = "setImmediate(()=>{throw new Error('boom password=hush')})"
+  const throwing = "queueMicrotask(()=>{throw new Error('boom password=hush')})"
   const crash = `data:text/javascript,process.on('newListener',(name)=>{if(name==='uncaughtException')${throwing}})`
   const { status, stderr } = walrx(['wal-fetch', '--help'], { nodeArgs: ['--import', crash] })
   assert.deepEqual([status, stderr], [126, 'walrx: unexpected error: boom password=[redacted]\n'])
