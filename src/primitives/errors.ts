@@ -44,6 +44,12 @@ export const errorTable = {
   WALRX_CONNECTION_LOST: { exitStatus: 3, transient: true, meaning: 'the connection to the server broke' },
   WALRX_SERVER_STARTING: { exitStatus: 3, transient: true, meaning: 'the server is starting up or shutting down' },
   WALRX_AUTH_FAILED: { exitStatus: 3, transient: false, meaning: 'the server rejected the user, password or host' },
+  WALRX_TLS_FAILED: {
+    exitStatus: 3,
+    transient: false,
+    meaning: 'TLS with the server failed: a certificate was not accepted, or the server offers no TLS',
+  },
+  WALRX_SERVER_UNSUPPORTED: { exitStatus: 3, transient: false, meaning: 'the server is older than PostgreSQL 14' },
   WALRX_NO_PRIVILEGE: { exitStatus: 3, transient: false, meaning: 'the role lacks REPLICATION or another privilege' },
   WALRX_NO_WALSENDER: { exitStatus: 3, transient: true, meaning: 'the server has no free (or no) walsender' },
   WALRX_SERVER_ERROR: { exitStatus: 3, transient: true, meaning: 'the server answered a command with an error' },
@@ -106,6 +112,12 @@ export const errorTable = {
     transient: false,
     meaning: 'an object is stored in a codec walrx cannot read',
   },
+  WALRX_DESTINATION: {
+    exitStatus: 126,
+    transient: false,
+    meaning: 'wal-fetch cannot write the file where the server wants it: permissions, or a full disk',
+  },
+  WALRX_INTERRUPTED: { exitStatus: 126, transient: true, meaning: 'wal-fetch was stopped by a signal' },
   WALRX_DRAIN_INCOMPLETE: {
     exitStatus: 7,
     transient: false,
