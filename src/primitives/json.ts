@@ -1,0 +1,38 @@
+/**
+ * JSON whose whole numbers survive. WAL-G writes system identifiers and LSNs as bare 64-bit numbers, which JSON.parse
+ * rounds beyond 2^53. Node 22 tells a reviver the source text and writes raw numbers; this is all that is needed.
+ */
+
+/** A JSON value in which whole numbers beyond 2^53 are bigints. */
+export type JsonValue =
+  null | boolean | number | bigint | string | readonly JsonValue[] | { readonly [key: string]: JsonValue }
+
+/** What the installed @types don't know yet (ECMAScript proposal "JSON.parse source text access"). */
+interface SourceTextAccess {
+  rawJSON(text: string): unknown
+  parse(text: string, reviver: (key: string, value: unknown, context: { readonly source?: string }) => unknown): unknown
+}
+
+const sourceTextAccess = JSON as unknown as SourceTextAccess
+
+/** Parses JSON text. Throws SyntaxError as JSON.parse does. */
+export function parseJson(text: string): JsonValue {
+  return sourceTextAccess.parse(text, (_key, value, { source }) => {
+    const isWide =
+      typeof value === 'number' && source !== undefined && /^-?\d+$/.test(source) && !Number.isSafeInteger(value)
+    return isWide ? BigInt(source) : value
+  }) as JsonValue
+}
+
+/** Writes JSON text; bigints as bare numbers. */
+export function formatJson(value: JsonValue, indent?: number): string {
+  const replace = (_key: string, item: unknown): unknown =>
+    typeof item === 'bigint' ? sourceTextAccess.rawJSON(item.toString()) : item
+  return JSON.stringify(value, replace, indent)
+}
+
+/** A whole number of either size as a bigint; undefined for anything else. */
+export function jsonBigint(value: JsonValue | undefined): bigint | undefined {
+  if (typeof value === 'bigint') return value
+  return typeof value === 'number' && Number.isSafeInteger(value) ? BigInt(value) : undefined
+}
