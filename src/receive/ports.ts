@@ -36,6 +36,8 @@ export interface ReceiveArchive extends SegmentSink {
   bindSystem(systemId: bigint, segmentSize: number, options?: CallOptions): Promise<void>
   /** Archives a timeline history file; throws WALRX_ARCHIVE_CONFLICT when there is another one. */
   archiveHistory(fileName: string, content: Uint8Array, options?: CallOptions): Promise<'created' | 'same'>
+  /** Called before a run begins with its first segment: what the archive holds from there on under other names. */
+  lookAhead(segment: string, options?: CallOptions): Promise<void>
   /** True when a WAL file of that name is there under any extension. */
   has(name: string, options?: CallOptions): Promise<boolean>
   /** Whole segments of a timeline in WAL order, from segment number `from` on. */

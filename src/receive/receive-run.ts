@@ -16,6 +16,7 @@ import { orAborted } from '../primitives/wait.ts'
 import type { Logger } from '../observe/log.ts'
 import { bytesBetween, formatLsn, type Lsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
 import { checkSegment, walMagic } from '../postgres/wal-page.ts'
+import { segmentNameAt } from '../postgres/wal-file.ts'
 import { ByteArena } from './byte-arena.ts'
 import { defaultMemoryBytes, planMemory } from './memory-budget.ts'
 import type { ReceiveArchive, ReceiveMeter } from './ports.ts'
@@ -109,6 +110,8 @@ export class ReceiveRun {
     if (!this.#isOpen || !this.#mayContinue(source)) {
       await this.settle(signal)
       start = this.#behindGap ?? this.#afterSettled(source) ?? (await this.#plan(source, signal))
+      const first = segmentNameAt(start.timeline, start.startLsn, this.#segmentSize)
+      await this.#options.archive.lookAhead(first, { signal })
       this.#behindGap = undefined
       this.queue.startRun(start.startLsn)
       this.#isOpen = true

@@ -1,0 +1,252 @@
+/** One connection of the fake cluster after START_REPLICATION: the server's end of a ByteSocket. */
+import type { Timer } from '../../src/primitives/clock.ts'
+import { addBytes, type Lsn, minLsn, parseLsn, type Timeline, toLsn } from '../../src/postgres/lsn.ts'
+import type { ByteSocket, ByteSocketHandlers } from '../../src/postgres/session.ts'
+import type { FakeCluster } from './fake-cluster.ts'
+
+/** walsender.c: MAX_SEND_SIZE. */
+const sendBytesMax = 131_072
+/** What fits into the sockets' buffers while the receiver does not read. */
+const socketBufferBytes = 400_000
+
+function message(type: string, body: Buffer): Buffer {
+  const head = Buffer.alloc(5)
+  head.write(type, 0, 'latin1')
+  head.writeUInt32BE(4 + body.length, 1)
+  return Buffer.concat([head, body])
+}
+
+function text(value: string): Buffer {
+  const length = Buffer.alloc(4)
+  length.writeInt32BE(value.length)
+  return Buffer.concat([length, Buffer.from(value)])
+}
+
+/** See the file's header. */
+export class FakeWalsender implements ByteSocket {
+  readonly #cluster: FakeCluster
+  #handlers: ByteSocketHandlers | undefined
+  #timeline: Timeline = 0
+  #sent = 0n as Lsn
+  #state: 'idle' | 'streaming' | 'done' | 'closed' = 'idle'
+  #isPaused = false
+  #isShuttingDown = false
+  /** Sent by the server, not read by the receiver yet. */
+  #buffered: Buffer[] = []
+  #bufferedBytes = 0
+  #lastReplyMs: number
+  #write = 0n as Lsn
+  #flush = 0n as Lsn
+  #timer: Timer | undefined
+  #pingTimer: Timer | undefined
+
+  constructor(cluster: FakeCluster) {
+    this.#cluster = cluster
+    this.#lastReplyMs = cluster.clock.now()
+  }
+
+  start(handlers: ByteSocketHandlers): void {
+    this.#handlers = handlers
+  }
+
+  pause(): void {
+    this.#isPaused = true
+  }
+
+  resume(): void {
+    this.#isPaused = false
+    this.wake()
+  }
+
+  destroy(): void {
+    this.#close(undefined)
+  }
+
+  /** The connection breaks, perhaps in the middle of a message that is half delivered. */
+  cut(reason: string): void {
+    if (this.#state === 'closed') return
+    const { random } = this.#cluster
+    if (this.#state === 'streaming' && random.chance(0.5) && !this.#isPaused) {
+      const half = this.#buffered[0]
+      if (half) this.#handlers?.onBytes(Buffer.from(half.subarray(0, random.int(0, half.length))))
+    }
+    this.#close(new Error(reason))
+  }
+
+  /** Begins the end of a fast shutdown. */
+  shutDown(): void {
+    this.#isShuttingDown = true
+    if (this.#state !== 'streaming') this.#close(undefined)
+    this.wake()
+  }
+
+  #close(error: Error | undefined): void {
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
+    this.#timer?.cancel()
+    this.#pingTimer?.cancel()
+    this.#cluster.senders.delete(this)
+    this.#buffered = []
+    queueMicrotask(() => this.#handlers?.onClose(error))
+  }
+
+  /** Bytes from the receiver: whole messages, one or more. */
+  write(bytes: Uint8Array): void {
+    if (this.#state === 'closed') return
+    const data = Buffer.from(bytes)
+    for (let at = 0; at < data.length;) {
+      const length = data.readUInt32BE(at + 1)
+      this.#onMessage(String.fromCharCode(data[at] ?? 0), data.subarray(at + 5, at + 1 + length))
+      at += 1 + length
+    }
+  }
+
+  #onMessage(type: string, body: Buffer): void {
+    const { clock, events } = this.#cluster
+    this.#lastReplyMs = clock.now()
+    if (type === 'Q') queueMicrotask(() => this.#onStart(body.toString('latin1', 0, body.length - 1)))
+    else if (type === 'c') queueMicrotask(() => this.#onCopyDone())
+    else if (type === 'd' && body[0] === 0x72) {
+      const [write, flush, apply] = [1, 9, 17].map((at) => toLsn(body.readBigUInt64BE(at))) as [Lsn, Lsn, Lsn]
+      this.#write = write
+      this.#flush = flush
+      events.onStatus(this.#timeline, write, flush, apply)
+      if (flush > 0n) this.#cluster.confirm(flush)
+      if (body[33] === 1) queueMicrotask(() => this.#keepalive(false))
+      this.wake()
+    } else throw new Error(`the receiver sent a message ${type} that no walsender expects`)
+  }
+
+  #onStart(command: string): void {
+    const match = /^START_REPLICATION (SLOT "(\w+)" )?PHYSICAL ([0-9a-f]+\/[0-9a-f]+) TIMELINE (\d+)$/.exec(command)
+    if (!match) throw new Error(`unexpected command: ${command}`)
+    const { clock, random, walSenderTimeoutMs } = this.#cluster
+    this.#timeline = Number(match[4])
+    this.#sent = parseLsn(match[3] ?? '')
+    const link = this.#cluster.chain().link(this.#timeline)
+    if (!link) return this.#fail('XX000', `requested timeline ${match[4]} is not in this server's history`)
+    if (link.end !== undefined && this.#sent > link.end)
+      return this.#fail('XX000', 'requested starting point is past the switchpoint')
+    if (link.end !== undefined && this.#sent === link.end) return this.#endOfTimeline()
+    this.#deliver(message('W', Buffer.from([0, 0, 0])))
+    if (this.#sent < this.#cluster.oldestLsn)
+      return this.#fail('58P01', 'requested WAL segment has already been removed')
+    this.#state = 'streaming'
+    const ping = () => {
+      if (this.#state === 'closed') return
+      if (clock.now() - this.#lastReplyMs > walSenderTimeoutMs) return this.cut('terminating walsender due to timeout')
+      if (clock.now() - this.#lastReplyMs > walSenderTimeoutMs / 2) this.#keepalive(true)
+      this.#pingTimer = clock.setTimer(walSenderTimeoutMs / 4, ping)
+    }
+    this.#pingTimer = clock.setTimer(random.int(1, walSenderTimeoutMs / 4), ping)
+    this.wake()
+  }
+
+  #fail(sqlstate: string, words: string): void {
+    this.#deliver(message('E', Buffer.from(`SERROR\0VERROR\0C${sqlstate}\0M${words}\0\0`)))
+    this.#close(undefined)
+  }
+
+  #onCopyDone(): void {
+    if (this.#state === 'streaming') {
+      this.#deliver(message('c', Buffer.alloc(0)))
+      this.#deliver(message('C', Buffer.from('COPY 0\0')))
+      return this.#close(undefined)
+    }
+    if (this.#state === 'done') this.#endOfTimeline()
+  }
+
+  #endOfTimeline(): void {
+    const chain = this.#cluster.chain()
+    const next = chain.after(this.#timeline)
+    if (!next) throw new Error(`timeline ${this.#timeline} has no successor`)
+    const position = `${(next.begin >> 32n).toString(16)}/${(next.begin & 0xffffffffn).toString(16)}`
+    this.#deliver(message('T', Buffer.from([0, 2])))
+    this.#deliver(message('D', Buffer.concat([Buffer.from([0, 2]), text(String(next.timeline)), text(position)])))
+    this.#deliver(message('C', Buffer.from('START_STREAMING\0')))
+    this.#deliver(message('S', Buffer.from('in_hot_standby\0off\0')))
+    this.#deliver(message('C', Buffer.from('START_REPLICATION\0')))
+    this.#deliver(message('Z', Buffer.from('I')))
+  }
+
+  #keepalive(replyRequested: boolean): void {
+    const body = Buffer.alloc(18)
+    body[0] = 0x6b
+    body.writeBigUInt64BE(this.#sent, 1)
+    body[17] = replyRequested ? 1 : 0
+    this.#deliver(message('d', body))
+  }
+
+  /** There may be something to send: does a little, then comes back. */
+  wake(): void {
+    if (this.#state === 'closed' || this.#timer) return
+    const { clock, random } = this.#cluster
+    this.#timer = clock.setTimer(random.int(0, 30), () => {
+      this.#timer = undefined
+      this.#step()
+    })
+  }
+
+  #step(): void {
+    this.#flushBuffered()
+    if (this.#state !== 'streaming' || this.#bufferedBytes >= socketBufferBytes) return
+    const { random } = this.#cluster
+    const link = this.#cluster.chain().link(this.#timeline)
+    const end = link?.end ?? (this.#timeline === this.#cluster.timeline ? this.#cluster.end : this.#sent)
+    for (let messages = random.int(1, 6); messages > 0 && this.#sent < end; messages--) this.#sendWal(end)
+    if (this.#sent < end) return this.wake()
+    if (link?.end !== undefined) {
+      this.#state = 'done'
+      return this.#deliver(message('c', Buffer.alloc(0)))
+    }
+    if (this.#isShuttingDown) this.#stepShutdown()
+  }
+
+  /** WalSndDone: all sent and confirmed (by write when flush is invalid), or ask again. */
+  #stepShutdown(): void {
+    const replicated = this.#flush === 0n ? this.#write : this.#flush
+    if (replicated === this.#sent && this.#bufferedBytes === 0) {
+      this.#deliver(message('C', Buffer.from('COPY 0\0')))
+      return this.#close(undefined)
+    }
+    this.#keepalive(true)
+    this.wake()
+  }
+
+  #sendWal(end: Lsn): void {
+    const { random } = this.#cluster
+    const size = random.chance(0.1) ? random.int(1, 100) : random.int(8_192, sendBytesMax)
+    const stop = minLsn(end, addBytes(this.#sent, size))
+    const head = Buffer.alloc(25)
+    head[0] = 0x77
+    head.writeBigUInt64BE(this.#sent, 1)
+    head.writeBigUInt64BE(end, 9)
+    this.#deliver(message('d', Buffer.concat([head, this.#cluster.wal(this.#timeline, this.#sent, stop)])))
+    this.#sent = stop
+  }
+
+  #deliver(bytes: Buffer): void {
+    this.#buffered.push(bytes)
+    this.#bufferedBytes += bytes.length
+    if (this.#bufferedBytes < socketBufferBytes / 2 && this.#cluster.random.chance(0.5) && this.#state === 'streaming')
+      return
+    this.#flushBuffered()
+  }
+
+  /** Hands over what the receiver is willing to read, in pieces that have nothing to do with messages. */
+  #flushBuffered(): void {
+    const { random } = this.#cluster
+    while (!this.#isPaused && this.#buffered.length > 0 && this.#handlers && this.#state !== 'closed') {
+      const joined = random.chance(0.7)
+        ? Buffer.concat(this.#buffered.splice(0, random.int(1, 4)))
+        : (this.#buffered.shift() as Buffer)
+      this.#bufferedBytes -= joined.length
+      const cutAt = random.chance(0.8) ? random.int(0, joined.length) : joined.length
+      if (cutAt > 0) this.#handlers.onBytes(joined.subarray(0, cutAt))
+      if (cutAt < joined.length) {
+        this.#buffered.unshift(joined.subarray(cutAt))
+        this.#bufferedBytes += joined.length - cutAt
+      }
+    }
+  }
+}

@@ -1,0 +1,94 @@
+/**
+ * The receive core against seeded disorder. `WALRX_SEED=n` replays one schedule, `WALRX_SCHEDULES=n` runs more.
+ *
+ * What every schedule is checked for is in world.ts. The second half breaks the promise on purpose: if no schedule
+ * noticed, the first half would prove nothing.
+ */
+import assert from 'node:assert/strict'
+import { afterEach, describe, test } from 'node:test'
+import type { Lsn } from '../../src/postgres/lsn.ts'
+import type { ReceivedSegment } from '../../src/receive/segment-assembler.ts'
+import { UploadQueue } from '../../src/receive/upload-queue.ts'
+import { openSimulatedArchive } from './simulated-archive.ts'
+import { World } from './world.ts'
+
+const replay = process.env.WALRX_SEED
+const scheduleCount = Number(process.env.WALRX_SCHEDULES ?? 1000)
+
+/** Runs schedules from seed 1 on until one fails. */
+async function firstFailure(count: number): Promise<{ seed: number; error: Error } | undefined> {
+  for (let seed = 1; seed <= count; seed++) {
+    try {
+      await new World(seed, openSimulatedArchive).run()
+    } catch (error) {
+      return { seed, error: error as Error }
+    }
+  }
+  return undefined
+}
+
+describe('under seeded disorder', () => {
+  test('nothing acknowledged is missing, nothing archived is wrong, and every schedule ends in progress', async (t) => {
+    const seeds = replay ? [Number(replay)] : Array.from({ length: scheduleCount }, (_, index) => index + 1)
+    const total = { flushes: 0, kills: 0, promotions: 0, shutdowns: 0, outages: 0 }
+    for (const seed of seeds) {
+      try {
+        const report = await new World(seed, openSimulatedArchive).run()
+        for (const what of Object.keys(total) as (keyof typeof total)[]) total[what] += report[what]
+      } catch (error) {
+        throw new Error(`schedule ${seed} failed: replay it with WALRX_SEED=${seed}`, { cause: error })
+      }
+    }
+    t.diagnostic(`${seeds.length} schedules: ${JSON.stringify(total)}`)
+    if (!replay) assert.ok(total.flushes > seeds.length, 'the schedules hardly acknowledged anything')
+  })
+
+  test('the same seed draws the same schedule', async () => {
+    const first = await new World(42, openSimulatedArchive).run()
+    assert.deepEqual(await new World(42, openSimulatedArchive).run(), first)
+  })
+})
+
+describe(
+  'a receiver that is broken on purpose is caught',
+  { skip: replay ? 'one schedule is replayed' : false },
+  () => {
+    const original = Object.getOwnPropertyDescriptors(UploadQueue.prototype)
+    afterEach(() => Object.defineProperties(UploadQueue.prototype, original))
+
+    test('when it reports what it has received as flushed', async () => {
+      const received = new WeakMap<UploadQueue, Lsn>()
+      UploadQueue.prototype.pushSegment = function (segment: ReceivedSegment) {
+        received.set(this, (segment.startLsn + BigInt(segment.length)) as Lsn)
+        Reflect.apply(original.pushSegment.value as UploadQueue['pushSegment'], this, [segment])
+      }
+      Object.defineProperty(UploadQueue.prototype, 'durableLsn', {
+        get(this: UploadQueue) {
+          return received.get(this) ?? this.runStart
+        },
+      })
+      const failure = await firstFailure(300)
+      assert.match(failure?.error.message ?? 'no schedule noticed', /is not in the store/)
+    })
+
+    test('when it acknowledges segments in the order in which their uploads finish', async () => {
+      const open: typeof openSimulatedArchive = (storage) => {
+        const archive = openSimulatedArchive(storage)
+        // An upload that is reported as finished while it has just begun lets later ones overtake it.
+        return {
+          ...archive,
+          archive: async (name, bytes, options) => {
+            const copy = Buffer.from(bytes)
+            archive.archive(name, copy, options).catch(() => {})
+            return Promise.resolve('created')
+          },
+        }
+      }
+      let caught: Error | undefined
+      for (let seed = 1; seed <= 300 && !caught; seed++) {
+        await new World(seed, open).run().catch((error: unknown) => (caught = error as Error))
+      }
+      assert.match(caught?.message ?? 'no schedule noticed', /is not in the store|gap reported|no end within/)
+    })
+  },
+)

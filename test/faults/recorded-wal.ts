@@ -1,0 +1,64 @@
+/**
+ * WAL of the simulated cluster: pages recorded from a real PostgreSQL 17 (three segments of 1 MB that WAL-G archived),
+ * stamped anew with the addresses and timelines that the schedule needs. Page headers stay valid; bodies differ from
+ * timeline to timeline behind the fork.
+ */
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { addBytes, type Lsn, type Timeline, toLsn } from '../../src/postgres/lsn.ts'
+import { decodePageHeader, walPageSize } from '../../src/postgres/wal-page.ts'
+
+/** wal_segment_size of the simulated cluster. */
+export const segmentSize = 1024 * 1024
+/** Where its recorded WAL begins. */
+export const firstLsn = toLsn(5n * BigInt(segmentSize))
+/** Segments recorded. */
+export const segmentCount = 7
+/** One past its last byte. */
+export const lastLsn = addBytes(firstLsn, segmentCount * segmentSize)
+
+const recorded = ['B', 'C', 'D'].map((digit) => {
+  const name = `00000001000000000000000${digit}`
+  const url = new URL(`../golden/walg-remote-none-many-parts/archive/wal_005/${name}`, import.meta.url)
+  return readFileSync(fileURLToPath(url))
+})
+
+/** The recorded cluster's system identifier. */
+export const systemId = decodePageHeader(recorded[0] as Buffer)?.long?.systemId ?? 0n
+
+/** All WAL of one timeline, from firstLsn on. */
+export interface TimelineWal {
+  readonly timeline: Timeline
+  readonly bytes: Buffer
+}
+
+function stamp(page: Buffer, timeline: Timeline, address: bigint): void {
+  if (page.readUInt16LE(0) === 0) return
+  page.writeUInt32LE(timeline, 4)
+  page.writeBigUInt64LE(address, 8)
+}
+
+function record(): Buffer {
+  const bytes = Buffer.concat(Array.from({ length: segmentCount }, (_, index) => recorded[index % 3] as Buffer))
+  for (let offset = 0; offset < bytes.length; offset += walPageSize) {
+    stamp(bytes.subarray(offset, offset + walPageSize), 1, firstLsn + BigInt(offset))
+  }
+  return bytes
+}
+
+/** Timeline 1. Shared by all schedules: nobody writes to it. */
+export const timelineOne: TimelineWal = { timeline: 1, bytes: record() }
+
+/** A timeline that forks off `parent` at `switchpoint`: the same bytes before it, others after. */
+export function fork(parent: TimelineWal, timeline: Timeline, switchpoint: Lsn): TimelineWal {
+  const bytes = Buffer.from(parent.bytes)
+  const from = Number(switchpoint - firstLsn)
+  for (let offset = from - (from % walPageSize); offset < bytes.length; offset += walPageSize) {
+    const page = bytes.subarray(offset, offset + walPageSize)
+    if (offset >= from) stamp(page, timeline, firstLsn + BigInt(offset))
+    const bodyStart = Math.max(64, from - offset)
+    const isWritten = page.readUInt16LE(0) !== 0
+    if (isWritten && bodyStart < walPageSize) page[walPageSize - 1] = ((page[walPageSize - 1] ?? 0) + timeline) & 0xff
+  }
+  return { timeline, bytes }
+}

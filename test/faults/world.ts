@@ -1,0 +1,376 @@
+/**
+ * One seeded schedule: a fake cluster, a faulty store, a virtual clock, and a receiver that is killed and started anew.
+ * After every status update it is checked that what was reported as flushed is in the store with the right bytes, and
+ * after every stored object that it is what the server has.
+ */
+import assert from 'node:assert/strict'
+import type { Clock } from '../../src/primitives/clock.ts'
+import { type Logger, silentLog } from '../../src/observe/log.ts'
+import { addBytes, formatLsn, type Lsn, segmentStart, type Timeline } from '../../src/postgres/lsn.ts'
+import type { ByteSocket, ReplicationServer, ReplicationSession } from '../../src/postgres/session.ts'
+import { historyName, segmentNameAt } from '../../src/postgres/wal-file.ts'
+import type { ReceiveArchive, ReceiveMeter } from '../../src/receive/ports.ts'
+import { Receiver } from '../../src/receive/receiver.ts'
+import type { MemoryObject } from '../harness/memory-storage.ts'
+import { Random } from '../harness/random.ts'
+import { VirtualClock } from '../harness/virtual-clock.ts'
+import { FakeCluster } from './fake-cluster.ts'
+import { calm, FaultyStorage, type Weather } from './faulty-storage.ts'
+import { firstLsn, lastLsn, segmentSize } from './recorded-wal.ts'
+
+/** Memory that each simulated receiver gets: four segments. */
+const memoryBytes = 4 * segmentSize
+
+/** What a schedule did, for the test's report. */
+export interface ScheduleReport {
+  readonly seed: number
+  flushes: number
+  kills: number
+  promotions: number
+  shutdowns: number
+  outages: number
+  divergedPartials: number
+}
+
+/** See the file's header. */
+export class World {
+  readonly clock = new VirtualClock()
+  /** Where the receivers log to. */
+  log: Logger = silentLog
+  readonly random: Random
+  readonly report: ScheduleReport
+  readonly cluster: FakeCluster
+  readonly #objects = new Map<string, MemoryObject>()
+  readonly #openArchive: (storage: FaultyStorage) => ReceiveArchive
+  readonly #verified = new WeakSet<MemoryObject>()
+  #storage: FaultyStorage
+  #incarnation: { alive: boolean; ended: Promise<unknown>; drain: AbortController } | undefined
+  #failure: unknown
+  /** Where the first stream began: what is older is not ours. */
+  #runStart: Lsn | undefined
+  #gaps = 0
+
+  constructor(seed: number, openArchive: (storage: FaultyStorage) => ReceiveArchive) {
+    this.random = new Random(seed)
+    this.report = { seed, flushes: 0, kills: 0, promotions: 0, shutdowns: 0, outages: 0, divergedPartials: 0 }
+    this.#openArchive = openArchive
+    this.cluster = new FakeCluster(this.clock, this.random, {
+      onStatus: (timeline, write, flush, apply) => this.#onStatus(timeline, write, flush, apply),
+    })
+    this.#storage = this.#openStorage()
+  }
+
+  #openStorage(): FaultyStorage {
+    const storage = new FaultyStorage(this.clock, this.random, this.#objects)
+    storage.weather = this.#storage ? this.#storage.weather : this.#drawWeather()
+    storage.outage = this.#storage?.outage
+    return storage
+  }
+
+  #drawWeather(): Weather {
+    const { random } = this
+    if (random.chance(0.3)) return calm
+    return {
+      failBefore: random.pick([0, 0.05, 0.3]),
+      failAfter: random.pick([0, 0.05, 0.3]),
+      late: random.pick([0, 0.02, 0.2]),
+      twice: random.pick([0, 0.1]),
+      stall: random.pick([0, 0.02, 0.1]),
+      latencyMsMax: random.pick([5, 200, 3_000]),
+    }
+  }
+
+  /** Runs the whole schedule: disorder first, then calm, in which everything must come right. */
+  async run(): Promise<ScheduleReport> {
+    let isDone = false
+    const script = this.#script()
+      .catch((error: unknown) => {
+        this.#failure ??= error
+      })
+      .finally(() => {
+        isDone = true
+      })
+    await this.clock.run(
+      () => isDone || this.#failure !== undefined,
+      () => this.#storage.openBodies > 0,
+      6 * 3_600_000,
+    )
+    if (this.#failure !== undefined) throw this.#failure as Error
+    await script
+    return this.report
+  }
+
+  async #script(): Promise<void> {
+    const { random, clock } = this
+    this.#startReceiver()
+    for (let steps = random.int(3, 12); steps > 0; steps--) {
+      await clock.sleep(random.int(10, random.pick([200, 3_000, 40_000])))
+      await this.#disturb()
+    }
+    this.#storage.weather = calm
+    this.#storage.outage = undefined
+    this.cluster.startUp()
+    this.cluster.grow(segmentSize * 100)
+    if (!this.#incarnation?.alive) this.#startReceiver()
+    await this.#caughtUp()
+    await this.#stop()
+    this.#checkEverything()
+  }
+
+  async #disturb(): Promise<void> {
+    const { random, cluster, report } = this
+    const pick = random.int(0, 10)
+    if (pick <= 3) cluster.grow(random.int(1, 2 * segmentSize))
+    else if (pick === 4) cluster.cutAll()
+    else if (pick === 5) await this.#kill()
+    else if (pick === 6) await this.#shutDown()
+    else if (pick === 7) {
+      report.outages++
+      this.#storage.outage = this.#storage.outage ? undefined : random.pick(['unavailable', 'denied'])
+    } else if (pick === 8 && cluster.timelines.size < 4) {
+      report.promotions++
+      const inPlace = random.chance(0.5)
+      cluster.promote(
+        random.pick([0, random.int(0, 100_000), random.int(0, 2 * segmentSize)]),
+        random.pick([0, 0, 1]),
+        inPlace,
+      )
+      cluster.grow(random.int(0, segmentSize))
+    } else this.#storage.weather = this.#drawWeather()
+  }
+
+  async #shutDown(): Promise<void> {
+    this.report.shutdowns++
+    const { outage, weather } = this.#storage
+    const tookMs = await this.cluster.shutDown(60_000)
+    // A receiver that reads confirms at once. One whose pool is full and stays full gives the connection up after 15 s;
+    // only a store that takes a segment now and then may keep the server waiting while it sends the rest.
+    if (outage ?? weather === calm) assert.ok(tookMs < 20_000, `a fast shutdown took ${tookMs} ms`)
+    await this.clock.sleep(this.random.int(100, 30_000))
+    this.cluster.startUp()
+  }
+
+  /** kill -9: from now on nothing that the receiver set off has any effect, except requests already in the store's hands. */
+  async #kill(): Promise<void> {
+    const incarnation = this.#incarnation
+    if (!incarnation) return
+    this.report.kills++
+    incarnation.alive = false
+    this.cluster.cutAll()
+    await this.clock.sleep(this.random.int(0, 10_000))
+    // A failed start may have been repeated meanwhile.
+    if (this.#incarnation) this.#incarnation.alive = false
+    this.#storage = this.#openStorage()
+    this.#startReceiver()
+  }
+
+  async #stop(): Promise<void> {
+    this.#incarnation?.drain.abort()
+    await this.#incarnation?.ended
+  }
+
+  #startReceiver(): void {
+    const incarnation = { alive: true, ended: Promise.resolve() as Promise<unknown>, drain: new AbortController() }
+    this.#incarnation = incarnation
+    const clock: Clock = {
+      now: () => this.clock.now(),
+      setTimer: (ms, fire) => this.clock.setTimer(ms, () => incarnation.alive && fire()),
+    }
+    const mortal = <T extends object>(target: T): T => mortalCopy(target, () => incarnation.alive)
+    const receiver = new Receiver({
+      server: mortalServer(this.cluster, () => incarnation.alive),
+      archive: mortal(this.#openArchive(this.#storage)),
+      clock,
+      random: this.random.next,
+      log: this.log,
+      meter: this.#meter(),
+      slot: 'walrx',
+      allowStandby: false,
+      memoryBytes,
+      uploadConcurrency: this.random.int(1, 4),
+      endpos: undefined,
+      drainTimeoutMs: 60_000,
+    })
+    incarnation.ended = receiver.run(incarnation.drain.signal, new AbortController().signal).catch((error: unknown) => {
+      if (!incarnation.alive) return
+      incarnation.alive = false
+      // The start may fail while server or store are out, and is tried again as a supervisor would.
+      if (isStartFailure(error))
+        this.clock.setTimer(1_000, () => this.#incarnation === incarnation && this.#startReceiver())
+      else this.#failure ??= error
+    })
+  }
+
+  #meter(): ReceiveMeter {
+    const nothing = () => {}
+    return {
+      received: nothing,
+      uploaded: nothing,
+      uploadFailed: nothing,
+      flushed: nothing,
+      reconnected: nothing,
+      poolFull: nothing,
+      pastFork: nothing,
+      gap: (start, end) => {
+        this.#gaps++
+        this.#failure ??= new Error(`gap reported from ${formatLsn(start)} to ${formatLsn(end)}`)
+      },
+    }
+  }
+
+  #onStatus(timeline: Timeline, write: Lsn, flush: Lsn, apply: Lsn): void {
+    try {
+      assert.equal(apply, 0n, 'apply must never be answered')
+      this.#checkMemory()
+      if (flush === 0n) return
+      this.report.flushes++
+      assert.ok(write >= flush, 'flush is ahead of write')
+      this.#checkDurable(timeline, flush)
+    } catch (error) {
+      this.#failure ??= error
+    }
+  }
+
+  #checkMemory(): void {
+    assert.ok(this.#storage.bodyBytes <= memoryBytes, `${this.#storage.bodyBytes} bytes under way in uploads`)
+  }
+
+  /** Every segment from the first stream's start up to `flush` is in the store, with the server's bytes. */
+  #checkDurable(timeline: Timeline, flush: Lsn): void {
+    const chain = this.cluster.chain(timeline)
+    assert.equal(segmentStart(flush, segmentSize), flush, 'flush is no segment boundary')
+    for (let start = this.#oldest(); start < flush; start = addBytes(start, segmentSize)) {
+      const last = addBytes(start, segmentSize - 1)
+      const name = segmentNameAt(chain.at(last).timeline, start, segmentSize)
+      const object = this.#objects.get(`wal_005/${name}`)
+      assert.ok(object, `flush ${formatLsn(flush)} reported, but ${name} is not in the store`)
+      if (this.#verified.has(object)) continue
+      const truth = this.cluster.wal(chain.at(last).timeline, start, addBytes(start, segmentSize))
+      assert.ok(object.bytes.equals(truth), `${name} is not what the server has`)
+      this.#verified.add(object)
+    }
+  }
+
+  /** The first segment of the archive: it begins where the first slot did. */
+  #oldest(): Lsn {
+    if (this.#runStart !== undefined) return this.#runStart
+    for (let start = firstLsn; start < lastLsn; start = addBytes(start, segmentSize)) {
+      const present = [...this.cluster.timelines.keys()].some((timeline) =>
+        this.#objects.has(`wal_005/${segmentNameAt(timeline, start, segmentSize)}`),
+      )
+      if (present) return (this.#runStart = start)
+    }
+    return lastLsn
+  }
+
+  async #caughtUp(): Promise<void> {
+    const lastByte = addBytes(lastLsn, -1)
+    const name = segmentNameAt(this.cluster.chain().at(lastByte).timeline, lastByte, segmentSize)
+    while (!this.#objects.has(`wal_005/${name}`)) await this.clock.sleep(500)
+  }
+
+  /** The end: whole segments of every link of the chain, partials of the finished ones, histories. */
+  #checkEverything(): void {
+    this.#checkDurable(this.cluster.timeline, lastLsn)
+    const chain = this.cluster.chain()
+    for (const { timeline, begin, end } of chain.links) {
+      if (begin === lastLsn) continue
+      if (timeline > 1)
+        assert.ok(this.#objects.has(`wal_005/${historyName(timeline)}`), `history of ${timeline} is missing`)
+      if (end !== undefined && end > this.#oldest() && end !== segmentStart(end, segmentSize))
+        this.#checkTail(timeline, end)
+    }
+    for (const [key, object] of this.#objects) this.#checkObject(key, object)
+  }
+
+  /** WAL of a finished timeline up to its end: in the whole segment that went on past it, or in the partial. */
+  #checkTail(timeline: Timeline, end: Lsn): void {
+    const start = segmentStart(end, segmentSize)
+    const name = segmentNameAt(timeline, start, segmentSize)
+    const object = this.#objects.get(`wal_005/${name}`) ?? this.#objects.get(`wal_005/${name}.partial`)
+    assert.ok(object, `neither ${name} nor its partial is in the store`)
+    const truth = this.cluster.wal(timeline, start, end)
+    assert.ok(
+      object.bytes.subarray(0, truth.length).equals(truth),
+      `the tail of timeline ${timeline} is not what the server had`,
+    )
+  }
+
+  /** Whatever is in the store is a prefix of what some server sent on that timeline. */
+  #checkObject(key: string, object: MemoryObject): void {
+    const match = /^wal_005\/([0-9A-F]{8})([0-9A-F]{16})(\.partial)?$/.exec(key)
+    if (!match) return
+    const timeline = parseInt(match[1] ?? '', 16)
+    const start = (BigInt(parseInt((match[2] ?? '').slice(8), 16)) * BigInt(segmentSize)) as Lsn
+    const truth = this.cluster.wal(timeline, start, addBytes(start, segmentSize))
+    assert.equal(object.bytes.length, segmentSize, `${key} is no whole segment`)
+    if (!match[3]) assert.ok(object.bytes.equals(truth), `${key} is not what the server has`)
+    else {
+      const length = trimmedLength(object.bytes)
+      assert.ok(
+        object.bytes.subarray(0, length).equals(truth.subarray(0, length)),
+        `${key} is not what the server sent`,
+      )
+    }
+  }
+}
+
+/** Length without the zeros at the end. */
+function trimmedLength(bytes: Buffer): number {
+  const zeros = Buffer.alloc(4096)
+  let length = bytes.length
+  while (length >= zeros.length && zeros.compare(bytes, length - zeros.length, length) === 0) length -= zeros.length
+  while (length > 0 && bytes[length - 1] === 0) length--
+  return length
+}
+
+function isStartFailure(error: unknown): boolean {
+  const { code } = error as { code?: string }
+  return code !== undefined && !['WALRX_ARCHIVE_CONFLICT', 'WALRX_WAL_INVALID', 'WALRX_INTERNAL'].includes(code)
+}
+
+/** The same object whose promises never settle any more once `isAlive` says no. */
+function mortalCopy<T extends object>(target: T, isAlive: () => boolean): T {
+  return new Proxy(target, {
+    get: (object, property) => {
+      const value: unknown = Reflect.get(object, property, object)
+      if (typeof value !== 'function') return value
+      return (...args: unknown[]): unknown => {
+        const result: unknown = isAlive() ? Reflect.apply(value, object, args) : new Promise(() => {})
+        if (!(result instanceof Promise)) return result
+        return new Promise((resolve, reject) => {
+          result.then(
+            (outcome) => isAlive() && resolve(outcome),
+            (error: unknown) => isAlive() && reject(error as Error),
+          )
+        })
+      }
+    },
+  })
+}
+
+function mortalServer(cluster: FakeCluster, isAlive: () => boolean): ReplicationServer {
+  return {
+    connect: async (signal) => {
+      const session = await mortalCopy(cluster, isAlive).connect(signal)
+      return mortalCopy<ReplicationSession>(
+        { ...session, takeOver: () => mortalSocket(session.takeOver(), isAlive) },
+        isAlive,
+      )
+    },
+  }
+}
+
+function mortalSocket(socket: ByteSocket, isAlive: () => boolean): ByteSocket {
+  return {
+    start: (handlers) =>
+      socket.start({
+        onBytes: (chunk) => isAlive() && handlers.onBytes(chunk),
+        onClose: (error) => isAlive() && handlers.onClose(error),
+      }),
+    write: (bytes) => isAlive() && socket.write(bytes),
+    pause: () => isAlive() && socket.pause(),
+    resume: () => isAlive() && socket.resume(),
+    destroy: () => socket.destroy(),
+  }
+}
