@@ -1,0 +1,47 @@
+/** brotli by Node's zlib: one stream per object. */
+import { type BrotliOptions, constants, createBrotliCompress, createBrotliDecompress } from 'node:zlib'
+import type { WriteCodec } from './codec.ts'
+import { GeneratorDuplex } from './generator-duplex.ts'
+import { compressInPlace, outputChunkBytes } from './in-place.ts'
+import { decodeChunkBytes, throughZlib } from './zlib-stream.ts'
+
+/** Smallest and largest quality. Quality 0 and 1 exist too, but brotli's format gains nothing over zstd there. */
+export const brotliLevelMin = 0
+export const brotliLevelMax = 11
+
+/** What WAL-G writes with. */
+export const brotliLevelDefault = 3
+
+/** log2 of the window in bytes. */
+const windowLog = 22
+
+/**
+ * The brotli codec.
+ * @param level quality, {@link brotliLevelMin} to {@link brotliLevelMax}; checked by the caller
+ */
+export function brotliCodec(level: number = brotliLevelDefault): WriteCodec {
+  return {
+    method: 'brotli',
+    extension: 'br',
+    encoder: () =>
+      new GeneratorDuplex((source) => throughZlib(() => createBrotliCompress(writeOptions(level)), source, 'input')),
+    decoder: () => new GeneratorDuplex(decode),
+    encodeInPlace: (buffer, length) =>
+      compressInPlace(createBrotliCompress(writeOptions(level, length)), buffer, length),
+  }
+}
+
+function writeOptions(level: number, length = 0): BrotliOptions {
+  return {
+    chunkSize: outputChunkBytes,
+    params: {
+      [constants.BROTLI_PARAM_QUALITY]: level,
+      [constants.BROTLI_PARAM_LGWIN]: windowLog,
+      [constants.BROTLI_PARAM_SIZE_HINT]: length,
+    },
+  }
+}
+
+function decode(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
+  return throughZlib(() => createBrotliDecompress({ chunkSize: decodeChunkBytes }), source, 'brotli stream')
+}

@@ -1,0 +1,89 @@
+/** Reads a stream of chunks by the byte: what the parsers of frames and headers need. */
+import { WalrxError } from '../primitives/errors.ts'
+
+/** A cursor over chunks. Use it from one place at a time, and {@link ByteReader.close} it in any case. */
+export class ByteReader {
+  readonly #source: AsyncIterator<Uint8Array>
+  readonly #what: string
+  #chunk: Uint8Array = new Uint8Array(0)
+  #offset = 0
+
+  /** @param what names the bytes in messages: `lz4 stream` */
+  constructor(source: AsyncIterable<Uint8Array>, what: string) {
+    this.#source = source[Symbol.asyncIterator]()
+    this.#what = what
+  }
+
+  /** Bytes taken so far. */
+  get offset(): number {
+    return this.#offset
+  }
+
+  /** The next bytes as they come, not taken yet; undefined at the end of the source. Never empty. */
+  async peek(): Promise<Uint8Array | undefined> {
+    while (this.#chunk.length === 0) {
+      const result = await this.#source.next()
+      if (result.done) return undefined
+      this.#chunk = result.value
+    }
+    return this.#chunk
+  }
+
+  /** Takes `count` bytes of what {@link ByteReader.peek} answered. */
+  take(count: number): Uint8Array {
+    const taken = this.#chunk.subarray(0, count)
+    this.#chunk = this.#chunk.subarray(count)
+    this.#offset += taken.length
+    return taken
+  }
+
+  /**
+   * Takes exactly `target.length - start` bytes into `target` from `start` on.
+   * @throws WALRX_OBJECT_DAMAGED when the source ends before
+   */
+  async readInto(target: Buffer, start = 0): Promise<Buffer> {
+    let filled = start
+    while (filled < target.length) {
+      const chunk = await this.peek()
+      if (!chunk) throw this.cutShort()
+      const piece = this.take(Math.min(chunk.length, target.length - filled))
+      target.set(piece, filled)
+      filled += piece.length
+    }
+    return target
+  }
+
+  /** Takes exactly `count` bytes: for small fields. Throws as {@link ByteReader.readInto} does. */
+  read(count: number): Promise<Buffer> {
+    return this.readInto(Buffer.alloc(count))
+  }
+
+  /** Passes over `count` bytes. Throws as {@link ByteReader.readInto} does. */
+  async skip(count: number): Promise<void> {
+    for (let left = count; left > 0;) {
+      const chunk = await this.peek()
+      if (!chunk) throw this.cutShort()
+      left -= this.take(Math.min(chunk.length, left)).length
+    }
+  }
+
+  /** Throws WALRX_OBJECT_DAMAGED when there is anything left. */
+  async expectEnd(): Promise<void> {
+    if (await this.peek()) {
+      throw new WalrxError(
+        'WALRX_OBJECT_DAMAGED',
+        `bytes follow behind the end of the ${this.#what} at ${this.#offset}`,
+      )
+    }
+  }
+
+  /** The error of a source that ends too early. */
+  cutShort(): WalrxError {
+    return new WalrxError('WALRX_OBJECT_DAMAGED', `the ${this.#what} is cut short after ${this.#offset} bytes`)
+  }
+
+  /** Frees the source. */
+  async close(): Promise<void> {
+    await this.#source.return?.()
+  }
+}

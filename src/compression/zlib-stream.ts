@@ -1,0 +1,94 @@
+/** Decoding with the streams of node:zlib, without their tolerance for what is behind the end. */
+import { once } from 'node:events'
+import { WalrxError } from '../primitives/errors.ts'
+import type { ZlibStream } from './in-place.ts'
+
+/** Size of the buffers that decoders write to, in bytes: one trip to the libuv pool for each. */
+export const decodeChunkBytes = 512 * 1024
+
+/**
+ * Passes `source` through a stream of node:zlib. Input is taken only as fast as output is.
+ * @param open makes the stream, once the first output is asked for; it is destroyed in any case
+ * @param what names the bytes in messages: `brotli stream`
+ * @throws WALRX_OBJECT_DAMAGED when zlib finds the bytes damaged or truncated, or ends before they do (Node's own
+ * streams drop the rest silently then); errors of the source as they are
+ */
+export async function* throughZlib(
+  open: () => ZlibStream,
+  source: AsyncIterable<Uint8Array>,
+  what: string,
+): AsyncGenerator<Buffer, undefined> {
+  const engine = open()
+  const feed = new Feed(engine, source)
+  try {
+    for await (const output of engine) yield output as Buffer
+  } catch (error) {
+    throw feed.error ?? damaged(error, what)
+  } finally {
+    engine.destroy()
+  }
+  await feed.finished
+  if (feed.error) throw feed.error
+  if (engine.bytesWritten !== feed.bytes || !feed.isWhole) {
+    throw new WalrxError('WALRX_OBJECT_DAMAGED', `bytes follow behind the end of the ${what} at ${engine.bytesWritten}`)
+  }
+}
+
+/** Writes a source into a stream of node:zlib while somebody else reads what comes out. */
+class Feed {
+  /** Bytes handed to the stream. */
+  bytes = 0
+  /** True when the source has ended and the stream has taken all of it. */
+  isWhole = false
+  /** What the source threw. */
+  error: Error | undefined
+  /** Settles, never rejects, once the source isn't read any more. */
+  readonly finished: Promise<void>
+  readonly #engine: ZlibStream
+
+  constructor(engine: ZlibStream, source: AsyncIterable<Uint8Array>) {
+    this.#engine = engine
+    this.finished = this.#run(source)
+  }
+
+  async #run(source: AsyncIterable<Uint8Array>): Promise<void> {
+    const closed = once(this.#engine, 'close').catch(() => undefined)
+    try {
+      for await (const chunk of source) {
+        if (this.#engine.destroyed) return
+        this.bytes += chunk.length
+        // A stream that has reached its end calls no write back any more: closing it has to do.
+        await Promise.race([this.#write(chunk), closed])
+      }
+      this.isWhole = true
+      if (!this.#engine.destroyed) this.#engine.end()
+    } catch (error) {
+      this.error = error as Error
+      this.#engine.destroy(this.error)
+    }
+  }
+
+  /** Resolves when the stream has taken the chunk, or failed: its reader gets the error. */
+  #write(chunk: Uint8Array): Promise<void> {
+    return new Promise((resolve) => {
+      this.#engine.write(chunk, () => resolve())
+    })
+  }
+}
+
+/** zstd's codes for frames that are whole but ask for more than a reader must have. */
+const unsupportedCodes: ReadonlySet<string> = new Set([
+  'ZSTD_error_frameParameter_windowTooLarge',
+  'ZSTD_error_dictionary_wrong',
+])
+
+function damaged(error: unknown, what: string): WalrxError {
+  const { code = '', message } = error as NodeJS.ErrnoException
+  if (unsupportedCodes.has(code)) {
+    return new WalrxError('WALRX_CODEC_UNSUPPORTED', `the ${what} cannot be decoded: ${message}`, { cause: error })
+  }
+  if (code === 'Z_BUF_ERROR') {
+    return new WalrxError('WALRX_OBJECT_DAMAGED', `the ${what} is cut short`, { cause: error })
+  }
+  return new WalrxError('WALRX_OBJECT_DAMAGED', `the ${what} does not decode: ${message}`, { cause: error })
+}
