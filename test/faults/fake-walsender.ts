@@ -132,6 +132,7 @@ export class FakeWalsender implements ByteSocket {
     if (this.#sent < this.#cluster.oldestLsn)
       return this.#fail('58P01', 'requested WAL segment has already been removed')
     this.#state = 'streaming'
+    this.#isShuttingDown ||= !this.#cluster.isUp
     const ping = () => {
       if (this.#state === 'closed') return
       if (clock.now() - this.#lastReplyMs > walSenderTimeoutMs) return this.cut('terminating walsender due to timeout')
@@ -206,6 +207,7 @@ export class FakeWalsender implements ByteSocket {
   #stepShutdown(): void {
     const replicated = this.#flush === 0n ? this.#write : this.#flush
     if (replicated === this.#sent && this.#bufferedBytes === 0) {
+      this.#state = 'done'
       this.#deliver(message('C', Buffer.from('COPY 0\0')))
       return this.#close(undefined)
     }
