@@ -25,29 +25,25 @@ export interface WalgSetting {
 const off = /^(false|f|no|off|0)$/i
 const writers: readonly CommandName[] = ['wal-receive']
 
-const encryption = "walrx can't encrypt or decrypt yet"
-const encryptionHint = 'unset it only if nothing in the archive is encrypted'
-const backupOnly = 'it concerns base backups only'
-
 /** The rows. A setting is in one of them, in the option table, or unknown. */
 export const walgSettings: readonly WalgSetting[] = [
   {
-    names: ['WALG_LIBSODIUM_KEY', 'WALG_LIBSODIUM_KEY_PATH', 'WALG_PGP_KEY', 'WALG_PGP_KEY_PATH'],
+    names: [
+      'WALG_LIBSODIUM_KEY',
+      'WALG_LIBSODIUM_KEY_PATH',
+      'WALG_PGP_KEY',
+      'WALG_PGP_KEY_PATH',
+      'GPG_KEY_ID',
+      'WALG_GPG_KEY_ID',
+      'WALG_CSE_KMS_ID',
+      'YC_CSE_KMS_KEY_ID',
+      'WALG_ENVELOPE_PGP_KEY',
+      'WALG_ENVELOPE_PGP_KEY_PATH',
+      'WALG_ENVELOPE_PGP_YC_CSE_KMS_KEY_ID',
+    ],
     treatment: 'refused',
-    reason: encryption,
-    hint: encryptionHint,
-  },
-  {
-    names: ['GPG_KEY_ID', 'WALG_GPG_KEY_ID', 'WALG_CSE_KMS_ID', 'YC_CSE_KMS_KEY_ID'],
-    treatment: 'refused',
-    reason: encryption,
-    hint: encryptionHint,
-  },
-  {
-    names: ['WALG_ENVELOPE_PGP_KEY', 'WALG_ENVELOPE_PGP_KEY_PATH', 'WALG_ENVELOPE_PGP_YC_CSE_KMS_KEY_ID'],
-    treatment: 'refused',
-    reason: encryption,
-    hint: encryptionHint,
+    reason: "walrx can't encrypt or decrypt yet",
+    hint: 'unset it only if nothing in the archive is encrypted',
   },
   {
     names: ['WALG_GS_PREFIX', 'WALG_AZ_PREFIX', 'WALG_SWIFT_PREFIX', 'WALG_SSH_PREFIX', 'WALG_OSS_PREFIX'],
@@ -76,7 +72,7 @@ export const walgSettings: readonly WalgSetting[] = [
     commands: writers,
   },
   {
-    names: ['S3_RETENTION_PERIOD', 'S3_RETENTION_MODE'],
+    names: ['S3_RETENTION_PERIOD'],
     treatment: 'refused',
     reason: "walrx doesn't lock objects",
     hint: "let the bucket's default retention do it",
@@ -145,6 +141,11 @@ export const walgSettings: readonly WalgSetting[] = [
     names: ['WALG_PREVENT_WAL_OVERWRITE'],
     treatment: 'ignored',
     reason: 'walrx never overwrites WAL by other bytes',
+  },
+  {
+    names: ['S3_RETENTION_MODE'],
+    treatment: 'ignored',
+    reason: 'it says nothing without a period',
   },
   {
     names: ['WALG_DIRECT_IO', 'WALG_DIRECT_IO_BLOCK_COUNT'],
@@ -238,7 +239,7 @@ export const walgSettings: readonly WalgSetting[] = [
       'WALG_STOP_BACKUP_TIMEOUT',
     ],
     treatment: 'ignored',
-    reason: backupOnly,
+    reason: 'it concerns base backups only',
   },
 ]
 
