@@ -160,6 +160,7 @@ export class World {
     await this.clock.sleep(this.random.int(0, 10_000))
     // A failed start may have been repeated meanwhile.
     if (this.#incarnation) this.#incarnation.alive = false
+    this.cluster.cutAll()
     this.#storage = this.#openStorage()
     this.#startReceiver()
   }
