@@ -93,6 +93,12 @@ export class StatusServer {
     return (this.#server.address() as AddressInfo).port
   }
 
+  /** Where it answers: `http://127.0.0.1:8432`. */
+  get url(): string {
+    const { host } = this.#options
+    return `http://${host.includes(':') ? `[${host}]` : host}:${this.port}`
+  }
+
   /** Answers what is being asked and stops listening. May be called twice. */
   async close(): Promise<void> {
     if (!this.#server.listening) return

@@ -14,7 +14,7 @@ function open(readiness: () => Readiness | Promise<Readiness> = () => ({ ready: 
 
 /** Status, type and body of an answer. */
 async function ask(status: StatusServer, path: string, method = 'GET') {
-  const response = await fetch(`http://127.0.0.1:${status.port}${path}`, { method })
+  const response = await fetch(`${status.url}${path}`, { method })
   return { status: response.status, type: response.headers.get('content-type'), body: await response.text() }
 }
 
