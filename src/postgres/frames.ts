@@ -3,7 +3,8 @@
  * big-endian int32 length that counts itself but not the type, then the body (protocol-message-formats in PostgreSQL's
  * documentation).
  */
-import type { Lsn } from './lsn.ts'
+import { WalrxError } from '../primitives/errors.ts'
+import { type Lsn, parseLsn, type Timeline } from './lsn.ts'
 
 /** Columns of a DataRow, raw; null is SQL's NULL. */
 export type Row = readonly (Buffer | null)[]
@@ -19,6 +20,21 @@ export function encodeQuery(text: string): Buffer {
   message.writeUInt32BE(4 + body.length, 1)
   body.copy(message, 5)
   return message
+}
+
+/** What START_REPLICATION asks for. */
+export interface StartOptions {
+  /** Undefined streams without a slot. */
+  readonly slot: string | undefined
+  readonly timeline: Timeline
+  readonly startLsn: Lsn
+}
+
+/** `Q` with START_REPLICATION. The timeline is always named: without it a new primary would silently jump to its own. */
+export function encodeStartReplication({ slot, startLsn, timeline }: StartOptions): Buffer {
+  const withSlot = slot === undefined ? '' : `SLOT "${slot}" `
+  const position = `${(startLsn >> 32n).toString(16)}/${(startLsn & 0xffffffffn).toString(16)}`
+  return encodeQuery(`START_REPLICATION ${withSlot}PHYSICAL ${position} TIMELINE ${timeline}`)
 }
 
 /** `c`: CopyDone. */
@@ -60,17 +76,44 @@ export function encodeStandbyStatus(statuses: readonly StandbyStatus[], nowMs: n
   return message
 }
 
-/** Body of a DataRow: int16 column count, then int32 length (-1 for NULL) and bytes of each. */
+/**
+ * Body of a DataRow: int16 column count, then int32 length (-1 for NULL) and bytes of each.
+ * @returns views of `body`
+ * @throws WALRX_PROTOCOL when the body ends before its last column does
+ */
 export function parseDataRow(body: Buffer): Row {
   const row: (Buffer | null)[] = []
+  const columns = body.length < 2 ? 1 : body.readUInt16BE(0)
   let at = 2
-  for (let column = body.readUInt16BE(0); column > 0; column--) {
-    const length = body.readInt32BE(at)
+  for (let column = 0; column < columns; column++) {
+    const length = body.length < at + 4 ? Infinity : body.readInt32BE(at)
     at += 4
+    if (length > body.length - at) {
+      throw new WalrxError(
+        'WALRX_PROTOCOL',
+        `the server sent a DataRow of ${body.length} bytes that ends within column ${column + 1} of ${columns}`,
+      )
+    }
     row.push(length < 0 ? null : body.subarray(at, at + length))
     at += Math.max(length, 0)
   }
   return row
+}
+
+/** Where WAL goes on behind a finished timeline. */
+export interface NextTimeline {
+  /** The server's own next one; never to be computed, for a failed promotion skips numbers. */
+  readonly nextTimeline: Timeline
+  /** Where it forked off. */
+  readonly switchpoint: Lsn
+}
+
+/** The row that ends a finished timeline: next_tli as int8 or int4, next_tli_startpos as text. Undefined for another. */
+export function parseNextTimeline(row: Row): NextTimeline | undefined {
+  const [timeline, position] = row.map((column) => column?.toString('latin1') ?? '')
+  if (!/^[1-9]\d{0,9}$/.test(timeline ?? '') || !/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/i.test(position ?? ''))
+    return undefined
+  return { nextTimeline: Number(timeline), switchpoint: parseLsn(position ?? '') }
 }
 
 /** Body of an ErrorResponse or NoticeResponse: field code byte and cstring, closed by a zero byte. Keys are the codes. */

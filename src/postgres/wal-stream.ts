@@ -12,8 +12,17 @@
  * ErrorResponse or a closed socket ends any state.
  */
 import { WalrxError } from '../primitives/errors.ts'
-import { encodeCopyDone, encodeQuery, parseDataRow, parseErrorFields, type Row } from './frames.ts'
-import { addBytes, type Lsn, parseLsn, type Timeline, toLsn } from './lsn.ts'
+import {
+  encodeCopyDone,
+  encodeStartReplication,
+  type NextTimeline,
+  parseDataRow,
+  parseErrorFields,
+  parseNextTimeline,
+  type Row,
+  type StartOptions,
+} from './frames.ts'
+import { addBytes, type Lsn, toLsn } from './lsn.ts'
 import { serverErrorFromFields } from './server-error.ts'
 import type { ByteSocket } from './session.ts'
 
@@ -31,18 +40,10 @@ export interface WalSink {
 
 /** How a stream ended without an error. */
 export type StreamEnd =
-  /** The timeline is finished: the server's own next timeline, and where it forked off. */
-  | { readonly kind: 'timeline'; readonly nextTimeline: Timeline; readonly switchpoint: Lsn }
+  /** The timeline is finished. */
+  | ({ readonly kind: 'timeline' } & NextTimeline)
   /** The server shuts down and had nothing more to send. */
   | { readonly kind: 'shutdown' }
-
-/** What to ask for. */
-export interface StartOptions {
-  /** Undefined streams without a slot. */
-  readonly slot: string | undefined
-  readonly timeline: Timeline
-  readonly startLsn: Lsn
-}
 
 const messageHeaderBytes = 5
 const walHeaderBytes = 25
@@ -90,21 +91,20 @@ export class WalStream {
     return this.#ended.promise
   }
 
-  /** Sends START_REPLICATION. The timeline is always named: without it a new primary would silently jump to its own. */
+  /** Sends START_REPLICATION. */
   start(options: StartOptions): void {
     this.#socket.start({
       onBytes: (chunk) => this.#onBytes(chunk),
       onClose: (error) => this.#onClose(error),
     })
-    const { slot, startLsn, timeline } = options
-    const position = `${(startLsn >> 32n).toString(16)}/${(startLsn & 0xffffffffn).toString(16)}`
-    const withSlot = slot === undefined ? '' : `SLOT "${slot}" `
-    this.#socket.write(encodeQuery(`START_REPLICATION ${withSlot}PHYSICAL ${position} TIMELINE ${timeline}`))
+    this.#socket.write(encodeStartReplication(options))
   }
 
-  /** Sends prepared CopyData messages in one write; ignored once the stream no longer flows. */
-  send(messages: Uint8Array): void {
-    if (this.#state === 'streaming') this.#socket.write(messages)
+  /** Sends prepared CopyData messages in one write. Returns false, and sends nothing, while no stream flows. */
+  send(messages: Uint8Array): boolean {
+    if (this.#state !== 'streaming') return false
+    this.#socket.write(messages)
+    return true
   }
 
   /** True while the sink has not taken everything. */
@@ -124,17 +124,14 @@ export class WalStream {
 
   /**
    * Ends the copy from our side: the server reads everything that was sent before, answers, and `ended` resolves. WAL
-   * that is still under way is dropped.
+   * that is still under way is read and dropped, what was not taken included, for the server's answer comes behind it.
    */
   close(): void {
+    if (this.#state === 'starting') return this.destroy()
     if (this.#state !== 'streaming') return
     this.#state = 'closing'
-    this.#rest = undefined
     this.#socket.write(encodeCopyDone())
-    if (this.#paused) {
-      this.#paused = false
-      this.#socket.resume()
-    }
+    this.resume()
   }
 
   /** Closes the socket at once. `ended` rejects with WALRX_CONNECTION_LOST unless it is settled. */
@@ -143,10 +140,8 @@ export class WalStream {
   }
 
   #onClose(error?: Error): void {
-    const why = error ? `: ${error.message}` : ' by the server'
-    this.#fail(
-      new WalrxError('WALRX_CONNECTION_LOST', `the connection to ${this.#host} was closed${why}`, { cause: error }),
-    )
+    const message = `the connection to ${this.#host} was closed${error ? `: ${error.message}` : ' by the server'}`
+    this.#fail(new WalrxError('WALRX_CONNECTION_LOST', message, { cause: error }))
   }
 
   #fail(error: unknown): void {
@@ -185,7 +180,7 @@ export class WalStream {
   /** Consumes `chunk` as far as possible; stops early only when the sink is full or the stream has ended. */
   #parse(chunk: Uint8Array): number {
     let at = 0
-    while (at < chunk.length && !this.#hasEnded()) {
+    while (at < chunk.length && this.#state !== 'ended') {
       if (this.#walLeft > 0) {
         const piece = chunk.subarray(at, at + this.#walLeft)
         const taken = this.#state === 'streaming' ? this.#sink.onWal(this.#walLsn, piece) : piece.length
@@ -203,35 +198,23 @@ export class WalStream {
     return at
   }
 
-  #hasEnded(): boolean {
-    return this.#state === 'ended'
-  }
-
   /** Collects one header (of a WAL message) or one whole control message, which may arrive in many pieces. */
   #parseHeader(chunk: Uint8Array, at: number): number {
-    const needed = this.#bytesNeeded()
+    const needed = this.#bytesNeeded(this.#pending)
     const piece = chunk.subarray(at, at + needed - this.#pending.length)
-    const collected =
-      this.#pending.length === 0
-        ? Buffer.from(piece.buffer, piece.byteOffset, piece.length)
-        : Buffer.concat([this.#pending, piece])
-    if (collected.length < needed) {
+    const view = Buffer.from(piece.buffer, piece.byteOffset, piece.length)
+    const collected = this.#pending.length === 0 ? view : Buffer.concat([this.#pending, view])
+    if (collected.length < needed || this.#bytesNeeded(collected) > needed) {
       this.#pending = Buffer.from(collected)
     } else {
-      this.#pending = collected
-      if (this.#bytesNeeded() === collected.length) {
-        this.#pending = Buffer.alloc(0)
-        this.#onMessage(collected)
-      } else {
-        this.#pending = Buffer.from(collected)
-      }
+      this.#pending = Buffer.alloc(0)
+      this.#onMessage(collected)
     }
     return piece.length
   }
 
   /** Bytes that must be collected before the next decision; grows as the pending ones tell what they belong to. */
-  #bytesNeeded(): number {
-    const pending = this.#pending
+  #bytesNeeded(pending: Buffer): number {
     if (pending.length < messageHeaderBytes) return messageHeaderBytes
     const length = pending.readUInt32BE(1)
     if (length < 4) throw this.#broken(`message of impossible length ${length}`)
@@ -304,14 +287,12 @@ export class WalStream {
 
   /** ReadyForQuery: the command is over. A row before it names the next timeline; none means the server ended the copy. */
   #onReady(): void {
-    const [timeline, position] = this.#row ?? []
-    if (timeline === undefined || position === undefined || timeline === null || position === null) {
-      if (this.#state === 'starting') throw this.#broken('ReadyForQuery without a copy or a next timeline')
-      return this.#finish({ kind: 'shutdown' })
+    if (this.#row) {
+      const next = parseNextTimeline(this.#row)
+      if (!next) throw this.#broken('row that names no next timeline')
+      return this.#finish({ kind: 'timeline', ...next })
     }
-    const nextTimeline = Number(timeline.toString('latin1'))
-    if (!Number.isInteger(nextTimeline) || nextTimeline < 1)
-      throw this.#broken(`next timeline "${timeline.toString('latin1')}"`)
-    return this.#finish({ kind: 'timeline', nextTimeline, switchpoint: parseLsn(position.toString('latin1')) })
+    if (this.#state === 'starting') throw this.#broken('ReadyForQuery without a copy or a next timeline')
+    return this.#finish({ kind: 'shutdown' })
   }
 }

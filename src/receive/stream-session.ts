@@ -8,10 +8,10 @@
  */
 import type { Clock, Timer } from '../primitives/clock.ts'
 import { WalrxError } from '../primitives/errors.ts'
-import { encodeStandbyStatus, type StandbyStatus } from '../postgres/frames.ts'
+import { encodeStandbyStatus, type StandbyStatus, type StartOptions } from '../postgres/frames.ts'
 import { type Lsn } from '../postgres/lsn.ts'
 import type { ByteSocket } from '../postgres/session.ts'
-import { type StartOptions, type StreamEnd, type WalSink, WalStream } from '../postgres/wal-stream.ts'
+import { type StreamEnd, type WalSink, WalStream } from '../postgres/wal-stream.ts'
 import { pulse, quietStatus, type StreamTimings } from './ack-policy.ts'
 import type { ReceiveMeter } from './ports.ts'
 import type { SegmentAssembler } from './segment-assembler.ts'
