@@ -1,0 +1,93 @@
+/**
+ * `npm test`: every test below `test/`, or the files that are named. First the pure ones, as many at a time as there
+ * are cores; then those with servers and buckets, which would starve each other, half as many. At the end it says
+ * which tests were skipped, and why.
+ *
+ *     npm test -- [--test-timeout=600s] [--test-name-pattern=TEXT] [FILE …]
+ */
+import { once } from 'node:events'
+import { chmodSync, globSync, mkdtempSync, rmSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import process from 'node:process'
+import { run } from 'node:test'
+import { spec } from 'node:test/reporters'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { parseDurationMs } from '../src/config/option-values.ts'
+
+const top = fileURLToPath(new URL('..', import.meta.url))
+
+/** Tests that start servers or talk to a bucket. */
+const heavy = /\.(pg|s3)\.test\.ts$/
+
+/** What happened to the tests of all phases. */
+const outcome = { passed: 0, failed: [] as string[], skipped: [] as string[] }
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    // For one test, and for one file as well.
+    'test-timeout': { type: 'string', default: '15m' },
+    'test-name-pattern': { type: 'string', multiple: true },
+  },
+})
+const timeout = parseDurationMs(values['test-timeout'])
+if (timeout === undefined) throw new Error(`--test-timeout=${values['test-timeout']} is no duration like 600s`)
+
+const files = positionals.length > 0 ? positionals : globSync('test/**/*.test.ts', { cwd: top }).sort()
+const cores = availableParallelism()
+process.chdir(top)
+await withTemplates(async () => {
+  await runPhase(
+    files.filter((file) => !heavy.test(file)),
+    cores,
+  )
+  await runPhase(
+    files.filter((file) => heavy.test(file)),
+    Math.max(1, Math.floor(cores / 2)),
+  )
+})
+summarise()
+
+/** Runs some files, each in a process of its own. */
+async function runPhase(phase: readonly string[], concurrency: number): Promise<void> {
+  if (phase.length === 0) return
+  const patterns = values['test-name-pattern']
+  const events = run({
+    files: phase.map((file) => join(top, file)),
+    concurrency,
+    ...(timeout !== undefined && { timeout }),
+    ...(patterns && { testNamePatterns: patterns }),
+  })
+  events.on('test:pass', ({ name, file, skip, details }) => {
+    const where = file === undefined ? '' : `${file.slice(top.length)}: `
+    if (skip !== undefined) outcome.skipped.push(`${where}${name}${typeof skip === 'string' ? ` (${skip})` : ''}`)
+    else if (details.type !== 'suite') outcome.passed++
+  })
+  events.on('test:fail', ({ name, file, todo }) => {
+    if (todo === undefined) outcome.failed.push(`${file === undefined ? '' : `${file.slice(top.length)}: `}${name}`)
+  })
+  const report = events.compose(spec)
+  report.pipe(process.stdout, { end: false })
+  await once(report, 'end')
+}
+
+/** A directory in which the test processes share freshly initialised clusters: initdb takes a second each. */
+async function withTemplates(use: () => Promise<void>): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'walrx-templates-'))
+  chmodSync(directory, 0o755)
+  process.env['WALRX_TEST_TEMPLATES'] = directory
+  const remove = () => rmSync(directory, { recursive: true, force: true })
+  process.once('exit', remove)
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+  await use()
+}
+
+function summarise(): void {
+  const { passed, failed, skipped } = outcome
+  console.log(`\n${passed} passed, ${failed.length} failed, ${skipped.length} skipped`)
+  for (const each of skipped) console.log(`skipped  ${each}`)
+  for (const each of failed) console.log(`FAILED   ${each}`)
+  if (failed.length > 0 || passed === 0) process.exitCode = 1
+}
