@@ -38,6 +38,17 @@ function enableCompileCache(): void {
   module.enableCompileCache(base === home ? path.join(base, '.cache', 'walrx') : path.join(base, 'walrx'))
 }
 
+/** Standard output; when its reader goes away, as in `walrx wal-show | head`, that is the end and no error. */
+function openStdout(): typeof process.stdout {
+  if (process.stdout.listenerCount('error') === 0) {
+    process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EPIPE') process.exit(0)
+      throw error
+    })
+  }
+  return process.stdout
+}
+
 /** Undefined for a user without a home, as in a container with a number for a user. */
 function homeDirectory(): string | undefined {
   try {
@@ -53,10 +64,6 @@ if (isTooOld(process.versions.node)) {
 process.on('uncaughtException', (error) => {
   fail(`unexpected error: ${process.env['WALRX_LOG_LEVEL'] === 'debug' ? (error.stack ?? '') : error.message}`, 1)
 })
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(0)
-  throw error
-})
 enableCompileCache()
 const { runProgram } = await import('./cli/program.ts')
 process.exit(
@@ -64,9 +71,16 @@ process.exit(
     args: process.argv.slice(2),
     environment: process.env,
     home,
-    stdin: process.stdin,
-    stdout: process.stdout,
-    stderr: process.stderr,
+    // Opened when they are used: wal-fetch mostly says nothing, and pays for nothing.
+    get stdin() {
+      return process.stdin
+    },
+    get stdout() {
+      return openStdout()
+    },
+    get stderr() {
+      return process.stderr
+    },
     signals: process,
     exit: (status) => process.exit(status),
   }),

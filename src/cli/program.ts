@@ -6,7 +6,7 @@ import { isAbort, toWalrxError, WalrxError } from '../primitives/errors.ts'
 import { nearest } from '../primitives/nearest.ts'
 import { packageVersion } from '../primitives/version.ts'
 import { type CheckedArguments, checkArguments, type RawArguments } from './arguments.ts'
-import type { Command } from './command.ts'
+import type { Command, CommandContext, StopSignals } from './command.ts'
 import { type CommandEntry, commands, type Registry } from './commands.ts'
 import { failureStatus } from './exit-status.ts'
 import { parsePlain } from './plain-arguments.ts'
@@ -68,19 +68,23 @@ async function parse(command: Command, args: readonly string[]): Promise<RawArgu
 }
 
 async function runCommand(command: Command, { flags, positionals }: CheckedArguments, outside: Outside) {
-  const { environment, home, stdin, stdout, stderr } = outside
+  const { environment, home } = outside
   const settings = await loadSettings({ command: command.name, flags, environment, home })
   applyLibraryEnvironment(settings, environment)
-  const log = openLog(settings, stderr)
+  const log = openLog(settings, outside)
   tellNotices(settings, log)
-  using signals = watchSignals(outside.signals, () => outside.exit(stoppedStatus))
+  using signals = watchSignals(outside.signals, () =>
+    outside.exit(failureStatus(command.name, { exitStatus: stoppedStatus })),
+  )
   try {
-    return await command.run({ options: settings.values, settings, positionals, log, signals, stdin, stdout, stderr })
+    return await command.run(contextOf(settings, positionals, log, signals, outside))
   } catch (error) {
-    if (isAbort(error) && signals.received) return signalStatus(signals.received)
+    if (isAbort(error) && signals.received) {
+      return failureStatus(command.name, { exitStatus: signalStatus(signals.received) })
+    }
     reportError(error, {
-      write: (text) => void stderr.write(text),
-      log: logFormat(settings, stderr) === 'json' ? log : undefined,
+      write: (text) => void outside.stderr.write(text),
+      log: logFormat(settings, outside) === 'json' ? log : undefined,
       secrets: settings.secrets,
       debug: settings.values.logLevel === 'debug',
     })
@@ -90,19 +94,45 @@ async function runCommand(command: Command, { flags, positionals }: CheckedArgum
   }
 }
 
-function openLog(settings: Settings, stderr: OutStream): RootLogger {
+/** The context hands the streams on without opening them. */
+function contextOf(
+  settings: Settings,
+  positionals: Readonly<Record<string, string>>,
+  log: RootLogger,
+  signals: StopSignals,
+  outside: Outside,
+): CommandContext {
+  return {
+    options: settings.values,
+    settings,
+    positionals,
+    log,
+    signals,
+    get stdin() {
+      return outside.stdin
+    },
+    get stdout() {
+      return outside.stdout
+    },
+    get stderr() {
+      return outside.stderr
+    },
+  }
+}
+
+function openLog(settings: Settings, outside: Outside): RootLogger {
   return createLog({
     level: settings.values.logLevel,
-    format: logFormat(settings, stderr),
+    format: () => logFormat(settings, outside),
     secrets: settings.secrets,
-    colours: stderr.isTTY === true,
+    colours: () => outside.stderr.isTTY === true,
     buffered: services.includes(settings.command),
   })
 }
 
-function logFormat({ command, values }: Settings, stderr: OutStream): 'json' | 'pretty' {
+function logFormat({ command, values }: Settings, outside: Outside): 'json' | 'pretty' {
   if (values.logFormat !== 'auto') return values.logFormat
-  return services.includes(command) && stderr.isTTY !== true ? 'json' : 'pretty'
+  return services.includes(command) && outside.stderr.isTTY !== true ? 'json' : 'pretty'
 }
 
 /** Warnings would be repeated for every segment of a recovery, so the quick commands tell them at debug only. */

@@ -38,14 +38,14 @@ export type LogLevel = (typeof logLevels)[number]
 /** Options of {@link createLog}. */
 export interface LogOptions {
   readonly level: LogLevel
-  /** JSON lines for machines, or text for people. */
-  readonly format: 'json' | 'pretty'
+  /** JSON lines for machines, or text for people; asked when the first line is written. */
+  readonly format: () => 'json' | 'pretty'
   /** Texts that must never appear, whatever the field is called. */
   readonly secrets?: readonly string[]
   /** Where lines go. Default: standard error. */
   readonly write?: (line: string) => void
   /** Colours in pretty text. Default false. */
-  readonly colours?: boolean
+  readonly colours?: () => boolean
   /**
    * True for a service: lines are written without waiting for the reader of standard error, and beyond a megabyte of
    * backlog they are dropped, because a stuck log collector must not stop the stream. Default false: written at once.
@@ -135,10 +135,10 @@ function openSink(options: LogOptions): Sink {
     ? { write: options.write }
     : pino.destination({ fd: 2, sync: !options.buffered, ...(options.buffered && { maxLength: backlogBytesMax }) })
   const flush = () => ('flushSync' in stream ? stream.flushSync() : undefined)
-  if (options.format === 'json') return { pino: pino(settings, stream), flush }
+  if (options.format() === 'json') return { pino: pino(settings, stream), flush }
   const pretty = require('pino-pretty') as typeof import('pino-pretty')
   const format = pretty.prettyFactory({
-    colorize: options.colours ?? false,
+    colorize: options.colours?.() ?? false,
     translateTime: 'SYS:yyyy-mm-dd HH:MM:ss.l',
     singleLine: true,
     errorLikeObjectKeys: options.level === 'debug' ? ['error'] : [],

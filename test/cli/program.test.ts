@@ -90,7 +90,7 @@ describe('a command', () => {
   test('gets its options, arguments and a log, and its result is the exit status', async () => {
     const seen: CommandContext[] = []
     const { status } = await run(
-      'wal-fetch A B --prefetch-dir /x',
+      'wal-fetch A B --storage-prefix /x',
       (context) => (seen.push(context), Promise.resolve(74)),
       {
         WALG_DOWNLOAD_CONCURRENCY: '3',
@@ -99,8 +99,8 @@ describe('a command', () => {
     assert.equal(status, 74)
     const [context] = seen
     assert.deepEqual(context?.positionals, { name: 'A', dest: 'B' })
-    const { prefetchDir, downloadConcurrency } = context.options as unknown as Record<string, unknown>
-    assert.deepEqual([prefetchDir, downloadConcurrency], ['/x', 3])
+    const { storagePrefix, downloadConcurrency } = context.options as unknown as Record<string, unknown>
+    assert.deepEqual([storagePrefix, downloadConcurrency], ['/x', 3])
   })
 
   test('is not started when the command line or a setting is wrong', async () => {
@@ -192,17 +192,17 @@ describe('signals', () => {
     assert.deepEqual(signals.eventNames(), [])
   })
 
+  /** A command that a SIGTERM makes give up. */
+  const givesUp = (signals: EventEmitter): Run => {
+    return ({ signals: { drain } }) => {
+      signals.emit('SIGTERM', 'SIGTERM')
+      return Promise.reject(drain.reason as Error)
+    }
+  }
+
   test('a command that gives up because of one ends as the signal would have ended it, without a word', async () => {
     const signals = new EventEmitter()
-    const { status, stderr } = await run(
-      'wal-fetch A B',
-      ({ signals: { drain } }) => {
-        signals.emit('SIGTERM', 'SIGTERM')
-        return Promise.reject(drain.reason as Error)
-      },
-      {},
-      signals,
-    )
+    const { status, stderr } = await run('wal-receive', givesUp(signals), {}, signals)
     assert.deepEqual([status, stderr], [143, ''])
   })
 })

@@ -6,7 +6,7 @@ import { WalrxError } from '../../src/primitives/errors.ts'
 
 test('where the log is JSON the error is a line of it, with code and hint', () => {
   const lines: string[] = []
-  const log = createLog({ level: 'info', format: 'json', write: (line) => lines.push(line) })
+  const log = createLog({ level: 'info', format: () => 'json', write: (line) => lines.push(line) })
   const error = new WalrxError('WALRX_SLOT_ACTIVE', 'slot "walrx" is in use', { hint: 'stop the other one' })
   reportError(error, { write: () => assert.fail('wrote text'), log })
   assert.equal(lines.length, 1)

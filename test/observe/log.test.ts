@@ -7,7 +7,7 @@ import { WalrxError } from '../../src/primitives/errors.ts'
 /** A log that keeps its lines. */
 function recorder(options: Partial<LogOptions> = {}) {
   const lines: string[] = []
-  const log = createLog({ level: 'info', format: 'json', ...options, write: (line) => lines.push(line) })
+  const log = createLog({ level: 'info', format: () => 'json', ...options, write: (line) => lines.push(line) })
   const last = () => JSON.parse(lines.at(-1) ?? '{}') as Record<string, unknown>
   return { log, lines, last }
 }
@@ -81,7 +81,7 @@ describe('a log of JSON lines', () => {
 describe('secrets', () => {
   test('never reach the log: by field name, by form, or by value anywhere', () => {
     for (const format of ['json', 'pretty'] as const) {
-      const { log, lines } = recorder({ format, level: 'debug', secrets: ['hunter22'] })
+      const { log, lines } = recorder({ format: () => format, level: 'debug', secrets: ['hunter22'] })
       log.info('connecting with hunter22', {
         password: 'hush-1',
         nested: { secretAccessKey: 'hush-2', list: ['postgresql://u:hush-3@h/d'] },
@@ -94,7 +94,7 @@ describe('secrets', () => {
 })
 
 test('a log for people has one line for each message', () => {
-  const { log, lines } = recorder({ format: 'pretty' })
+  const { log, lines } = recorder({ format: () => 'pretty' })
   log.warn('slot is in use', { slot: 'walrx', error: new Error('x') })
   assert.equal(lines.length, 1)
   assert.match(lines[0] ?? '', /^\[[-\d]+ [\d:.]+\] WARN: slot is in use \{.*"slot":"walrx".*\}\n$/)
@@ -105,7 +105,7 @@ test('pino is not loaded before something is written', () => {
     import { createLog } from ${JSON.stringify(new URL('../../src/observe/log.ts', import.meta.url).href)}
     import { createRequire } from 'node:module'
     const loaded = () => Object.keys(createRequire(import.meta.url).cache).some((path) => path.includes('/pino/'))
-    const log = createLog({ level: 'info', format: 'json' })
+    const log = createLog({ level: 'info', format: () => 'json' })
     log.debug('no')
     console.log(loaded())
     log.error('yes')
@@ -118,7 +118,7 @@ test('pino is not loaded before something is written', () => {
 test('a buffered log is written in full by flush', () => {
   const script = `
     import { createLog } from ${JSON.stringify(new URL('../../src/observe/log.ts', import.meta.url).href)}
-    const log = createLog({ level: 'info', format: 'json', buffered: true })
+    const log = createLog({ level: 'info', format: () => 'json', buffered: true })
     for (let line = 0; line < 2000; line++) log.info('line', { line })
     log.flush()
     process.exit(0)`
