@@ -50,7 +50,7 @@ export function streamTimings(walSenderTimeoutMs: number): StreamTimings {
   const timeout = walSenderTimeoutMs > 0 ? walSenderTimeoutMs : defaultTimeoutMs
   const probe = Math.min(Math.max(timeout / 2, 1_000), 30_000)
   return {
-    statusMs: Math.max(50, Math.min(10_000, timeout / 4)),
+    statusMs: Math.max(1, Math.min(10_000, timeout / 4)),
     probeAfterMs: probe,
     deadAfterMs: Math.min(Math.max(timeout, 5_000), 60_000),
     replySpacingMs: 5,
