@@ -159,9 +159,16 @@ export class TestPostgres {
     await writeServerConfig(this.dataDir, config)
   }
 
-  /** Makes a running server read its configuration again. */
+  /** Makes a running server read its configuration again; resolves when new connections are judged by it. */
   async reload(): Promise<void> {
+    const loadTime = async () => {
+      const [row] = await this.sql<{ time: string }>('select pg_conf_load_time()::text as time')
+      return row?.time
+    }
+    // A new backend inherits the postmaster's, which reads pg_hba.conf in the same breath.
+    const before = await loadTime()
     await this.sql('select pg_reload_conf()')
+    while ((await loadTime()) === before) await delay(2)
   }
 
   /** Starts the server; resolves when it accepts connections, or at once with `wait: false`. */

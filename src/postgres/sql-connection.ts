@@ -1,0 +1,127 @@
+/**
+ * An ordinary connection beside the replication connection. walrx works without one; where pg_hba.conf allows it, it
+ * tells about the slot's health what a walsender cannot.
+ */
+import { isAbort, type WalrxError } from '../primitives/errors.ts'
+import { connectError } from './connect-error.ts'
+import { type Lsn, parseLsn } from './lsn.ts'
+import { type ConnectionSettings, openConnection } from './open-connection.ts'
+import { parseServerVersion, refuseSlotName } from './pg-session.ts'
+import type { SlotReading } from './session.ts'
+import type { Target } from './target.ts'
+import type { Wire } from './wire.ts'
+
+/** Either the connection, or why there is none. */
+export type SqlOpening =
+  | { readonly sql: SqlConnection; readonly reason?: undefined }
+  | { readonly sql?: undefined; readonly reason: WalrxError }
+
+/** A slot as pg_replication_slots has it. */
+export interface SlotHealth {
+  readonly kind: 'physical' | 'logical'
+  /** True while a walsender uses it. */
+  readonly isActive: boolean
+  readonly activePid: number | undefined
+  readonly restartLsn: Lsn | undefined
+  /** `reserved`, `extended`, `unreserved` or `lost`; undefined when it holds no WAL. */
+  readonly walStatus: string | undefined
+  /** Bytes of WAL that can be written before the slot may be lost; undefined without max_slot_wal_keep_size. */
+  readonly safeWalBytes: bigint | undefined
+  /** As the server writes it, with its time zone; undefined before 17 and while it is used. */
+  readonly inactiveSince: string | undefined
+  /** `wal_removed`, `idle_timeout` …; undefined before 17 and while it is valid. */
+  readonly invalidationReason: string | undefined
+}
+
+/**
+ * Opens an ordinary connection to a host, in the database of the connection string, else `postgres`. A refusal is an
+ * answer and no error.
+ * @throws the signal's reason only
+ */
+export async function tryOpenSql(
+  target: Target,
+  settings: ConnectionSettings,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<SqlOpening> {
+  try {
+    const database = settings.conninfo.database ?? 'postgres'
+    const { wire } = await openConnection(target, database, settings, signal)
+    return { sql: new SqlConnection(wire) }
+  } catch (error) {
+    if (isAbort(error) || signal.aborted) throw error
+    return { reason: connectError(error, target.label, settings.conninfo.tls.mode) }
+  }
+}
+
+/** Reads a slot and closes the connection. */
+export async function readSlotBySql(sql: SqlConnection, slot: string): Promise<SlotReading> {
+  try {
+    const health = await sql.readSlotHealth(slot)
+    if (!health) return { kind: 'missing' }
+    if (health.kind === 'logical') return { kind: 'logical' }
+    return { kind: 'physical', restartLsn: health.restartLsn, restartTimeline: undefined }
+  } finally {
+    await sql.close()
+  }
+}
+
+/** An open ordinary connection. */
+export class SqlConnection {
+  readonly #wire: Wire
+  readonly #serverVersion: number
+
+  constructor(wire: Wire) {
+    this.#wire = wire
+    this.#serverVersion = parseServerVersion(wire.parameters.get('server_version') ?? '')
+  }
+
+  /** True once the connection is of no more use: open another one. */
+  get isBroken(): boolean {
+    return this.#wire.failure !== undefined
+  }
+
+  /**
+   * Reads one slot; undefined when it does not exist.
+   * @throws ServerError, WALRX_CONNECTION_LOST
+   */
+  async readSlotHealth(slot: string): Promise<SlotHealth | undefined> {
+    refuseSlotName(slot)
+    const since17 = this.#serverVersion >= 170_000 ? 'inactive_since::text, invalidation_reason' : 'null, null'
+    const [row] = await this.#wire.query(
+      `select slot_type, active, active_pid, restart_lsn, wal_status, safe_wal_size, ${since17}
+       from pg_catalog.pg_replication_slots where slot_name = '${slot}'`,
+      'SELECT',
+    )
+    if (!row) return undefined
+    const [kind, active, pid, restartLsn, walStatus, safeBytes, inactiveSince, reason] = row.map((column) =>
+      column?.toString('utf8'),
+    )
+    return {
+      kind: kind === 'logical' ? 'logical' : 'physical',
+      isActive: active === 't',
+      activePid: pid === undefined ? undefined : Number(pid),
+      restartLsn: restartLsn === undefined ? undefined : parseLsn(restartLsn),
+      walStatus,
+      safeWalBytes: safeBytes === undefined ? undefined : BigInt(safeBytes),
+      inactiveSince,
+      invalidationReason: reason,
+    }
+  }
+
+  /**
+   * sync_state of a walsender: `async`, `potential`, `sync` or `quorum`. Undefined when there is none of this process
+   * id, or when the role may not see it (that takes pg_monitor, even for one's own).
+   */
+  async readSyncState(backendPid: number): Promise<string | undefined> {
+    const [row] = await this.#wire.query(
+      `select sync_state from pg_catalog.pg_stat_replication where pid = ${Math.trunc(backendPid)}`,
+      'SELECT',
+    )
+    return row?.[0]?.toString('utf8')
+  }
+
+  /** Closes the connection; harmless twice. */
+  async close(): Promise<void> {
+    await this.#wire.close()
+  }
+}
