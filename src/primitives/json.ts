@@ -2,6 +2,7 @@
  * JSON whose whole numbers survive. WAL-G writes system identifiers and LSNs as bare 64-bit numbers, which JSON.parse
  * rounds beyond 2^53. Node 22 tells a reviver the source text and writes raw numbers; this is all that is needed.
  */
+import { WalrxError } from './errors.ts'
 
 /** A JSON value in which whole numbers beyond 2^53 are bigints. */
 export type JsonValue =
@@ -24,11 +25,28 @@ export function parseJson(text: string): JsonValue {
   }) as JsonValue
 }
 
-/** Writes JSON text; bigints as bare numbers. */
+/** From here on JSON.stringify writes whole numbers with an exponent, which nobody takes for exact. */
+const exponentFrom = 1e21
+
+/**
+ * Writes JSON text; bigints as bare numbers.
+ * @throws WALRX_INTERNAL for numbers that are not what they were meant to be any more: NaN, infinities, whole ones beyond
+ * 2^53 that are no bigint
+ */
 export function formatJson(value: JsonValue, indent?: number): string {
-  const replace = (_key: string, item: unknown): unknown =>
-    typeof item === 'bigint' ? sourceTextAccess.rawJSON(item.toString()) : item
+  const replace = (key: string, item: unknown): unknown => {
+    if (typeof item === 'bigint') return sourceTextAccess.rawJSON(item.toString())
+    if (typeof item === 'number' && isLossy(item)) {
+      throw new WalrxError('WALRX_INTERNAL', `${item} under "${key}" cannot be written as JSON without loss`)
+    }
+    return item
+  }
   return JSON.stringify(value, replace, indent)
+}
+
+function isLossy(number: number): boolean {
+  if (!Number.isFinite(number)) return true
+  return Number.isInteger(number) && !Number.isSafeInteger(number) && Math.abs(number) < exponentFrom
 }
 
 /** A whole number of either size as a bigint; undefined for anything else. */

@@ -1,12 +1,13 @@
 /** Objects as what they decode to, streaming: nothing is held whole. */
 import { Readable } from 'node:stream'
 import type { Codec } from '../compression/codec.ts'
-import { toWalrxError, WalrxError } from '../primitives/errors.ts'
+import { hasCode, WalrxError } from '../primitives/errors.ts'
 
 /**
  * Decodes the bytes of an object.
  * @param key names it in errors
- * @throws while iterating: what the source throws as it is, WALRX_OBJECT_DAMAGED for what does not decode
+ * @throws while iterating: what the source throws as it is; WALRX_OBJECT_DAMAGED for what does not decode,
+ * WALRX_CODEC_UNSUPPORTED for what asks for more than walrx can
  */
 export async function* decoded(
   encoded: AsyncIterable<Uint8Array>,
@@ -15,26 +16,22 @@ export async function* decoded(
 ): AsyncGenerator<Uint8Array, undefined> {
   const source = Readable.from(encoded, { objectMode: false })
   const decoder = codec.decoder()
-  let sourceError: unknown
-  source.once('error', (error) => {
-    sourceError = error
-    decoder.destroy(error)
-  })
+  source.once('error', (error) => decoder.destroy(error))
   source.pipe(decoder)
   try {
     for await (const chunk of decoder) yield chunk as Uint8Array
   } catch (error) {
-    if (sourceError !== undefined) throw sourceError as Error
-    throw damaged(error, key)
+    throw withKey(error, key)
   } finally {
     source.destroy()
     decoder.destroy()
   }
 }
 
-function damaged(error: unknown, key: string): WalrxError {
-  const { message } = toWalrxError(error)
-  return new WalrxError('WALRX_OBJECT_DAMAGED', `${key} does not decode: ${message}`, { cause: error })
+/** A codec doesn't know what it decodes: puts the key before its message. Other errors are no fault of the object's. */
+function withKey(error: unknown, key: string): unknown {
+  if (!hasCode(error, 'WALRX_OBJECT_DAMAGED') && !hasCode(error, 'WALRX_CODEC_UNSUPPORTED')) return error
+  return new WalrxError(error.code, `${key}: ${error.message}`, { cause: error })
 }
 
 /** Bytes in memory as a source. */
@@ -48,44 +45,76 @@ export interface Comparison {
   readonly equal: boolean
   /** Where they first differ, or where the shorter one ends. */
   readonly offset: number
+  /** Bytes of each, counted to the end. */
+  readonly leftBytes: number
+  readonly rightBytes: number
 }
 
-/** Compares two streams piece by piece, and ends both as soon as they differ. */
-export async function compareStreams(a: AsyncIterable<Uint8Array>, b: AsyncIterable<Uint8Array>): Promise<Comparison> {
-  const left = a[Symbol.asyncIterator]()
-  const right = b[Symbol.asyncIterator]()
+/** Compares two streams piece by piece; both are read to their ends, for the lengths, and freed in any case. */
+export async function compareStreams(
+  left: AsyncIterable<Uint8Array>,
+  right: AsyncIterable<Uint8Array>,
+): Promise<Comparison> {
+  const ours = new Pieces(left)
+  const theirs = new Pieces(right)
   let offset = 0
-  let inLeft = Buffer.alloc(0)
-  let inRight = Buffer.alloc(0)
   try {
     for (;;) {
-      if (inLeft.length === 0) inLeft = await nextPiece(left)
-      if (inRight.length === 0) inRight = await nextPiece(right)
-      const length = Math.min(inLeft.length, inRight.length)
-      if (length === 0) return { equal: inLeft.length === inRight.length, offset }
-      if (inLeft.compare(inRight, 0, length, 0, length) !== 0) {
-        while (inLeft[0] === inRight[0]) {
-          inLeft = inLeft.subarray(1)
-          inRight = inRight.subarray(1)
-          offset++
-        }
-        return { equal: false, offset }
-      }
-      offset += length
-      inLeft = inLeft.subarray(length)
-      inRight = inRight.subarray(length)
+      const [a, b] = await Promise.all([ours.peek(), theirs.peek()])
+      const length = Math.min(a.length, b.length)
+      const equal = firstDifference(a, b, length)
+      ours.skip(equal)
+      theirs.skip(equal)
+      offset += equal
+      if (length > 0 && equal === length) continue
+      const isEnd = a.length === 0 && b.length === 0
+      return { equal: isEnd, offset, leftBytes: await ours.count(), rightBytes: await theirs.count() }
     }
   } finally {
-    await left.return?.()
-    await right.return?.()
+    await Promise.all([ours.close(), theirs.close()])
   }
 }
 
-/** The next bytes, none at the end. */
-async function nextPiece(source: AsyncIterator<Uint8Array>): Promise<Buffer<ArrayBuffer>> {
-  for (;;) {
-    const { done, value } = await source.next()
-    if (done) return Buffer.alloc(0)
-    if (value.length > 0) return Buffer.from(value.buffer as ArrayBuffer, value.byteOffset, value.length)
+/** Index of the first byte that differs within the first `length` ones; `length` when none does. */
+export function firstDifference(a: Buffer, b: Buffer, length: number): number {
+  if (a.compare(b, 0, length, 0, length) === 0) return length
+  let at = 0
+  while (a[at] === b[at]) at++
+  return at
+}
+
+/** A source of chunks that can be looked at before they are taken. */
+class Pieces {
+  readonly #source: AsyncIterator<Uint8Array>
+  #piece: Buffer = Buffer.alloc(0)
+  #taken = 0
+
+  constructor(source: AsyncIterable<Uint8Array>) {
+    this.#source = source[Symbol.asyncIterator]()
+  }
+
+  /** The next bytes; none only at the end. */
+  async peek(): Promise<Buffer> {
+    while (this.#piece.length === 0) {
+      const { done, value } = await this.#source.next()
+      if (done) break
+      this.#piece = Buffer.from(value.buffer, value.byteOffset, value.length)
+    }
+    return this.#piece
+  }
+
+  skip(count: number): void {
+    this.#piece = this.#piece.subarray(count)
+    this.#taken += count
+  }
+
+  /** Reads to the end; the number of bytes in all. */
+  async count(): Promise<number> {
+    for (let piece = await this.peek(); piece.length > 0; piece = await this.peek()) this.skip(piece.length)
+    return this.#taken
+  }
+
+  async close(): Promise<void> {
+    await this.#source.return?.()
   }
 }

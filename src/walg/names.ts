@@ -28,8 +28,8 @@ export function walKey(name: string, extension: string): string {
   return extension === '' ? walFolder + name : `${walFolder}${name}.${extension}`
 }
 
-/** Every form under which a WAL file may be stored, in the order of WAL-G's probe but ours first. */
-export const walExtensions: readonly string[] = [...Object.values(extensions), '.', ...unsupportedExtensions]
+/** Extensions that a WAL file may have; one of `unsupportedExtensions` is found all the same, so that it can be named. */
+const walExtensions: ReadonlySet<string> = new Set([...Object.values(extensions), ...unsupportedExtensions])
 
 /** A key of `wal_005`, taken apart. */
 export interface WalObjectName {
@@ -41,8 +41,9 @@ export interface WalObjectName {
 }
 
 /**
- * Takes a key of `wal_005` apart; undefined for what is no WAL file: metadata (`<24>.json`), delta maps
- * (`<24>_delta.<ext>`), temporary files. An extension-less `<24>.partial` is a partial, never a segment.
+ * Takes a key of `wal_005` apart; undefined for what is no WAL file: metadata (`<24>.json`, `<23>.json`), delta maps
+ * (`<24>_delta.<ext>`), temporary files. An extension-less `<24>.partial` is a partial, never a segment. (WAL-G's
+ * wal-show cuts one extension off and counts every 24 characters that remain as a segment, which hides gaps.)
  */
 export function parseWalKey(key: string): WalObjectName | undefined {
   if (!key.startsWith(walFolder)) return undefined
@@ -54,6 +55,5 @@ export function parseWalKey(key: string): WalObjectName | undefined {
   const name = object.slice(0, dot)
   const extension = object.slice(dot + 1)
   const kind = walFileKind(name)
-  const isKnown = extension === '' || walExtensions.includes(extension)
-  return kind && isKnown ? { name, extension, kind } : undefined
+  return kind && walExtensions.has(extension) ? { name, extension, kind } : undefined
 }

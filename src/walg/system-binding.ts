@@ -3,12 +3,12 @@
  * where the storage can; an archive that WAL-G or WAL-RUS has begun has no marker, but its sentinels and segments say
  * whose it is.
  */
-import { WalrxError } from '../primitives/errors.ts'
+import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { formatJson, jsonBigint, type JsonValue, parseJson } from '../primitives/json.ts'
 import { decodePageHeader, longHeaderSize } from '../postgres/wal-page.ts'
-import { readObject, type Storage, type StorageCallOptions } from '../storage/storage.ts'
+import { type ObjectInfo, readObject, type Storage, type StorageCallOptions } from '../storage/storage.ts'
 import { basebackupsFolder, sentinelSuffix, systemKey, walFolder } from './names.ts'
-import type { WalReader } from './wal-reader.ts'
+import type { WalObject, WalReader } from './wal-reader.ts'
 
 /** What the marker says. */
 export interface SystemBinding {
@@ -19,8 +19,14 @@ export interface SystemBinding {
 
 /** The marker; undefined where there is none. Throws WALRX_OBJECT_DAMAGED when it cannot be read. */
 export async function readSystem(storage: Storage, options?: StorageCallOptions): Promise<SystemBinding | undefined> {
-  if (!(await storage.head(systemKey, options))) return undefined
-  const fields = parseObject((await readObject(storage, systemKey, options)).toString(), systemKey)
+  let content: Buffer
+  try {
+    content = await readObject(storage, systemKey, options)
+  } catch (error) {
+    if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
+    throw error
+  }
+  const fields = parseObject(content.toString(), `${storage.location}/${systemKey}`)
   const systemId = jsonBigint(fields.SystemIdentifier)
   if (systemId === undefined) {
     throw new WalrxError('WALRX_OBJECT_DAMAGED', `${storage.location}/${systemKey} names no SystemIdentifier`)
@@ -42,8 +48,9 @@ export async function bindSystem(
 ): Promise<void> {
   const bound = await readSystem(storage, options)
   if (bound) return check(storage, systemId, bound.systemId, systemKey)
-  const found = (await systemOfBackups(storage, options)) ?? (await systemOfSegments(reader, storage, options))
-  if (found) check(storage, systemId, found.systemId, found.key)
+  for (const found of [await systemOfBackups(storage, options), await systemOfSegments(reader, storage, options)]) {
+    if (found) check(storage, systemId, found.systemId, found.key)
+  }
   const marker = formatJson({ SystemIdentifier: systemId, WalSegmentSize: segmentSize })
   const outcome = await storage.putIfAbsent(systemKey, Buffer.from(`${marker}\n`), options)
   if (outcome === 'created') return
@@ -76,47 +83,80 @@ interface FoundSystem {
   readonly key: string
 }
 
+/** How many of the newest backups are asked: WAL-G leaves the identifier out where it could not read it. */
+const sentinelsMax = 5
+
 /** The system identifier of the newest backup whose sentinel tells one. */
 async function systemOfBackups(storage: Storage, options?: StorageCallOptions): Promise<FoundSystem | undefined> {
-  let newest: { key: string; lastModifiedMs: number } | undefined
-  for await (const info of storage.list(basebackupsFolder, options)) {
-    if (!info.key.endsWith(sentinelSuffix)) continue
-    if (!newest || info.lastModifiedMs >= newest.lastModifiedMs) newest = info
+  const sentinels = await listSentinels(storage, options)
+  sentinels.sort((a, b) => b.lastModifiedMs - a.lastModifiedMs)
+  for (const { key } of sentinels.slice(0, sentinelsMax)) {
+    const fields = parseObject((await readObject(storage, key, options)).toString(), `${storage.location}/${key}`)
+    const systemId = jsonBigint(fields.SystemIdentifier)
+    if (systemId !== undefined) return { systemId, key }
   }
-  if (!newest) return undefined
-  const fields = parseObject((await readObject(storage, newest.key, options)).toString(), newest.key)
-  const systemId = jsonBigint(fields.SystemIdentifier)
-  return systemId === undefined ? undefined : { systemId, key: newest.key }
+  return undefined
 }
 
-/** The system identifier in the first archived segment's first page. */
+/**
+ * All sentinels. What else a backup consists of lies in a folder of its name, and `base_X/` sorts before
+ * `base_X_backup_stop_sentinel.json`, so that thousands of parts can be leapt over by a new listing.
+ */
+async function listSentinels(storage: Storage, options?: StorageCallOptions): Promise<ObjectInfo[]> {
+  const sentinels: ObjectInfo[] = []
+  let startAfter: string | undefined
+  for (let isMore = true; isMore;) {
+    isMore = false
+    const listOptions = startAfter === undefined ? options : { ...options, startAfter }
+    for await (const info of storage.list(basebackupsFolder, listOptions)) {
+      const slash = info.key.indexOf('/', basebackupsFolder.length)
+      if (slash === -1) {
+        if (info.key.endsWith(sentinelSuffix)) sentinels.push(info)
+        continue
+      }
+      // '0' is the successor of '/': behind everything in this folder.
+      startAfter = `${info.key.slice(0, slash)}0`
+      isMore = true
+      break
+    }
+  }
+  return sentinels
+}
+
+/** The system identifier in the first page of the newest segment. */
 async function systemOfSegments(
   reader: WalReader,
   storage: Storage,
   options?: StorageCallOptions,
 ): Promise<FoundSystem | undefined> {
-  for await (const { kind, name, extension, key } of reader.walObjects(options)) {
-    if (kind !== 'segment') continue
-    const head: Uint8Array[] = []
-    let length = 0
-    const file = await reader.openWalFile(name, extension, options)
-    if (!file) return undefined
-    for await (const chunk of file.body) {
+  const newest = await reader.newestSegment(options)
+  if (!newest) return undefined
+  const header = decodePageHeader(await headOf(reader, newest, options))
+  if (header?.long) return { systemId: header.long.systemId, key: newest.key }
+  throw unreadable(storage, newest.key)
+}
+
+/** The first bytes of a segment, as many as its long header has; fewer when there are no more. */
+async function headOf(reader: WalReader, segment: WalObject, options?: StorageCallOptions): Promise<Buffer> {
+  const head: Uint8Array[] = []
+  let length = 0
+  try {
+    const file = await reader.openWalFile(segment.name, segment.extension, options)
+    for await (const chunk of file?.body ?? []) {
       head.push(Buffer.from(chunk))
       length += chunk.length
       if (length >= longHeaderSize) break
     }
-    const header = decodePageHeader(Buffer.concat(head))
-    if (!header?.long) {
-      throw new WalrxError(
-        'WALRX_OTHER_CLUSTER',
-        `${storage.location}/${key} is no WAL segment that can be read here`,
-        {
-          hint: `is ${walFolder} encrypted, or written by something else? begin a new prefix`,
-        },
-      )
-    }
-    return { systemId: header.long.systemId, key }
+  } catch (error) {
+    if (!hasCode(error, 'WALRX_OBJECT_DAMAGED') && !hasCode(error, 'WALRX_CODEC_UNSUPPORTED')) throw error
+    throw unreadable({ location: reader.location }, segment.key, error)
   }
-  return undefined
+  return Buffer.concat(head)
+}
+
+function unreadable({ location }: Pick<Storage, 'location'>, key: string, cause?: unknown): WalrxError {
+  return new WalrxError('WALRX_OTHER_CLUSTER', `${location}/${key} is no WAL segment that can be read here`, {
+    hint: `is ${walFolder} encrypted, or written by something else? begin a new prefix`,
+    cause,
+  })
 }

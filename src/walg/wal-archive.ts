@@ -8,14 +8,17 @@ import { codecOfExtension } from '../compression/codecs.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { partialName } from '../postgres/wal-file.ts'
 import type { Storage, StorageCallOptions } from '../storage/storage.ts'
-import { compareStreams, decoded, once } from './decoded.ts'
+import { compareStreams, decoded, firstDifference, once } from './decoded.ts'
 import { divergedFolder, walFolder, walKey } from './names.ts'
 import { bindSystem } from './system-binding.ts'
-import { WalReader } from './wal-reader.ts'
+import { type WalObject, WalReader } from './wal-reader.ts'
 
 /** What became of a partial. */
 export type PartialOutcome =
   'created' | 'same' | 'replaced a shorter one' | 'kept a longer one' | 'diverged, kept beside'
+
+/** How often an object may vanish between being found and being read before that is taken for a fault of the storage. */
+const attemptsMax = 3
 
 /** See the file's header. */
 export class WalArchive extends WalReader {
@@ -46,8 +49,10 @@ export class WalArchive extends WalReader {
    * instead of one for each segment.
    */
   async lookAhead(segment: string, options?: StorageCallOptions): Promise<void> {
-    for await (const { kind, name, extension } of this.walObjects(options, walFolder + segment)) {
-      if (kind === 'segment' && extension !== this.#codec.extension) this.#elsewhere.add(name)
+    // Before every form of the name, the bare one included: at most the fifteen names before it are listed in vain.
+    const startAfter = walFolder + segment.slice(0, -1)
+    for await (const { kind, name, extension } of this.walObjects(options, startAfter)) {
+      if (kind === 'segment' && name >= segment && extension !== this.#codec.extension) this.#elsewhere.add(name)
     }
   }
 
@@ -59,10 +64,12 @@ export class WalArchive extends WalReader {
   async archive(name: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<'created' | 'same'> {
     const key = walKey(name, this.#codec.extension)
     if (this.#elsewhere.has(name) && (await this.isSameUnderAnotherName(name, encoded, options))) return 'same'
-    const outcome = await this.storage.putIfAbsent(key, encoded, options)
-    if (outcome === 'created') return 'created'
-    await this.#compare(key, this.#codec.extension, encoded, options)
-    return 'same'
+    for (let attempt = 1; attempt <= attemptsMax; attempt++) {
+      if ((await this.storage.putIfAbsent(key, encoded, options)) === 'created') return 'created'
+      if (await this.#isSame(key, this.#codec.extension, encoded, options)) return 'same'
+    }
+    const detail = `${this.storage.location}/${key} is there when it is written and gone when it is read`
+    throw new WalrxError('WALRX_STORAGE_UNAVAILABLE', detail)
   }
 
   /**
@@ -71,9 +78,12 @@ export class WalArchive extends WalReader {
    * @throws WALRX_ARCHIVE_CONFLICT when other bytes are there
    */
   async isSameUnderAnotherName(name: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<boolean> {
-    const others = (await this.find(name, options)).filter(({ extension }) => extension !== this.#codec.extension)
-    for (const { key, extension } of others) await this.#compare(key, extension, encoded, options)
-    return others.length > 0
+    const ours = walKey(name, this.#codec.extension)
+    let isFound = false
+    for (const { key, extension } of await this.find(name, options)) {
+      if (key !== ours && (await this.#isSame(key, extension, encoded, options))) isFound = true
+    }
+    return isFound
   }
 
   /** Archives a timeline history file, `content` verbatim. Throws WALRX_ARCHIVE_CONFLICT when there is another one. */
@@ -107,7 +117,7 @@ export class WalArchive extends WalReader {
     const existing = await this.find(name, options)
     if (existing.length === 0 && (await this.storage.putIfAbsent(key, encoded, options)) === 'created') return 'created'
     for (const found of existing.length > 0 ? existing : await this.find(name, options)) {
-      const relation = await this.#relate(found.key, found.extension, raw, options)
+      const relation = await this.#relate(found, raw, options)
       if (relation === 'other') {
         await this.#keepBeside(name, raw, encoded, options)
         return 'diverged, kept beside'
@@ -126,58 +136,73 @@ export class WalArchive extends WalReader {
     await this.storage.putIfAbsent(key, encoded, options)
   }
 
-  /** How the stored partial relates to ours, both without the zeros at their ends. */
+  /**
+   * How the stored partial relates to ours, both without the zeros at their ends. One that cannot be decoded is `other`:
+   * it may not be lost, and it may not stop the stream.
+   */
   async #relate(
-    key: string,
-    extension: string,
+    { key, extension }: WalObject,
     raw: Buffer,
     options?: StorageCallOptions,
   ): Promise<'same' | 'shorter' | 'longer' | 'other'> {
     const ours = raw.subarray(0, trimmedLength(raw))
-    let theirLength = 0
     let offset = 0
-    let differsAt: number | undefined
+    let theirLength = 0
+    let differsAt = Infinity
     try {
-      const body = decoded(await this.storage.get(key, options), codecOfExtension(extension, key), key)
-      for await (const chunk of body) {
-        const piece = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length)
-        const trimmed = trimmedLength(piece)
+      const codec = codecOfExtension(extension, key)
+      for await (const chunk of decoded(await this.storage.get(key, options), codec, key)) {
+        const theirs = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length)
+        const trimmed = trimmedLength(theirs)
         if (trimmed > 0) theirLength = offset + trimmed
-        const common = Math.min(piece.length, Math.max(0, ours.length - offset))
-        if (differsAt === undefined && ours.compare(piece, 0, common, offset, offset + common) !== 0) {
-          let at = 0
-          while (piece[at] === ours[offset + at]) at++
-          differsAt = offset + at
-        }
-        offset += piece.length
+        const expected = ours.subarray(offset, offset + theirs.length)
+        const equal = firstDifference(theirs, expected, expected.length)
+        if (equal < expected.length) differsAt = Math.min(differsAt, offset + equal)
+        offset += theirs.length
       }
     } catch (error) {
+      if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return 'shorter'
       if (hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_CODEC_UNSUPPORTED')) return 'other'
       throw error
     }
-    if (differsAt !== undefined && differsAt < theirLength) return 'other'
+    if (differsAt < theirLength) return 'other'
     if (theirLength === ours.length) return 'same'
     return theirLength < ours.length ? 'shorter' : 'longer'
   }
 
-  /** Throws WALRX_ARCHIVE_CONFLICT unless the object decodes to the same bytes as `encoded`. */
-  async #compare(key: string, extension: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<void> {
+  /**
+   * Compares an object with ours by decoded bytes.
+   * @returns false when it is not there any more
+   * @throws WALRX_ARCHIVE_CONFLICT when its bytes are others, or cannot be decoded; what the storage throws as it is
+   */
+  async #isSame(key: string, extension: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<boolean> {
     const at = `${this.storage.location}/${key}`
     const hint = 'another cluster or a restored copy writes to this archive: give each its own prefix'
     try {
-      const theirs = decoded(await this.storage.get(key, options), codecOfExtension(extension, key), key)
-      const ours = decoded(once(encoded), codecOfExtension(this.#codec.extension, key), `our ${key}`)
-      const { equal, offset } = await compareStreams(theirs, ours)
-      if (equal) return
-      throw new WalrxError(
-        'WALRX_ARCHIVE_CONFLICT',
-        `${at} holds other bytes than the server sent, from byte ${offset} on`,
-        { hint },
-      )
+      const codec = codecOfExtension(extension, key)
+      const theirs = decoded(await this.storage.get(key, options), codec, key)
+      const { equal, offset, leftBytes, rightBytes } = await compareStreams(this.#decodeOurs(encoded), theirs)
+      if (equal) return true
+      const lengths = `${rightBytes} bytes there, ${leftBytes} bytes here`
+      throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${at} holds other bytes from byte ${offset} on (${lengths})`, {
+        hint,
+      })
     } catch (error) {
+      if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return false
       if (!hasCode(error, 'WALRX_OBJECT_DAMAGED') && !hasCode(error, 'WALRX_CODEC_UNSUPPORTED')) throw error
       throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${at} is there but cannot be compared: ${error.message}`, {
-        hint,
+        hint: 'it is damaged, encrypted, or in a codec that walrx cannot read: move it away, or begin a new prefix',
+        cause: error,
+      })
+    }
+  }
+
+  /** What we have encoded ourselves. It decodes: if it doesn't, that is a defect here and not the archive's. */
+  async *#decodeOurs(encoded: Uint8Array): AsyncGenerator<Uint8Array, undefined> {
+    try {
+      yield* decoded(once(encoded), codecOfExtension(this.#codec.extension, 'ours'), 'ours')
+    } catch (error) {
+      throw new WalrxError('WALRX_INTERNAL', `what was compressed does not decode: ${(error as Error).message}`, {
         cause: error,
       })
     }

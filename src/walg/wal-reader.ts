@@ -1,7 +1,7 @@
 /** Reads WAL files of an archive, whoever wrote them and in whatever codec. */
-import { codecOfExtension, extensions } from '../compression/codecs.ts'
+import { codecOfExtension, extensions, methodOfExtension } from '../compression/codecs.ts'
 import { hasCode } from '../primitives/errors.ts'
-import { parseSegmentName, type SegmentId, segmentName, type WalFileKind } from '../postgres/wal-file.ts'
+import { parseSegmentName, type SegmentId, segmentName, walFileKind, type WalFileKind } from '../postgres/wal-file.ts'
 import type { ObjectInfo, Storage, StorageCallOptions } from '../storage/storage.ts'
 import { decoded } from './decoded.ts'
 import { parseWalKey, walFolder, walKey } from './names.ts'
@@ -42,29 +42,39 @@ export class WalReader {
   }
 
   /**
-   * Opens a WAL file under whatever form it is stored. One request where it is stored under the preferred extension.
+   * Opens a WAL file under whatever form it is stored: one request where it is stored under the preferred extension, two
+   * where it is nowhere. Histories are looked for by listing first: mostly they are asked for to hear that there is no
+   * newer timeline, which is one request then.
    * @param preferred the extension to ask for first, without the dot; default zst
    * @returns undefined when the storage positively lacks every form
-   * @throws WALRX_CODEC_UNSUPPORTED for one that walrx cannot read, and what the storage says
+   * @throws WALRX_CODEC_UNSUPPORTED when there are only forms that walrx cannot read, and what the storage says
    */
   async openWalFile(
     name: string,
     preferred: string = extensions.zstd,
     options?: StorageCallOptions,
   ): Promise<OpenedWalFile | undefined> {
-    const first = walKey(name, preferred)
-    const direct = await this.#getIfThere(first, options)
-    if (direct) return this.#opened(first, preferred, direct)
-    for (const { key, extension } of await this.find(name, options)) {
-      const codec = codecOfExtension(extension, key)
-      const body = await this.#getIfThere(key, options)
-      if (body) return { key, extension, body: decoded(body, codec, key) }
+    if (walFileKind(name) !== 'history') {
+      const direct = await this.#openObject(walKey(name, preferred), preferred, options)
+      if (direct) return direct
+    }
+    const found = await this.find(name, options)
+    const readable = found.filter(({ extension }) => methodOfExtension(extension) !== undefined)
+    for (const { key, extension } of readable.length > 0 ? readable : found) {
+      const file = await this.#openObject(key, extension, options)
+      if (file) return file
     }
     return undefined
   }
 
-  #opened(key: string, extension: string, body: AsyncIterable<Uint8Array>): OpenedWalFile {
-    return { key, extension, body: decoded(body, codecOfExtension(extension, key), key) }
+  async #openObject(
+    key: string,
+    extension: string,
+    options: StorageCallOptions | undefined,
+  ): Promise<OpenedWalFile | undefined> {
+    const codec = codecOfExtension(extension, `${this.storage.location}/${key}`)
+    const body = await this.#getIfThere(key, options)
+    return body && { key, extension, body: decoded(body, codec, key) }
   }
 
   async #getIfThere(key: string, options?: StorageCallOptions): Promise<AsyncIterable<Uint8Array> | undefined> {
@@ -93,7 +103,7 @@ export class WalReader {
 
   /**
    * True when the archive holds a whole segment of the same timeline that comes after this one: then its absence is a
-   * hole, not the end.
+   * hole, not the end. For a history: any segment of its timeline. One listing, of which the first page is read.
    */
   async hasLaterSegment(name: string, options?: StorageCallOptions): Promise<boolean> {
     // '/' sorts after '.', and so after every form of the name itself.
@@ -104,6 +114,29 @@ export class WalReader {
     return false
   }
 
+  /**
+   * The last whole segment of the newest timeline that has any; undefined where there is none. Reads the listing of that
+   * timeline to its end, and one page of each older one.
+   */
+  async newestSegment(options?: StorageCallOptions): Promise<WalObject | undefined> {
+    let newest: WalObject | undefined
+    let after: string | undefined
+    for (let isMore = true; isMore;) {
+      isMore = false
+      for await (const object of this.walObjects(options, after)) {
+        if (object.kind !== 'segment') continue
+        newest = object
+        // Behind every name of this timeline: 'G' sorts after the digits, and before the next timeline's.
+        after = `${walFolder}${object.name.slice(0, 8)}G`
+        isMore = true
+        break
+      }
+    }
+    if (!newest) return undefined
+    for await (const object of this.walObjects(options, newest.key)) if (object.kind === 'segment') newest = object
+    return newest
+  }
+
   /** Whole segments of a timeline in WAL order, from segment number `from` on, each once even if stored twice. */
   async *segments(
     timeline: number,
@@ -112,7 +145,7 @@ export class WalReader {
     options?: StorageCallOptions,
   ): AsyncGenerator<ListedSegment, undefined> {
     const first = segmentName(timeline, from, segmentSize)
-    // Keys of `first` itself begin with its name, so they sort after the bare name without its last digit's successor.
+    // Behind every form of the segment before, which are the bare name, or that and a dot: '/' sorts after both.
     const startAfter = from === 0n ? undefined : `${walFolder}${segmentName(timeline, from - 1n, segmentSize)}/`
     let previous = ''
     const prefix = walFolder + first.slice(0, 8)
@@ -121,7 +154,7 @@ export class WalReader {
       startAfter === undefined ? options : { ...options, startAfter },
     )) {
       const parsed = parseWalKey(info.key)
-      if (parsed?.kind !== 'segment' || parsed.name === previous || parsed.name < first) continue
+      if (parsed?.kind !== 'segment' || parsed.name === previous) continue
       const id = parseSegmentName(parsed.name, segmentSize)
       if (!id) continue
       previous = parsed.name
