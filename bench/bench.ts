@@ -1,0 +1,139 @@
+/**
+ * `npm run bench -- receive|recover [options]`: walrx beside its peers, in one run, on this machine. Results go to
+ * `bench/results`.
+ */
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import type { CodecName } from './contenders.ts'
+import { checkout, WorkDirectory } from './work-directory.ts'
+
+const usage = `npm run bench -- receive [options]   catch up with gigabytes of WAL, beside each peer
+npm run bench -- recover [options]   recover a server from an archive, beside each peer
+
+Options of receive:
+  --gb GB               WAL to receive, in 10^9 bytes (default 4.1)
+  --rounds N            rounds (default 3)
+  --codec NAME          zstd, lz4, brotli or none; may be repeated (default zstd)
+  --storage file|s3     where to (default file); s3 takes WALG_S3_PREFIX and AWS_* from the environment
+  --paced-segments N    segments whose way to the archive is timed under a limited load; 0 for none (default 40)
+  --memory-sweep        measure walrx alone, with --memory from 32MB to 256MB
+
+Options of recover:
+  --segments N          segments to replay (default 90)
+  --rounds N            rounds (default 2)
+  --gb GB               the prepared server to take them from (default 4.1)
+
+Options of both:
+  --work DIR            where the prepared server is kept (default bench/.work)
+  --results DIR         where results are written (default bench/results)
+
+Peers are measured where the environment names their binaries: PG_RECEIVEWAL, WALG_BIN, WALRUS_BIN. pgbench is taken
+from the directory PG_BIN, or from PATH.
+`
+
+const memorySizes = ['32MB', '48MB', '64MB', '128MB', '256MB']
+
+const codecNames: readonly string[] = ['zstd', 'lz4', 'brotli', 'none'] satisfies CodecName[]
+
+/** A mistake of whoever typed the command line. */
+class UsageError extends Error {}
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        gb: { type: 'string', default: '4.1' },
+        rounds: { type: 'string' },
+        segments: { type: 'string', default: '90' },
+        codec: { type: 'string', multiple: true, default: ['zstd'] },
+        storage: { type: 'string', default: 'file' },
+        'paced-segments': { type: 'string' },
+        'memory-sweep': { type: 'boolean', default: false },
+        work: { type: 'string' },
+        results: { type: 'string', default: join(checkout, 'bench/results') },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    })
+  } catch (error) {
+    throw new UsageError((error as Error).message)
+  }
+}
+
+function positive(text: string, name: string, min = 0): number {
+  const value = Number(text)
+  if (!(value > min || (min < 0 && value === 0))) throw new UsageError(`--${name} ${text} is no number above ${min}`)
+  return value
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`)
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(args)
+  if (values.help) {
+    say(usage)
+    return 0
+  }
+  const [command] = positionals
+  const work = new WorkDirectory(values.work)
+  const gigabytes = positive(values.gb, 'gb')
+  const common = { work, resultsDirectory: values.results, gigabytes, say }
+  if (command === 'receive') {
+    for (const codec of values.codec) {
+      if (!codecNames.includes(codec)) throw new UsageError(`--codec ${codec} is none of ${codecNames.join(', ')}`)
+    }
+    if (values.storage !== 'file' && values.storage !== 's3') throw new UsageError('--storage is file or s3')
+    const { benchReceive } = await import('./receive.ts')
+    const sweep = values['memory-sweep']
+    await benchReceive({
+      ...common,
+      rounds: positive(values.rounds ?? '3', 'rounds'),
+      codecs: values.codec as CodecName[],
+      storage: values.storage,
+      pacedSegments: positive(values['paced-segments'] ?? (sweep ? '0' : '40'), 'paced-segments', -1),
+      memorySweep: sweep ? memorySizes : undefined,
+    })
+    return 0
+  }
+  if (command === 'recover') {
+    const { benchRecover } = await import('./recover.ts')
+    await benchRecover({
+      ...common,
+      rounds: positive(values.rounds ?? '2', 'rounds'),
+      segments: positive(values.segments, 'segments', 1),
+    })
+    return 0
+  }
+  throw new UsageError(command === undefined ? 'receive or recover?' : `there is no bench ${command}`)
+}
+
+// Servers are stopped by what disposes of them; an interrupted bench must not leave them behind.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    process.stderr.write(`${signal}: stopping\n`)
+    void stopServers().then(() => process.exit(1))
+  })
+}
+
+async function stopServers(): Promise<void> {
+  const { descendants } = await import('../test/harness/processes.ts')
+  for (const pid of await descendants(process.pid)) {
+    try {
+      // SIGQUIT ends a postmaster with all of its children at once, and anything else as well.
+      process.kill(pid, 'SIGQUIT')
+    } catch {
+      continue
+    }
+  }
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2))
+} catch (error) {
+  const isUsage = error instanceof UsageError
+  process.stderr.write(isUsage ? `${error.message}\n\n${usage}` : `${(error as Error).stack}\n`)
+  process.exitCode = isUsage ? 2 : 1
+}

@@ -1,0 +1,47 @@
+/** The bucket that the S3 runs go to, as the environment names it for everybody. */
+import { S3Storage } from '../src/storage/s3.ts'
+import type { Storage } from '../src/storage/storage.ts'
+
+/** Access to the bucket of `WALG_S3_PREFIX`. */
+export interface BenchBucket {
+  /** The prefix under which a run's archive goes. */
+  prefix(run: string): string
+  /** What a contender needs besides the prefix. */
+  readonly environment: Readonly<Record<string, string>>
+  /** The bench's own view of a run's archive. */
+  open(run: string): Storage
+}
+
+/** Reads the environment; undefined when it names no bucket. */
+export function findBucket(): BenchBucket | undefined {
+  const { WALG_S3_PREFIX: prefix, AWS_ENDPOINT: endpoint } = process.env
+  const match = /^s3:\/\/([^/]+)\/?(.*)$/.exec(prefix ?? '')
+  const accessKeyId = process.env['AWS_ACCESS_KEY_ID']
+  const secretAccessKey = process.env['AWS_SECRET_ACCESS_KEY']
+  if (!match?.[1] || !accessKeyId || !secretAccessKey) return undefined
+  const [, bucket, path] = match
+  const names = ['AWS_ENDPOINT', 'AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_REGION', 'AWS_S3_FORCE_PATH_STYLE']
+  const set = names.flatMap((name) => (process.env[name] ? [[name, process.env[name]] as const] : []))
+  const below = (run: string) => [path?.replace(/\/+$/, ''), run].filter(Boolean).join('/')
+  return {
+    prefix: (run) => `s3://${bucket}/${below(run)}`,
+    environment: Object.fromEntries(set),
+    open: (run) =>
+      new S3Storage({
+        bucket,
+        prefix: below(run),
+        endpoint,
+        accessKeyId,
+        secretAccessKey,
+        region: process.env['AWS_REGION'],
+        forcePathStyle: process.env['AWS_S3_FORCE_PATH_STYLE'] === 'true',
+      }),
+  }
+}
+
+/** Removes everything that a run has stored. */
+export async function emptyBucket(storage: Storage): Promise<void> {
+  const keys: string[] = []
+  for await (const { key } of storage.list('')) keys.push(key)
+  if (keys.length > 0) await storage.delete(keys)
+}
