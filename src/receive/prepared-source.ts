@@ -5,7 +5,7 @@
 import { WalrxError } from '../primitives/errors.ts'
 import type { Logger } from '../observe/log.ts'
 import { formatLsn, type Lsn, type Timeline } from '../postgres/lsn.ts'
-import type { ReplicationSession } from '../postgres/session.ts'
+import type { HistoryFile, ReplicationSession } from '../postgres/session.ts'
 import { TimelineChain } from '../postgres/timeline-chain.ts'
 import { historyName, parseHistory, parseSegmentSize } from '../postgres/wal-file.ts'
 import { parseTimeoutMs } from './ack-policy.ts'
@@ -32,8 +32,8 @@ export interface PrepareOptions {
   readonly allowStandby: boolean
   readonly log: Logger
   readonly signal: AbortSignal
-  /** Timelines whose history this process has archived already. */
-  readonly archivedHistories: Set<Timeline>
+  /** History files that this process has archived already, or found missing (empty then). */
+  readonly archivedHistories: Map<Timeline, Buffer>
 }
 
 /**
@@ -52,9 +52,10 @@ export async function prepareSource(session: ReplicationSession, options: Prepar
   const segmentSize = parseSegmentSize(await session.show('wal_segment_size'))
   const walSenderTimeoutMs = parseTimeoutMs(await session.show('wal_sender_timeout'))
   await archive.bindSystem(identity.systemId, segmentSize, { signal })
-  const chain = await readChain(session, identity.timeline)
+  const history = await readHistory(session, identity.timeline)
+  const chain = new TimelineChain(identity.timeline, history ? parseHistory(history.content, history.fileName) : [])
   const slotRestart = options.slot === undefined ? undefined : await ensureSlot(session, options.slot, log)
-  await archiveHistories(session, chain, options)
+  await archiveHistories(session, chain, history, options)
   log.info('connected', {
     host: session.host,
     serverVersion: session.serverVersion,
@@ -76,13 +77,12 @@ export async function prepareSource(session: ReplicationSession, options: Prepar
   }
 }
 
-async function readChain(session: ReplicationSession, timeline: Timeline): Promise<TimelineChain> {
-  if (timeline === 1) return new TimelineChain(1, [])
+/** The history file of the server's own timeline; undefined for timeline 1, which has none. */
+async function readHistory(session: ReplicationSession, timeline: Timeline): Promise<HistoryFile | undefined> {
+  if (timeline === 1) return undefined
   const file = await session.timelineHistory(timeline)
-  if (!file) {
-    throw new WalrxError('WALRX_SERVER_ERROR', `${session.host} has no history file of its own timeline ${timeline}`)
-  }
-  return new TimelineChain(timeline, parseHistory(file.content, file.fileName))
+  if (file) return file
+  throw new WalrxError('WALRX_SERVER_ERROR', `${session.host} has no history file of its own timeline ${timeline}`)
 }
 
 /** The slot's restart_lsn, after making the slot where it is missing. */
@@ -98,19 +98,41 @@ async function ensureSlot(session: ReplicationSession, slot: string, log: Logger
       hint: 'choose another name with WALG_SLOTNAME',
     })
   }
-  return reading.kind === 'physical' ? reading.restartLsn : undefined
+  if (reading.kind !== 'physical') return undefined
+  if (reading.restartLsn === undefined) throw holdsNothing(slot, session.host)
+  return reading.restartLsn
 }
 
-/** Archives the history of the server's timeline and of every ancestor, oldest first. */
+/**
+ * A slot without restart_lsn: up to 17 the server streams from one that it has invalidated as if nothing were wrong, and
+ * keeps no WAL for it.
+ */
+function holdsNothing(slot: string, host: string): WalrxError {
+  return new WalrxError(
+    'WALRX_SLOT_INVALIDATED',
+    `slot "${slot}" on ${host} holds no WAL: the server has invalidated it, or it was made without reserving WAL`,
+    {
+      hint: `drop it with pg_drop_replication_slot('${slot}') and start again: walrx makes a new one, reports what is missing, and a new base backup is needed if it is`,
+    },
+  )
+}
+
+/**
+ * Archives the history of the server's timeline and of every ancestor, oldest first. The server's own is looked at anew
+ * at every connection: two standbys that were promoted apart give the same number to different timelines.
+ */
 async function archiveHistories(
   session: ReplicationSession,
   chain: TimelineChain,
+  newest: HistoryFile | undefined,
   options: PrepareOptions,
 ): Promise<void> {
   const { archive, archivedHistories, log, signal } = options
   for (const { timeline } of chain.links) {
-    if (timeline === 1 || archivedHistories.has(timeline)) continue
-    const file = await session.timelineHistory(timeline)
+    const isNewest = timeline === newest?.timeline
+    const known = archivedHistories.get(timeline)
+    if (timeline === 1 || (known && !(isNewest && !known.equals(newest.content)))) continue
+    const file = isNewest ? newest : await session.timelineHistory(timeline)
     if (file) {
       const outcome = await archive.archiveHistory(file.fileName, file.content, { signal })
       log.info('archived', { file: file.fileName, outcome })
@@ -118,6 +140,6 @@ async function archiveHistories(
       // A standby of a standby may never have had the ancestors' files; the newest one lists them all.
       log.warn('neither the server nor the archive has this history file', { file: historyName(timeline) })
     }
-    archivedHistories.add(timeline)
+    archivedHistories.set(timeline, file?.content ?? Buffer.alloc(0))
   }
 }

@@ -1,0 +1,79 @@
+/** Opens what the settings name: the storage and the codec. Each backend is imported only when it is used. */
+import type { WriteCodec } from '../compression/codec.ts'
+import { openWriteCodec } from '../compression/codecs.ts'
+import { WalrxError } from '../primitives/errors.ts'
+import type { Storage } from '../storage/storage.ts'
+import type { OptionValues } from './options.ts'
+
+/** Options that say where the archive is: all commands take them. */
+export type StorageValues = Omit<OptionValues<'wal-show'>, 'walSegmentMegabytes'>
+
+/**
+ * Opens the storage. Nothing is asked of it yet.
+ * @throws WALRX_USAGE when none is named, or two are: WAL-G would take S3 then and WAL-RUS the directory
+ */
+export async function openStorage(values: StorageValues): Promise<Storage> {
+  const { filePrefix, s3Prefix } = values
+  if (s3Prefix !== undefined && filePrefix !== undefined) {
+    throw new WalrxError('WALRX_USAGE', `both an S3 prefix (${s3Prefix}) and a directory (${filePrefix}) are given`, {
+      hint: 'unset WALG_S3_PREFIX or WALG_FILE_PREFIX: WAL-G would use the first and WAL-RUS the second',
+    })
+  }
+  if (s3Prefix !== undefined) return openS3(s3Prefix, values)
+  if (filePrefix !== undefined) return openDirectory(filePrefix, values)
+  throw new WalrxError('WALRX_USAGE', 'no archive is given', {
+    hint: 'set WALG_S3_PREFIX=s3://bucket/path or WALG_FILE_PREFIX=/path, or give --s3-prefix or --file-prefix',
+  })
+}
+
+async function openDirectory(prefix: string, { storagePrefix }: StorageValues): Promise<Storage> {
+  const path = prefix.replace(/^file:\/\/(localhost)?/, '')
+  if (!path.startsWith('/')) {
+    throw new WalrxError('WALRX_USAGE', `WALG_FILE_PREFIX "${prefix}" is no absolute path`)
+  }
+  const { FileStorage } = await import('../storage/file.ts')
+  const folder = (storagePrefix ?? '').replace(/^\/+|\/+$/g, '')
+  return new FileStorage({ root: folder === '' ? path : `${path.replace(/\/+$/, '')}/${folder}` })
+}
+
+async function openS3(prefix: string, values: StorageValues): Promise<Storage> {
+  const match = /^s3:\/\/([^/]+)(\/.*)?$/.exec(prefix)
+  if (!match) {
+    throw new WalrxError('WALRX_USAGE', `WALG_S3_PREFIX "${prefix}" is not of the form s3://bucket/path`)
+  }
+  const { S3Storage } = await import('../storage/s3.ts')
+  const folders = [match[2] ?? '', values.storagePrefix ?? ''].map((part) => part.replace(/^\/+|\/+$/g, ''))
+  return new S3Storage({
+    bucket: match[1] ?? '',
+    prefix: folders.filter((part) => part !== '').join('/'),
+    region: values.awsRegion,
+    endpoint: values.awsEndpoint,
+    forcePathStyle: values.s3ForcePathStyle,
+    accessKeyId: values.awsAccessKeyId,
+    secretAccessKey: values.awsSecretAccessKey,
+    sessionToken: values.awsSessionToken,
+    caFile: values.s3CaCertFile,
+    storageClass: values.s3StorageClass,
+    sse: values.s3Sse,
+    sseKmsKeyId: values.s3SseKmsId,
+    sseCustomerKey: values.s3SseC,
+    checksums: values.s3Checksums,
+    maxRetries: values.s3MaxRetries,
+    partSizeBytes: values.s3MaxPartBytes,
+  })
+}
+
+/** The codec to write with. Throws WALRX_USAGE for a level that the method lacks, or two levels. */
+export function openCodec(values: OptionValues<'wal-receive'>): WriteCodec {
+  const { compressionLevel, compressionMethod, zstdLevel } = values
+  if (compressionMethod === 'lzma' || compressionMethod === 'gzip') {
+    throw new WalrxError('WALRX_OPTION_UNSUPPORTED', `walrx reads ${compressionMethod}, but does not write it`)
+  }
+  if (zstdLevel !== undefined && compressionLevel !== undefined) {
+    throw new WalrxError(
+      'WALRX_USAGE',
+      `two levels are given: WALG_ZSTD_LEVEL ${zstdLevel} and WALG_COMPRESSION_LEVEL ${compressionLevel}`,
+    )
+  }
+  return openWriteCodec(compressionMethod, { level: zstdLevel ?? compressionLevel })
+}

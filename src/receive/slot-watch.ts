@@ -1,0 +1,120 @@
+/**
+ * Looks at our slot through an ordinary connection, where the server allows one: how much WAL it holds, whether the
+ * server is about to drop it, and whether we are taken for a synchronous standby. Without such a connection the stream
+ * works all the same, but nobody warns before the slot is lost.
+ */
+import type { Logger } from '../observe/log.ts'
+import { formatLsn, type Lsn } from '../postgres/lsn.ts'
+import type { ReplicationSession } from '../postgres/session.ts'
+import type { SlotHealth } from '../postgres/sql-connection.ts'
+import type { Clock, Timer } from '../primitives/clock.ts'
+import { toWalrxError } from '../primitives/errors.ts'
+
+/** How often the slot is looked at. */
+export const slotWatchMs = 30_000
+
+/** What the ordinary connection answers. */
+export interface SlotQueries {
+  readSlotHealth(slot: string): Promise<SlotHealth | undefined>
+  /** sync_state of our walsender; undefined when the role may not see it. */
+  readSyncState(): Promise<string | undefined>
+  close(): Promise<void>
+}
+
+/** Options of {@link SlotWatch}. */
+export interface SlotWatchOptions {
+  readonly slot: string
+  readonly clock: Clock
+  readonly log: Logger
+  /** Opens the ordinary connection to the host of a session, or says why there is none. */
+  readonly open: (session: ReplicationSession) => Promise<SlotQueries | { readonly reason: string }>
+  /** Told after every look. */
+  readonly onHealth: (health: SlotHealth) => void
+}
+
+/** See the file's header. One session at a time. */
+export class SlotWatch {
+  readonly #options: SlotWatchOptions
+  #timer: Timer | undefined
+  #queries: SlotQueries | undefined
+  /** Counts sessions, so that an answer for a session that has ended is dropped. */
+  #generation = 0
+  #saidWhyNot = false
+  #lastStatus: string | undefined
+  #lastSyncState: string | undefined
+
+  constructor(options: SlotWatchOptions) {
+    this.#options = options
+  }
+
+  /** Begins to watch the slot on this session's host; never throws. */
+  start(session: ReplicationSession): void {
+    this.stop()
+    void this.#run(session, this.#generation)
+  }
+
+  /** Stops watching and closes the connection. */
+  stop(): void {
+    this.#generation++
+    this.#timer?.cancel()
+    this.#timer = undefined
+    void this.#queries?.close().catch(() => {})
+    this.#queries = undefined
+  }
+
+  async #run(session: ReplicationSession, generation: number): Promise<void> {
+    const { clock, log, open } = this.#options
+    try {
+      const opened = this.#queries ?? (await open(session))
+      if ('reason' in opened) {
+        if (!this.#saidWhyNot) log.info('slot health is not watched: no ordinary connection', { reason: opened.reason })
+        this.#saidWhyNot = true
+        return
+      }
+      if (generation !== this.#generation) return await opened.close()
+      this.#queries = opened
+      await this.#look(opened)
+    } catch (error) {
+      log.debug('slot health could not be read', { error: toWalrxError(error).message })
+      await this.#queries?.close().catch(() => {})
+      this.#queries = undefined
+    }
+    if (generation !== this.#generation) return
+    this.#timer = clock.setTimer(slotWatchMs, () => void this.#run(session, generation))
+  }
+
+  async #look(queries: SlotQueries): Promise<void> {
+    const { log, onHealth, slot } = this.#options
+    const health = await queries.readSlotHealth(slot)
+    const syncState = await queries.readSyncState()
+    if (health) {
+      onHealth(health)
+      this.#report(health)
+    }
+    if (syncState !== undefined && syncState !== 'async' && syncState !== this.#lastSyncState) {
+      log.warn('the server takes us for a synchronous standby', { syncState })
+    }
+    this.#lastSyncState = syncState
+  }
+
+  #report(health: SlotHealth): void {
+    const { log, slot } = this.#options
+    const status = health.invalidationReason ?? health.walStatus
+    if (status === this.#lastStatus) return
+    this.#lastStatus = status
+    const facts = { slot, walStatus: health.walStatus, restartLsn: formatRestart(health.restartLsn) }
+    if (status === 'reserved' || status === 'extended' || status === undefined) {
+      log.info('slot health', facts)
+    } else {
+      log.error('the slot is in danger: the server will remove WAL that is not archived, or has done so', {
+        ...facts,
+        invalidationReason: health.invalidationReason,
+        safeWalBytes: health.safeWalBytes,
+      })
+    }
+  }
+}
+
+function formatRestart(lsn: Lsn | undefined): string | undefined {
+  return lsn === undefined ? undefined : formatLsn(lsn)
+}
