@@ -25,6 +25,7 @@ describe('parseLsn and formatLsn', () => {
     assert.equal(formatLsn(parseLsn('16/B374D848')), '16/B374D848')
     assert.equal(parseLsn('16/B374D848'), 0x16b374d848n)
     assert.equal(formatLsn(parseLsn('00000016/0374d848')), '16/374D848')
+    assert.equal(formatLsn(parseLsn('ab/cdef')), 'AB/CDEF')
     assert.equal(formatLsn(invalidLsn), '0/0')
     assert.equal(parseLsn('FFFFFFFF/FFFFFFFF'), 0xffffffffffffffffn)
   })

@@ -108,21 +108,25 @@ describe('its life', () => {
     other.close()
   })
 
-  test('close frees the port beside an idle connection, and may be called twice', async () => {
-    const status = await open()
-    const { port } = status
-    const idle = connect(port, '127.0.0.1')
-    await once(idle, 'connect')
-    await ask(status, '/healthz')
-    const closed = once(idle, 'close')
-    idle.on('error', () => {})
-    await status.close()
-    await status.close()
-    await closed
-    await assert.rejects(fetch(`http://127.0.0.1:${port}/healthz`))
-  })
+  test(
+    'close frees the port beside an idle connection at once, and may be called twice',
+    { timeout: 5000 },
+    async () => {
+      const status = await open()
+      const { port } = status
+      const idle = connect(port, '127.0.0.1')
+      await once(idle, 'connect')
+      await ask(status, '/healthz')
+      const closed = once(idle, 'close')
+      idle.on('error', () => {})
+      await status.close()
+      await status.close()
+      await closed
+      await assert.rejects(fetch(`http://127.0.0.1:${port}/healthz`))
+    },
+  )
 
-  test('destroy drops a request that is being answered, and may be called twice', async () => {
+  test('destroy drops a request that is being answered, and may be called twice', { timeout: 5000 }, async () => {
     const asked = Promise.withResolvers<undefined>()
     const status = await open(() => (asked.resolve(undefined), new Promise<Readiness>(() => {})))
     const answer = ask(status, '/readyz')
