@@ -15,7 +15,10 @@ export interface ObjectInfo {
   readonly lastModifiedMs: number
 }
 
-/** What can be stored: bytes in memory, or a stream of unknown length (sent in bounded pieces). */
+/**
+ * What can be stored: bytes in memory, or a stream of unknown length (sent in bounded pieces). The bytes, and each chunk
+ * of a stream, must stay as they are until the call ends: pieces may be sent again.
+ */
 export type StorageBody = Uint8Array | AsyncIterable<Uint8Array>
 
 /** Options of every storage call. */
@@ -78,7 +81,11 @@ export interface StorageTraits {
 }
 
 /** Reads a whole object into memory: for small ones (markers, history files). Throws as {@link Storage.get} does. */
-export async function readObject(storage: Storage, key: string, options?: StorageCallOptions): Promise<Buffer> {
+export async function readObject(
+  storage: Pick<Storage, 'get'>,
+  key: string,
+  options?: StorageCallOptions,
+): Promise<Buffer> {
   const chunks: Uint8Array[] = []
   for await (const chunk of await storage.get(key, options)) chunks.push(chunk)
   return Buffer.concat(chunks)

@@ -1,0 +1,79 @@
+/** Removing objects by the thousand, and one by one where a store can't. */
+import type { _Error as KeyError } from '@aws-sdk/client-s3'
+import type { S3Attempt, S3Caller } from './s3-caller.ts'
+import { type S3Task, codeOf, statusOf } from './s3-errors.ts'
+
+/** Keys in one request: the limit of S3. */
+const BATCH_KEYS = 1000
+
+/** Objects to remove. */
+export interface S3DeleteOptions {
+  readonly caller: S3Caller
+  readonly bucket: string
+  /** Full keys, the folder of the archive included. */
+  readonly keys: readonly string[]
+  readonly task: S3Task
+  readonly signal: AbortSignal | undefined
+}
+
+/**
+ * Removes objects. Keys that failed for a reason that may pass are tried again, the others of their batch are not.
+ * @throws WalrxError for the first key that can't be removed, naming it
+ */
+export async function deleteObjects(options: S3DeleteOptions): Promise<void> {
+  if (options.keys.length === 1) {
+    await deleteOne(options, options.keys[0]!)
+    return
+  }
+  for (let index = 0; index < options.keys.length; index += BATCH_KEYS) {
+    await deleteBatch(options, options.keys.slice(index, index + BATCH_KEYS))
+  }
+}
+
+async function deleteBatch(options: S3DeleteOptions, keys: readonly string[]): Promise<void> {
+  let left = keys
+  const hasBatches = await options.caller.call(options.task, options.signal, async (attempt) => {
+    try {
+      const errors = await sendBatch(attempt, options.bucket, left)
+      left = errors.map(({ Key }) => Key ?? '')
+      if (errors.length > 0) throw keyError(errors)
+      return true
+    } catch (error) {
+      if (!isUnsupported(error)) throw error
+      return false
+    }
+  })
+  if (!hasBatches) for (const key of left) await deleteOne(options, key)
+}
+
+/** The keys that were not removed, and why. */
+async function sendBatch({ sdk, send }: S3Attempt, bucket: string, keys: readonly string[]): Promise<KeyError[]> {
+  const Objects = keys.map((Key) => ({ Key }))
+  const { Errors = [] } = await send(new sdk.DeleteObjectsCommand({ Bucket: bucket, Delete: { Quiet: true, Objects } }))
+  return Errors.filter(({ Code }) => Code !== 'NoSuchKey')
+}
+
+async function deleteOne({ caller, bucket, task, signal }: S3DeleteOptions, key: string): Promise<void> {
+  await caller.call(task, signal, async ({ sdk, send }) => {
+    try {
+      await send(new sdk.DeleteObjectCommand({ Bucket: bucket, Key: key }))
+    } catch (error) {
+      // S3 answers 204 for what is not there, some stores 404.
+      if (codeOf(error) !== 'NoSuchKey') throw error
+    }
+  })
+}
+
+/** An error of one key, in the form of an error of a whole request, so that it is explained in the same way. */
+function keyError(errors: readonly KeyError[]): Error {
+  const { Code = 'Unknown', Key = '', Message = '' } = errors[0]!
+  const error = new Error(`${Key}${errors.length > 1 ? ` and ${errors.length - 1} more` : ''}: ${Message}`)
+  // The request was answered with 200; what the code alone doesn't tell is a refusal.
+  return Object.assign(error, { name: Code, $metadata: { httpStatusCode: Code === 'AccessDenied' ? 403 : 400 } })
+}
+
+/** True where the store has no such request (GCS hadn't for long). */
+function isUnsupported(error: unknown): boolean {
+  const status = statusOf(error)
+  return status === 501 || status === 405 || codeOf(error) === 'NotImplemented'
+}
