@@ -1,0 +1,144 @@
+/** An HTTP proxy on loopback that fails on demand, to stand between walrx and a bucket. */
+import { once } from 'node:events'
+import { type IncomingMessage, type ServerResponse, createServer, request as httpRequest } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { buffer } from 'node:stream/consumers'
+
+/**
+ * What happens to a request:
+ * - `pass`: it is forwarded, and its answer comes back.
+ * - `503`, `403`: it is answered so, in S3's form, and not forwarded.
+ * - `stall`: it is read, and neither forwarded nor answered.
+ * - `cut`: it is forwarded; half of the answer's body comes back, then the connection breaks.
+ * - `lost`: it is forwarded and carried out; then the connection breaks before the answer.
+ * - `refuse`: the connection breaks at once.
+ */
+export type FaultMode = 'pass' | '503' | '403' | 'stall' | 'cut' | 'lost' | 'refuse'
+
+/** A request as a rule of the proxy sees it. */
+export interface ProxiedRequest {
+  readonly method: string
+  /** Path with query, as sent. */
+  readonly url: string
+}
+
+/** See {@link startFaultyProxy}. */
+export interface FaultyProxy extends AsyncDisposable {
+  /** URL to use in place of the target's. */
+  readonly endpoint: string
+  /** For every request that no rule of `fail` is left for. */
+  mode: FaultMode
+  /** Requests so far, each with what was done to it, oldest first; a test may empty it. */
+  readonly log: (ProxiedRequest & { readonly mode: FaultMode })[]
+  /** Lets the next `count` (default 1) requests that match fail in this way, then all is as `mode` says. */
+  fail(mode: FaultMode, options?: { count?: number; when?: (request: ProxiedRequest) => boolean }): void
+  /** Passes everything from now on: no rules, no mode, an empty log. */
+  reset(): void
+  /** Resolves when a request has got this treatment; also when one has since the log was emptied. */
+  saw(mode: FaultMode): Promise<void>
+}
+
+interface Rule {
+  readonly mode: FaultMode
+  readonly when: (request: ProxiedRequest) => boolean
+  left: number
+}
+
+/** Starts a proxy for the HTTP server at `target` (a URL without a path). The Host header goes through unchanged: it is
+ * signed. */
+export async function startFaultyProxy(target: string): Promise<FaultyProxy> {
+  const rules: Rule[] = []
+  const waiting: { mode: FaultMode; resolve: () => void }[] = []
+  const server = createServer((request, response) => {
+    const seen = { method: request.method ?? '', url: request.url ?? '' }
+    const rule = rules.find(({ left, when }) => left > 0 && when(seen))
+    if (rule) rule.left--
+    const mode = rule?.mode ?? proxy.mode
+    proxy.log.push({ ...seen, mode })
+    for (const waiter of waiting.splice(0)) {
+      if (waiter.mode === mode) waiter.resolve()
+      else waiting.push(waiter)
+    }
+    void treat(mode, target, request, response).catch(() => response.destroy())
+  })
+  server.keepAliveTimeout = 60_000
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const proxy: FaultyProxy = {
+    endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    mode: 'pass',
+    log: [],
+    fail: (mode, { count = 1, when = () => true } = {}) => void rules.push({ mode, when, left: count }),
+    reset: () => {
+      rules.length = 0
+      proxy.log.length = 0
+      proxy.mode = 'pass'
+    },
+    saw: (mode) => {
+      if (proxy.log.some((entry) => entry.mode === mode)) return Promise.resolve()
+      const { promise, resolve } = Promise.withResolvers<void>()
+      waiting.push({ mode, resolve })
+      return promise
+    },
+    async [Symbol.asyncDispose]() {
+      const closed = once(server, 'close')
+      server.close()
+      server.closeAllConnections()
+      await closed
+    },
+  }
+  return proxy
+}
+
+async function treat(
+  mode: FaultMode,
+  target: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  if (mode === 'refuse') {
+    request.socket.destroy()
+    return
+  }
+  if (mode === 'stall') {
+    request.resume()
+    return
+  }
+  if (mode === '503' || mode === '403') {
+    request.resume()
+    await once(request, 'end')
+    response.writeHead(Number(mode), { 'content-type': 'application/xml' })
+    response.end(errorBody(mode === '503' ? 'SlowDown' : 'AccessDenied', 'by the proxy'))
+    return
+  }
+  const answer = await forward(target, request)
+  if (mode === 'lost') {
+    await buffer(answer)
+    request.socket.destroy()
+  } else if (mode === 'cut') {
+    const body = await buffer(answer)
+    response.writeHead(answer.statusCode ?? 502, answer.rawHeaders)
+    // An empty body has no half: then it is the headers that come, and no more.
+    response.write(body.subarray(0, Math.floor(body.length / 2)), () => request.socket.destroy())
+  } else {
+    response.writeHead(answer.statusCode ?? 502, answer.rawHeaders)
+    answer.pipe(response)
+    answer.on('error', () => response.destroy())
+    response.on('close', () => answer.destroy())
+  }
+}
+
+async function forward(target: string, request: IncomingMessage): Promise<IncomingMessage> {
+  const { hostname, port } = new URL(target)
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
+  const onward = httpRequest({ hostname, port, method: request.method, path: request.url, headers: request.rawHeaders })
+  onward.on('response', resolve).on('error', reject)
+  request.pipe(onward)
+  request.on('aborted', () => onward.destroy())
+  return await promise
+}
+
+/** The XML of an S3 error. */
+export function errorBody(code: string, message: string): string {
+  return `<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>${code}</Code><Message>${message}</Message></Error>`
+}
