@@ -43,6 +43,8 @@ export interface MemoryStorageOptions {
   readonly pageKeys?: number
   /** False: putIfAbsent looks first and puts after, and two at a time may both create. Default true. */
   readonly conditionalPut?: boolean
+  /** True for a bucket that does not exist. Default false. */
+  readonly missing?: boolean
   /** Ahead of the effect: may wait or throw. A wait ends when the call's signal aborts. */
   readonly before?: (call: MemoryCall) => void | Promise<void>
   /** Behind the effect, ahead of the answer: may wait or throw. */
@@ -100,7 +102,6 @@ export class MemoryStorage implements Storage {
   }
 
   async put(key: string, body: StorageBody, options: StorageCallOptions = {}): Promise<void> {
-    checkKey(key)
     await this.#call('put', key, options.signal, async () => {
       const pieces: Uint8Array[] = []
       if (body instanceof Uint8Array) pieces.push(body)
@@ -111,7 +112,6 @@ export class MemoryStorage implements Storage {
   }
 
   async putIfAbsent(key: string, body: Uint8Array, options: StorageCallOptions = {}): Promise<'created' | 'exists'> {
-    checkKey(key)
     return await this.#call('putIfAbsent', key, options.signal, async () => {
       if (this.objects.has(key)) return 'exists'
       if (this.#options.conditionalPut === false) await setImmediate()
@@ -150,6 +150,7 @@ export class MemoryStorage implements Storage {
   }
 
   async delete(keys: readonly string[], options: StorageCallOptions = {}): Promise<void> {
+    for (const key of keys) checkKey(key)
     for (const key of keys) await this.#call('delete', key, options.signal, () => this.objects.delete(key))
   }
 
@@ -173,7 +174,13 @@ export class MemoryStorage implements Storage {
     effect: () => T | Promise<T>,
   ): Promise<T> {
     if (this.#closed) throw new WalrxError('WALRX_INTERNAL', `${operation} ${key} on a closed storage`)
+    // A prefix is whatever a key may begin with.
+    if (operation !== 'list') checkKey(key)
+    else if (key !== '') checkKey(`${key}x`)
     signal?.throwIfAborted()
+    if (this.#options.missing) {
+      throw new WalrxError('WALRX_STORAGE_MISSING', `${this.location} does not exist`, { hint: 'create it' })
+    }
     const call: MemoryCall = { operation, key, signal }
     this.calls.push(call)
     await abortable(this.before?.(call), signal)
@@ -229,9 +236,12 @@ export class MemoryStorage implements Storage {
   }
 }
 
+/** Refuses what the real backends refuse, so that a test in memory finds a wrong key too. */
 function checkKey(key: string): void {
-  if (key === '' || key.startsWith('/') || key.endsWith('/') || key.split('/').some((part) => part === '..')) {
-    throw new WalrxError('WALRX_INTERNAL', `"${key}" is no object key`)
+  const parts = key.split('/')
+  const isWrong = parts.some((part) => part === '' || part === '.' || part === '..') || key.includes('\0')
+  if (isWrong || !key.isWellFormed() || Buffer.byteLength(key) > 1024) {
+    throw new WalrxError('WALRX_INTERNAL', `${JSON.stringify(key)} is no object key`)
   }
 }
 
