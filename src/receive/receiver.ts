@@ -9,7 +9,7 @@ import { hasCode, toWalrxError, WalrxError } from '../primitives/errors.ts'
 import { Backoff } from '../primitives/retry.ts'
 import { orAborted, settledWithin } from '../primitives/wait.ts'
 import { formatLsn, invalidLsn, type Lsn, type Timeline } from '../postgres/lsn.ts'
-import type { ReplicationServer } from '../postgres/session.ts'
+import type { ReplicationServer, ReplicationSession } from '../postgres/session.ts'
 import { streamTimings } from './ack-policy.ts'
 import { type PreparedSource, prepareSource } from './prepared-source.ts'
 import { ReceiveRun, type ReceiveRunOptions } from './receive-run.ts'
@@ -25,6 +25,8 @@ export interface ReceiverOptions extends ReceiveRunOptions {
   readonly endpos: Lsn | undefined
   /** How long a drain may take before what is left is given up. */
   readonly drainTimeoutMs: number
+  /** Looks at the slot beside the stream; default nobody. */
+  readonly watch?: { start(session: ReplicationSession): void; stop(): void }
 }
 
 /** What a receiver says about itself. */
@@ -52,7 +54,7 @@ const goodbyeMs = 2_000
 /** See the file's header. */
 export class Receiver {
   readonly #options: ReceiverOptions
-  readonly #archivedHistories = new Set<Timeline>()
+  readonly #archivedHistories = new Map<Timeline, Buffer>()
   readonly #startedAtMs: number
   #state: ReceiverSnapshot['state'] = 'connecting'
   #run: ReceiveRun | undefined
@@ -100,6 +102,8 @@ export class Receiver {
       }
       await this.#drain(now)
     } finally {
+      // What a fatal error has left unfinished must not keep the process alive.
+      this.#run?.queue.destroy()
       await this.#disconnect()
       this.#state = 'stopped'
     }
@@ -111,6 +115,7 @@ export class Receiver {
   }
 
   async #disconnect(): Promise<void> {
+    this.#options.watch?.stop()
     this.#session?.destroy()
     await this.#source?.session.close()
     this.#session = undefined
@@ -129,8 +134,11 @@ export class Receiver {
     }
     if (this.#isStopping(drain)) return false
     if (this.#session?.heard) backoff.reset()
+    const failed = this.#run?.queue.failed
+    if (failed?.aborted) throw toWalrxError(failed.reason)
     if (outcome instanceof WalrxError && this.#isFatal(outcome)) throw outcome
     await this.#disconnect()
+    this.#state = 'waiting'
     if (this.#hasStreamed) meter.reconnected()
     try {
       if (!(outcome instanceof WalrxError)) return await this.#afterEnd(outcome, drain)
@@ -149,7 +157,7 @@ export class Receiver {
     const connection = await server.connect(drain)
     try {
       const prepare = { archive, allowStandby, archivedHistories: this.#archivedHistories, log, signal: drain, slot }
-      this.#source = await prepareSource(connection, prepare)
+      this.#source = await orAborted(prepareSource(connection, prepare), drain)
     } catch (error) {
       await connection.close()
       throw error
@@ -175,8 +183,8 @@ export class Receiver {
       onProgress,
     })
     this.#state = 'streaming'
-    const ended = Promise.race([this.#session.run({ ...start, slot }), run.queue.failed])
-    return await orAborted(ended, AbortSignal.any([drain, stop.signal]))
+    this.#options.watch?.start(connection)
+    return await orAborted(this.#session.run({ ...start, slot }), drain, stop.signal, run.queue.failed)
   }
 
   #onServerEnd(lsn: Lsn): void {
@@ -198,12 +206,11 @@ export class Receiver {
       log.warn('the server shuts down', { receivedUpTo: formatLsn(run.assembler.nextLsn) })
       return true
     }
-    this.#state = 'waiting'
     log.warn('no buffer became free: the connection is closed until the storage takes segments again', {
       queued: run.queue.length,
       durable: formatLsn(run.queue.durableLsn),
     })
-    await orAborted(Promise.race([run.halfFree(), run.queue.failed]), drain)
+    await orAborted(run.halfFree(), drain, run.queue.failed)
     return false
   }
 
@@ -220,7 +227,7 @@ export class Receiver {
     if (this.#hasStreamed) return false
     const waitedMs = this.#options.clock.now() - this.#startedAtMs
     if (code === 'WALRX_SLOT_ACTIVE') return waitedMs > 2 * (this.#walSenderTimeoutMs || startPatienceMs)
-    if (code === 'WALRX_SERVER_STARTING') return waitedMs > startPatienceMs
+    if (code === 'WALRX_SERVER_STARTING' || code === 'WALRX_CONNECTION_LOST') return waitedMs > startPatienceMs
     return code !== 'WALRX_WAL_REMOVED' || this.#run?.hasFallback !== true
   }
 
@@ -241,14 +248,13 @@ export class Receiver {
     this.#session?.stopReading()
     const deadline = new AbortController()
     const timer = clock.setTimer(drainTimeoutMs, () => deadline.abort())
-    const giveUp = AbortSignal.any([now, deadline.signal])
+    const giveUp = [now, deadline.signal] as const
     if (queue.length > 0) log.info('finishing uploads', { queued: queue.length, timeoutMs: drainTimeoutMs })
     try {
-      await orAborted(queue.drained(), giveUp)
+      await orAborted(queue.drained(), ...giveUp)
     } catch (error) {
       const left = queue.length
-      queue.destroy()
-      if (!giveUp.aborted) throw error
+      if (!giveUp.some((signal) => signal.aborted)) throw error
       throw new WalrxError('WALRX_DRAIN_INCOMPLETE', `stopped with ${left} files not archived`, {
         hint: 'the replication slot still holds them: start walrx again',
       })

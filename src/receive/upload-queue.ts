@@ -10,7 +10,7 @@ import { type Clock } from '../primitives/clock.ts'
 import { hasCode, isAbort, toWalrxError, WalrxError } from '../primitives/errors.ts'
 import { Backoff } from '../primitives/retry.ts'
 import type { Logger } from '../observe/log.ts'
-import { addBytes, formatLsn, type Lsn, type Timeline } from '../postgres/lsn.ts'
+import { addBytes, formatLsn, type Lsn } from '../postgres/lsn.ts'
 import { partialName, segmentNameAt } from '../postgres/wal-file.ts'
 import type { ByteArena } from './byte-arena.ts'
 import type { ReceiveMeter, SegmentSink } from './ports.ts'
@@ -37,7 +37,6 @@ export interface UploadQueueOptions {
 
 interface Job {
   readonly name: string
-  readonly timeline: Timeline
   readonly endLsn: Lsn
   readonly kind: 'segment' | 'partial'
   /** Clock time at which the last byte had arrived. */
@@ -59,8 +58,6 @@ export class UploadQueue {
   readonly #options: UploadQueueOptions
   readonly #jobs: Job[] = []
   readonly #abort = new AbortController()
-  readonly #failed = Promise.withResolvers<never>()
-  #failure: WalrxError | undefined
   #encoding = 0
   #uploading = 0
   #durableLsn = 0n as Lsn
@@ -69,10 +66,10 @@ export class UploadQueue {
   #runEnd = 0n as Lsn
   #onDurable: () => void = () => {}
   #waiters: { resolve: () => void; reject: (error: unknown) => void }[] = []
+  readonly #uploadWaiters: (() => void)[] = []
 
   constructor(options: UploadQueueOptions) {
     this.#options = options
-    this.#failed.promise.catch(() => {})
   }
 
   /** End of the unbroken durable run: the most that may ever be reported as flushed. */
@@ -80,9 +77,9 @@ export class UploadQueue {
     return this.#durableLsn
   }
 
-  /** Rejects when a job failed for good: the archive contradicts what the server sent. */
-  get failed(): Promise<never> {
-    return this.#failed.promise
+  /** Aborts when a job failed for good (the archive contradicts what the server sent), or at {@link destroy}. */
+  get failed(): AbortSignal {
+    return this.#abort.signal
   }
 
   /** Segments and partials that are not durable yet. */
@@ -127,16 +124,16 @@ export class UploadQueue {
 
   /** Resolves when everything queued is durable; rejects when a job failed for good, or after {@link destroy}. */
   drained(): Promise<void> {
-    if (this.#failure) return Promise.reject(this.#failure)
+    if (this.failed.aborted) return Promise.reject(this.failed.reason as Error)
     if (this.#jobs.length === 0) return Promise.resolve()
     return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }))
   }
 
   /** Gives up what is not durable. The buffers are not given back: the pool dies with the queue. */
   destroy(): void {
-    const error = new WalrxError('WALRX_DRAIN_INCOMPLETE', `${this.#jobs.length} files were not archived yet`)
-    this.#settle(error)
-    this.#abort.abort(error)
+    if (this.failed.aborted) return
+    this.#abort.abort(new WalrxError('WALRX_DRAIN_INCOMPLETE', `${this.#jobs.length} files were not archived yet`))
+    this.#settleWaiters()
   }
 
   #push(segment: ReceivedSegment, kind: Job['kind']): void {
@@ -144,15 +141,7 @@ export class UploadQueue {
     const segmentName = segmentNameAt(segment.timeline, segment.startLsn, pool.segmentSize)
     const name = kind === 'partial' ? partialName(segmentName) : segmentName
     const endLsn = addBytes(segment.startLsn, segment.length)
-    this.#jobs.push({
-      name,
-      timeline: segment.timeline,
-      endLsn,
-      kind,
-      segment,
-      step: 'waiting',
-      receivedAtMs: clock.now(),
-    })
+    this.#jobs.push({ name, endLsn, kind, segment, step: 'waiting', receivedAtMs: clock.now() })
     this.#startWaiting()
   }
 
@@ -160,7 +149,7 @@ export class UploadQueue {
   #startWaiting(): void {
     const window = uploadWindow(this.#options.uploadsMax)
     for (const job of this.#jobs.slice(0, window)) {
-      if (this.#encoding >= this.#options.encodersMax || this.#failure) return
+      if (this.#encoding >= this.#options.encodersMax || this.failed.aborted) return
       if (job.step !== 'waiting') continue
       job.step = 'encoding'
       this.#encoding++
@@ -176,15 +165,13 @@ export class UploadQueue {
       this.#encoding--
     }
     this.#startWaiting()
-    await this.#uploadTurn()
-    try {
-      job.step = 'uploading'
-      await this.#uploadUntilDone(job, body)
-    } finally {
-      this.#uploading--
-      body?.release()
-      this.#releaseBuffer(job)
-    }
+    await this.#uploadTurn(job)
+    job.step = 'uploading'
+    await this.#uploadUntilDone(job, body)
+    this.#uploading--
+    // Not when it failed: a request that was given up may still be reading these bytes.
+    body?.release()
+    this.#releaseBuffer(job)
     job.step = 'durable'
     this.#advance()
     this.#wakeUploads()
@@ -206,21 +193,27 @@ export class UploadQueue {
   }
 
   #releaseBuffer(job: Job): void {
-    if (job.segment) this.#options.pool.give(job.segment.buffer)
+    const buffer = job.segment?.buffer
+    // First: the pool's listener may fill the buffer anew before give() returns.
     job.segment = undefined
+    if (buffer) this.#options.pool.give(buffer)
   }
 
-  readonly #uploadWaiters: (() => void)[] = []
-
-  async #uploadTurn(): Promise<void> {
-    while (this.#uploading >= this.#options.uploadsMax) {
+  /**
+   * Waits for its turn to be put. The first segment of a run goes alone: when it is there, and only then, whoever finds
+   * the archive after a crash knows where the run began, and so which of its segments are missing.
+   */
+  async #uploadTurn(job: Job): Promise<void> {
+    const mayGo = () => job === this.#jobs[0] || this.#durableLsn > this.#runStart
+    while (this.#uploading >= this.#options.uploadsMax || !mayGo()) {
       await new Promise<void>((resolve) => this.#uploadWaiters.push(resolve))
     }
     this.#uploading++
   }
 
+  /** Lets all that wait look again, in the order in which they came. */
   #wakeUploads(): void {
-    this.#uploadWaiters.shift()?.()
+    for (const wake of this.#uploadWaiters.splice(0)) wake()
   }
 
   async #uploadUntilDone(job: Job, body: EncodedBody | undefined): Promise<void> {
@@ -231,13 +224,9 @@ export class UploadQueue {
       const startedMs = clock.now()
       try {
         const outcome = await this.#upload(job, body)
-        meter.uploaded(body?.bytes.length ?? 0, clock.now() - startedMs, clock.now() - job.receivedAtMs)
-        log.info('archived', {
-          file: job.name,
-          outcome,
-          bytes: body?.bytes.length,
-          durationMs: clock.now() - startedMs,
-        })
+        const durationMs = clock.now() - startedMs
+        meter.uploaded(body?.bytes.length ?? 0, durationMs, clock.now() - job.receivedAtMs)
+        log.info('archived', { file: job.name, outcome, bytes: body?.bytes.length, durationMs })
         return
       } catch (error) {
         if (this.#abort.signal.aborted || isAbort(error) || !isWorthRetrying(error)) throw error
@@ -274,23 +263,19 @@ export class UploadQueue {
       }
     }
     if (moved) this.#onDurable()
-    if (this.#jobs.length === 0) this.#settle(undefined)
+    if (this.#jobs.length === 0) this.#settleWaiters()
   }
 
   #fail(error: WalrxError): void {
-    if (this.#failure || this.#abort.signal.aborted) return
+    if (this.failed.aborted) return
     this.#options.log.error('archiving stopped', { error: error.message, durable: formatLsn(this.#durableLsn) })
-    this.#settle(error)
-    this.#failed.reject(error)
     this.#abort.abort(error)
+    this.#settleWaiters()
   }
 
-  #settle(error: WalrxError | undefined): void {
-    if (error) this.#failure ??= error
-    const waiters = this.#waiters
-    this.#waiters = []
-    for (const waiter of waiters) {
-      if (error) waiter.reject(error)
+  #settleWaiters(): void {
+    for (const waiter of this.#waiters.splice(0)) {
+      if (this.failed.aborted) waiter.reject(this.failed.reason)
       else waiter.resolve()
     }
   }

@@ -1,0 +1,234 @@
+/** Stand-ins at the receiver's contracts: an archive, a meter and a replication session in the hands of a test. */
+import { setImmediate } from 'node:timers/promises'
+import { WalrxError } from '../../src/primitives/errors.ts'
+import { formatLsn, type Lsn, type Timeline } from '../../src/postgres/lsn.ts'
+import type { HistoryFile, ReplicationSession, SlotReading } from '../../src/postgres/session.ts'
+import { historyName, parseSegmentName } from '../../src/postgres/wal-file.ts'
+import type { ArchivedSegment, CallOptions, ReceiveArchive, ReceiveMeter } from '../../src/receive/ports.ts'
+import { FakeSocket } from '../postgres/fake-socket.ts'
+
+/** Lets everything happen that needs no time to pass. */
+export async function settle(): Promise<void> {
+  for (let turn = 0; turn < 5; turn++) await setImmediate()
+}
+
+/** A put that waits for the test's decision. */
+export interface PendingPut {
+  readonly name: string
+  succeed(): void
+  fail(error: Error): void
+}
+
+/** The error of a store that is out. */
+export function storageOut(): WalrxError {
+  return new WalrxError('WALRX_STORAGE_UNAVAILABLE', 'the store does not answer (test)')
+}
+
+/**
+ * An archive in memory. Puts are answered at once, or, with `isManual`, one by one by the test. Bytes that change while
+ * they are being put are a failure of the test: somebody used a buffer after it was given back.
+ */
+export class FakeArchive implements ReceiveArchive {
+  readonly files = new Map<string, Buffer>()
+  readonly calls: string[] = []
+  isManual = false
+  pending: PendingPut[] = []
+  /** Length that a segment is encoded to; the segment's own by default. */
+  encodedLength: (length: number) => number = (length) => length
+  system: bigint | undefined
+  /** Thrown by every put that the test does not decide, while set. */
+  putFailure: Error | undefined
+  /** Thrown by everything that is not a put, while set. */
+  outage: Error | undefined
+  lookedAhead: string[] = []
+  aliased: string | undefined
+
+  async encodeInPlace(_buffer: Buffer, length: number): Promise<number> {
+    await Promise.resolve()
+    return this.encodedLength(length)
+  }
+
+  async archive(name: string, encoded: Uint8Array, options: CallOptions = {}): Promise<'created' | 'same'> {
+    this.calls.push(`archive ${name}`)
+    const before = Buffer.from(encoded)
+    try {
+      await this.#turn(name, options.signal)
+    } finally {
+      if (!before.equals(encoded)) this.aliased = name
+    }
+    const there = this.files.get(name)
+    if (there?.equals(before)) return 'same'
+    if (there) throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${name} holds other bytes`)
+    this.files.set(name, before)
+    return 'created'
+  }
+
+  async archivePartial(segment: string, raw: Buffer, length: number, options: CallOptions = {}): Promise<string> {
+    this.calls.push(`partial ${segment}`)
+    await this.#turn(`${segment}.partial`, options.signal)
+    this.files.set(`${segment}.partial`, Buffer.from(raw.subarray(0, length)))
+    return 'created'
+  }
+
+  #turn(name: string, signal: AbortSignal | undefined): Promise<void> {
+    if (!this.isManual) return this.putFailure ? Promise.reject(this.putFailure) : Promise.resolve()
+    return new Promise((resolve, reject) => {
+      const done = () => {
+        this.pending = this.pending.filter((other) => other !== put)
+        signal?.removeEventListener('abort', onAbort)
+      }
+      const onAbort = () => put.fail(signal?.reason as Error)
+      const put = {
+        name,
+        succeed: () => {
+          done()
+          resolve()
+        },
+        fail: (error: Error) => {
+          done()
+          reject(error)
+        },
+      }
+      this.pending.push(put)
+      signal?.addEventListener('abort', onAbort, { once: true })
+    })
+  }
+
+  bindSystem(systemId: bigint): Promise<void> {
+    this.calls.push('bind')
+    if (this.outage) return Promise.reject(this.outage)
+    this.system ??= systemId
+    if (this.system === systemId) return Promise.resolve()
+    return Promise.reject(new WalrxError('WALRX_OTHER_CLUSTER', `bound to ${this.system}`))
+  }
+
+  archiveHistory(fileName: string, content: Uint8Array): Promise<'created' | 'same'> {
+    this.calls.push(`history ${fileName}`)
+    const there = this.files.get(fileName)
+    if (there?.equals(content)) return Promise.resolve('same')
+    if (there) return Promise.reject(new WalrxError('WALRX_ARCHIVE_CONFLICT', `${fileName} holds other bytes`))
+    this.files.set(fileName, Buffer.from(content))
+    return Promise.resolve('created')
+  }
+
+  lookAhead(segment: string, _options?: CallOptions): Promise<void> {
+    if (this.outage) return Promise.reject(this.outage)
+    this.lookedAhead.push(segment)
+    return Promise.resolve()
+  }
+
+  has(name: string): Promise<boolean> {
+    if (this.outage) return Promise.reject(this.outage)
+    return Promise.resolve(this.files.has(name))
+  }
+
+  async *segments(timeline: Timeline, from: bigint, segmentSize: number): AsyncIterable<ArchivedSegment> {
+    await Promise.resolve()
+    if (this.outage) throw this.outage
+    for (const name of [...this.files.keys()].sort()) {
+      const id = parseSegmentName(name, segmentSize)
+      if (id && id.timeline === timeline && id.segno >= from) yield id
+    }
+  }
+
+  /** Names of whole segments, in order. */
+  get segmentNames(): string[] {
+    return [...this.files.keys()].filter((name) => /^[0-9A-F]{24}$/.test(name)).sort()
+  }
+}
+
+/** Writes down what is counted, one line each. */
+export class RecordingMeter implements ReceiveMeter {
+  readonly lines: string[] = []
+  receivedBytes = 0
+  failures = 0
+  received(bytes: number): void {
+    this.receivedBytes += bytes
+  }
+  uploaded(bytes: number): void {
+    this.lines.push(`uploaded ${bytes}`)
+  }
+  uploadFailed(): void {
+    this.failures++
+  }
+  flushed(lsn: Lsn): void {
+    this.lines.push(`flushed ${formatLsn(lsn)}`)
+  }
+  reconnected(): void {
+    this.lines.push('reconnected')
+  }
+  poolFull(): void {
+    this.lines.push('pool full')
+  }
+  gap(startLsn: Lsn, endLsn: Lsn): void {
+    this.lines.push(`gap ${formatLsn(startLsn)} ${formatLsn(endLsn)}`)
+  }
+  pastFork(bytes: number): void {
+    this.lines.push(`past fork ${bytes}`)
+  }
+}
+
+/** A connected server whose answers are plain fields. */
+export class FakeSession implements ReplicationSession {
+  host = 'fake:5432'
+  serverVersion = 170_010
+  inRecovery = false
+  systemId = 7_000_000_000_000_000_001n
+  timeline: Timeline = 1
+  xlogpos: Lsn
+  settings: Record<string, string> = { wal_segment_size: '1MB', wal_sender_timeout: '1min' }
+  slots = new Map<string, SlotReading>()
+  /** What a slot begins with that is created. */
+  redoLsn: Lsn
+  /** History files by timeline: their text. */
+  histories = new Map<Timeline, string>()
+  readonly calls: string[] = []
+  readonly socket = new FakeSocket()
+  isClosed = false
+
+  constructor(xlogpos: Lsn, redoLsn: Lsn = xlogpos) {
+    this.xlogpos = xlogpos
+    this.redoLsn = redoLsn
+  }
+
+  identifySystem(): ReturnType<ReplicationSession['identifySystem']> {
+    this.calls.push('identify')
+    return Promise.resolve({ systemId: this.systemId, timeline: this.timeline, xlogpos: this.xlogpos })
+  }
+
+  show(name: string): Promise<string> {
+    const value = this.settings[name]
+    return value === undefined ? Promise.reject(new Error(`no setting ${name}`)) : Promise.resolve(value)
+  }
+
+  readSlot(slot: string): Promise<SlotReading> {
+    this.calls.push(`read ${slot}`)
+    return Promise.resolve(this.slots.get(slot) ?? { kind: 'missing' })
+  }
+
+  createSlot(slot: string): Promise<void> {
+    this.calls.push(`create ${slot}`)
+    if (!this.slots.has(slot)) this.setSlot(slot, this.redoLsn)
+    return Promise.resolve()
+  }
+
+  setSlot(slot: string, restartLsn: Lsn | undefined): void {
+    this.slots.set(slot, { kind: 'physical', restartLsn, restartTimeline: this.timeline })
+  }
+
+  timelineHistory(timeline: Timeline): Promise<HistoryFile | undefined> {
+    this.calls.push(`history ${timeline}`)
+    const text = this.histories.get(timeline)
+    if (text === undefined) return Promise.resolve(undefined)
+    return Promise.resolve({ timeline, fileName: historyName(timeline), content: Buffer.from(text) })
+  }
+
+  takeOver(): FakeSocket {
+    return this.socket
+  }
+
+  close(): Promise<void> {
+    this.isClosed = true
+    return Promise.resolve()
+  }
+}
