@@ -14,7 +14,7 @@ import type { Clock } from '../primitives/clock.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import { orAborted } from '../primitives/wait.ts'
 import type { Logger } from '../observe/log.ts'
-import { bytesBetween, formatLsn, type Lsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
+import { bytesBetween, formatLsn, invalidLsn, type Lsn, type Timeline } from '../postgres/lsn.ts'
 import { checkSegment, walMagic } from '../postgres/wal-page.ts'
 import { segmentNameAt } from '../postgres/wal-file.ts'
 import { ByteArena } from './byte-arena.ts'
@@ -23,7 +23,7 @@ import type { ReceiveArchive, ReceiveMeter } from './ports.ts'
 import type { PreparedSource } from './prepared-source.ts'
 import { type ReceivedSegment, SegmentAssembler } from './segment-assembler.ts'
 import { SegmentPool } from './segment-pool.ts'
-import { planStart, type StartPosition } from './start-position.ts'
+import { comparePosition, planStart, positionAfter, type SettledRun, type StartPosition } from './start-position.ts'
 import { UploadQueue, uploadWindow } from './upload-queue.ts'
 
 /** What a run needs, beside the first server it is for. */
@@ -51,12 +51,16 @@ export class ReceiveRun {
   #magic: number | undefined
   /** True while assembler and queue hold a run that a reconnection may continue. */
   #isOpen = false
-  /** After a run was settled: all WAL of this timeline's history up to `lsn` is in the archive. */
-  #settled: { readonly timeline: Timeline; readonly lsn: Lsn } | undefined
+  /** The run before, once it is settled. */
+  #settled: SettledRun | undefined
+  /** The most that a server was told to be flushed in the present run; invalid before the first time. */
+  #reportedLsn: Lsn = invalidLsn
+  /** The newest timeline that any server knew: one that knows less is a former primary, or lags behind. */
+  #newestTimeline: Timeline = 0
   /** Where to go on if the server lacks WAL at the present start. */
   #fallback: StartPosition | undefined
-  /** Where the next run begins behind a gap. */
-  #behindGap: StartPosition | undefined
+  /** Where the next run begins, where that is no question of planning: behind a gap, or where bytes are compared. */
+  #resumeAt: StartPosition | undefined
 
   /** Makes the pool for this server's segment size. Throws WALRX_USAGE when the memory does not hold two segments. */
   constructor(options: ReceiveRunOptions, source: PreparedSource) {
@@ -89,13 +93,19 @@ export class ReceiveRun {
 
   /** True when WAL that the server no longer has can be skipped, as a reported gap. */
   get hasFallback(): boolean {
-    return this.#fallback !== undefined
+    return this.#fallback !== undefined && this.#fallback.startLsn > this.assembler.segmentStart
+  }
+
+  /** A server was told that WAL up to `lsn` is flushed. */
+  noteReported(lsn: Lsn): void {
+    this.#reportedLsn = lsn
   }
 
   /**
    * Where to stream from on this server: the present run goes on where that is right, or it is settled and the next
    * one begins. The assembler is ready for the answer.
-   * @throws WALRX_SOURCE_BEHIND for a server on an older timeline, the signal's reason, and what the archive says
+   * @throws WALRX_SOURCE_BEHIND for a server that does not know the newest timeline that another one knew, the signal's
+   * reason, and what the archive says
    */
   async begin(source: PreparedSource, signal: AbortSignal): Promise<StartPosition> {
     const { log } = this.#options
@@ -105,15 +115,21 @@ export class ReceiveRun {
         `wal_segment_size was ${this.#segmentSize} and is now ${source.segmentSize} on ${source.session.host}`,
       )
     }
+    this.#refuseFormerPrimary(source)
     this.#magic = walMagic(source.session.serverVersion)
     let start = { timeline: this.assembler.timeline, startLsn: this.assembler.segmentStart }
+    if (this.#isOpen && this.#hasGoneBack(source)) {
+      await this.restart(signal)
+      this.#resumeAt = comparePosition(source, this.queue.durableLsn)
+    }
     if (!this.#isOpen || !this.#mayContinue(source)) {
       await this.settle(signal)
-      start = this.#behindGap ?? this.#afterSettled(source) ?? (await this.#plan(source, signal))
+      start = await this.#nextStart(source, signal)
       const first = segmentNameAt(start.timeline, start.startLsn, this.#segmentSize)
       await this.#options.archive.lookAhead(first, { signal })
-      this.#behindGap = undefined
+      this.#resumeAt = undefined
       this.queue.startRun(start.startLsn)
+      this.#reportedLsn = invalidLsn
       this.#isOpen = true
     }
     this.assembler.begin(start.timeline, start.startLsn)
@@ -136,6 +152,12 @@ export class ReceiveRun {
     await orAborted(this.queue.drained(), signal)
   }
 
+  /** Settles, and forgets where the run ended: the next one is planned from slot and archive, and compares what is there. */
+  async restart(signal: AbortSignal): Promise<void> {
+    await this.settle(signal)
+    this.#settled = undefined
+  }
+
   /**
    * The server said that the timeline ended at `switchpoint`: settles the run, reporting bytes that were received
    * behind it.
@@ -143,6 +165,7 @@ export class ReceiveRun {
   async endTimeline(nextTimeline: Timeline, switchpoint: Lsn, signal: AbortSignal): Promise<void> {
     const { log } = this.#options
     const { timeline, heldEnd } = this.assembler
+    this.#newestTimeline = Math.max(this.#newestTimeline, nextTimeline)
     log.warn('the timeline ended', { timeline, nextTimeline, switchpoint: formatLsn(switchpoint) })
     if (heldEnd > switchpoint) this.#reportPastFork(switchpoint, nextTimeline)
     await this.settle(signal)
@@ -156,12 +179,11 @@ export class ReceiveRun {
   async skipRemoved(signal: AbortSignal): Promise<boolean> {
     const { log, meter } = this.#options
     const from = this.assembler.nextLsn
-    await this.settle(signal)
-    this.#settled = undefined
-    const behind = this.#fallback
-    this.#fallback = undefined
+    // One that was passed long ago is no way on: what is missing lies behind it.
+    const behind = this.hasFallback ? this.#fallback : undefined
+    await this.restart(signal)
     if (!behind) return false
-    this.#behindGap = behind
+    this.#resumeAt = behind
     meter.gap(from, behind.startLsn)
     log.error('WAL is gone from the server: the archive has a gap, take a new base backup', {
       from: formatLsn(from),
@@ -182,17 +204,42 @@ export class ReceiveRun {
     checkSegment(buffer, { ...expected, systemId: this.#systemId, magic: this.#magic })
   }
 
-  /** True when the server's history holds our timeline at least up to the last byte that we hold. */
-  #mayContinue({ chain, session }: PreparedSource): boolean {
-    const { assembler } = this
-    const link = chain.link(assembler.timeline)
-    if (!link && chain.newest.timeline < assembler.timeline) {
+  #refuseFormerPrimary({ chain, session }: PreparedSource): void {
+    const { timeline } = chain.newest
+    if (timeline < this.#newestTimeline) {
       throw new WalrxError(
         'WALRX_SOURCE_BEHIND',
-        `${session.host} is on timeline ${chain.newest.timeline}, WAL of timeline ${assembler.timeline} was already received`,
+        `${session.host} is on timeline ${timeline}, and timeline ${this.#newestTimeline} has begun already`,
         { hint: 'this is probably a former primary: give the address of the present one' },
       )
     }
+    this.#newestTimeline = timeline
+  }
+
+  /**
+   * True when the server, on our own timeline, is behind what it was told or what was received: its slot, or its WAL.
+   * After a crash the slot is as old as the last checkpoint, which is harmless; but a restored snapshot, or storage that
+   * failed over and lost its last seconds, looks the same and goes on with another history under the same timeline.
+   */
+  #hasGoneBack({ chain, serverEnd, session, slotRestart }: PreparedSource): boolean {
+    const { timeline, heldEnd } = this.assembler
+    if (chain.newest.timeline !== timeline) return false
+    const isSlotBehind = slotRestart !== undefined && slotRestart < this.#reportedLsn
+    if (!isSlotBehind && serverEnd >= heldEnd) return false
+    this.#options.log.warn('the server is behind what it had sent or confirmed: its WAL is compared with the archive', {
+      host: session.host,
+      slotRestart: slotRestart === undefined ? undefined : formatLsn(slotRestart),
+      reported: formatLsn(this.#reportedLsn),
+      serverEnd: formatLsn(serverEnd),
+      receivedUpTo: formatLsn(heldEnd),
+    })
+    return true
+  }
+
+  /** True when the server's history holds our timeline at least up to the last byte that we hold. */
+  #mayContinue({ chain }: PreparedSource): boolean {
+    const { assembler } = this
+    const link = chain.link(assembler.timeline)
     if (link && (link.end === undefined || assembler.heldEnd <= link.end)) return true
     this.#reportPastFork(link?.end, chain.newest.timeline)
     return false
@@ -210,19 +257,12 @@ export class ReceiveRun {
     })
   }
 
-  /** Where the server's history goes on after what was settled; undefined when it doesn't know that timeline. */
-  #afterSettled({ chain }: PreparedSource): StartPosition | undefined {
-    if (!this.#settled) return undefined
-    const { timeline, lsn } = this.#settled
-    const link = chain.link(timeline)
-    if (!link) return undefined
-    const next = link.end !== undefined && link.end <= lsn ? chain.after(timeline) : undefined
-    if (next) return { timeline: next.timeline, startLsn: segmentStart(next.begin, this.#segmentSize) }
-    return { timeline, startLsn: segmentStart(lsn, this.#segmentSize) }
-  }
-
-  async #plan(source: PreparedSource, signal: AbortSignal): Promise<StartPosition> {
+  /** Where it is known, behind what was settled, or by a new plan. */
+  async #nextStart(source: PreparedSource, signal: AbortSignal): Promise<StartPosition> {
     const { archive, log, uploadConcurrency } = this.#options
+    const known = this.#resumeAt ?? (this.#settled && positionAfter(this.#settled, source))
+    this.#fallback = undefined
+    if (known) return known
     const plan = await planStart({ ...source, holeWindow: uploadWindow(uploadConcurrency) }, archive, signal)
     const fallback = plan.fallback && describe(plan.fallback)
     log.info('start position chosen', { ...describe(plan), reason: plan.reason, fallback })

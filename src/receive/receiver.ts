@@ -216,7 +216,7 @@ export class Receiver {
 
   /** After a failure that is tried again. Returns true when the next connection should wait a little. */
   async #afterFailure(failure: WalrxError, drain: AbortSignal): Promise<boolean> {
-    if (hasCode(failure, 'WALRX_WAL_DIVERGED')) await this.#run?.settle(drain)
+    if (hasCode(failure, 'WALRX_WAL_DIVERGED')) await this.#run?.restart(drain)
     if (hasCode(failure, 'WALRX_WAL_REMOVED')) return !(await this.#run?.skipRemoved(drain))
     return true
   }

@@ -10,7 +10,7 @@
  * Without a readable slot the archive alone decides: its newest segment, less the holes that parallel uploads of a
  * killed receiver can have left behind it.
  */
-import { addBytes, type Lsn, maxLsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
+import { addBytes, invalidLsn, type Lsn, maxLsn, minLsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
 import type { TimelineChain } from '../postgres/timeline-chain.ts'
 import { segmentNameAt } from '../postgres/wal-file.ts'
 import type { ReceiveArchive } from './ports.ts'
@@ -42,6 +42,37 @@ export interface StartPlan extends StartPosition {
   readonly reason: 'slot' | 'archive' | 'server position'
 }
 
+/** A run that has ended: all WAL of its timeline's history up to `lsn` is in the archive. */
+export interface SettledRun {
+  readonly timeline: Timeline
+  readonly lsn: Lsn
+}
+
+/** What the server says of itself. */
+type ServerFacts = Pick<StartFacts, 'chain' | 'segmentSize' | 'slotRestart' | 'serverEnd'>
+
+/** Where the server's history goes on after a settled run; undefined when it doesn't know that timeline. */
+export function positionAfter(settled: SettledRun, { chain, segmentSize }: ServerFacts): StartPosition | undefined {
+  const { timeline, lsn } = settled
+  const link = chain.link(timeline)
+  if (!link) return undefined
+  const next = link.end !== undefined && link.end <= lsn ? chain.after(timeline) : undefined
+  if (next) return { timeline: next.timeline, startLsn: segmentStart(next.begin, segmentSize) }
+  return { timeline, startLsn: segmentStart(lsn, segmentSize) }
+}
+
+/**
+ * Where to stream again to learn whether the server's history is the one that is archived up to `durableLsn`: from one
+ * segment before the end of what both have. Records hold transaction ids, times and the place of their predecessor, so
+ * a segment behind the point where two histories parted is never the same in both, and the archive notices.
+ */
+export function comparePosition(facts: ServerFacts, durableLsn: Lsn): StartPosition {
+  const { segmentSize, serverEnd, slotRestart } = facts
+  const end = segmentStart(minLsn(durableLsn, serverEnd), segmentSize)
+  const slotStart = slotRestart === undefined ? invalidLsn : segmentStart(slotRestart, segmentSize)
+  return position(facts, maxLsn(addBytes(end, end > 0n ? -segmentSize : 0), slotStart))
+}
+
 type Archive = Pick<ReceiveArchive, 'has' | 'segments'>
 
 /** Decides. Reads the archive by one small listing in the common case. */
@@ -71,7 +102,7 @@ async function planFromArchive(facts: StartFacts, archive: Archive, signal: Abor
  * The timeline to ask for WAL from `startLsn` on is the one the byte belongs to. When it ends within that segment, the
  * stream delivers its tail for the `.partial` and then names the next one.
  */
-function position(facts: StartFacts, startLsn: Lsn): StartPosition {
+function position(facts: ServerFacts, startLsn: Lsn): StartPosition {
   return { timeline: facts.chain.at(startLsn).timeline, startLsn }
 }
 
