@@ -133,7 +133,7 @@ export class Receiver {
       outcome = toWalrxError(error)
     }
     if (this.#isStopping(drain)) return false
-    if (this.#session?.heard) backoff.reset()
+    if (this.#session?.hasTaken) backoff.reset()
     const failed = this.#run?.queue.failed
     if (failed?.aborted) throw toWalrxError(failed.reason)
     if (outcome instanceof WalrxError && this.#isFatal(outcome)) throw outcome
@@ -180,6 +180,7 @@ export class Receiver {
       meter,
       timings: streamTimings(source.walSenderTimeoutMs),
       onServerEnd: (lsn) => this.#onServerEnd(lsn),
+      onReported: (lsn) => run.noteReported(lsn),
       onProgress,
     })
     this.#state = 'streaming'

@@ -33,6 +33,8 @@ export interface StreamSessionOptions {
   readonly meter: ReceiveMeter
   /** Called with the server's end of WAL whenever it is heard. */
   readonly onServerEnd: (serverEnd: Lsn) => void
+  /** Called with every flush position that was sent. */
+  readonly onReported: (durable: Lsn) => void
   /** Called when the durable end has moved or a buffer came back. */
   readonly onProgress: () => void
 }
@@ -51,7 +53,7 @@ export class StreamSession implements WalSink {
   #pausedSinceMs: number | undefined
   #isPoolFull = false
   #isStopped = false
-  #heard = false
+  #hasTaken = false
   #deadReason: WalrxError | undefined
   /** The durable end that the last pulse of this stream reported; the run's start needs no report. */
   #reportedLsn: Lsn
@@ -63,9 +65,9 @@ export class StreamSession implements WalSink {
     this.#reportedLsn = options.queue.runStart
   }
 
-  /** True when anything came from the server after the stream had begun. */
-  get heard(): boolean {
-    return this.#heard
+  /** True when WAL was taken: the connection is good for something. */
+  get hasTaken(): boolean {
+    return this.#hasTaken
   }
 
   /**
@@ -77,8 +79,11 @@ export class StreamSession implements WalSink {
     queue.onDurable(() => this.#onProgress())
     pool.onFree(() => this.#onProgress())
     try {
+      // Only the beginning is waited for in this way: afterwards silence is no proof, see checkLiveness.
+      this.#after('start', timings.deadAfterMs, () => this.#giveUp('did not begin to stream', timings.deadAfterMs))
       this.#stream.start(start)
       await this.#stream.started
+      this.#cancel('start')
       this.#every('status', timings.statusMs, () => this.#sendStatus())
       this.#every('liveness', timings.probeAfterMs / 2, () => this.#checkLiveness())
       this.#onProgress()
@@ -112,10 +117,10 @@ export class StreamSession implements WalSink {
 
   onWal(lsn: Lsn, bytes: Uint8Array): number {
     const { assembler, clock, meter } = this.#options
-    this.#heard = true
     this.#lastHeardMs = clock.now()
     this.#askedAtMs = undefined
     const taken = this.#isStopped ? 0 : assembler.write(lsn, bytes)
+    if (taken > 0) this.#hasTaken = true
     meter.received(taken)
     if (taken < bytes.length) this.#onPoolFull()
     return taken
@@ -159,12 +164,14 @@ export class StreamSession implements WalSink {
 
   /** Moves the slot when the durable run has advanced, and gives a full pool another 15 s. */
   #pulse(): void {
-    const { assembler, queue, meter } = this.#options
+    const { assembler, queue, meter, onReported } = this.#options
     const durable = queue.durableLsn
     if (durable <= this.#reportedLsn || durable > assembler.nextLsn) return
+    // Before the copy has begun nothing can be sent: run() comes here again.
+    if (!this.#send(pulse(assembler.nextLsn, durable))) return
     this.#reportedLsn = durable
-    this.#send(pulse(assembler.nextLsn, durable))
     meter.flushed(durable)
+    onReported(durable)
     if (this.#timers.has('pool')) {
       this.#cancel('pool')
       this.#onPoolFull()
@@ -175,26 +182,29 @@ export class StreamSession implements WalSink {
     this.#send([quietStatus(this.#options.assembler.nextLsn, replyRequested)])
   }
 
-  #send(statuses: readonly StandbyStatus[]): void {
+  /** Returns false when no stream flows. */
+  #send(statuses: readonly StandbyStatus[]): boolean {
     const now = this.#options.clock.now()
     this.#lastSentMs = now
-    this.#stream.send(encodeStandbyStatus(statuses, now))
+    return this.#stream.send(encodeStandbyStatus(statuses, now))
   }
 
   #checkLiveness(): void {
-    const { clock, timings, host } = this.#options
+    const { clock, timings } = this.#options
     if (this.#stream.paused) return
     const now = clock.now()
     if (this.#askedAtMs !== undefined) {
-      if (now - this.#askedAtMs >= timings.deadAfterMs) {
-        const seconds = Math.round((now - this.#lastHeardMs) / 1000)
-        this.#deadReason = new WalrxError('WALRX_CONNECTION_LOST', `${host} did not answer for ${seconds} s`)
-        this.#stream.destroy()
-      }
+      if (now - this.#askedAtMs >= timings.deadAfterMs) this.#giveUp('did not answer', now - this.#lastHeardMs)
     } else if (now - this.#lastHeardMs >= timings.probeAfterMs) {
       this.#askedAtMs = now
       this.#sendStatus(true)
     }
+  }
+
+  #giveUp(what: string, ms: number): void {
+    const seconds = Math.round(ms / 1000)
+    this.#deadReason = new WalrxError('WALRX_CONNECTION_LOST', `${this.#options.host} ${what} for ${seconds} s`)
+    this.#stream.destroy()
   }
 
   #after(name: string, ms: number, fire: () => void): void {
