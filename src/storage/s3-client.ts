@@ -51,7 +51,6 @@ async function clientConfig(options: S3StorageOptions): Promise<S3ClientConfig> 
       socketTimeout: options.idleTimeoutMs ?? s3Defaults.idleTimeoutMs,
       requestTimeout: options.requestTimeoutMs ?? s3Defaults.requestTimeoutMs,
       throwOnRequestTimeout: true,
-      logger: silent,
       ...(await agents(options)),
     },
     logger: silent,
