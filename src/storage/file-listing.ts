@@ -11,10 +11,10 @@ import type { ObjectInfo } from './storage.ts'
 import { isTempName } from './temp-name.ts'
 
 /**
- * Names of one directory held at a time, twice as many for a moment: 5 MB. A directory of more is read again for each
- * further page of this size; 32,768 segments of 16 MB are half a terabyte of WAL.
+ * Names of one directory held at a time, twice as many for a moment: about 10 MB. A directory of more is read again for
+ * each further page of this size; 65,536 segments of 16 MB are a terabyte of WAL.
  */
-const PAGE_NAMES_MAX = 32_768
+const PAGE_NAMES_MAX = 65_536
 /** Directory entries read by one call. */
 const READ_ENTRIES = 1024
 /** Files asked for their size at the same time. */

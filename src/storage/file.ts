@@ -34,7 +34,7 @@ export interface FileStorageOptions {
   readonly clock?: Clock
   /** Default node:fs/promises. */
   readonly fileSystem?: FileSystem
-  /** Names of one directory that a listing holds at a time. Default 32,768. */
+  /** Names of one directory that a listing holds at a time. Default 65,536. */
   readonly listPageNames?: number
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { createHash } from 'node:crypto'
+import { Hash, createHash } from 'node:crypto'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
@@ -37,6 +37,17 @@ describe('a new object', () => {
       const surplus = Object.keys(headers).filter((name) => /checksum|trailer|expect|transfer|content-enc/.test(name))
       assert.deepEqual(surplus, [])
     }
+  })
+
+  test('of many megabytes is hashed a megabyte at a time, so that it holds up nothing else', async (context) => {
+    await using stub = await startStub(() => ({}))
+    const bytes = seeded(1, 20 * 1024 * 1024 + 5)
+    const sha256 = createHash('sha256').update(bytes).digest('hex')
+    const update = context.mock.method(Hash.prototype, 'update')
+    await stub.open().put(KEY, bytes)
+    const lengths = update.mock.calls.map(({ arguments: [data] }) => (data as { length: number } | string).length)
+    assert.ok(Math.max(...lengths) <= 1024 * 1024)
+    assert.equal(stub.requests[0]?.headers['x-amz-content-sha256'], sha256)
   })
 
   test('carries a CRC32 where that is asked for', async () => {
