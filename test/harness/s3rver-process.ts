@@ -1,7 +1,9 @@
 /**
  * s3rver in a process of its own, because its continuation tokens need a cipher that OpenSSL has put behind
- * `--openssl-legacy-provider`. Arguments: directory, bucket. Sends its port to the parent, and ends with it.
+ * `--openssl-legacy-provider`. Arguments: directory, bucket. Sends its port to the parent, and ends
+ * with it, directory and all.
  */
+import { rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import type { AddressInfo } from 'node:net'
 
@@ -26,5 +28,8 @@ const server = new Server({
   configureBuckets: [{ name: bucket }],
 })
 const { port } = await server.run()
-process.on('disconnect', () => process.exit())
+process.on('disconnect', () => {
+  rmSync(directory, { recursive: true, force: true })
+  process.exit()
+})
 process.send?.({ port })
