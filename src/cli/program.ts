@@ -35,6 +35,9 @@ export interface Outside {
 /** Commands that are started once for every segment of a recovery: yargs is not loaded for them. */
 const quickCommands: readonly string[] = ['wal-fetch', 'wal-prefetch']
 
+/** Commands whose arguments are read without yargs, which would stay in a service's memory (12 MB) for nothing. */
+const plainCommands: readonly string[] = [...quickCommands, 'wal-receive']
+
 /** Commands that run for days: their log is JSON unless somebody watches. */
 const services: readonly string[] = ['wal-receive']
 
@@ -62,7 +65,7 @@ export async function runProgram(outside: Outside, registry: Registry = commands
 }
 
 async function parse(command: Command, args: readonly string[]): Promise<RawArguments> {
-  if (quickCommands.includes(command.name)) return parsePlain(command, args)
+  if (plainCommands.includes(command.name)) return parsePlain(command, args)
   const { parseWithYargs } = await import('./yargs-arguments.ts')
   return parseWithYargs(command, args)
 }
