@@ -125,36 +125,70 @@ export function checkSegmentHeader(bytes: Buffer, expected: ExpectedSegment): { 
 export function checkSegment(bytes: Buffer, expected: ExpectedSegment): void {
   const { magic, pageSize } = checkSegmentHeader(bytes, expected)
   for (let offset = pageSize; offset < expected.segmentSize; offset += pageSize) {
-    const at = () => `segment ${expected.name}, page at ${formatLsn(toLsn(expected.startLsn + BigInt(offset)))}`
-    if (bytes.readUInt16LE(offset) === 0) {
-      const nonZero = firstNonZero(bytes, offset, expected.segmentSize)
-      if (nonZero === -1) return
-      throw new WalrxError('WALRX_WAL_INVALID', `${at()} is empty although WAL follows at byte ${nonZero}`)
-    }
-    if (bytes.readUInt16LE(offset) !== magic) {
-      throw new WalrxError(
-        'WALRX_WAL_INVALID',
-        `${at()} has magic 0x${hex(bytes, offset)} instead of 0x${magic.toString(16)}`,
-      )
-    }
-    const address = bytes.readBigUInt64LE(offset + 8)
-    if (address !== expected.startLsn + BigInt(offset)) {
-      throw new WalrxError('WALRX_WAL_INVALID', `${at()} says it is the page at ${formatLsn(toLsn(address))}`)
-    }
-    const timeline = bytes.readUInt32LE(offset + 4)
-    if (timeline > expected.timeline) {
-      throw new WalrxError(
-        'WALRX_WAL_INVALID',
-        `${at()} is of timeline ${timeline}, the name says ${expected.timeline}`,
-      )
-    }
+    if (checkPageHeader(bytes, offset, { ...expected, magic }, offset)) continue
+    const nonZero = firstNonZero(bytes, offset, expected.segmentSize)
+    if (nonZero === -1) return
+    throw emptyPageError(expected, offset, nonZero)
   }
+}
+
+/** Bytes of a page header that {@link checkPageHeader} reads. */
+export const checkedPageHeaderSize = 16
+
+/**
+ * Checks the header of a page behind a segment's first: magic, address, timeline.
+ * @param bytes has {@link checkedPageHeaderSize} bytes from `at` on
+ * @param expected its `magic` is that of the first page
+ * @param offset of the page within the segment, in bytes
+ * @returns false when the page is empty: then everything from it on must be zero
+ * @throws WALRX_WAL_INVALID naming the page and both values
+ */
+export function checkPageHeader(
+  bytes: Buffer,
+  at: number,
+  expected: Pick<ExpectedSegment, 'name' | 'timeline' | 'startLsn'> & { readonly magic: number },
+  offset: number,
+): boolean {
+  const magic = bytes.readUInt16LE(at)
+  if (magic === 0) return false
+  const page = () => `segment ${expected.name}, page at ${formatLsn(toLsn(expected.startLsn + BigInt(offset)))}`
+  if (magic !== expected.magic) {
+    throw new WalrxError(
+      'WALRX_WAL_INVALID',
+      `${page()} has magic 0x${hex(bytes, at)} instead of 0x${expected.magic.toString(16)}`,
+    )
+  }
+  const address = bytes.readBigUInt64LE(at + 8)
+  if (address !== expected.startLsn + BigInt(offset)) {
+    throw new WalrxError('WALRX_WAL_INVALID', `${page()} says it is the page at ${formatLsn(toLsn(address))}`)
+  }
+  const timeline = bytes.readUInt32LE(at + 4)
+  if (timeline > expected.timeline) {
+    throw new WalrxError(
+      'WALRX_WAL_INVALID',
+      `${page()} is of timeline ${timeline}, the name says ${expected.timeline}`,
+    )
+  }
+  return true
+}
+
+/** The error of a segment that goes on behind an empty page; both offsets count from its start, in bytes. */
+export function emptyPageError(
+  expected: Pick<ExpectedSegment, 'name' | 'startLsn'>,
+  offset: number,
+  nonZero: number,
+): WalrxError {
+  const page = formatLsn(toLsn(expected.startLsn + BigInt(offset)))
+  return new WalrxError(
+    'WALRX_WAL_INVALID',
+    `segment ${expected.name}, page at ${page} is empty although WAL follows at byte ${nonZero}`,
+  )
 }
 
 const zeros = Buffer.alloc(64 * 1024)
 
 /** Index of the first byte in [start, end) that is not zero, or -1. Compares 64 KiB at a time. */
-function firstNonZero(bytes: Buffer, start: number, end: number): number {
+export function firstNonZero(bytes: Buffer, start: number, end: number): number {
   for (let at = start; at < end; at += zeros.length) {
     const stop = Math.min(end, at + zeros.length)
     if (zeros.compare(bytes, at, stop, 0, stop - at) === 0) continue
