@@ -1,7 +1,13 @@
 /** Options of the storage: which, where, and how to talk to S3. */
 import type { CommandName, OptionSpec } from './option-types.ts'
 
-const commands = ['wal-receive', 'wal-fetch', 'wal-prefetch', 'wal-show'] as const satisfies CommandName[]
+const commands = [
+  'wal-receive',
+  'wal-fetch',
+  'restore-command',
+  'wal-prefetch',
+  'wal-show',
+] as const satisfies CommandName[]
 const MiB = 1024 * 1024
 
 /** Where the archive is. */

@@ -2,7 +2,7 @@
 import type { CommandName, OptionSpec } from './option-types.ts'
 
 const receive = ['wal-receive'] as const satisfies CommandName[]
-const fetch = ['wal-fetch', 'wal-prefetch'] as const satisfies CommandName[]
+const fetch = ['wal-fetch', 'restore-command', 'wal-prefetch'] as const satisfies CommandName[]
 const MiB = 1024 * 1024
 
 /** How objects are compressed. */
@@ -17,7 +17,7 @@ export const compressionOptions = {
       commands: receive,
       reason: 'walrx reads that codec, but writes only zstd, lz4, brotli and none',
     },
-    commands: ['wal-receive', 'wal-fetch', 'wal-prefetch'],
+    commands: [...receive, ...fetch],
     group: 'Compression',
     help: "codec of new objects, and the first that wal-fetch looks for; WAL-G's own default is lz4; lzma and gzip are read only",
   },
@@ -131,17 +131,27 @@ export const fetchOptions = {
     default: '10',
     commands: fetch,
     group: 'Fetch',
-    help: 'segments that the prefetcher keeps ready ahead of the server; 1 turns it off',
+    help: 'segments that the prefetcher downloads at the same time; 1 means no prefetching',
   },
-  prefetchDir: {
-    env: ['WALG_PREFETCH_DIR'],
-    flag: 'prefetch-dir',
-    type: { kind: 'string' },
-    valueName: 'DIRECTORY',
-    defaultText: 'the directory of DEST',
+  prefetchBytes: {
+    env: ['WALRX_PREFETCH_SIZE'],
+    flag: 'prefetch-size',
+    type: { kind: 'bytes', min: 2 * MiB, max: 1024 * 1024 * MiB },
+    valueName: 'SIZE',
+    default: '160MB',
     commands: fetch,
     group: 'Fetch',
-    help: 'where .wal-g/prefetch is kept; it must be on the file system of pg_wal',
+    help: 'what the prefetcher keeps in pg_wal/.walrx ahead of the server; two segments at least',
+  },
+  recoveryPid: {
+    env: [],
+    flag: 'recovery-pid',
+    type: { kind: 'integer', min: 1, max: 2 ** 31 - 1 },
+    valueName: 'PID',
+    defaultText: 'nothing is prefetched',
+    commands: ['wal-fetch'],
+    group: 'Fetch',
+    help: "process id of the server's startup process, for which segments are prefetched: $PPID in a restore_command",
   },
   fetchRetryTimeoutMs: {
     env: ['WALRX_FETCH_RETRY_TIMEOUT'],

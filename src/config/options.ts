@@ -4,7 +4,7 @@ import { postgresOptions } from './options-postgres.ts'
 import { s3Options, storageOptions } from './options-storage.ts'
 import { compressionOptions, fetchOptions, receiveOptions } from './options-wal.ts'
 
-const all = ['wal-receive', 'wal-fetch', 'wal-prefetch', 'wal-show'] as const satisfies CommandName[]
+const all = ['wal-receive', 'wal-fetch', 'restore-command', 'wal-prefetch', 'wal-show'] as const satisfies CommandName[]
 
 const generalOptions = {
   configPath: {

@@ -138,6 +138,12 @@ export const walgSettings: readonly WalgSetting[] = [
     harmless: off,
   },
   {
+    names: ['WALG_PREFETCH_DIR'],
+    treatment: 'warned',
+    reason: 'walrx prefetches into pg_wal/.walrx, from where a rename takes a segment',
+    commands: ['wal-fetch', 'restore-command'],
+  },
+  {
     names: ['WALG_PREVENT_WAL_OVERWRITE'],
     treatment: 'ignored',
     reason: 'walrx never overwrites WAL by other bytes',

@@ -53,12 +53,15 @@ describe('both parsers', () => {
 
   test('keep a value as it was typed: numbers, dots, equal signs and spaces', () => {
     for (const value of ['007', '1e3', '0x10', 'a.b.c', 'a=b', 'a b', 'true', "it's"]) {
-      assert.deepEqual(both(fetch, ['--prefetch-dir', value, ...names]), {
-        flags: { prefetchDir: value },
+      assert.deepEqual(both(fetch, ['--storage-prefix', value, ...names]), {
+        flags: { storagePrefix: value },
         positionals: files,
       })
     }
-    assert.deepEqual(both(fetch, ['--prefetch-dir=-x', ...names]), { flags: { prefetchDir: '-x' }, positionals: files })
+    assert.deepEqual(both(fetch, ['--storage-prefix=-x', ...names]), {
+      flags: { storagePrefix: '-x' },
+      positionals: files,
+    })
     assert.deepEqual(both(fetch, ['007', '1e3']), { flags: {}, positionals: { name: '007', dest: '1e3' } })
   })
 
