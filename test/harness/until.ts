@@ -1,0 +1,16 @@
+/** Waiting for what tells nobody when it happens: files, processes. */
+import { setTimeout as delay } from 'node:timers/promises'
+
+/**
+ * Resolves with the first result that is true.
+ * @param what completes "gave up waiting for …"
+ */
+export async function until<T>(what: string, look: () => T | Promise<T>, timeoutMs: number = 30_000): Promise<T> {
+  const deadline = performance.now() + timeoutMs
+  for (;;) {
+    const result = await look()
+    if (result) return result
+    if (performance.now() > deadline) throw new Error(`gave up waiting for ${what} after ${timeoutMs} ms`)
+    await delay(5)
+  }
+}
