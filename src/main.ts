@@ -64,6 +64,8 @@ if (isTooOld(process.versions.node)) {
 process.on('uncaughtException', (error) => {
   fail(`unexpected error: ${process.env['WALRX_LOG_LEVEL'] === 'debug' ? (error.stack ?? '') : error.message}`, 1)
 })
+// Should nothing be left to wait for before the program has said how it ends, Node would end with 13.
+process.exitCode = failureStatus(command, { exitStatus: 1 })
 enableCompileCache()
 const { runProgram } = await import('./cli/program.ts')
 process.exit(

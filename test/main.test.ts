@@ -94,3 +94,11 @@ test('a crash that nothing caught is one line, with 126 for a recovering server'
   const { status, stderr } = walrx(['wal-fetch', '--help'], { nodeArgs: ['--import', crash] })
   assert.deepEqual([status, stderr], [126, 'walrx: unexpected error: boom password=[redacted]\n'])
 })
+
+test('a program that stops waiting without an end is no missing file for a recovering server', () => {
+  const source = 'export const runProgram=()=>new Promise(()=>{})'
+  const load = `(url,context,next)=>url.includes('/cli/program.')?{format:'module',shortCircuit:true,source:'${source}'}:next(url,context)`
+  const hook = `data:text/javascript,import{registerHooks}from'node:module';registerHooks({load:${load}})`
+  const { status } = walrx(['wal-fetch', 'A', 'B'], { nodeArgs: ['--import', hook] })
+  assert.equal(status, 126)
+})

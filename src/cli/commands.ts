@@ -16,4 +16,21 @@ export interface CommandEntry {
 export type Registry = Partial<Readonly<Record<CommandName, CommandEntry>>>
 
 /** The commands of walrx. */
-export const commands: Registry = {}
+export const commands: Registry = {
+  'wal-receive': {
+    summary: 'archive the WAL of a running server',
+    load: async () => (await import('./commands/wal-receive.ts')).walReceive,
+  },
+  'wal-fetch': {
+    summary: 'get one WAL file out of the archive, for a restore_command',
+    load: async () => (await import('./commands/wal-fetch.ts')).walFetch,
+  },
+  'restore-command': {
+    summary: 'print the restore_command for postgresql.conf',
+    load: async () => (await import('./commands/restore-command.ts')).restoreCommandCommand,
+  },
+  'wal-prefetch': {
+    summary: 'keep segments ready ahead of a recovering server (wal-fetch starts it)',
+    load: async () => (await import('./commands/wal-prefetch.ts')).walPrefetch,
+  },
+}

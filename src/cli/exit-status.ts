@@ -9,6 +9,9 @@ import type { WalrxError } from '../primitives/errors.ts'
 /** Ends a recovery with an error instead of a promotion. */
 export const restoreFailedStatus = 126
 
+/** PostgreSQL takes it for a shutdown that it asked for: the startup process ends without a word (RestoreArchivedFile). */
+const terminatedStatus = 143
+
 /** "Not there yet": a standby asks again by itself, where 126 would shut it down. */
 const askAgainStatus = 1
 
@@ -22,9 +25,13 @@ export function failureStatus(
   error: Pick<WalrxError, 'exitStatus'>,
   isStandby: () => boolean = hasStandbySignal,
 ): number {
+  // An orphan of the server: where the postmaster is process 1 of a container, it takes any other end of a child that it
+  // doesn't know for a crash, and restarts everything (postmaster.c, CleanupBackend).
+  if (command === 'wal-prefetch') return Math.min(error.exitStatus, 1)
   if (command !== 'wal-fetch') return error.exitStatus
   if (error.exitStatus === 74) return 74
-  return isStandby() ? askAgainStatus : Math.max(error.exitStatus, restoreFailedStatus)
+  if (isStandby()) return askAgainStatus
+  return error.exitStatus === terminatedStatus ? restoreFailedStatus : Math.max(error.exitStatus, restoreFailedStatus)
 }
 
 /** True beside a standby.signal. */

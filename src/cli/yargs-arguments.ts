@@ -29,7 +29,12 @@ export function parseWithYargs(command: Command, args: readonly string[]): RawAr
   }
   unknown.sort((a, b) => args.findIndex((arg) => arg.startsWith(a)) - args.findIndex((arg) => arg.startsWith(b)))
   const behindDashes = (parsed['--'] ?? []) as unknown[]
-  return { flags, positionals: [...positionals, ...behindDashes.map(String)], unknown, help: parsed['help'] !== undefined }
+  return {
+    flags,
+    positionals: [...positionals, ...behindDashes.map(String)],
+    unknown,
+    help: parsed['help'] !== undefined,
+  }
 }
 
 /** `-Sname` as `-S name`: yargs would take it for a group of one-letter switches. */

@@ -15,6 +15,11 @@ test('wal-fetch ends a recovery with 126 or above, so that no server promotes by
     assert.equal(failureStatus('wal-fetch', { exitStatus }, recovery), 126)
   }
   assert.equal(failureStatus('wal-fetch', { exitStatus: 127 }, recovery), 127)
+  assert.equal(failureStatus('wal-fetch', { exitStatus: 143 }, recovery), 126, 'would be taken for a shutdown')
+})
+
+test('wal-prefetch ends with 0 or 1, whatever happened: a postmaster that is process 1 may get to see it', () => {
+  for (const exitStatus of [1, 2, 4, 126, 143]) assert.equal(failureStatus('wal-prefetch', { exitStatus }, recovery), 1)
 })
 
 test('wal-fetch tells a standby to ask again, where 126 would shut it down', () => {

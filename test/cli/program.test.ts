@@ -205,4 +205,14 @@ describe('signals', () => {
     const { status, stderr } = await run('wal-receive', givesUp(signals), {}, signals)
     assert.deepEqual([status, stderr], [143, ''])
   })
+
+  test('never make a wal-fetch end with a status that PostgreSQL takes for its own signal or for a missing file', async () => {
+    const signals = new EventEmitter()
+    assert.equal((await run('wal-fetch A B', givesUp(signals), {}, signals)).status, 126)
+    const impatient: Run = () => {
+      for (const name of ['SIGTERM', 'SIGTERM', 'SIGTERM']) signals.emit(name, name)
+      return Promise.resolve(126)
+    }
+    assert.deepEqual((await run('wal-fetch A B', impatient, {}, signals)).exits, [126])
+  })
 })

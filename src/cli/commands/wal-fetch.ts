@@ -1,0 +1,104 @@
+/** `walrx wal-fetch`: one WAL file for a restore_command. */
+import { openStorage } from '../../config/open-storage.ts'
+import { extensions } from '../../compression/codecs.ts'
+import { walFileKind } from '../../postgres/wal-file.ts'
+import { systemClock } from '../../primitives/clock.ts'
+import { WalrxError } from '../../primitives/errors.ts'
+import { settledWithin } from '../../primitives/wait.ts'
+import { startDetached } from '../../restore/detached-process.ts'
+import { PrefetchClient, type PrefetchStart } from '../../restore/prefetch-client.ts'
+import { fetchWalFile, sweepTemporaries } from '../../restore/wal-fetch.ts'
+import type { Storage } from '../../storage/storage.ts'
+import { WalReader } from '../../walg/wal-reader.ts'
+import type { Command, CommandContext } from '../command.ts'
+import { hasStandbySignal } from '../exit-status.ts'
+import { flagArguments, ownProgram } from '../own-program.ts'
+import { segmentSizeOf } from '../segment-size.ts'
+
+type Context = CommandContext<'wal-fetch', 'name' | 'dest'>
+
+const MiB = 1024 * 1024
+
+/** The archive positively lacks the file, and this is its end. */
+const absentStatus = 74
+
+/** How long a delivered file waits for a prefetcher to be started. */
+const prefetchStartMaxMs = 1_000
+
+/** See the file's header. */
+export const walFetch: Command<'wal-fetch', 'name' | 'dest'> = {
+  name: 'wal-fetch',
+  positionals: [
+    { name: 'name', help: 'name of the WAL file: %f of a restore_command' },
+    { name: 'dest', help: 'where it goes: %p of a restore_command' },
+  ],
+  examples: [
+    { call: 'walrx wal-fetch 000000010000000000000001 /tmp/segment', means: 'get one segment' },
+    { call: 'walrx restore-command', means: 'print the restore_command that uses this' },
+  ],
+  async run(context) {
+    const { log, options, positionals, signals } = context
+    const { dest, name } = positionals
+    const kind = walFileKind(name)
+    if (kind === undefined) throw notWal(name)
+    const segmentSize = segmentSizeOf(options)
+    const prefetch = openPrefetch(context)
+    if (kind === 'segment') {
+      if (await prefetch?.take(name, signals.drain)) return 0
+    } else {
+      await prefetch?.sweep()
+      await sweepTemporaries(dest)
+    }
+    const storage = await openStorage(options)
+    let starting: Promise<void> | undefined
+    try {
+      const outcome = await fetchWalFile({
+        storage,
+        name,
+        dest,
+        extension: extensions[options.compressionMethod],
+        segmentSize,
+        retryTimeoutMs: options.fetchRetryTimeoutMs,
+        isStandby: hasStandbySignal(),
+        onSegment: (size) => {
+          starting = prefetch && startPrefetching(prefetch, storage, name, size, signals.drain)
+        },
+        signal: signals.drain,
+        log,
+      })
+      if (starting) await settledWithin(starting, prefetchStartMaxMs, systemClock)
+      return outcome === 'delivered' ? 0 : absentStatus
+    } finally {
+      await storage.close()
+    }
+  },
+}
+
+function notWal(name: string): WalrxError {
+  return new WalrxError('WALRX_USAGE', `"${name}" is no name of a WAL file`, {
+    hint: 'PostgreSQL gives it as %f: 24 hex digits, or 8 and .history',
+  })
+}
+
+/** Undefined where nothing is to be prefetched. */
+function openPrefetch({ log, options, positionals, settings }: Context): PrefetchClient | undefined {
+  if (options.recoveryPid === undefined || options.downloadConcurrency === 1) return undefined
+  const startPrefetcher = ({ first, folder, segmentSize }: PrefetchStart) => {
+    const { main, node } = ownProgram()
+    const flags = [...flagArguments(settings, 'wal-prefetch'), `--pg-wal-size=${segmentSize / MiB}`]
+    return startDetached(node, [...process.execArgv, main, 'wal-prefetch', ...new Set(flags), '--', first, folder])
+  }
+  return PrefetchClient.open({ dest: positionals.dest, startupPid: options.recoveryPid, startPrefetcher, log })
+}
+
+/** Starts a prefetcher if something follows in the archive: at its end, it would only wait. */
+async function startPrefetching(
+  prefetch: PrefetchClient,
+  storage: Storage,
+  name: string,
+  segmentSize: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const hasMore = await new WalReader(storage).hasLaterSegment(name, { signal }).catch(() => false)
+  if (hasMore) await prefetch.startBehind(name, segmentSize)
+}

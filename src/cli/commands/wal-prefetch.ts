@@ -1,0 +1,48 @@
+/** `walrx wal-prefetch`: keeps segments ready ahead of a recovering server. wal-fetch starts it; nobody else should. */
+import { setPriority } from 'node:os'
+import { extensions } from '../../compression/codecs.ts'
+import { openStorage } from '../../config/open-storage.ts'
+import { WalrxError } from '../../primitives/errors.ts'
+import { runPrefetcher } from '../../restore/prefetch-run.ts'
+import { RequiredSystems } from '../../restore/required-systems.ts'
+import { WalReader } from '../../walg/wal-reader.ts'
+import type { Command } from '../command.ts'
+import { segmentSizeOf } from '../segment-size.ts'
+
+/** Replay goes first where both want the same core. */
+const niceness = 5
+
+/** See the file's header. */
+export const walPrefetch: Command<'wal-prefetch', 'name' | 'folder'> = {
+  name: 'wal-prefetch',
+  positionals: [
+    { name: 'name', help: 'name of the segment that the server wants next' },
+    { name: 'folder', help: 'the folder that wal-fetch has made for it' },
+  ],
+  examples: [],
+  async run({ log, options, positionals, signals }) {
+    const segmentSize = segmentSizeOf(options)
+    if (segmentSize === undefined) throw new WalrxError('WALRX_USAGE', 'wal-prefetch needs --pg-wal-size')
+    setPriority(niceness)
+    const storage = await openStorage(options)
+    try {
+      const systems = new RequiredSystems({ storage, log })
+      const end = await runPrefetcher({
+        reader: new WalReader(storage),
+        folder: positionals.folder,
+        first: positionals.name,
+        segmentSize,
+        windowBytes: options.prefetchBytes,
+        concurrency: options.downloadConcurrency,
+        extension: extensions[options.compressionMethod],
+        systems: () => systems.get(signals.drain),
+        signal: signals.drain,
+        log,
+      })
+      log.info('prefetcher ended', { end })
+      return 0
+    } finally {
+      await storage.close()
+    }
+  },
+}
