@@ -32,8 +32,8 @@ async function openDirectory(prefix: string, { storagePrefix }: StorageValues): 
     throw new WalrxError('WALRX_USAGE', `WALG_FILE_PREFIX "${prefix}" is no absolute path`)
   }
   const { FileStorage } = await import('../storage/file.ts')
-  const folder = (storagePrefix ?? '').replace(/^\/+|\/+$/g, '')
-  return new FileStorage({ root: folder === '' ? path : `${path.replace(/\/+$/, '')}/${folder}` })
+  // A folder below the prefix is made where it is missing, as WAL-G does; the prefix itself must exist.
+  return new FileStorage({ root: path, ...(storagePrefix === undefined ? {} : { prefix: storagePrefix }) })
 }
 
 async function openS3(prefix: string, values: StorageValues): Promise<Storage> {
