@@ -80,6 +80,8 @@ export class PgSession implements ReplicationSession {
       if (error instanceof ServerError && error.sqlstate === sqlstates.featureNotSupported) return { kind: 'logical' }
       throw error
     }
+    // No restart_lsn: never reserved, or invalidated. 14 to 17 start streaming from an invalidated slot without a word,
+    // and 16 and 17 even give it a restart_lsn again at the first flush position, although it holds no WAL any more.
     const [type, restartLsn, restartTimeline] = row
     if (!type) return { kind: 'missing' }
     return {

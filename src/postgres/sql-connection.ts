@@ -59,7 +59,8 @@ export async function readSlotBySql(sql: SqlConnection, slot: string): Promise<S
     const health = await sql.readSlotHealth(slot)
     if (!health) return { kind: 'missing' }
     if (health.kind === 'logical') return { kind: 'logical' }
-    return { kind: 'physical', restartLsn: health.restartLsn, restartTimeline: undefined }
+    const restartLsn = health.walStatus === 'lost' ? undefined : health.restartLsn
+    return { kind: 'physical', restartLsn, restartTimeline: undefined }
   } finally {
     await sql.close()
   }

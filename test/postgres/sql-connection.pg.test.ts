@@ -56,6 +56,9 @@ describe('the ordinary connection', () => {
       assert.equal(lost.restartLsn, undefined)
       assert.equal(lost.safeWalBytes, undefined)
       assert.equal(lost.invalidationReason, major >= 17 ? 'wal_removed' : undefined)
+      // The only sign of it without SQL: READ_REPLICATION_SLOT knows no status.
+      const reading = await session.readSlot('walrx')
+      assert.deepEqual(reading, { kind: 'physical', restartLsn: undefined, restartTimeline: undefined })
       await session.close()
       await sql.close()
       await sql.close()
