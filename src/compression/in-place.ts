@@ -1,7 +1,7 @@
 /**
  * Compressing a segment inside its own buffer. The input is fed in pieces to one streaming context; what comes out is
  * copied over the part of the buffer that has been consumed already. Output that is ahead of the consumed input (that
- * of the first piece, and of data that doesn't compress) waits in memory of its own, at most about one piece.
+ * of the first piece, and of data that doesn't compress) waits where it is, at most about one piece.
  */
 import type { Transform } from 'node:stream'
 import type { Zlib } from 'node:zlib'
@@ -19,10 +19,18 @@ export const outputChunkBytes = 256 * 1024
 /** A stream of node:zlib. */
 export type ZlibStream = Transform & Zlib
 
+/** Output that waits for room. */
+interface Ahead {
+  bytes: Uint8Array
+  readonly placed: () => void
+}
+
+const nothing = () => {}
+
 /** Writes output over the consumed prefix of a buffer that still holds input behind it. */
 export class PrefixWriter {
   readonly #buffer: Buffer
-  readonly #ahead: Buffer[] = []
+  readonly #ahead: Ahead[] = []
   #consumed = 0
   #written = 0
 
@@ -30,24 +38,37 @@ export class PrefixWriter {
     this.#buffer = buffer
   }
 
-  /** Takes a piece of output, which the caller may free at once: what doesn't fit yet is kept as a copy. */
-  write(output: Uint8Array): void {
-    // While anything is ahead there is no room, so the order stays.
-    const fits = this.#place(output)
-    if (fits < output.length) this.#ahead.push(Buffer.from(output.subarray(fits)))
+  /**
+   * Takes a piece of output. It must not change before `placed` is called, which is at once where there is room, and
+   * otherwise when enough input has been consumed.
+   */
+  write(bytes: Uint8Array, placed: () => void = nothing): void {
+    this.#ahead.push({ bytes, placed })
+    this.#place()
   }
 
   /** Says that the input before this offset is not needed any more. */
   consume(offset: number): void {
     this.#consumed = offset
-    for (let first = this.#ahead[0]; first; first = this.#ahead[0]) {
-      const fits = this.#place(first)
-      if (fits < first.length) {
-        this.#ahead[0] = first.subarray(fits)
-        return
-      }
-      this.#ahead.shift()
+    this.#place()
+  }
+
+  /**
+   * Takes input from `start` on, where {@link PrefixWriter.consume} has come to, up to `end` as output, and consumes it.
+   * It is moved within the buffer; only what gets in the way of the input behind it waits as a copy.
+   */
+  writeInput(start: number, end: number): void {
+    // Behind what waits already. Where that reaches beyond this input, there is nothing to move it to.
+    const target = this.#ahead.reduce((sum, { bytes }) => sum + bytes.length, this.#written)
+    const fits = Math.max(0, Math.min(end - start, end - target))
+    const rest = Buffer.from(this.#buffer.subarray(start + fits, end))
+    if (fits > 0) {
+      this.#buffer.copyWithin(target, start, start + fits)
+      this.consume(target)
+      this.#written += fits
     }
+    if (rest.length > 0) this.#ahead.push({ bytes: rest, placed: nothing })
+    this.consume(end)
   }
 
   /**
@@ -58,20 +79,25 @@ export class PrefixWriter {
   finish(): number {
     this.consume(this.#buffer.length)
     if (this.#ahead.length > 0) {
-      throw new WalrxError(
-        'WALRX_INTERNAL',
-        `a buffer of ${this.#buffer.length} bytes has no room for its compressed form`,
-      )
+      const message = `a buffer of ${this.#buffer.length} bytes has no room for its compressed form`
+      throw new WalrxError('WALRX_INTERNAL', message)
     }
     return this.#written
   }
 
-  #place(output: Uint8Array): number {
-    const fits = Math.min(output.length, this.#consumed - this.#written)
-    if (fits <= 0) return 0
-    this.#buffer.set(fits < output.length ? output.subarray(0, fits) : output, this.#written)
-    this.#written += fits
-    return fits
+  #place(): void {
+    for (let first = this.#ahead[0]; first; first = this.#ahead[0]) {
+      const { bytes } = first
+      const fits = Math.min(bytes.length, this.#consumed - this.#written)
+      this.#buffer.set(bytes.subarray(0, fits), this.#written)
+      this.#written += fits
+      if (fits < bytes.length) {
+        first.bytes = bytes.subarray(fits)
+        return
+      }
+      this.#ahead.shift()
+      first.placed()
+    }
   }
 }
 
@@ -82,13 +108,9 @@ export class PrefixWriter {
  */
 export async function compressInPlace(compressor: ZlibStream, buffer: Buffer, length: number): Promise<number> {
   const writer = new PrefixWriter(buffer)
+  const chunks = new OutputChunks()
   const { promise, resolve, reject } = Promise.withResolvers<undefined>()
-  let chunk: ArrayBufferLike | undefined
-  compressor.on('data', (output: Buffer) => {
-    writer.write(output)
-    if (chunk !== output.buffer) release(chunk)
-    chunk = output.buffer
-  })
+  compressor.on('data', (output: Buffer) => writer.write(output, chunks.hold(output)))
   const feed = (offset: number) => {
     writer.consume(offset)
     const end = Math.min(length, offset + pieceBytes)
@@ -103,15 +125,44 @@ export async function compressInPlace(compressor: ZlibStream, buffer: Buffer, le
   } finally {
     compressor.destroy()
   }
-  release(chunk)
-  return writer.finish()
+  const written = writer.finish()
+  chunks.close()
+  return written
 }
 
 /**
- * Frees an output buffer now instead of at some later collection: they are memory outside the heap, which the collector
- * lets grow by tens of megabytes.
+ * The buffers that a compressor writes its output to, one after the other, each handed out in several slices. They are
+ * freed as soon as neither the compressor nor the writer needs them: they are memory outside the heap, which the
+ * collector lets grow by tens of megabytes.
  */
-function release(chunk: ArrayBufferLike | undefined): void {
-  // Buffers of this size are never slices of Node's shared pool.
-  if (chunk instanceof ArrayBuffer && chunk.byteLength === outputChunkBytes) chunk.transfer(0)
+class OutputChunks {
+  /** How many still need a buffer. */
+  readonly #users = new Map<ArrayBufferLike, number>()
+  #current: ArrayBufferLike | undefined
+
+  /** Notes a slice of output. The function that it returns says that the slice is not needed any more. */
+  hold({ buffer }: Buffer): () => void {
+    if (this.#current !== buffer) {
+      this.close()
+      this.#current = buffer
+      this.#users.set(buffer, 1)
+    }
+    this.#users.set(buffer, (this.#users.get(buffer) ?? 0) + 1)
+    return () => this.#drop(buffer)
+  }
+
+  /** Says that the compressor doesn't write to its last buffer any more. */
+  close(): void {
+    if (this.#current) this.#drop(this.#current)
+    this.#current = undefined
+  }
+
+  #drop(buffer: ArrayBufferLike): void {
+    const users = (this.#users.get(buffer) ?? 0) - 1
+    this.#users.set(buffer, users)
+    if (users > 0) return
+    this.#users.delete(buffer)
+    // A buffer of this size is never Node's shared pool.
+    if (buffer instanceof ArrayBuffer && buffer.byteLength === outputChunkBytes) buffer.transfer(0)
+  }
 }

@@ -2,32 +2,46 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createZstdCompress } from 'node:zlib'
 import fc from 'fast-check'
-import { compressInPlace, PrefixWriter } from '../../src/compression/in-place.ts'
+import { compressInPlace, outputChunkBytes, PrefixWriter } from '../../src/compression/in-place.ts'
 import { hasCode } from '../../src/primitives/errors.ts'
-import { randomBytesOf } from '../harness/codec-streams.ts'
+import { randomBytesOf, walLikeBytes } from '../harness/codec-streams.ts'
 
-test('output never touches input that has not been consumed, and comes out whole', () => {
-  const steps = fc.array(fc.record({ consume: fc.nat(60), outputs: fc.array(fc.nat(50), { maxLength: 4 }) }), {
-    maxLength: 30,
+test('output never touches input that has not been consumed, is given back once it is placed, and comes out whole', () => {
+  const step = fc.record({
+    consume: fc.nat(60),
+    isInput: fc.boolean(),
+    outputs: fc.array(fc.nat(50), { maxLength: 4 }),
   })
   fc.assert(
-    fc.property(steps, fc.nat(300), (plan, slack) => {
-      const inputLength = plan.reduce((sum, step) => sum + step.consume, 0)
-      const buffer = Buffer.alloc(inputLength + slack, 0xff)
+    fc.property(fc.array(step, { maxLength: 30 }), fc.nat(300), (plan, slack) => {
+      const inputLength = plan.reduce((sum, { consume }) => sum + consume, 0)
+      const buffer = Buffer.alloc(inputLength + slack)
+      for (let at = 0; at < buffer.length; at++) buffer[at] = 100 + ((at * 7) % 150)
+      const input = Buffer.from(buffer)
       const writer = new PrefixWriter(buffer)
       const expected: number[] = []
       let consumed = 0
-      for (const { consume, outputs } of plan) {
+      let waiting = 0
+      const isInputIntact = () => buffer.subarray(consumed, inputLength).equals(input.subarray(consumed, inputLength))
+      for (const { consume, isInput, outputs } of plan) {
         for (const length of outputs) {
-          const output = Buffer.alloc(length, expected.length % 250)
+          const output = Buffer.alloc(length, expected.length % 100)
           expected.push(...output)
-          writer.write(output)
-          output.fill(0xfe) // the caller may reuse it at once
-          assert.ok(buffer.subarray(consumed).every((byte) => byte === 0xff))
+          waiting++
+          writer.write(output, () => {
+            waiting--
+            output.fill(0xfe) // it may be used for something else from here on
+          })
+          assert.ok(isInputIntact())
+        }
+        if (isInput) {
+          expected.push(...input.subarray(consumed, consumed + consume))
+          writer.writeInput(consumed, consumed + consume)
+        } else {
+          writer.consume(consumed + consume)
         }
         consumed += consume
-        writer.consume(consumed)
-        assert.ok(buffer.subarray(consumed).every((byte) => byte === 0xff))
+        assert.ok(isInputIntact())
       }
       if (expected.length > buffer.length) {
         assert.throws(
@@ -38,8 +52,9 @@ test('output never touches input that has not been consumed, and comes out whole
       }
       assert.equal(writer.finish(), expected.length)
       assert.deepEqual([...buffer.subarray(0, expected.length)], expected)
+      assert.equal(waiting, 0)
     }),
-    { numRuns: 500 },
+    { numRuns: 2000 },
   )
 })
 
@@ -68,8 +83,22 @@ test('the pieces being compressed are never overwritten, whatever the ratio', as
     }
     const buffer = Buffer.alloc(data.length + 1024 * 1024)
     data.copy(buffer)
-    const length = await compressInPlace(createZstdCompress(), buffer, data.length)
+    const length = await compressInPlace(createZstdCompress({ chunkSize: outputChunkBytes }), buffer, data.length)
     const { zstdDecompressSync } = await import('node:zlib')
     assert.ok(zstdDecompressSync(buffer.subarray(0, length)).equals(data), `seed ${seed}`)
   }
+})
+
+test('output buffers are freed without a collection, also where nothing compresses', async () => {
+  const data = [randomBytesOf(1, 4 * 1024 * 1024), walLikeBytes(2, 4 * 1024 * 1024)]
+  const buffer = Buffer.alloc(5 * 1024 * 1024)
+  const before = process.memoryUsage().arrayBuffers
+  let most = 0
+  for (let n = 0; n < 60; n++) {
+    const segment = data[n % 2] ?? buffer
+    segment.copy(buffer)
+    await compressInPlace(createZstdCompress({ chunkSize: outputChunkBytes }), buffer, segment.length)
+    most = Math.max(most, process.memoryUsage().arrayBuffers - before)
+  }
+  assert.ok(most < 8 * 1024 * 1024, `${most} bytes were left for the collector`)
 })
