@@ -33,4 +33,8 @@ export const commands: Registry = {
     summary: 'keep segments ready ahead of a recovering server (wal-fetch starts it)',
     load: async () => (await import('./commands/wal-prefetch.ts')).walPrefetch,
   },
+  'wal-show': {
+    summary: 'show which WAL the archive holds, by timeline, and what is missing',
+    load: async () => (await import('./commands/wal-show.ts')).walShow,
+  },
 }

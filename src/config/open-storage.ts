@@ -6,7 +6,7 @@ import type { Storage } from '../storage/storage.ts'
 import type { OptionValues } from './options.ts'
 
 /** Options that say where the archive is: all commands take them. */
-export type StorageValues = Omit<OptionValues<'wal-show'>, 'walSegmentMegabytes'>
+export type StorageValues = Omit<OptionValues<'wal-show'>, 'walSegmentMegabytes' | 'json'>
 
 /**
  * Opens the storage. Nothing is asked of it yet.

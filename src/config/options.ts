@@ -39,6 +39,15 @@ const generalOptions = {
     group: 'General',
     help: 'JSON lines, or text for people; auto is text on a terminal and JSON elsewhere',
   },
+  json: {
+    env: [],
+    flag: 'json',
+    type: { kind: 'boolean' },
+    default: 'false',
+    commands: ['wal-show'],
+    group: 'General',
+    help: "print JSON in WAL-G's shape instead of a table",
+  },
 } as const satisfies Record<string, OptionSpec>
 
 /** The table, in the order of `--help`. */

@@ -1,0 +1,120 @@
+/**
+ * What WAL the archive holds: segments by timeline as unbroken ranges, never as names, so that 100,000 segments cost a
+ * handful of numbers; how the timelines hang together; and what is missing between the ranges.
+ */
+import { WalrxError } from '../primitives/errors.ts'
+import type { Lsn, Timeline } from '../postgres/lsn.ts'
+import { historyName, parseHistory, parseSegmentName, segmentName } from '../postgres/wal-file.ts'
+import { decodePageHeader, longHeaderSize } from '../postgres/wal-page.ts'
+import type { StorageCallOptions } from '../storage/storage.ts'
+import type { WalReader } from '../walg/wal-reader.ts'
+
+/** An unbroken range of segments: numbers, both included. */
+export interface SegmentRange {
+  readonly first: bigint
+  last: bigint
+}
+
+/** One timeline of the archive. */
+export interface TimelineInventory {
+  readonly timeline: Timeline
+  /** 0 for timeline 1, and where the archive lacks the history file. */
+  readonly parent: Timeline
+  /** Where it forked off its parent; 0 without one. */
+  readonly switchpoint: Lsn
+  readonly ranges: readonly SegmentRange[]
+  /** Timelines whose history is archived but which have no segment have no ranges. */
+  readonly segmentCount: bigint
+  readonly hasPartial: boolean
+}
+
+/** The whole archive. */
+export interface WalInventory {
+  readonly segmentSize: number
+  readonly timelines: readonly TimelineInventory[]
+}
+
+interface Collected {
+  readonly ranges: SegmentRange[]
+  count: bigint
+  hasPartial: boolean
+  hasHistory: boolean
+}
+
+/**
+ * Reads the archive by one listing, and one history file a timeline.
+ * @param segmentSize bytes; undefined reads it from the header of the first segment
+ * @throws WALRX_OBJECT_DAMAGED for a history that cannot be read, and what the storage says
+ */
+export async function readInventory(
+  reader: WalReader,
+  segmentSize: number | undefined,
+  options?: StorageCallOptions,
+): Promise<WalInventory> {
+  const collected = new Map<Timeline, Collected>()
+  let size = segmentSize
+  for await (const { kind, name } of reader.walObjects(options)) {
+    const timeline = parseInt(name.slice(0, 8), 16)
+    const entry = collected.get(timeline) ?? { ranges: [], count: 0n, hasPartial: false, hasHistory: false }
+    collected.set(timeline, entry)
+    if (kind === 'history') entry.hasHistory = true
+    else if (kind === 'partial') entry.hasPartial = true
+    else if (kind === 'segment') addSegment(entry, name, (size ??= await segmentSizeOfFile(reader, name, options)))
+  }
+  const timelines: TimelineInventory[] = []
+  for (const [timeline, { count, hasHistory, hasPartial, ranges }] of [...collected].sort(([a], [b]) => a - b)) {
+    const origin = hasHistory ? await readOrigin(reader, timeline, options) : undefined
+    const { parent, switchpoint } = origin ?? { parent: 0, switchpoint: 0n as Lsn }
+    timelines.push({ timeline, parent, switchpoint, ranges, segmentCount: count, hasPartial })
+  }
+  return { segmentSize: size ?? 16 * 1024 * 1024, timelines }
+}
+
+function addSegment(entry: Collected, name: string, segmentSize: number): void {
+  const segno = parseSegmentName(name, segmentSize)?.segno
+  if (segno === undefined) return
+  const range = entry.ranges.at(-1)
+  if (range?.last === segno) return // stored twice, under two extensions
+  entry.count++
+  if (range && range.last + 1n === segno) range.last = segno
+  else entry.ranges.push({ first: segno, last: segno })
+}
+
+/** wal_segment_size from the long header of an archived segment. */
+async function segmentSizeOfFile(reader: WalReader, name: string, options?: StorageCallOptions): Promise<number> {
+  const file = await reader.openWalFile(name, undefined, options)
+  const head: Uint8Array[] = []
+  for await (const chunk of file?.body ?? []) {
+    head.push(Buffer.from(chunk))
+    if (head.reduce((sum, { length }) => sum + length, 0) >= longHeaderSize) break
+  }
+  const size = decodePageHeader(Buffer.concat(head))?.long?.segmentSize
+  if (size !== undefined) return size
+  throw new WalrxError('WALRX_OBJECT_DAMAGED', `segment ${name} has no header that tells wal_segment_size`, {
+    hint: 'is the archive encrypted? say the size with WALG_PG_WAL_SIZE',
+  })
+}
+
+async function readOrigin(
+  reader: WalReader,
+  timeline: Timeline,
+  options?: StorageCallOptions,
+): Promise<{ parent: Timeline; switchpoint: Lsn } | undefined> {
+  const name = historyName(timeline)
+  const file = await reader.openWalFile(name, undefined, options)
+  if (!file) return undefined
+  const chunks: Uint8Array[] = []
+  for await (const chunk of file.body) chunks.push(Buffer.from(chunk))
+  const last = parseHistory(Buffer.concat(chunks), name).at(-1)
+  return last && { parent: last.timeline, switchpoint: last.switchpoint }
+}
+
+/** Ranges that are missing between the first and the last segment of a timeline. */
+export function gapsOf({ ranges }: TimelineInventory): SegmentRange[] {
+  return ranges.slice(1).map((range, index) => ({ first: (ranges[index]?.last ?? 0n) + 1n, last: range.first - 1n }))
+}
+
+/** Names of all segments of a range. */
+export function* namesOf(range: SegmentRange, timeline: Timeline, segmentSize: number): Generator<string> {
+  for (let segno = range.first; segno <= range.last; segno++) yield segmentName(timeline, segno, segmentSize)
+}

@@ -1,0 +1,110 @@
+/** `walrx wal-show`: which WAL the archive holds. */
+import Table from 'cli-table3'
+import { gapsOf, namesOf, readInventory, type SegmentRange, type WalInventory } from '../../catalog/wal-inventory.ts'
+import { openStorage } from '../../config/open-storage.ts'
+import { formatJson, type JsonValue } from '../../primitives/json.ts'
+import { formatLsn } from '../../postgres/lsn.ts'
+import { segmentName } from '../../postgres/wal-file.ts'
+import { readSystem } from '../../walg/system-binding.ts'
+import { WalReader } from '../../walg/wal-reader.ts'
+import type { Command } from '../command.ts'
+import { segmentSizeOf } from '../segment-size.ts'
+
+/** See the file's header. */
+export const walShow: Command<'wal-show'> = {
+  name: 'wal-show',
+  positionals: [],
+  examples: [
+    { call: 'walrx wal-show', means: 'timelines, their segments and what is missing' },
+    {
+      call: "walrx wal-show --json | jq '.[].missing_segments'",
+      means: "the same in the shape of WAL-G's --detailed-json",
+    },
+  ],
+  async run({ options, signals, stdout }) {
+    const storage = await openStorage(options)
+    const signal = signals.drain
+    try {
+      const configured = segmentSizeOf(options) ?? (await readSystem(storage, { signal }))?.segmentSize
+      const inventory = await readInventory(new WalReader(storage), configured, { signal })
+      stdout.write(options.json ? `${toJson(inventory)}\n` : toText(inventory, storage.location))
+      return 0
+    } finally {
+      await storage.close()
+    }
+  },
+}
+
+/** WAL-G's array: one object a timeline, in order of its id. Timelines of which only the history is there are left out. */
+function toJson({ segmentSize, timelines }: WalInventory): string {
+  const rows = timelines.flatMap((entry): JsonValue[] => {
+    const [first, last] = [entry.ranges[0], entry.ranges.at(-1)]
+    if (!first || !last) return []
+    const missing = gapsOf(entry).flatMap((gap) => [...namesOf(gap, entry.timeline, segmentSize)])
+    return [
+      {
+        id: entry.timeline,
+        parent_id: entry.parent,
+        switch_point_lsn: entry.switchpoint,
+        start_segment: segmentName(entry.timeline, first.first, segmentSize),
+        end_segment: segmentName(entry.timeline, last.last, segmentSize),
+        segments_count: entry.segmentCount,
+        missing_segments: missing,
+        segment_range_size: last.last - first.first + 1n,
+        status: missing.length === 0 ? 'OK' : 'LOST_SEGMENTS',
+      },
+    ]
+  })
+  return formatJson(rows, 2)
+}
+
+function toText({ segmentSize, timelines }: WalInventory, location: string): string {
+  if (timelines.length === 0) return `no WAL at ${location}\n`
+  const table = new Table({
+    head: ['TLI', 'parent', 'forked at', 'first segment', 'last segment', 'segments', 'missing', 'status'],
+    style: { head: [], border: [], compact: true },
+    chars: {
+      top: '',
+      bottom: '',
+      left: '',
+      right: '',
+      'top-mid': '',
+      'bottom-mid': '',
+      'top-left': '',
+      'top-right': '',
+      'bottom-left': '',
+      'bottom-right': '',
+      mid: '',
+      'left-mid': '',
+      'mid-mid': '',
+      'right-mid': '',
+      middle: '  ',
+    },
+  })
+  const details: string[] = []
+  for (const entry of timelines) {
+    const { hasPartial, parent, ranges, segmentCount, switchpoint, timeline } = entry
+    const name = (segno: bigint | undefined) => (segno === undefined ? '-' : segmentName(timeline, segno, segmentSize))
+    const gaps = gapsOf(entry)
+    const missing = gaps.reduce((sum, { first, last }) => sum + last - first + 1n, 0n)
+    const origin = parent === 0 ? ['-', '-'] : [String(parent), formatLsn(switchpoint)]
+    const status = missing > 0n ? 'LOST_SEGMENTS' : 'OK'
+    table.push([
+      String(timeline),
+      ...origin,
+      name(ranges[0]?.first),
+      `${name(ranges.at(-1)?.last)}${hasPartial ? ' + partial' : ''}`,
+      String(segmentCount),
+      String(missing),
+      status,
+    ])
+    for (const gap of gaps) details.push(describeGap(gap, name))
+  }
+  return `${table.toString()}\n${details.map((line) => `${line}\n`).join('')}`
+}
+
+function describeGap({ first, last }: SegmentRange, name: (segno: bigint) => string): string {
+  return first === last
+    ? `missing ${name(first)}`
+    : `missing ${name(first)} to ${name(last)}, ${last - first + 1n} segments`
+}
