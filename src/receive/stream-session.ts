@@ -21,6 +21,9 @@ import type { UploadQueue } from './upload-queue.ts'
 /** How long the pool may be full without anything becoming durable before the connection is given up. */
 export const poolFullMsMax = 15_000
 
+/** How long the server may take to begin: it looks for the slot, and perhaps for a history file. */
+const startMsMax = 60_000
+
 /** What a session needs. */
 export interface StreamSessionOptions {
   readonly host: string
@@ -80,7 +83,7 @@ export class StreamSession implements WalSink {
     pool.onFree(() => this.#onProgress())
     try {
       // Only the beginning is waited for in this way: afterwards silence is no proof, see checkLiveness.
-      this.#after('start', timings.deadAfterMs, () => this.#giveUp('did not begin to stream', timings.deadAfterMs))
+      this.#after('start', startMsMax, () => this.#giveUp('did not begin to stream', startMsMax))
       this.#stream.start(start)
       await this.#stream.started
       this.#cancel('start')
