@@ -72,17 +72,15 @@ describe(
     })
 
     test('when it acknowledges segments in the order in which their uploads finish', async () => {
+      // An upload that is reported as finished while it has just begun lets later ones overtake it.
       const open: typeof openSimulatedArchive = (storage) => {
         const archive = openSimulatedArchive(storage)
-        // An upload that is reported as finished while it has just begun lets later ones overtake it.
-        return {
-          ...archive,
-          archive: async (name, bytes, options) => {
-            const copy = Buffer.from(bytes)
-            archive.archive(name, copy, options).catch(() => {})
-            return Promise.resolve('created')
-          },
+        const honest = archive.archive.bind(archive)
+        archive.archive = (name, bytes, options) => {
+          honest(name, Buffer.from(bytes), options).catch(() => {})
+          return Promise.resolve('created')
         }
+        return archive
       }
       let caught: Error | undefined
       for (let seed = 1; seed <= 300 && !caught; seed++) {
