@@ -278,7 +278,7 @@ export class World {
       if (begin === lastLsn) continue
       if (timeline > 1)
         assert.ok(this.#objects.has(`wal_005/${historyName(timeline)}`), `history of ${timeline} is missing`)
-      if (end !== undefined && end > this.#oldest() && end !== segmentStart(end, segmentSize))
+      if (end !== undefined && end > (this.cluster.firstStreamed ?? lastLsn) && end !== segmentStart(end, segmentSize))
         this.#checkTail(timeline, end)
     }
     for (const [key, object] of this.#objects) this.#checkObject(key, object)
