@@ -43,8 +43,6 @@ export class FakeCluster implements ReplicationServer {
   end: Lsn
   slot: { restartLsn: Lsn } | undefined
   isUp = true
-  /** Where the very first stream began: what is older was never ours. */
-  firstStreamed: Lsn | undefined
   /** Ends of timelines: nothing beyond is ever sent on them by the present server. */
   readonly senders = new Set<FakeWalsender>()
   #oldestLsn: Lsn = firstLsn

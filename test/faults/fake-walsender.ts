@@ -123,7 +123,6 @@ export class FakeWalsender implements ByteSocket {
     const { clock, random, walSenderTimeoutMs } = this.#cluster
     this.#timeline = Number(match[4])
     this.#sent = parseLsn(match[3] ?? '')
-    this.#cluster.firstStreamed ??= this.#sent
     const link = this.#cluster.chain().link(this.#timeline)
     if (!link) return this.#fail('XX000', `requested timeline ${match[4]} is not in this server's history`)
     if (link.end !== undefined && this.#sent > link.end)

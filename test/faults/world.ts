@@ -49,6 +49,7 @@ export class World {
   /** Where the first stream began: what is older is not ours. */
   #runStart: Lsn | undefined
   #gaps = 0
+  #firstArchived: { readonly timeline: Timeline; readonly start: Lsn } | undefined
 
   constructor(seed: number, openArchive: (storage: FaultyStorage) => ReceiveArchive) {
     this.random = new Random(seed)
@@ -223,6 +224,7 @@ export class World {
     try {
       assert.equal(apply, 0n, 'apply must never be answered')
       this.#checkMemory()
+      this.#noteFirst()
       if (flush === 0n) return
       this.report.flushes++
       assert.ok(write >= flush, 'flush is ahead of write')
@@ -278,10 +280,28 @@ export class World {
       if (begin === lastLsn) continue
       if (timeline > 1)
         assert.ok(this.#objects.has(`wal_005/${historyName(timeline)}`), `history of ${timeline} is missing`)
-      if (end !== undefined && end > (this.cluster.firstStreamed ?? lastLsn) && end !== segmentStart(end, segmentSize))
+      if (end !== undefined && this.#isOurs(timeline, end) && end !== segmentStart(end, segmentSize))
         this.#checkTail(timeline, end)
     }
     for (const [key, object] of this.#objects) this.#checkObject(key, object)
+  }
+
+  /** True when WAL of this timeline before `end` came after the first segment that was ever archived. */
+  #isOurs(timeline: Timeline, end: Lsn): boolean {
+    const first = this.#firstArchived
+    return first !== undefined && timeline >= first.timeline && end > first.start
+  }
+
+  /** Remembers the first archived segment: what is older was never ours. */
+  #noteFirst(): void {
+    if (this.#firstArchived) return
+    for (const key of [...this.#objects.keys()].sort()) {
+      const match = /^wal_005\/([0-9A-F]{8})[0-9A-F]{8}([0-9A-F]{8})$/.exec(key)
+      if (!match) continue
+      const start = (BigInt(parseInt(match[2] ?? '', 16)) * BigInt(segmentSize)) as Lsn
+      this.#firstArchived = { timeline: parseInt(match[1] ?? '', 16), start }
+      return
+    }
   }
 
   /** WAL of a finished timeline up to its end: in the whole segment that went on past it, or in the partial. */
