@@ -151,7 +151,7 @@ export class ReceiverBench implements ReplicationServer {
       this.clock.run(
         () => false,
         () => false,
-        86_400_000,
+        0,
       ),
       /nothing will ever happen again/,
     )

@@ -142,6 +142,18 @@ describe('the drain', () => {
     })
   }
 
+  test('ends at its deadline while the store is out and nobody is connected', async () => {
+    const bench = await new ReceiverBench().streaming()
+    bench.archive.putFailure = storageOut()
+    await bench.send(0, 5)
+    await bench.pass(poolFullMsMax + 1)
+    assert.equal(bench.session.isClosed, true)
+    bench.drain.abort()
+    await bench.pass(30_001)
+    assert.equal(bench.code, 'WALRX_DRAIN_INCOMPLETE')
+    await bench.assertNothingLeft()
+  })
+
   test('before anything has begun ends without a connection', async () => {
     const bench = new ReceiverBench()
     bench.drain.abort()

@@ -255,6 +255,18 @@ describe('what cannot go on', () => {
     }
   })
 
+  test('so it does while the pool is full and nobody is connected', async () => {
+    const bench = new ReceiverBench()
+    bench.archive.isManual = true
+    await bench.streaming()
+    await bench.send(0, 4)
+    await bench.pass(poolFullMsMax + 1)
+    bench.archive.pending[0]?.fail(failure('WALRX_ARCHIVE_CONFLICT'))
+    await settle()
+    assert.equal(bench.code, 'WALRX_ARCHIVE_CONFLICT')
+    await bench.assertNothingLeft()
+  })
+
   test('two servers that were promoted to the same timeline apart from each other', async () => {
     const bench = new ReceiverBench()
     const history = (lsn: Lsn) => (session: FakeSession) => {

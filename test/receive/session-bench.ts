@@ -25,6 +25,7 @@ export class SessionBench {
   readonly archive = new FakeArchive()
   readonly meter = new RecordingMeter()
   readonly pool: SegmentPool
+  readonly arena: ByteArena
   readonly queue: UploadQueue
   readonly assembler: SegmentAssembler
   readonly timings: ReturnType<typeof streamTimings>
@@ -35,12 +36,13 @@ export class SessionBench {
   session: StreamSession
   outcome: SessionEnd | Error | undefined
 
-  constructor(options: { walSenderTimeoutMs?: number; buffers?: number } = {}) {
+  constructor(options: { walSenderTimeoutMs?: number; buffers?: number; arenaBytes?: number } = {}) {
     this.pool = new SegmentPool(segmentSize, options.buffers ?? 3)
+    this.arena = new ByteArena(options.arenaBytes ?? 0)
     this.queue = new UploadQueue({
       archive: this.archive,
       pool: this.pool,
-      arena: new ByteArena(0),
+      arena: this.arena,
       uploadsMax: 2,
       encodersMax: 2,
       clock: this.clock,

@@ -215,6 +215,21 @@ describe('a full pool', () => {
     }
   })
 
+  test('is patient even when what became durable had no buffer any more', async () => {
+    const bench = new SessionBench({ buffers: 2, arenaBytes: segmentSize / 2 })
+    bench.archive.encodedLength = (length) => length / 4
+    await bench.begin()
+    await bench.send(6 * segmentSize)
+    assert.deepEqual([bench.pool.free, bench.arena.used], [0, segmentSize / 2])
+    await bench.pass(poolFullMsMax - 1_000)
+    await bench.archived(0)
+    assert.equal(bench.pool.free, 0)
+    await bench.pass(poolFullMsMax - 1_000)
+    assert.equal(bench.outcome, undefined)
+    await bench.pass(1_001)
+    assert.deepEqual(bench.outcome, { kind: 'pool full' })
+  })
+
   test('is no silence of the server: nobody is asked, and nobody is dead', async () => {
     const bench = new SessionBench({ buffers: 2, walSenderTimeoutMs: 1_000 })
     await bench.begin()
@@ -284,7 +299,7 @@ describe('the end of a stream', () => {
       bench.clock.run(
         () => false,
         () => false,
-        3_600_000,
+        0,
       ),
       /nothing will ever happen again/,
     )
