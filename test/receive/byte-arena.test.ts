@@ -49,6 +49,18 @@ describe('ByteArena', () => {
     assert.deepEqual([a[0], c[9]], [1, 3])
   })
 
+  test('joins only what touches: a single lent byte keeps its neighbours apart', () => {
+    const arena = new ByteArena(3)
+    const [a, b, c] = [1, 2, 3].map((fill) => arena.store(Buffer.alloc(1, fill)))
+    assert.ok(a && b && c)
+    arena.release(a)
+    arena.release(c)
+    assert.equal(arena.store(Buffer.alloc(2, 9)), undefined)
+    assert.equal(b[0], 2)
+    arena.release(b)
+    assert.ok(arena.store(Buffer.alloc(3, 9)))
+  })
+
   test('an arena of nothing lends nothing', () => {
     assert.equal(new ByteArena(0).store(Buffer.alloc(1)), undefined)
     assert.equal(new ByteArena(10).store(Buffer.alloc(0)), undefined)
