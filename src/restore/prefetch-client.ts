@@ -1,12 +1,12 @@
 /**
  * wal-fetch's side of prefetching: takes segments that lie ready, tells the prefetcher what the server wants, and starts
- * one where none serves this recovery. Nothing that fails here fails the fetch.
+ * one where none serves this recovery. Nothing that fails here fails the fetch. What is not needed for every call is
+ * loaded when it is.
  */
 import { rename } from 'node:fs/promises'
 import { isAbsolute } from 'node:path'
 import type { Logger } from '../observe/log.ts'
 import { parseSegmentName, segmentName } from '../postgres/wal-file.ts'
-import { askForSegment } from './prefetch-channel.ts'
 import { ReadyFolder } from './ready-folder.ts'
 import { findRecovery, type Recovery, runningProcess } from './recovery-process.ts'
 
@@ -69,6 +69,7 @@ export class PrefetchClient {
           await this.#folder.sweep()
           return false
         }
+        const { askForSegment } = await import('./prefetch-channel.ts')
         if (!(await askForSegment(this.#folder.socket, name, signal))) return false
         await rename(this.#folder.ready(name), this.#options.dest)
         return true

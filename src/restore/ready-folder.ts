@@ -11,7 +11,6 @@
  * rename, too, so that `mv` never finds half of it. Process ids are used again (in containers at every start), hence the
  * start times in `owner`.
  */
-import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { isSegmentName } from '../postgres/wal-file.ts'
@@ -81,7 +80,7 @@ export class ReadyFolder {
    * @returns false when somebody else has it
    */
   async claim(owner: Owner): Promise<boolean> {
-    const claim = join(this.#root, `${claimPrefix}${owner.prefetcher.pid}-${randomBytes(4).toString('hex')}`)
+    const claim = join(this.#root, `${claimPrefix}${uniqueName()}`)
     await mkdir(join(claim, 'running'), { recursive: true, mode: 0o700 })
     try {
       await writeOwner(claim, owner)
@@ -116,6 +115,13 @@ export class ReadyFolder {
   }
 }
 
+let uniqueCount = 0
+
+/** A name that begins with our process id, which no other process has, and no earlier one of this id has left. */
+function uniqueName(): string {
+  return `${process.pid}-${Date.now()}-${uniqueCount++}`
+}
+
 function isSame(a: Recovery, b: Recovery): boolean {
   return a.startup.pid === b.startup.pid && a.startup.startTime === b.startup.startTime
 }
@@ -133,7 +139,7 @@ async function isInUse(path: string): Promise<boolean> {
 
 /** Takes a folder out of sight at once, and then apart. */
 async function removeWhole(root: string, name: string): Promise<void> {
-  const doomed = join(root, `${doomedPrefix}${randomBytes(8).toString('hex')}`)
+  const doomed = join(root, `${doomedPrefix}${uniqueName()}`)
   try {
     await rename(join(root, name), doomed)
   } catch (error) {

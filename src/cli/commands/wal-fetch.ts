@@ -5,7 +5,6 @@ import { walFileKind } from '../../postgres/wal-file.ts'
 import { systemClock } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { settledWithin } from '../../primitives/wait.ts'
-import { startDetached } from '../../restore/detached-process.ts'
 import { PrefetchClient, type PrefetchStart } from '../../restore/prefetch-client.ts'
 import { fetchWalFile, sweepTemporaries } from '../../restore/wal-fetch.ts'
 import type { Storage } from '../../storage/storage.ts'
@@ -83,7 +82,9 @@ function notWal(name: string): WalrxError {
 /** Undefined where nothing is to be prefetched. */
 function openPrefetch({ log, options, positionals, settings }: Context): PrefetchClient | undefined {
   if (options.recoveryPid === undefined || options.downloadConcurrency === 1) return undefined
-  const startPrefetcher = ({ first, folder, segmentSize }: PrefetchStart) => {
+  const startPrefetcher = async ({ first, folder, segmentSize }: PrefetchStart) => {
+    // Loaded here, because most calls start none.
+    const { startDetached } = await import('../../restore/detached-process.ts')
     const { main, node } = ownProgram()
     const flags = [...flagArguments(settings, 'wal-prefetch'), `--pg-wal-size=${segmentSize / MiB}`]
     return startDetached(node, [...process.execArgv, main, 'wal-prefetch', ...new Set(flags), '--', first, folder])

@@ -1,5 +1,4 @@
 /** `walrx wal-prefetch`: keeps segments ready ahead of a recovering server. wal-fetch starts it; nobody else should. */
-import { setPriority } from 'node:os'
 import { extensions } from '../../compression/codecs.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import { WalrxError } from '../../primitives/errors.ts'
@@ -8,9 +7,6 @@ import { RequiredSystems } from '../../restore/required-systems.ts'
 import { WalReader } from '../../walg/wal-reader.ts'
 import type { Command } from '../command.ts'
 import { segmentSizeOf } from '../segment-size.ts'
-
-/** Replay goes first where both want the same core. */
-const niceness = 5
 
 /** See the file's header. */
 export const walPrefetch: Command<'wal-prefetch', 'name' | 'folder'> = {
@@ -23,7 +19,6 @@ export const walPrefetch: Command<'wal-prefetch', 'name' | 'folder'> = {
   async run({ log, options, positionals, signals }) {
     const segmentSize = segmentSizeOf(options)
     if (segmentSize === undefined) throw new WalrxError('WALRX_USAGE', 'wal-prefetch needs --pg-wal-size')
-    setPriority(niceness)
     const storage = await openStorage(options)
     try {
       const systems = new RequiredSystems({ storage, log })
