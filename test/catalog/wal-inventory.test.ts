@@ -1,6 +1,9 @@
 /** The inventory tells timelines, ranges and gaps, whatever else lies in the folder. */
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { gapsOf, namesOf, readInventory } from '../../src/catalog/wal-inventory.ts'
 import { parseLsn } from '../../src/postgres/lsn.ts'
@@ -72,6 +75,58 @@ test("the command prints WAL-G's JSON of an archive that WAL-G wrote", async () 
       status: 'OK',
     },
   ])
+})
+
+describe('gaps', () => {
+  let archive: string
+  before(async () => {
+    archive = await mkdtemp(join(tmpdir(), 'walrx-show-'))
+    await mkdir(join(archive, 'wal_005'))
+    for (let segno = 0n; segno < 60n; segno += 2n) await writeFile(join(archive, walKey(segno)), '')
+    await writeFile(join(archive, walKey(200_000n)), '')
+  })
+  after(() => rm(archive, { recursive: true }))
+  const walKey = (segno: bigint) => `wal_005/${segmentName(1, segno, MiB)}.zst`
+  const show = (...args: string[]) => runWalrx(['wal-show', '--file-prefix', archive, '--pg-wal-size', '1', ...args])
+
+  test('are listed for people as far as they can be read', async () => {
+    const { stdout } = await show()
+    assert.equal(stdout.match(/^missing/gm)?.length, 20)
+    assert.match(stdout, /^missing 000000010000000000000001$/m)
+    assert.match(stdout, /^… and 10 more gaps; --json names every missing segment$/m)
+    assert.match(stdout, / 31 +199970 +LOST_SEGMENTS/)
+  })
+
+  test('are complete in JSON, name by name, however many there are', async () => {
+    const { stdout } = await show('--json')
+    const [timeline] = JSON.parse(stdout) as {
+      missing_segments: string[]
+      segment_range_size: number
+      status: string
+    }[]
+    assert.equal(timeline?.missing_segments.length, 199_970)
+    assert.deepEqual(timeline.missing_segments.slice(0, 2), [segmentName(1, 1n, MiB), segmentName(1, 3n, MiB)])
+    assert.equal(timeline.missing_segments.at(-1), segmentName(1, 199_999n, MiB))
+    assert.deepEqual([timeline.segment_range_size, timeline.status], [200_001, 'LOST_SEGMENTS'])
+  })
+
+  test('are none in an archive of several timelines or of nothing', async () => {
+    const empty = await mkdtemp(join(tmpdir(), 'walrx-show-'))
+    assert.equal((await runWalrx(['wal-show', '--file-prefix', empty, '--json'])).stdout, '[]\n')
+    await mkdir(join(empty, 'wal_005'))
+    await writeFile(join(empty, 'wal_005', '00000002.history'), '1\t0/3000098\tx\n')
+    for (const timeline of [1, 2]) await writeFile(join(empty, `wal_005/${segmentName(timeline, 3n, MiB)}`), '')
+    const { stdout } = await runWalrx(['wal-show', '--file-prefix', empty, '--json', '--pg-wal-size=1'])
+    const shown = JSON.parse(stdout) as { id: number; parent_id: number; switch_point_lsn: number }[]
+    assert.deepEqual(
+      shown.map(({ id, parent_id, switch_point_lsn }) => [id, parent_id, switch_point_lsn]),
+      [
+        [1, 0, 0],
+        [2, 1, 0x3000098],
+      ],
+    )
+    await rm(empty, { recursive: true })
+  })
 })
 
 test('an archive that is missing is told in one line', async () => {

@@ -2,7 +2,7 @@
 import Table from 'cli-table3'
 import { gapsOf, namesOf, readInventory, type SegmentRange, type WalInventory } from '../../catalog/wal-inventory.ts'
 import { openStorage } from '../../config/open-storage.ts'
-import { formatJson, type JsonValue } from '../../primitives/json.ts'
+import { formatJson } from '../../primitives/json.ts'
 import { formatLsn } from '../../postgres/lsn.ts'
 import { segmentName } from '../../postgres/wal-file.ts'
 import { readSystem } from '../../walg/system-binding.ts'
@@ -27,7 +27,8 @@ export const walShow: Command<'wal-show'> = {
     try {
       const configured = segmentSizeOf(options) ?? (await readSystem(storage, { signal }))?.segmentSize
       const inventory = await readInventory(new WalReader(storage), configured, { signal })
-      stdout.write(options.json ? `${toJson(inventory)}\n` : toText(inventory, storage.location))
+      if (options.json) await writeAll(stdout, toJson(inventory), signal)
+      else stdout.write(toText(inventory, storage.location))
       return 0
     } finally {
       await storage.close()
@@ -35,28 +36,61 @@ export const walShow: Command<'wal-show'> = {
   },
 }
 
-/** WAL-G's array: one object a timeline, in order of its id. Timelines of which only the history is there are left out. */
-function toJson({ segmentSize, timelines }: WalInventory): string {
-  const rows = timelines.flatMap((entry): JsonValue[] => {
+/**
+ * WAL-G's array: one object a timeline, in order of its id. Timelines of which only the history is there are left out. In
+ * pieces, because a stray segment far ahead makes millions of names missing.
+ */
+function* toJson({ segmentSize, timelines }: WalInventory): Generator<string, undefined> {
+  let separator = '[\n  '
+  for (const entry of timelines) {
     const [first, last] = [entry.ranges[0], entry.ranges.at(-1)]
-    if (!first || !last) return []
-    const missing = gapsOf(entry).flatMap((gap) => [...namesOf(gap, entry.timeline, segmentSize)])
-    return [
-      {
-        id: entry.timeline,
-        parent_id: entry.parent,
-        switch_point_lsn: entry.switchpoint,
-        start_segment: segmentName(entry.timeline, first.first, segmentSize),
-        end_segment: segmentName(entry.timeline, last.last, segmentSize),
-        segments_count: entry.segmentCount,
-        missing_segments: missing,
-        segment_range_size: last.last - first.first + 1n,
-        status: missing.length === 0 ? 'OK' : 'LOST_SEGMENTS',
-      },
-    ]
-  })
-  return formatJson(rows, 2)
+    if (!first || !last) continue
+    const gaps = gapsOf(entry)
+    const head = {
+      id: entry.timeline,
+      parent_id: entry.parent,
+      switch_point_lsn: entry.switchpoint,
+      start_segment: segmentName(entry.timeline, first.first, segmentSize),
+      end_segment: segmentName(entry.timeline, last.last, segmentSize),
+      segments_count: entry.segmentCount,
+    }
+    yield `${separator}${formatJson(head).slice(0, -1)},"missing_segments":[`
+    let comma = ''
+    for (const gap of gaps) {
+      for (const name of namesOf(gap, entry.timeline, segmentSize)) {
+        yield `${comma}"${name}"`
+        comma = ','
+      }
+    }
+    const tail = {
+      segment_range_size: last.last - first.first + 1n,
+      status: gaps.length === 0 ? 'OK' : 'LOST_SEGMENTS',
+    }
+    yield `],${formatJson(tail).slice(1)}`
+    separator = ',\n  '
+  }
+  yield separator.startsWith('[') ? '[]\n' : '\n]\n'
 }
+
+/** Characters that are written at once. */
+const pieceCharacters = 64 * 1024
+
+/** Writes the pieces, only as fast as they are read. */
+async function writeAll(to: NodeJS.WritableStream, pieces: Iterable<string>, signal: AbortSignal): Promise<void> {
+  let text = ''
+  const flush = () => new Promise<void>((resolve) => void to.write(text, () => resolve()))
+  for (const piece of pieces) {
+    text += piece
+    if (text.length < pieceCharacters) continue
+    signal.throwIfAborted()
+    await flush()
+    text = ''
+  }
+  await flush()
+}
+
+/** Gaps that people get to see one by one. */
+const gapLinesMax = 20
 
 function toText({ segmentSize, timelines }: WalInventory, location: string): string {
   if (timelines.length === 0) return `no WAL at ${location}\n`
@@ -100,6 +134,8 @@ function toText({ segmentSize, timelines }: WalInventory, location: string): str
     ])
     for (const gap of gaps) details.push(describeGap(gap, name))
   }
+  const more = details.length - gapLinesMax
+  if (more > 0) details.splice(gapLinesMax, more, `… and ${more} more gaps; --json names every missing segment`)
   return `${table.toString()}\n${details.map((line) => `${line}\n`).join('')}`
 }
 
