@@ -2,6 +2,7 @@
  * How `--memory` is spent. WAL bytes live in segment buffers and, once compressed, in exact-size copies that let the
  * big buffer go back while the upload runs; both together never exceed the budget.
  */
+import { encodeSlack } from '../compression/codec.ts'
 import { WalrxError } from '../primitives/errors.ts'
 
 /** Default of `--memory`: the larger of 64 MB and four segments. */
@@ -11,15 +12,19 @@ export function defaultMemoryBytes(segmentSize: number): number {
 
 /** The budget, divided. */
 export interface MemoryBudget {
-  /** Segment buffers, each one segment plus the codec's slack (under 1 %, which is not counted). */
+  /** Segment buffers, each one segment plus the codec's slack. */
   readonly buffers: number
   /** Bytes for compressed segments that wait for their upload outside a segment buffer. */
   readonly compactedBytesMax: number
 }
 
+/** What the encoders hold besides the segments' buffers: contexts, and output that is ahead of its input. Measured. */
+const encoderBytes = 4 * 1024 * 1024
+
 /**
  * Divides `memoryBytes`: three quarters to segment buffers, at least two (one receives while the other is archived),
- * the rest to compressed copies.
+ * the rest to the encoders and to compressed copies. With no more than two segments only the slack and the encoders'
+ * few megabytes come on top.
  * @throws WALRX_USAGE when it is less than two segments
  */
 export function planMemory(memoryBytes: number, segmentSize: number): MemoryBudget {
@@ -31,5 +36,6 @@ export function planMemory(memoryBytes: number, segmentSize: number): MemoryBudg
     )
   }
   const buffers = Math.max(2, Math.floor((memoryBytes * 3) / 4 / segmentSize))
-  return { buffers, compactedBytesMax: memoryBytes - buffers * segmentSize }
+  const left = memoryBytes - buffers * (segmentSize + encodeSlack(segmentSize)) - encoderBytes
+  return { buffers, compactedBytesMax: Math.max(0, left) }
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
+import { encodeSlack } from '../../src/compression/codec.ts'
 import { defaultMemoryBytes, planMemory } from '../../src/receive/memory-budget.ts'
 
 const MiB = 1024 * 1024
@@ -14,7 +15,9 @@ describe('the memory budget', () => {
         const { buffers, compactedBytesMax } = planMemory(memoryBytes, segmentSize)
         assert.ok(Number.isInteger(buffers) && buffers >= 2)
         assert.ok(compactedBytesMax >= 0)
-        assert.equal(buffers * segmentSize + compactedBytesMax, memoryBytes)
+        assert.ok(buffers * segmentSize + compactedBytesMax <= memoryBytes)
+        const all = buffers * (segmentSize + encodeSlack(segmentSize)) + compactedBytesMax + 4 * MiB
+        assert.ok(compactedBytesMax === 0 || all === memoryBytes, 'slack and encoders are counted')
       }),
     )
   })
@@ -29,7 +32,10 @@ describe('the memory budget', () => {
     assert.equal(defaultMemoryBytes(16 * MiB), 64 * MiB)
     assert.equal(defaultMemoryBytes(MiB), 64 * MiB)
     assert.equal(defaultMemoryBytes(64 * MiB), 256 * MiB)
-    assert.deepEqual(planMemory(64 * MiB, 16 * MiB), { buffers: 3, compactedBytesMax: 16 * MiB })
+    assert.deepEqual(planMemory(64 * MiB, 16 * MiB), {
+      buffers: 3,
+      compactedBytesMax: 12 * MiB - 3 * encodeSlack(16 * MiB),
+    })
   })
 
   test('below two segments is refused, naming both numbers and what to give', () => {
