@@ -1,0 +1,103 @@
+/**
+ * The load of the demo: rows with consecutive numbers, whose content follows from the number, and accounts whose sum is
+ * the number of rows. So whatever is missing or torn after the recovery shows.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Client } from 'pg'
+import { type Lsn, parseLsn } from '../src/postgres/lsn.ts'
+import type { TestPostgres } from '../test/harness/postgres.ts'
+
+/** Rows of one transaction: about a megabyte of WAL. */
+const rowsPerTransaction = 1500
+
+const accounts = 100
+
+/** What a row's payload is, as SQL over its number. */
+const payload = (seq: string) => `(select string_agg(md5(${seq}::text || i), '') from generate_series(1, 16) i)`
+
+/** Makes the tables. */
+export async function createTables(server: TestPostgres): Promise<void> {
+  await server.sql(`
+    create table events (seq bigint primary key, payload text not null, at timestamptz not null default now());
+    create table accounts (id int primary key, balance bigint not null);
+    insert into accounts select i, 0 from generate_series(0, ${accounts - 1}) i`)
+}
+
+/** A load that runs until its server is gone. */
+export class DemoLoad {
+  /** The last row of every committed transaction, and a position behind its commit record. */
+  readonly #commits: { readonly seq: number; readonly lsn: Lsn }[] = []
+  #done: Promise<void> = Promise.resolve()
+  #isOver = false
+
+  /** Starts writing on a connection of its own. */
+  static async start(server: TestPostgres): Promise<DemoLoad> {
+    const load = new DemoLoad()
+    const client = await server.client()
+    load.#done = load.#write(client)
+    return load
+  }
+
+  /** The last row that the server has acknowledged. */
+  get lastRow(): number {
+    return this.#commits.at(-1)?.seq ?? 0
+  }
+
+  /** The last row whose commit lies wholly before `end`. */
+  lastRowBefore(end: Lsn): number {
+    return this.#commits.findLast(({ lsn }) => lsn <= end)?.seq ?? 0
+  }
+
+  /** Resolves when that row is written, or the load has ended. */
+  async reaches(seq: number): Promise<void> {
+    while (this.lastRow < seq && !this.#isOver) await delay(5)
+  }
+
+  /** Resolves when the server is gone and with it the connection. */
+  ended(): Promise<void> {
+    return this.#done
+  }
+
+  async #write(client: Client): Promise<void> {
+    try {
+      for (let first = 1; ; first += rowsPerTransaction) {
+        const last = first + rowsPerTransaction - 1
+        await client.query(`
+          begin;
+          insert into events (seq, payload) select seq, ${payload('seq')} from generate_series(${first}, ${last}) seq;
+          update accounts set balance = balance + ${rowsPerTransaction} where id = ${last % accounts};
+          commit`)
+        const { rows } = await client.query<{ lsn: string }>('select pg_current_wal_insert_lsn()::text as lsn')
+        this.#commits.push({ seq: last, lsn: parseLsn(rows[0]?.lsn ?? '') })
+      }
+    } catch {
+      // The server was killed: that is how this load ends.
+      this.#isOver = true
+      await client.end().catch(() => {})
+    }
+  }
+}
+
+/** What a server holds of the load. */
+export interface LoadFindings {
+  readonly lastRow: number
+  readonly rowCount: number
+  /** Rows whose payload does not follow from their number. */
+  readonly wrongRows: number
+  readonly accountSum: number
+}
+
+/** Looks at everything that the load has written. */
+export async function inspectLoad(server: TestPostgres): Promise<LoadFindings> {
+  const [row] = await server.sql<Record<keyof LoadFindings, string>>(`
+    select coalesce(max(seq), 0) as "lastRow", count(*) as "rowCount",
+      count(*) filter (where payload <> ${payload('seq')}) as "wrongRows",
+      (select sum(balance) from accounts) as "accountSum"
+    from events`)
+  return {
+    lastRow: Number(row?.lastRow),
+    rowCount: Number(row?.rowCount),
+    wrongRows: Number(row?.wrongRows),
+    accountSum: Number(row?.accountSum),
+  }
+}

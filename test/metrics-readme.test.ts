@@ -1,0 +1,15 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { metricSpecs } from '../src/observe/metrics.ts'
+import { repository } from './lint/source-files.ts'
+
+test('the README lists every metric with its meaning, and no other', () => {
+  const text = readFileSync(join(repository, 'README.md'), 'utf8')
+  const rows = [...text.matchAll(/^\| `(walrx_\w+)`\s*\| (\w+)\s*\| (.*?)\s*\|$/gm)].map(([, ...cells]) => cells)
+  assert.deepEqual(
+    rows,
+    Object.values(metricSpecs).map(({ name, type, help }) => [name, type, help]),
+  )
+})
