@@ -24,6 +24,9 @@ const absentStatus = 74
 /** How long a delivered file waits for a prefetcher to be started. */
 const prefetchStartMaxMs = 1_000
 
+/** We try again ourselves, and then know what was wrong. */
+const s3RetriesMax = 1
+
 /** See the file's header. */
 export const walFetch: Command<'wal-fetch', 'name' | 'dest'> = {
   name: 'wal-fetch',
@@ -48,7 +51,7 @@ export const walFetch: Command<'wal-fetch', 'name' | 'dest'> = {
       await prefetch?.sweep()
       await sweepTemporaries(dest)
     }
-    const storage = await openStorage(options)
+    const storage = await openStorage({ ...options, s3MaxRetries: Math.min(options.s3MaxRetries, s3RetriesMax) })
     let starting: Promise<void> | undefined
     try {
       const outcome = await fetchWalFile({

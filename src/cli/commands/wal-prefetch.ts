@@ -8,6 +8,9 @@ import { WalReader } from '../../walg/wal-reader.ts'
 import type { Command } from '../command.ts'
 import { segmentSizeOf } from '../segment-size.ts'
 
+/** We try again ourselves, and then know what was wrong. */
+const s3RetriesMax = 1
+
 /** See the file's header. */
 export const walPrefetch: Command<'wal-prefetch', 'name' | 'folder'> = {
   name: 'wal-prefetch',
@@ -19,7 +22,7 @@ export const walPrefetch: Command<'wal-prefetch', 'name' | 'folder'> = {
   async run({ log, options, positionals, signals }) {
     const segmentSize = segmentSizeOf(options)
     if (segmentSize === undefined) throw new WalrxError('WALRX_USAGE', 'wal-prefetch needs --pg-wal-size')
-    const storage = await openStorage(options)
+    const storage = await openStorage({ ...options, s3MaxRetries: Math.min(options.s3MaxRetries, s3RetriesMax) })
     try {
       const systems = new RequiredSystems({ storage, log })
       const end = await runPrefetcher({
