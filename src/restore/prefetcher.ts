@@ -175,7 +175,7 @@ export class Prefetcher {
       if (slot?.state === 'running' || slot?.state === 'ready' || isWaiting) continue
       if (this.#window.inState('running').length >= runningMax) return
       // The server needs room for itself as well.
-      if ((await this.#options.freeBytes()) < 2 * this.#options.windowBytes) return
+      if ((await this.#options.freeBytes()) < 2 * this.#window.count * this.#options.segmentSize) return
       // Meanwhile the server may have asked for something else.
       if (this.#window.next !== next) return
       this.#start(id, slot)
