@@ -229,6 +229,8 @@ export class Receiver {
     const waitedMs = this.#options.clock.now() - this.#startedAtMs
     if (code === 'WALRX_SLOT_ACTIVE') return waitedMs > 2 * (this.#walSenderTimeoutMs || startPatienceMs)
     if (code === 'WALRX_SERVER_STARTING' || code === 'WALRX_CONNECTION_LOST') return waitedMs > startPatienceMs
+    // Once a server has let us in, one that is gone a moment later is being restarted, not misspelt.
+    if (code === 'WALRX_CONNECT_FAILED' && this.#run) return waitedMs > startPatienceMs
     return code !== 'WALRX_WAL_REMOVED' || this.#run?.hasFallback !== true
   }
 
