@@ -56,6 +56,7 @@ export class StreamSession implements WalSink {
   #pausedSinceMs: number | undefined
   #isPoolFull = false
   #isStopped = false
+  #hasSlot = false
   #hasTaken = false
   #deadReason: WalrxError | undefined
   /** The durable end that the last pulse of this stream reported; the run's start needs no report. */
@@ -79,6 +80,7 @@ export class StreamSession implements WalSink {
    */
   async run(start: StartOptions): Promise<SessionEnd> {
     const { queue, pool, timings } = this.#options
+    this.#hasSlot = start.slot !== undefined
     queue.onDurable(() => this.#onProgress())
     pool.onFree(() => this.#onProgress())
     try {
@@ -170,11 +172,14 @@ export class StreamSession implements WalSink {
     const { assembler, queue, meter, onReported } = this.#options
     const durable = queue.durableLsn
     if (durable <= this.#reportedLsn || durable > assembler.nextLsn) return
-    // Before the copy has begun nothing can be sent: run() comes here again.
-    if (!this.#send(pulse(assembler.nextLsn, durable))) return
+    // Without a slot a flush position moves nothing, it would only make us a candidate for synchronous replication.
+    if (this.#hasSlot) {
+      // Before the copy has begun nothing can be sent: run() comes here again.
+      if (!this.#send(pulse(assembler.nextLsn, durable))) return
+      meter.flushed(durable)
+      onReported(durable)
+    }
     this.#reportedLsn = durable
-    meter.flushed(durable)
-    onReported(durable)
     if (this.#timers.has('pool')) {
       this.#cancel('pool')
       this.#onPoolFull()

@@ -30,13 +30,16 @@ export class SessionBench {
   readonly assembler: SegmentAssembler
   readonly timings: ReturnType<typeof streamTimings>
   readonly reported: Lsn[] = []
+  readonly slot: string | undefined
   serverEnds: Lsn[] = []
   progress = 0
   socket = new FakeSocket()
   session: StreamSession
   outcome: SessionEnd | Error | undefined
 
-  constructor(options: { walSenderTimeoutMs?: number; buffers?: number; arenaBytes?: number } = {}) {
+  constructor(
+    options: { walSenderTimeoutMs?: number; buffers?: number; arenaBytes?: number; slot?: string | undefined } = {},
+  ) {
     this.pool = new SegmentPool(segmentSize, options.buffers ?? 3)
     this.arena = new ByteArena(options.arenaBytes ?? 0)
     this.queue = new UploadQueue({
@@ -54,6 +57,7 @@ export class SessionBench {
     this.assembler = new SegmentAssembler(this.pool, (segment) => this.queue.pushSegment(segment))
     this.timings = streamTimings(options.walSenderTimeoutMs ?? 60_000)
     this.archive.isManual = true
+    this.slot = 'slot' in options ? options.slot : 'walrx'
     this.queue.startRun(start)
     this.session = this.connect()
   }
@@ -76,7 +80,7 @@ export class SessionBench {
       onReported: (lsn) => this.reported.push(lsn),
       onProgress: () => this.progress++,
     })
-    const ended = this.session.run({ slot: 'walrx', timeline: 1, startLsn: this.assembler.segmentStart })
+    const ended = this.session.run({ slot: this.slot, timeline: 1, startLsn: this.assembler.segmentStart })
     ended.then(
       (end) => (this.outcome = end),
       (error: unknown) => (this.outcome = error as Error),

@@ -75,6 +75,20 @@ describe('what the server is told', () => {
     assert.deepEqual(bench.reported, [])
   })
 
+  test('without a slot no flush position is ever told: there is nothing that it could move', async () => {
+    const bench = new SessionBench({ slot: undefined, buffers: 2 })
+    await bench.begin()
+    await bench.send(4 * segmentSize)
+    await bench.pass(poolFullMsMax - 1_000)
+    await bench.archived(0)
+    await bench.pass(poolFullMsMax - 1_000)
+    await bench.archived(1)
+    assert.equal(bench.queue.durableLsn, end(2))
+    assert.ok(bench.socket.statuses.length > 0)
+    assert.ok(bench.socket.statuses.every(({ flush }) => flush === 0n))
+    assert.deepEqual([bench.reported, bench.outcome], [[], undefined])
+  })
+
   test('statuses go out at the period that wal_sender_timeout asks for, whatever comes in', async () => {
     for (const [walSenderTimeoutMs, count] of [
       [60_000, 6],
