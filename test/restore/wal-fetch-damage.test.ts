@@ -74,6 +74,7 @@ describe('a damaged object', () => {
       storage.seed(`wal_005/${name}.zst`, object)
       await fails(fetch(), 'WALRX_OBJECT_DAMAGED', new RegExp(`wal_005/${name}\\.zst`))
       assert.equal(await readFile(dest, 'utf8'), 'before', what)
+      assert.deepEqual(await readdir(directory), ['RECOVERYXLOG'], what)
     }
   })
 
