@@ -8,6 +8,7 @@ import module from 'node:module'
 import os from 'node:os'
 import path from 'node:path'
 import process from 'node:process'
+import v8 from 'node:v8'
 import { failureStatus } from './cli/exit-status.ts'
 import { redactText } from './observe/redact.ts'
 
@@ -36,6 +37,15 @@ function enableCompileCache(): void {
   // Node would also create a home that is not there, and where that is impossible, as below /proc, try for ever.
   if (process.env['NODE_COMPILE_CACHE'] || !base || !fs.existsSync(base)) return
   module.enableCompileCache(base === home ? path.join(base, '.cache', 'walrx') : path.join(base, 'walrx'))
+}
+
+/**
+ * WAL never lives in the heap, so the little that does needs no young generation of 48 MB. It has to be said before it
+ * has grown. Measured at full rate with the default pool: 145 MB resident; 150 when said after the program is loaded.
+ */
+function keepHeapSmall(): void {
+  v8.setFlagsFromString('--max-semi-space-size=1')
+  v8.setFlagsFromString('--semi-space-growth-factor=1')
 }
 
 /** Standard output; when its reader goes away, as in `walrx wal-show | head`, that is the end and no error. */
@@ -67,6 +77,7 @@ process.on('uncaughtException', (error) => {
 // Should nothing be left to wait for before the program has said how it ends, Node would end with 13.
 process.exitCode = failureStatus(command, { exitStatus: 1 })
 enableCompileCache()
+if (command === 'wal-receive') keepHeapSmall()
 const { runProgram } = await import('./cli/program.ts')
 process.exit(
   await runProgram({

@@ -1,16 +1,22 @@
 /**
  * zstd by Node's own zlib: one frame with checksum and content size per segment.
  *
- * Level 1 is libzstd's with a window of 256 KiB instead of 512, hash table of 2^13 entries instead of 2^14 (it stays in
- * the first-level cache) and matches of six bytes instead of seven. Larger windows and tables made WAL of pgbench
- * larger, not smaller, because the longer distances cost more than the matches gain. Levels 2 and 3 cost 1.2 and 1.6
- * times as much for objects of the same size, so level 1 is the default.
+ * Level 1 is libzstd's with a window of 256 KiB instead of 512, a hash table of 2^12 entries instead of 2^14 (it stays
+ * in the first-level cache) and matches of five bytes instead of seven: WAL repeats short things at short distances.
+ * CPU-seconds per GB and MB per segment, with checksum and content size, output in pieces of 2 MB, lesser of two runs,
+ * one at a time on a core of 2.5 GHz:
  *
- * Measured on 2 cores of a busy machine (2.5 GHz), least of six runs per 16 MiB segment, one at a time, including
- * checksums: CPU-seconds per GB, MB/s per core, MB per object.
+ * | WAL of                    | pgbench    | rows of JSON | rows of text | full page images |
+ * | this, 18 / 12 / 5         | 1.58 1.359 | 2.73 4.169   | 3.22 4.751   | 3.78 5.092       |
+ * | libzstd's, 19 / 14 / 7    | 1.65 1.399 | 2.96 4.194   | 3.45 4.804   | 3.61 5.069       |
+ * | 18 / 13 / 5               | 1.59 1.351 | 2.87 4.200   | 3.61 4.782   | 3.68 4.981       |
+ * | 18 / 13 / 6               | 1.57 1.413 | 2.75 4.165   | 3.16 4.762   | 4.14 5.107       |
+ * | 17 / 13 / 5               | 1.49 1.409 | 2.83 4.206   | 2.92 4.765   | 3.43 5.091       |
+ *
+ * Levels 2 and 3 cost 1.2 and 1.6 times as much for objects of the same size, so level 1 is the default. Of other ways
+ * to call zstd (other segments, a busy machine, least of six runs; MB/s per core in the middle):
  *
  * | WAL of                           | pgbench         | its initial load | full page images | rows of JSON    |
- * | this, level 1                    | 1.50  666 1.184 | 0.85 1173 0.464  | 4.49  222 5.976  | 3.38  295 5.710 |
  * | libzstd's level 1, no checksum   | 1.51  657 1.189 | 0.81 1236 0.470  | 4.51  211 6.022  | 3.57  273 5.727 |
  * | this, level 2                    | 1.80  539 1.231 | 0.96 1040 0.462  | 5.48  179 6.009  | 4.39  224 5.747 |
  * | this, level 3                    | 2.38  417 1.218 | 1.25  802 0.480  | 9.19  107 6.004  | 7.96  119 5.742 |
@@ -46,8 +52,8 @@ const windowLogMax = 23
 /** Level 1, tuned for WAL (see the head of the file). */
 const levelOne = {
   [constants.ZSTD_c_windowLog]: 18,
-  [constants.ZSTD_c_hashLog]: 13,
-  [constants.ZSTD_c_minMatch]: 6,
+  [constants.ZSTD_c_hashLog]: 12,
+  [constants.ZSTD_c_minMatch]: 5,
 }
 
 /**

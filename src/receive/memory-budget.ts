@@ -19,7 +19,7 @@ export interface MemoryBudget {
 }
 
 /** What the encoders hold besides the segments' buffers: contexts, and output that is ahead of its input. Measured. */
-const encoderBytes = 4 * 1024 * 1024
+const encoderBytes = 10 * 1024 * 1024
 
 /**
  * Divides `memoryBytes`: three quarters to segment buffers, at least two (one receives while the other is archived),

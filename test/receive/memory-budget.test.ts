@@ -16,7 +16,7 @@ describe('the memory budget', () => {
         assert.ok(Number.isInteger(buffers) && buffers >= 2)
         assert.ok(compactedBytesMax >= 0)
         assert.ok(buffers * segmentSize + compactedBytesMax <= memoryBytes)
-        const all = buffers * (segmentSize + encodeSlack(segmentSize)) + compactedBytesMax + 4 * MiB
+        const all = buffers * (segmentSize + encodeSlack(segmentSize)) + compactedBytesMax + 10 * MiB
         assert.ok(compactedBytesMax === 0 || all === memoryBytes, 'slack and encoders are counted')
       }),
     )
@@ -34,7 +34,7 @@ describe('the memory budget', () => {
     assert.equal(defaultMemoryBytes(64 * MiB), 256 * MiB)
     assert.deepEqual(planMemory(64 * MiB, 16 * MiB), {
       buffers: 3,
-      compactedBytesMax: 12 * MiB - 3 * encodeSlack(16 * MiB),
+      compactedBytesMax: 6 * MiB - 3 * encodeSlack(16 * MiB),
     })
   })
 

@@ -1,6 +1,5 @@
 /** `walrx wal-receive`: archives the WAL of a running server. */
 import { homedir, userInfo } from 'node:os'
-import { setFlagsFromString } from 'node:v8'
 import { openCodec, openStorage } from '../../config/open-storage.ts'
 import type { Logger } from '../../observe/log.ts'
 import { createMetrics, type Metrics } from '../../observe/metrics.ts'
@@ -33,7 +32,6 @@ export const walReceive: Command<'wal-receive'> = {
   ],
   async run(context) {
     const { options, log, signals } = context
-    keepHeapSmall()
     const listen = parseListenAddress(options.statusListen)
     const codec = openCodec(options)
     const server = openServer(context)
@@ -73,15 +71,6 @@ export const walReceive: Command<'wal-receive'> = {
       await storage.close()
     }
   },
-}
-
-/**
- * WAL never lives in the heap, so the little that does needs no young generation of 48 MB. Measured at full rate with
- * the default pool: 148 MB resident instead of 154.
- */
-function keepHeapSmall(): void {
-  setFlagsFromString('--max-semi-space-size=1')
-  setFlagsFromString('--semi-space-growth-factor=1')
 }
 
 function openServer({ options, settings, log }: CommandContext<'wal-receive'>): PgServer {
