@@ -17,6 +17,9 @@ import { WireTap } from '../harness/wire-tap.ts'
 const segmentSize = 1024 * 1024
 const fromEnvironment = environmentBucket()
 
+/** How long an outage lasts beyond the moment when the pool is full and the connection closed, in seconds. */
+const outageSeconds = Number(process.env['WALRX_TEST_OUTAGE_SECONDS'] ?? 0)
+
 for (const store of ['s3rver', 'the store of the environment'] as const) {
   const skip = store !== 's3rver' && typeof fromEnvironment === 'string' ? fromEnvironment : false
   describe(`with ${store}`, { skip }, () => {
@@ -114,7 +117,7 @@ for (const store of ['s3rver', 'the store of the environment'] as const) {
     for (const mode of ['503', '403'] as const) {
       test(
         `a store that answers ${mode} for a while: memory stays, and all is archived afterwards`,
-        { timeout: 120_000 },
+        { timeout: 120_000 + outageSeconds * 1000 },
         async () => {
           await using receiver = start()
           await receiver.logged('streaming')
@@ -127,6 +130,7 @@ for (const store of ['s3rver', 'the store of the environment'] as const) {
           await receiver.logged(
             'no buffer became free: the connection is closed until the storage takes segments again',
           )
+          await delay(outageSeconds * 1000)
           const late = residentMb(receiver)
           assert.ok(late < early * 1.3, `${early} MB became ${late} MB during the outage`)
           proxy.mode = 'pass'
