@@ -1,7 +1,9 @@
 /**
  * WAL of the simulated cluster: pages recorded from a real PostgreSQL 17 (three segments of 1 MB that WAL-G archived),
  * stamped anew with the addresses and timelines that the schedule needs. Page headers stay valid; bodies differ from
- * timeline to timeline behind the fork.
+ * timeline to timeline behind the fork. Pages that the recorded segments never wrote are written here, with the address
+ * of every 64 bytes in them, so that bytes in the wrong place never compare equal; but for every third segment, which
+ * keeps its tail of zeros, as a segment has that was switched early.
  */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -26,6 +28,9 @@ const recorded = ['B', 'C', 'D'].map((digit) => {
 /** The recorded cluster's system identifier. */
 export const systemId = decodePageHeader(recorded[0] as Buffer)?.long?.systemId ?? 0n
 
+/** xlp_magic of that version. */
+const magic = recorded[0]?.readUInt16LE(0) ?? 0
+
 /** All WAL of one timeline, from firstLsn on. */
 export interface TimelineWal {
   readonly timeline: Timeline
@@ -38,10 +43,21 @@ function stamp(page: Buffer, timeline: Timeline, address: bigint): void {
   page.writeBigUInt64LE(address, 8)
 }
 
+/** Makes a page that was never written one that was: a short header (xlog_internal.h), then its own addresses. */
+function write(page: Buffer, address: bigint): void {
+  page.writeUInt16LE(magic, 0)
+  page.writeUInt16LE(0, 2)
+  for (let offset = 64; offset < page.length; offset += 64) page.writeUInt32LE(Number(address) + offset, offset)
+}
+
 function record(): Buffer {
   const bytes = Buffer.concat(Array.from({ length: segmentCount }, (_, index) => recorded[index % 3] as Buffer))
   for (let offset = 0; offset < bytes.length; offset += walPageSize) {
-    stamp(bytes.subarray(offset, offset + walPageSize), 1, firstLsn + BigInt(offset))
+    const page = bytes.subarray(offset, offset + walPageSize)
+    const address = firstLsn + BigInt(offset)
+    const keepsZeros = Math.floor(offset / segmentSize) % 3 === 2
+    if (page.readUInt16LE(0) === 0 && !keepsZeros) write(page, address)
+    stamp(page, 1, address)
   }
   return bytes
 }
