@@ -112,6 +112,31 @@ export const errorTable = {
     transient: false,
     meaning: 'an object is stored in a codec walrx cannot read',
   },
+  WALRX_BACKUP_CHECKSUM: {
+    exitStatus: 5,
+    transient: false,
+    meaning: 'the server found data pages whose checksums are wrong',
+  },
+  WALRX_BACKUP_EXISTS: {
+    exitStatus: 5,
+    transient: false,
+    meaning: 'the archive has a backup of this name, or another one is being written under it',
+  },
+  WALRX_BACKUP_INCOMPLETE: {
+    exitStatus: 5,
+    transient: false,
+    meaning: 'a backup cannot be completed: its WAL is not in the archive in time, or what it stored has gone',
+  },
+  WALRX_TARGET_UNREACHABLE: {
+    exitStatus: 2,
+    transient: false,
+    meaning: 'the archive lacks the WAL for the recovery that was asked for, or no backup is old enough for it',
+  },
+  WALRX_BACKUP_NOT_FOUND: {
+    exitStatus: 2,
+    transient: false,
+    meaning: 'the archive has no backup of this name, or none at all',
+  },
   WALRX_DESTINATION: {
     exitStatus: 126,
     transient: false,
