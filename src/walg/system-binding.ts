@@ -6,8 +6,9 @@
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { formatJson, jsonBigint, type JsonValue, parseJson } from '../primitives/json.ts'
 import { decodePageHeader, longHeaderSize } from '../postgres/wal-page.ts'
-import { type ObjectInfo, readObject, type Storage, type StorageCallOptions } from '../storage/storage.ts'
-import { basebackupsFolder, sentinelSuffix, systemKey, walFolder } from './names.ts'
+import { readObject, type Storage, type StorageCallOptions } from '../storage/storage.ts'
+import { systemKey, walFolder } from './names.ts'
+import { listSentinels } from './sentinel-listing.ts'
 import type { WalObject, WalReader } from './wal-reader.ts'
 
 /** What the marker says. */
@@ -96,31 +97,6 @@ async function systemOfBackups(storage: Storage, options?: StorageCallOptions): 
     if (systemId !== undefined) return { systemId, key }
   }
   return undefined
-}
-
-/**
- * All sentinels. What else a backup consists of lies in a folder of its name, and `base_X/` sorts before
- * `base_X_backup_stop_sentinel.json`, so that thousands of parts can be leapt over by a new listing.
- */
-async function listSentinels(storage: Storage, options?: StorageCallOptions): Promise<ObjectInfo[]> {
-  const sentinels: ObjectInfo[] = []
-  let startAfter: string | undefined
-  for (let isMore = true; isMore;) {
-    isMore = false
-    const listOptions = startAfter === undefined ? options : { ...options, startAfter }
-    for await (const info of storage.list(basebackupsFolder, listOptions)) {
-      const slash = info.key.indexOf('/', basebackupsFolder.length)
-      if (slash === -1) {
-        if (info.key.endsWith(sentinelSuffix)) sentinels.push(info)
-        continue
-      }
-      // '0' is the successor of '/': behind everything in this folder.
-      startAfter = `${info.key.slice(0, slash)}0`
-      isMore = true
-      break
-    }
-  }
-  return sentinels
 }
 
 /** The system identifier in the first page of the newest segment. */
