@@ -80,8 +80,15 @@ function addSegment(entry: Collected, name: string, segmentSize: number): void {
   else entry.ranges.push({ first: segno, last: segno })
 }
 
-/** wal_segment_size from the long header of an archived segment. */
-async function segmentSizeOfFile(reader: WalReader, name: string, options?: StorageCallOptions): Promise<number> {
+/**
+ * wal_segment_size from the long header of an archived segment.
+ * @throws WALRX_OBJECT_DAMAGED where there is no such header
+ */
+export async function segmentSizeOfFile(
+  reader: WalReader,
+  name: string,
+  options?: StorageCallOptions,
+): Promise<number> {
   const file = await reader.openWalFile(name, undefined, options)
   const head: Uint8Array[] = []
   for await (const chunk of file?.body ?? []) {

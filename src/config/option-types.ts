@@ -2,10 +2,19 @@
 import type { Lsn } from '../postgres/lsn.ts'
 
 /** Commands of walrx, as typed. */
-export type CommandName = 'wal-receive' | 'wal-fetch' | 'restore-command' | 'wal-prefetch' | 'wal-show'
+export type CommandName = 'wal-receive' | 'wal-fetch' | 'restore-command' | 'wal-prefetch' | 'wal-show' | 'backup-fetch'
 
 /** Headings of `--help` and of the README's reference, in their order. */
-export const optionGroups = ['Storage', 'S3', 'PostgreSQL', 'Compression', 'Receive', 'Fetch', 'General'] as const
+export const optionGroups = [
+  'Storage',
+  'S3',
+  'PostgreSQL',
+  'Compression',
+  'Receive',
+  'Fetch',
+  'Recovery',
+  'General',
+] as const
 
 /** A heading of {@link optionGroups}. */
 export type OptionGroup = (typeof optionGroups)[number]

@@ -1,6 +1,7 @@
 /** The one table of options. Environment, config file, flags, `--help` and the README's reference all come from it. */
 import type { CommandName, OptionSpec, OptionValue } from './option-types.ts'
 import { postgresOptions } from './options-postgres.ts'
+import { recoveryOptions } from './options-recovery.ts'
 import { s3Options, storageOptions } from './options-storage.ts'
 import { compressionOptions, fetchOptions, receiveOptions } from './options-wal.ts'
 
@@ -58,6 +59,7 @@ export const optionTable = {
   ...compressionOptions,
   ...receiveOptions,
   ...fetchOptions,
+  ...recoveryOptions,
   ...generalOptions,
 } as const satisfies Record<string, OptionSpec>
 
