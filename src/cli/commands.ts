@@ -37,4 +37,16 @@ export const commands: Registry = {
     summary: 'show which WAL the archive holds, by timeline, and what is missing',
     load: async () => (await import('./commands/wal-show.ts')).walShow,
   },
+  'backup-list': {
+    summary: 'list the backups of the archive',
+    load: async () => (await import('./commands/backup-list.ts')).backupList,
+  },
+  'backup-show': {
+    summary: 'show what the archive says of one backup',
+    load: async () => (await import('./commands/backup-show.ts')).backupShow,
+  },
+  'backup-mark': {
+    summary: 'mark a backup as one to keep, or take the mark away',
+    load: async () => (await import('./commands/backup-mark.ts')).backupMark,
+  },
 }

@@ -2,7 +2,16 @@
 import type { Lsn } from '../postgres/lsn.ts'
 
 /** Commands of walrx, as typed. */
-export type CommandName = 'wal-receive' | 'wal-fetch' | 'restore-command' | 'wal-prefetch' | 'wal-show' | 'backup-fetch'
+export type CommandName =
+  | 'wal-receive'
+  | 'wal-fetch'
+  | 'restore-command'
+  | 'wal-prefetch'
+  | 'wal-show'
+  | 'backup-fetch'
+  | 'backup-list'
+  | 'backup-show'
+  | 'backup-mark'
 
 /** Headings of `--help` and of the README's reference, in their order. */
 export const optionGroups = [
@@ -13,6 +22,7 @@ export const optionGroups = [
   'Receive',
   'Fetch',
   'Recovery',
+  'Catalogue',
   'General',
 ] as const
 

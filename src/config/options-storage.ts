@@ -7,6 +7,9 @@ const commands = [
   'restore-command',
   'wal-prefetch',
   'wal-show',
+  'backup-list',
+  'backup-show',
+  'backup-mark',
 ] as const satisfies CommandName[]
 const MiB = 1024 * 1024
 

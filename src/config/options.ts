@@ -1,11 +1,21 @@
 /** The one table of options. Environment, config file, flags, `--help` and the README's reference all come from it. */
 import type { CommandName, OptionSpec, OptionValue } from './option-types.ts'
+import { catalogOptions } from './options-catalog.ts'
 import { postgresOptions } from './options-postgres.ts'
 import { recoveryOptions } from './options-recovery.ts'
 import { s3Options, storageOptions } from './options-storage.ts'
 import { compressionOptions, fetchOptions, receiveOptions } from './options-wal.ts'
 
-const all = ['wal-receive', 'wal-fetch', 'restore-command', 'wal-prefetch', 'wal-show'] as const satisfies CommandName[]
+const all = [
+  'wal-receive',
+  'wal-fetch',
+  'restore-command',
+  'wal-prefetch',
+  'wal-show',
+  'backup-list',
+  'backup-show',
+  'backup-mark',
+] as const satisfies CommandName[]
 
 const generalOptions = {
   configPath: {
@@ -45,9 +55,9 @@ const generalOptions = {
     flag: 'json',
     type: { kind: 'boolean' },
     default: 'false',
-    commands: ['wal-show'],
+    commands: ['wal-show', 'backup-list', 'backup-show'],
     group: 'General',
-    help: "print JSON in WAL-G's shape instead of a table",
+    help: 'print JSON instead of text; where WAL-G has the command, in its shape',
   },
 } as const satisfies Record<string, OptionSpec>
 
@@ -60,6 +70,7 @@ export const optionTable = {
   ...receiveOptions,
   ...fetchOptions,
   ...recoveryOptions,
+  ...catalogOptions,
   ...generalOptions,
 } as const satisfies Record<string, OptionSpec>
 

@@ -137,6 +137,11 @@ export const errorTable = {
     transient: false,
     meaning: 'the archive has no backup of this name, or none at all',
   },
+  WALRX_MARK_REFUSED: {
+    exitStatus: 2,
+    transient: false,
+    meaning: 'a backup cannot be marked as asked: a delta builds on it, or its sentinel would still say otherwise',
+  },
   WALRX_DESTINATION: {
     exitStatus: 126,
     transient: false,
