@@ -37,6 +37,22 @@ export const commands: Registry = {
     summary: 'show which WAL the archive holds, by timeline, and what is missing',
     load: async () => (await import('./commands/wal-show.ts')).walShow,
   },
+  'backup-push': {
+    summary: 'take a full backup of a running server',
+    load: async () => (await import('./commands/backup-push.ts')).backupPush,
+  },
+  'backup-finish': {
+    summary: 'complete a backup whose WAL had not come in time',
+    load: async () => (await import('./commands/backup-finish.ts')).backupFinish,
+  },
+  'backup-fetch': {
+    summary: 'restore a backup, and set up its recovery',
+    load: async () => (await import('./commands/backup-fetch.ts')).backupFetch,
+  },
+  'backup-verify': {
+    summary: 'read a backup and check every file of it',
+    load: async () => (await import('./commands/backup-verify.ts')).backupVerify,
+  },
   'backup-list': {
     summary: 'list the backups of the archive',
     load: async () => (await import('./commands/backup-list.ts')).backupList,

@@ -63,8 +63,11 @@ async function openS3(prefix: string, values: StorageValues): Promise<Storage> {
   })
 }
 
+/** Options that say how objects are compressed. */
+export type CodecValues = Pick<OptionValues<'wal-receive'>, 'compressionMethod' | 'compressionLevel' | 'zstdLevel'>
+
 /** The codec to write with. Throws WALRX_USAGE for a level that the method lacks, or two levels. */
-export function openCodec(values: OptionValues<'wal-receive'>): WriteCodec {
+export function openCodec(values: CodecValues): WriteCodec {
   const { compressionLevel, compressionMethod, zstdLevel } = values
   if (compressionMethod === 'lzma' || compressionMethod === 'gzip') {
     throw new WalrxError('WALRX_OPTION_UNSUPPORTED', `walrx reads ${compressionMethod}, but does not write it`)

@@ -8,7 +8,10 @@ export type CommandName =
   | 'restore-command'
   | 'wal-prefetch'
   | 'wal-show'
+  | 'backup-push'
+  | 'backup-finish'
   | 'backup-fetch'
+  | 'backup-verify'
   | 'backup-list'
   | 'backup-show'
   | 'backup-mark'
@@ -20,7 +23,9 @@ export const optionGroups = [
   'PostgreSQL',
   'Compression',
   'Receive',
+  'Backup',
   'Fetch',
+  'Restore',
   'Recovery',
   'Catalogue',
   'General',

@@ -2,6 +2,7 @@
 import type { CommandName, OptionSpec } from './option-types.ts'
 
 const receive = ['wal-receive'] as const satisfies CommandName[]
+const write = ['wal-receive', 'backup-push'] as const satisfies CommandName[]
 const fetch = ['wal-fetch', 'restore-command', 'wal-prefetch'] as const satisfies CommandName[]
 const MiB = 1024 * 1024
 
@@ -14,10 +15,10 @@ export const compressionOptions = {
     default: 'zstd',
     unsupported: {
       values: ['lzma', 'gzip'],
-      commands: receive,
+      commands: write,
       reason: 'walrx reads that codec, but writes only zstd, lz4, brotli and none',
     },
-    commands: [...receive, ...fetch],
+    commands: [...write, ...fetch],
     group: 'Compression',
     help: "codec of new objects, and the first that wal-fetch looks for; WAL-G's own default is lz4; lzma and gzip are read only",
   },
@@ -26,7 +27,7 @@ export const compressionOptions = {
     flag: 'zstd-level',
     type: { kind: 'choice', values: ['fastest', 'default', 'better', 'best'] },
     defaultText: 'the level of that name',
-    commands: receive,
+    commands: write,
     group: 'Compression',
     help: "zstd's level by WAL-G's names, which stand for 1, 3, 7 and 11",
   },
@@ -36,7 +37,7 @@ export const compressionOptions = {
     type: { kind: 'integer', min: 1, max: 22 },
     valueName: 'LEVEL',
     defaultText: 'by WALG_ZSTD_LEVEL for zstd, 3 for brotli',
-    commands: receive,
+    commands: write,
     group: 'Compression',
     help: "the codec's own level: zstd 1 to 22, brotli 1 to 11",
   },
@@ -129,9 +130,9 @@ export const fetchOptions = {
     flag: 'download-concurrency',
     type: { kind: 'integer', min: 1, max: 1000 },
     default: '10',
-    commands: fetch,
+    commands: [...fetch, 'backup-fetch', 'backup-verify'],
     group: 'Fetch',
-    help: 'segments that the prefetcher downloads at the same time; 1 means no prefetching',
+    help: 'segments that the prefetcher downloads at the same time, 1 for no prefetching; tars of a backup, at most 4',
   },
   prefetchBytes: {
     env: ['WALRX_PREFETCH_SIZE'],

@@ -1,8 +1,10 @@
 /** The one table of options. Environment, config file, flags, `--help` and the README's reference all come from it. */
 import type { CommandName, OptionSpec, OptionValue } from './option-types.ts'
+import { backupOptions } from './options-backup.ts'
 import { catalogOptions } from './options-catalog.ts'
 import { postgresOptions } from './options-postgres.ts'
 import { recoveryOptions } from './options-recovery.ts'
+import { restoreOptions } from './options-restore.ts'
 import { s3Options, storageOptions } from './options-storage.ts'
 import { compressionOptions, fetchOptions, receiveOptions } from './options-wal.ts'
 
@@ -12,6 +14,10 @@ const all = [
   'restore-command',
   'wal-prefetch',
   'wal-show',
+  'backup-push',
+  'backup-finish',
+  'backup-fetch',
+  'backup-verify',
   'backup-list',
   'backup-show',
   'backup-mark',
@@ -55,7 +61,7 @@ const generalOptions = {
     flag: 'json',
     type: { kind: 'boolean' },
     default: 'false',
-    commands: ['wal-show', 'backup-list', 'backup-show'],
+    commands: ['wal-show', 'backup-push', 'backup-fetch', 'backup-verify', 'backup-list', 'backup-show'],
     group: 'General',
     help: 'print JSON instead of text; where WAL-G has the command, in its shape',
   },
@@ -68,7 +74,9 @@ export const optionTable = {
   ...postgresOptions,
   ...compressionOptions,
   ...receiveOptions,
+  ...backupOptions,
   ...fetchOptions,
+  ...restoreOptions,
   ...recoveryOptions,
   ...catalogOptions,
   ...generalOptions,

@@ -23,7 +23,7 @@ export interface WalgSetting {
 }
 
 const off = /^(false|f|no|off|0)$/i
-const writers: readonly CommandName[] = ['wal-receive']
+const writers: readonly CommandName[] = ['wal-receive', 'backup-push']
 
 /** The rows. A setting is in one of them, in the option table, or unknown. */
 export const walgSettings: readonly WalgSetting[] = [
@@ -223,9 +223,6 @@ export const walgSettings: readonly WalgSetting[] = [
       'WALG_DOWNLOAD_FILE_RETRIES',
       'WALG_UPLOAD_DISK_CONCURRENCY',
       'WALG_UPLOAD_QUEUE',
-      'WALG_TAR_SIZE_THRESHOLD',
-      'WALG_TAR_DISABLE_FSYNC',
-      'WALG_DISK_RATE_LIMIT',
       'WALG_DELTA_MAX_STEPS',
       'WALG_DELTA_ORIGIN',
       'WALG_DELTA_FROM_NAME',
@@ -239,7 +236,6 @@ export const walgSettings: readonly WalgSetting[] = [
       'WALG_DISABLE_PARTIAL_RESTORE',
       'WALG_VERIFY_PAGE_CHECKSUMS',
       'WALG_STORE_ALL_CORRUPT_BLOCKS',
-      'WALG_SENTINEL_USER_DATA',
       'WALG_FETCH_TARGET_USER_DATA',
       'WALG_ALIVE_CHECK_INTERVAL',
       'WALG_STOP_BACKUP_TIMEOUT',

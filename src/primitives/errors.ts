@@ -20,7 +20,7 @@ export const exitStatuses = {
   2: 'usage or configuration: unknown option, bad value, unsupported setting',
   3: 'the server refused or could not be reached',
   4: 'the storage refused or could not be reached',
-  5: 'the archive contradicts the server: another cluster, or other bytes under the same name',
+  5: 'the archive contradicts the server or itself: another cluster, other bytes under the same name, a damaged backup',
   6: 'WAL is gone from the server before it was archived',
   7: 'stopped before everything received was archived (drain deadline, or a second signal); the slot still holds it',
   74: 'wal-fetch: the archive positively does not hold the file, and nothing later of that timeline',
@@ -126,6 +126,21 @@ export const errorTable = {
     exitStatus: 5,
     transient: false,
     meaning: 'a backup cannot be completed: its WAL is not in the archive in time, or what it stored has gone',
+  },
+  WALRX_RESTORE_FAILED: {
+    exitStatus: 1,
+    transient: false,
+    meaning: 'a backup could not be written to where it was to be restored',
+  },
+  WALRX_BACKUP_UNSUPPORTED: {
+    exitStatus: 2,
+    transient: false,
+    meaning: 'a backup of a kind that walrx cannot restore',
+  },
+  WALRX_BACKUP_DAMAGED: {
+    exitStatus: 5,
+    transient: false,
+    meaning: 'a backup lacks files, or holds others than its own documents say',
   },
   WALRX_TARGET_UNREACHABLE: {
     exitStatus: 2,

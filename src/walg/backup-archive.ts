@@ -175,7 +175,7 @@ export class BackupArchive {
     return undefined
   }
 
-  /** Writes files_metadata.json as a stream. */
+  /** Writes a new backup's files_metadata.json as a stream. Not for WAL-G's: its DatabasesByNames would be lost. */
   putFilesMetadata(name: string, metadata: FilesMetadata, options?: StorageCallOptions): Promise<void> {
     return this.#storage.put(filesMetadataKey(name), encodeFilesMetadata(metadata), options)
   }

@@ -1,10 +1,8 @@
 /** `walrx wal-receive`: archives the WAL of a running server. */
-import { homedir, userInfo } from 'node:os'
 import { openCodec, openStorage } from '../../config/open-storage.ts'
 import type { Logger } from '../../observe/log.ts'
 import { createMetrics, type Metrics } from '../../observe/metrics.ts'
-import { parseConninfo } from '../../postgres/conninfo.ts'
-import { PgServer } from '../../postgres/connection.ts'
+import type { PgServer } from '../../postgres/connection.ts'
 import { bytesBetween, formatLsn } from '../../postgres/lsn.ts'
 import { PgSession } from '../../postgres/pg-session.ts'
 import { systemClock } from '../../primitives/clock.ts'
@@ -14,7 +12,8 @@ import { Receiver, type ReceiverSnapshot } from '../../receive/receiver.ts'
 import { SlotWatch } from '../../receive/slot-watch.ts'
 import { parseListenAddress, type Readiness, StatusServer } from '../../status/server.ts'
 import { WalArchive } from '../../walg/wal-archive.ts'
-import type { Command, CommandContext } from '../command.ts'
+import type { Command } from '../command.ts'
+import { serverOf } from '../server-of.ts'
 
 /** See the file's header. */
 export const walReceive: Command<'wal-receive'> = {
@@ -34,7 +33,7 @@ export const walReceive: Command<'wal-receive'> = {
     const { options, log, signals } = context
     const listen = parseListenAddress(options.statusListen)
     const codec = openCodec(options)
-    const server = openServer(context)
+    const server = serverOf(context, options.allowStandby)
     const storage = await openStorage(options)
     try {
       const traits = await storage.probe({ signal: signals.drain })
@@ -71,15 +70,6 @@ export const walReceive: Command<'wal-receive'> = {
       await storage.close()
     }
   },
-}
-
-function openServer({ options, settings, log }: CommandContext<'wal-receive'>): PgServer {
-  const conninfo = parseConninfo(options.conninfo, {
-    env: settings.pgEnvironment,
-    osUser: userInfo().username,
-    home: homedir(),
-  })
-  return new PgServer({ conninfo, log, acceptStandby: options.allowStandby })
 }
 
 function watchSlot(slot: string, server: PgServer, metrics: Metrics, log: Logger): SlotWatch {

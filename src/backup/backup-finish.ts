@@ -1,0 +1,62 @@
+/** The end of a backup: its WAL, the proof that everything is still there, the sentinel. */
+import type { Logger } from '../observe/log.ts'
+import type { Clock } from '../primitives/clock.ts'
+import { WalrxError } from '../primitives/errors.ts'
+import { BackupArchive } from '../walg/backup-archive.ts'
+import { backupFolder, sentinelKey } from '../walg/backup-names.ts'
+import type { WalReader } from '../walg/wal-reader.ts'
+import type { Storage } from '../storage/storage.ts'
+import type { Intent } from './intent.ts'
+import { waitForWal } from './wal-wait.ts'
+
+/** What {@link finishBackup} needs. */
+export interface FinishOptions {
+  readonly storage: Storage
+  readonly archive: WalReader
+  /** With the sentinel and the objects in it. */
+  readonly intent: Intent
+  /** Names of the segments that the backup needs. */
+  readonly segments: readonly string[]
+  /** Undefined does not wait. */
+  readonly walTimeoutMs: number | undefined
+  readonly clock: Clock
+  readonly log: Logger
+  readonly signal: AbortSignal
+}
+
+/**
+ * Waits for the WAL and writes the sentinel: from then on the backup exists.
+ * @throws WALRX_BACKUP_INCOMPLETE
+ */
+export async function finishBackup(options: FinishOptions): Promise<void> {
+  const { archive, clock, intent, log, segments, signal, storage, walTimeoutMs } = options
+  if (walTimeoutMs !== undefined) {
+    await waitForWal({ archive, segments, clock, timeoutMs: walTimeoutMs, log, signal })
+  }
+  const { name } = intent
+  await intent.prove(signal)
+  await proveObjects(storage, name, intent.content.objects ?? [], signal)
+  if (await storage.head(sentinelKey(name), { signal })) {
+    throw new WalrxError('WALRX_BACKUP_EXISTS', `${name} exists already at ${storage.location}`)
+  }
+  await new BackupArchive(storage).putSentinelBytes(name, Buffer.from(intent.content.sentinel ?? ''), { signal })
+  await intent.withdraw()
+}
+
+/** Every object is there, with the size that it was stored with. */
+async function proveObjects(
+  storage: Storage,
+  name: string,
+  objects: readonly { readonly name: string; readonly size: number }[],
+  signal: AbortSignal,
+): Promise<void> {
+  const folder = backupFolder(name)
+  const sizes = new Map<string, number>()
+  for await (const { key, size } of storage.list(folder, { signal })) sizes.set(key.slice(folder.length), size)
+  for (const object of objects) {
+    const size = sizes.get(object.name)
+    if (size === object.size) continue
+    const what = size === undefined ? 'has gone' : `has ${size} bytes instead of ${object.size}`
+    throw new WalrxError('WALRX_BACKUP_INCOMPLETE', `${storage.location}/${folder}${object.name} ${what}`)
+  }
+}

@@ -1,0 +1,238 @@
+/**
+ * A full backup over the replication protocol, stored as WAL-G and WAL-RUS read it. In this order, so that at no moment
+ * anything looks like a backup that is none:
+ *
+ *   intent, parts (while the server sends), backup_label.tar, pg_control.tar, the server's manifest, walrx.json,
+ *   metadata.json, files_metadata.json, then the WAL is waited for, then the sentinel
+ */
+import { hostname } from 'node:os'
+import type { WriteCodec } from '../compression/codec.ts'
+import type { Logger } from '../observe/log.ts'
+import type { Clock } from '../primitives/clock.ts'
+import { hasCode, WalrxError } from '../primitives/errors.ts'
+import type { JsonValue } from '../primitives/json.ts'
+import type { BackupTablespace, BaseBackup, BaseBackupEnd, BaseBackupOptions } from '../postgres/base-backup.ts'
+import { startBaseBackup } from '../postgres/base-backup.ts'
+import { formatLsn } from '../postgres/lsn.ts'
+import type { PgSession } from '../postgres/pg-session.ts'
+import { parseSegmentSize } from '../postgres/wal-file.ts'
+import { BackupArchive } from '../walg/backup-archive.ts'
+import { formatContents } from '../walg/backup-contents.ts'
+import { metadataOf } from '../walg/backup-metadata.ts'
+import { backupFolder, backupName, contentsKey } from '../walg/backup-names.ts'
+import { formatBackupTime } from '../walg/backup-time.ts'
+import { formatSentinel, type Sentinel } from '../walg/sentinel.ts'
+import type { WalArchive } from '../walg/wal-archive.ts'
+import type { Storage } from '../storage/storage.ts'
+import { finishBackup } from './backup-finish.ts'
+import { BackupReceiver } from './backup-receiver.ts'
+import { Intent, removeExpiredBackups } from './intent.ts'
+import { segmentsBetween } from './wal-wait.ts'
+
+/** What {@link pushBackup} is to do. */
+export interface PushOptions {
+  readonly session: PgSession
+  readonly storage: Storage
+  readonly archive: WalArchive
+  readonly codec: WriteCodec
+  readonly clock: Clock
+  readonly log: Logger
+  readonly signal: AbortSignal
+  readonly backup: BaseBackupOptions
+  readonly partBytesMax: number
+  readonly laneCount?: number
+  readonly isPermanent: boolean
+  readonly userData: JsonValue | undefined
+  /** Milliseconds to wait for the WAL; undefined writes the sentinel at once. */
+  readonly walTimeoutMs: number | undefined
+  /** Told the bytes that have come, now and then. */
+  readonly onProgress?: (progress: PushProgress) => void
+}
+
+/** How far a backup is. */
+export interface PushProgress {
+  readonly receivedBytes: number
+  /** The server's estimate; undefined where it gives none. */
+  readonly totalBytes: number | undefined
+}
+
+/** A backup that is finished. */
+export interface PushedBackup {
+  readonly name: string
+  readonly sentinel: Sentinel
+  readonly parts: number
+  readonly files: number
+}
+
+/** What the server is, as the backup's documents say it. */
+interface Cluster {
+  readonly systemId: bigint
+  readonly segmentSize: number
+  readonly dataDirectory: string
+}
+
+/**
+ * Takes a backup.
+ * @throws WALRX_BACKUP_EXISTS, WALRX_BACKUP_CHECKSUM, WALRX_BACKUP_INCOMPLETE, WALRX_OTHER_CLUSTER, and what server and
+ * storage say. Nothing is left then that any command takes for a backup
+ */
+export async function pushBackup(options: PushOptions): Promise<PushedBackup> {
+  const { archive, clock, log, session, signal, storage } = options
+  const cluster = await readCluster(session)
+  await archive.bindSystem(cluster.systemId, cluster.segmentSize, { signal })
+  for (const name of await removeExpiredBackups(storage, clock, signal))
+    log.warn('removed what a dead backup left', { name })
+  const startedAt = clock.now()
+  log.info('asking for a base backup: the server writes a checkpoint first', {
+    host: session.host,
+    checkpoint: options.backup.checkpoint,
+  })
+  const backup = await startBaseBackup(session, options.backup, signal)
+  try {
+    const { startLsn, timeline } = backup.start
+    const name = backupName(timeline, startLsn, cluster.segmentSize)
+    const intent = await Intent.announce(storage, name, hostname(), clock, signal)
+    log.info('backup begins', { name, startLsn, timeline })
+    try {
+      return await receive(options, cluster, backup, intent, startedAt)
+    } catch (error) {
+      if (hasCode(error, 'WALRX_BACKUP_INCOMPLETE')) throw await leaveForFinish(intent, error)
+      await intent.leave()
+      await discard(options, name, intent).catch(() => {})
+      throw error
+    }
+  } finally {
+    await backup.close()
+  }
+}
+
+async function readCluster(session: PgSession): Promise<Cluster> {
+  const { systemId } = await session.identifySystem()
+  const segmentSize = parseSegmentSize(await session.show('wal_segment_size'))
+  return { systemId, segmentSize, dataDirectory: await readDataDirectory(session) }
+}
+
+/** Only a superuser or pg_read_all_settings may see it; the place is only told, never used by walrx. */
+async function readDataDirectory(session: PgSession): Promise<string> {
+  try {
+    return await session.show('data_directory')
+  } catch (error) {
+    if (hasCode(error, 'WALRX_NO_PRIVILEGE')) return '/'
+    throw error
+  }
+}
+
+async function receive(
+  options: PushOptions,
+  cluster: Cluster,
+  backup: BaseBackup,
+  intent: Intent,
+  startedAt: number,
+): Promise<PushedBackup> {
+  const { codec, log, signal, storage } = options
+  const { name } = intent
+  const folder = backupFolder(name)
+  const receiver = new BackupReceiver({
+    storage,
+    codec,
+    folder,
+    partBytesMax: options.partBytesMax,
+    ...(options.laneCount === undefined ? {} : { laneCount: options.laneCount }),
+    hasManifest: options.backup.manifestChecksums !== undefined,
+    log,
+    signal,
+    tablespaces: backup.start.tablespaces,
+    onProgress: options.onProgress ?? (() => {}),
+  })
+  let end: BaseBackupEnd
+  try {
+    end = await backup.receive(receiver, signal)
+  } catch (error) {
+    await receiver.drop(error as Error)
+    throw error
+  }
+  if (end.endTimeline !== backup.start.timeline) {
+    await receiver.drop(new Error('the timeline changed'))
+    throw new WalrxError(
+      'WALRX_BACKUP_INCOMPLETE',
+      `the server went from timeline ${backup.start.timeline} to ${end.endTimeline} during the backup`,
+    )
+  }
+  const content = await receiver.finish()
+  const sentinel = makeSentinel(options, cluster, backup, end, content, startedAt)
+  const objects = content.objects
+  await storage.put(contentsKey(name), formatContents(objects), { signal })
+  const documents = new BackupArchive(storage)
+  await documents.putMetadata(name, metadataOf(sentinel), { signal })
+  await documents.putFilesMetadata(name, { files: content.files, tarFileSets: content.tarFileSets }, { signal })
+  log.info('all data is stored', { name, endLsn: end.endLsn, parts: content.parts, files: content.files.size })
+  const segments = segmentsBetween(backup.start.timeline, backup.start.startLsn, end.endLsn, cluster.segmentSize)
+  await intent.update({
+    sentinel: formatSentinel(sentinel).toString('utf8'),
+    segments: [segments[0] ?? '', segments.at(-1) ?? ''],
+    objects: objects.map(({ name: object, size }) => ({ name: object, size })),
+  })
+  await finishBackup({ ...options, intent, segments })
+  return { name, sentinel, parts: content.parts, files: content.files.size }
+}
+
+function makeSentinel(
+  options: PushOptions,
+  cluster: Cluster,
+  backup: BaseBackup,
+  end: BaseBackupEnd,
+  content: { readonly tarBytes: number; readonly storedBytes: number },
+  startedAt: number,
+): Sentinel {
+  const tablespaces = backup.start.tablespaces.filter(isElsewhere).map(({ location, oid }) => {
+    return { oid, location, link: `pg_tblspc/${oid}` }
+  })
+  return {
+    startLsn: backup.start.startLsn,
+    finishLsn: end.endLsn,
+    delta: undefined,
+    pgVersion: options.session.serverVersion,
+    systemIdentifier: cluster.systemId,
+    uncompressedSize: content.tarBytes,
+    compressedSize: content.storedBytes,
+    dataCatalogSize: 0,
+    spec: { basePrefix: cluster.dataDirectory, tablespaces },
+    userData: options.userData,
+    filesMetadataDisabled: false,
+    version: 2,
+    startTime: formatBackupTime(startedAt),
+    finishTime: formatBackupTime(options.clock.now()),
+    hostname: hostname(),
+    dataDir: cluster.dataDirectory,
+    isPermanent: options.isPermanent,
+    extra: {},
+  }
+}
+
+/** A tablespace outside of the data directory: one in place is part of it. */
+function isElsewhere(tablespace: BackupTablespace): tablespace is BackupTablespace & { readonly oid: number } {
+  return tablespace.oid !== undefined && tablespace.location.startsWith('/')
+}
+
+/** The error of a backup whose data is stored but whose WAL is not, with the command that completes it. */
+async function leaveForFinish(intent: Intent, error: WalrxError): Promise<WalrxError> {
+  await intent.leave()
+  if (intent.content.sentinel === undefined) return error
+  const hint = `the data is stored; when the WAL is there, complete the backup within a day by: walrx backup-finish ${intent.name}`
+  return new WalrxError(error.code, error.message, { hint, cause: error })
+}
+
+/** Removes what a failed backup has stored. What cannot be removed now is left to a later run. */
+async function discard({ storage }: PushOptions, name: string, intent: Intent): Promise<void> {
+  const keys: string[] = []
+  for await (const { key } of storage.list(backupFolder(name))) keys.push(key)
+  await storage.delete(keys)
+  await intent.withdraw()
+}
+
+/** A line for people. */
+export function describeBackup({ name, sentinel }: PushedBackup): string {
+  const start = sentinel.startLsn === undefined ? '?' : formatLsn(sentinel.startLsn)
+  const finish = sentinel.finishLsn === undefined ? '?' : formatLsn(sentinel.finishLsn)
+  return `${name} from ${start} to ${finish}, ${sentinel.uncompressedSize} bytes stored as ${sentinel.compressedSize}`
+}

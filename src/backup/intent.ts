@@ -1,0 +1,224 @@
+/**
+ * `walrx_005/backups/<name>.json`: who is writing a backup. It is there before the first part and goes with the sentinel.
+ * Its heartbeat says that the writer lives; what a writer left whose heartbeat has stood still is nobody's any more.
+ *
+ * Ages are measured by the store's own clock (the time of our own intent against that of the other), because the clocks
+ * of two hosts need not agree.
+ */
+import { randomUUID } from 'node:crypto'
+import type { Clock, Timer } from '../primitives/clock.ts'
+import { hasCode, WalrxError } from '../primitives/errors.ts'
+import { formatJson, type JsonValue, parseJson } from '../primitives/json.ts'
+import { backupFolder, intentKey, intentsPrefix, sentinelKey } from '../walg/backup-names.ts'
+import { readObject, type Storage } from '../storage/storage.ts'
+
+/** How often the heartbeat is written. */
+const heartbeatMs = 30_000
+
+/** After which a heartbeat that stands still means a dead writer. */
+export const intentExpiryMs = 15 * 60_000
+
+/** What an intent says. */
+export interface IntentContent {
+  readonly owner: string
+  readonly hostname: string
+  readonly startedAt: string
+  /** The sentinel's text, once everything but the WAL is there: what `walrx backup-finish` needs. */
+  readonly sentinel?: string
+  /** Names of the segments that are waited for, first and last. */
+  readonly segments?: readonly [string, string]
+  /** The objects that the backup consists of, with sizes. */
+  readonly objects?: readonly { readonly name: string; readonly size: number }[]
+}
+
+/** Reads an intent; undefined where there is none. Throws WALRX_OBJECT_DAMAGED. */
+export async function readIntent(
+  storage: Storage,
+  name: string,
+  signal?: AbortSignal,
+): Promise<IntentContent | undefined> {
+  const key = intentKey(name)
+  let text: string
+  try {
+    text = (await readObject(storage, key, signal ? { signal } : {})).toString('utf8')
+  } catch (error) {
+    if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
+    throw error
+  }
+  try {
+    const value = parseJson(text) as { readonly [key: string]: JsonValue }
+    if (typeof value['owner'] !== 'string') throw new SyntaxError('it names no owner')
+    return value as unknown as IntentContent
+  } catch (error) {
+    throw new WalrxError('WALRX_OBJECT_DAMAGED', `${storage.location}/${key} is no intent of a backup`, {
+      cause: error,
+    })
+  }
+}
+
+/** An intent of ours, kept alive until it is withdrawn. */
+export class Intent {
+  readonly name: string
+  readonly #storage: Storage
+  readonly #clock: Clock
+  #content: IntentContent
+  #timer: Timer | undefined
+  #writing: Promise<void> = Promise.resolve()
+  #isOver = false
+
+  private constructor(storage: Storage, name: string, clock: Clock, content: IntentContent) {
+    this.#storage = storage
+    this.name = name
+    this.#clock = clock
+    this.#content = content
+  }
+
+  /**
+   * Announces a backup. Removes what a dead writer has left under its name.
+   * @throws WALRX_BACKUP_EXISTS when the name is taken: by a finished backup, by one that is being written, or by objects
+   * of which nobody knows whose they are
+   */
+  static async announce(
+    storage: Storage,
+    name: string,
+    hostname: string,
+    clock: Clock,
+    signal: AbortSignal,
+  ): Promise<Intent> {
+    const at = `${storage.location}/${backupFolder(name)}`
+    if (await storage.head(sentinelKey(name), { signal })) {
+      throw new WalrxError('WALRX_BACKUP_EXISTS', `${name} exists already at ${storage.location}`, {
+        hint: 'a backup of a standby that starts at the same restartpoint has the same name: wait for its next one',
+      })
+    }
+    const content = { owner: randomUUID(), hostname, startedAt: new Date(clock.now()).toISOString() }
+    const intent = new Intent(storage, name, clock, content)
+    if ((await intent.#create(signal)) === 'exists') {
+      await removeExpired(storage, name, clock, signal)
+      if ((await intent.#create(signal)) === 'exists') {
+        throw new WalrxError('WALRX_BACKUP_EXISTS', `${name} is being written by somebody else`, {
+          hint: `${storage.location}/${intentKey(name)} says by whom; it counts for 15 minutes after the writer's end`,
+        })
+      }
+    }
+    for await (const { key } of storage.list(backupFolder(name), { signal })) {
+      await storage.delete([intentKey(name)], { signal })
+      throw new WalrxError('WALRX_BACKUP_EXISTS', `${at} holds objects without a sentinel, such as ${key}`, {
+        hint: 'an unfinished backup of another tool: remove it with that tool (wal-g delete garbage BACKUPS)',
+      })
+    }
+    intent.#schedule()
+    return intent
+  }
+
+  /** Takes over the intent of a backup that waits to be completed. */
+  static async adopt(storage: Storage, name: string, content: IntentContent, clock: Clock): Promise<Intent> {
+    const intent = new Intent(storage, name, clock, { ...content, owner: randomUUID() })
+    await intent.#write()
+    intent.#schedule()
+    return intent
+  }
+
+  get content(): IntentContent {
+    return this.#content
+  }
+
+  /** Adds what is known meanwhile. */
+  async update(change: Partial<IntentContent>): Promise<void> {
+    this.#content = { ...this.#content, ...change }
+    await this.#writing
+    await this.#write()
+  }
+
+  /**
+   * Makes sure that nobody took us for dead.
+   * @throws WALRX_BACKUP_INCOMPLETE when the intent has gone or is another's
+   */
+  async prove(signal: AbortSignal): Promise<void> {
+    await this.#writing
+    const found = await readIntent(this.#storage, this.name, signal)
+    if (found?.owner === this.#content.owner) return
+    throw new WalrxError(
+      'WALRX_BACKUP_INCOMPLETE',
+      `${this.name} was given up by another walrx: its intent ${found ? `belongs to ${found.hostname} now` : 'has gone'}`,
+      { hint: 'this process stood still for more than 15 minutes; take the backup again' },
+    )
+  }
+
+  /** Stops the heartbeat and leaves the intent where it is, for `walrx backup-finish`. */
+  async leave(): Promise<void> {
+    this.#isOver = true
+    this.#timer?.cancel()
+    await this.#writing
+  }
+
+  /** Removes the intent. */
+  async withdraw(signal?: AbortSignal): Promise<void> {
+    await this.leave()
+    await this.#storage.delete([intentKey(this.name)], signal ? { signal } : {})
+  }
+
+  #create(signal: AbortSignal): Promise<'created' | 'exists'> {
+    return this.#storage.putIfAbsent(intentKey(this.name), this.#bytes(), { signal })
+  }
+
+  #bytes(): Buffer {
+    return Buffer.from(formatJson(this.#content as unknown as JsonValue))
+  }
+
+  #write(): Promise<void> {
+    return this.#storage.put(intentKey(this.name), this.#bytes())
+  }
+
+  #schedule(): void {
+    this.#timer = this.#clock.setTimer(heartbeatMs, () => {
+      // One that fails is no matter: the next one may do, and the end proves it.
+      this.#writing = this.#write().catch(() => {})
+      void this.#writing.then(() => {
+        if (!this.#isOver) this.#schedule()
+      })
+    })
+  }
+}
+
+/** Removes backups whose writers are dead, of all names. Returns the names. */
+export async function removeExpiredBackups(storage: Storage, clock: Clock, signal: AbortSignal): Promise<string[]> {
+  const removed: string[] = []
+  const found: string[] = []
+  for await (const { key } of storage.list(intentsPrefix, { signal })) {
+    if (key.endsWith('.json')) found.push(key.slice(intentsPrefix.length, -'.json'.length))
+  }
+  for (const name of found) if (await removeExpired(storage, name, clock, signal)) removed.push(name)
+  return removed
+}
+
+/** Removes the leftovers under one name when its intent has expired; those that wait for their WAL stay for a day. */
+async function removeExpired(storage: Storage, name: string, clock: Clock, signal: AbortSignal): Promise<boolean> {
+  const info = await storage.head(intentKey(name), { signal })
+  if (!info) return false
+  const content = await readIntent(storage, name, signal)
+  const now = await storeNow(storage, clock, signal)
+  const expiryMs = content?.sentinel === undefined ? intentExpiryMs : 24 * 3600_000
+  if (now - info.lastModifiedMs < expiryMs) return false
+  if (!(await storage.head(sentinelKey(name), { signal }))) {
+    for (;;) {
+      const keys: string[] = []
+      for await (const { key } of storage.list(backupFolder(name), { signal })) if (keys.push(key) >= 500) break
+      if (keys.length === 0) break
+      await storage.delete(keys, { signal })
+    }
+  }
+  await storage.delete([intentKey(name)], { signal })
+  return true
+}
+
+/** The store's time, by an object that is written for it. */
+async function storeNow(storage: Storage, clock: Clock, signal: AbortSignal): Promise<number> {
+  const key = `${intentsPrefix}.clock-${randomUUID()}`
+  await storage.put(key, Buffer.from('{}'), { signal })
+  try {
+    return (await storage.head(key, { signal }))?.lastModifiedMs ?? clock.now()
+  } finally {
+    await storage.delete([key])
+  }
+}

@@ -1,0 +1,178 @@
+/**
+ * The server's archives, entry by entry, as entries of WAL-G's parts (walg-format.md 5.5): names get the leading slash of
+ * WAL-G's local backups, tablespaces come below `/pg_tblspc/<oid>/`, the data directory itself is an entry, and
+ * pg_control, backup_label and tablespace_map are set aside, because readers want them in tars of their own.
+ */
+import { WalrxError } from '../primitives/errors.ts'
+import type { BackupTablespace } from '../postgres/base-backup.ts'
+import type { FileRecord } from '../walg/files-metadata.ts'
+import { formatHeader, paddingOf, parseServerHeader, type ServerTarEntry, tarBlockBytes } from './tar-header.ts'
+
+/** Where the entries of parts go. Appended bytes are copied; a promise means: wait. */
+export interface EntryTarget {
+  append(bytes: Uint8Array): void | Promise<void>
+}
+
+/** Chooses where an entry goes. */
+export interface EntryPlacer {
+  /**
+   * @param name the entry's name; undefined for a directory
+   * @param bytes of the whole entry
+   */
+  place(name: string | undefined, bytes: number): EntryTarget | Promise<EntryTarget>
+}
+
+/** Files that are set aside, with their names in the part where readers look for them. */
+export interface AsideFile {
+  /** `/global/pg_control`, `backup_label`, `tablespace_map`: exactly so (walg-format.md 5.6). */
+  readonly name: string
+  readonly mode: number
+  readonly mtime: number
+  readonly content: Buffer
+}
+
+/** By the server's name in the archive of the data directory. */
+const asideNames = new Map([
+  ['global/pg_control', '/global/pg_control'],
+  ['backup_label', 'backup_label'],
+  ['tablespace_map', 'tablespace_map'],
+])
+
+/** They are held in memory; a tablespace_map has a line for each tablespace. */
+const asideBytesMax = 16 * 1024 * 1024
+
+/** See the file's header. */
+export class TarRewriter {
+  /** Regular files of the parts, by the names of their entries. */
+  readonly files = new Map<string, FileRecord>()
+  readonly aside = new Map<string, AsideFile>()
+  readonly #placer: EntryPlacer
+  #prefix = '/'
+  #isMain = false
+  #hasRoot = false
+  readonly #block = Buffer.alloc(tarBlockBytes)
+  #blockFilled = 0
+  /** Bytes of the body, and of its padding, still to come. */
+  #bodyLeft = 0
+  #paddingLeft = 0
+  #target: EntryTarget | undefined
+  #entryName = ''
+
+  constructor(placer: EntryPlacer) {
+    this.#placer = placer
+  }
+
+  /** The next archive begins. Throws WALRX_PROTOCOL when the one before was cut short. */
+  beginArchive(tablespace: BackupTablespace): void | Promise<void> {
+    this.end()
+    this.#isMain = tablespace.oid === undefined
+    this.#prefix = this.#isMain ? '/' : `/pg_tblspc/${tablespace.oid}/`
+    const isInPlace = !this.#isMain && !tablespace.location.startsWith('/')
+    // A link of that name is made by who restores; a tablespace in place is a directory.
+    if (isInPlace) return this.#directory(`/pg_tblspc/${tablespace.oid}`, 0o700, Math.floor(Date.now() / 1000))
+  }
+
+  /** Bytes of the archive. They are copied, or used up when the returned promise resolves. */
+  feed(bytes: Buffer): void | Promise<void> {
+    let at = 0
+    while (at < bytes.length) {
+      const rest = bytes.subarray(at)
+      const taken = Math.min(rest.length, this.#wanted())
+      at += taken
+      const busy = this.#take(rest.subarray(0, taken))
+      if (busy) {
+        const left = bytes.subarray(at)
+        return busy.then(() => this.feed(left))
+      }
+    }
+  }
+
+  /** The archive has ended. Throws WALRX_PROTOCOL when it ended within an entry. */
+  end(): void {
+    if (this.#bodyLeft > 0 || this.#paddingLeft > 0 || this.#blockFilled > 0) {
+      const where = this.#entryName === '' ? 'its first header' : this.#entryName
+      throw new WalrxError('WALRX_PROTOCOL', `the server ended an archive within ${where}`)
+    }
+  }
+
+  /** How many bytes belong together from here on. */
+  #wanted(): number {
+    if (this.#bodyLeft > 0) return this.#bodyLeft
+    if (this.#paddingLeft > 0) return this.#paddingLeft
+    return tarBlockBytes - this.#blockFilled
+  }
+
+  #take(bytes: Buffer): void | Promise<void> {
+    if (this.#bodyLeft > 0) {
+      this.#bodyLeft -= bytes.length
+      return this.#target?.append(bytes)
+    }
+    if (this.#paddingLeft > 0) {
+      this.#paddingLeft -= bytes.length
+      return this.#target?.append(bytes)
+    }
+    bytes.copy(this.#block, this.#blockFilled)
+    this.#blockFilled += bytes.length
+    if (this.#blockFilled < tarBlockBytes) return
+    this.#blockFilled = 0
+    const entry = parseServerHeader(this.#block)
+    if (entry) return this.#onEntry(entry)
+  }
+
+  #onEntry(entry: ServerTarEntry): void | Promise<void> {
+    const name = entry.name.replace(/^(\.\/)+/, '').replace(/\/+$/, '')
+    this.#entryName = name
+    if (name === '' || name.startsWith('/') || name.split('/').includes('..')) {
+      throw new WalrxError('WALRX_PROTOCOL', `the server sent a file by the name "${entry.name}"`)
+    }
+    if (entry.kind === 'directory') {
+      const own = () => this.#directory(this.#prefix + name, entry.mode, entry.mtime)
+      if (!this.#isMain || this.#hasRoot) return own()
+      // The server says nothing of the data directory itself; what lies in it has its mode.
+      this.#hasRoot = true
+      const busy = this.#directory('/', entry.mode, entry.mtime)
+      return busy ? busy.then(own) : own()
+    }
+    if (entry.kind === 'symlink') {
+      throw new WalrxError('WALRX_PROTOCOL', `the server sent "${name}" as a symbolic link, which no backup can hold`)
+    }
+    this.#bodyLeft = entry.size
+    this.#paddingLeft = paddingOf(entry.size)
+    const aside = this.#isMain ? asideNames.get(name) : undefined
+    return aside === undefined ? this.#file(this.#prefix + name, entry) : this.#setAside(aside, entry)
+  }
+
+  #directory(name: string, mode: number, mtime: number): void | Promise<void> {
+    const header = formatHeader({ name, kind: 'directory', size: 0, mode, mtime })
+    const placed = this.#placer.place(undefined, header.length)
+    return placed instanceof Promise ? placed.then((target) => target.append(header)) : placed.append(header)
+  }
+
+  #file(name: string, { mode, mtime, size }: ServerTarEntry): void | Promise<void> {
+    if (this.files.has(name)) throw new WalrxError('WALRX_PROTOCOL', `the server sent ${name} twice`)
+    const time = new Date(mtime * 1000).toISOString().replace('.000Z', 'Z')
+    this.files.set(name, { isIncremented: false, isSkipped: false, mtime: time })
+    const header = formatHeader({ name, kind: 'file', size, mode, mtime })
+    const begin = (target: EntryTarget) => {
+      this.#target = target
+      return target.append(header)
+    }
+    const placed = this.#placer.place(name, header.length + size + paddingOf(size))
+    return placed instanceof Promise ? placed.then(begin) : begin(placed)
+  }
+
+  #setAside(name: string, { mode, mtime, size }: ServerTarEntry): void {
+    if (size > asideBytesMax) throw new WalrxError('WALRX_PROTOCOL', `the server sent a ${name} of ${size} bytes`)
+    const content = Buffer.alloc(size)
+    let filled = 0
+    this.aside.set(name, { name, mode, mtime, content })
+    this.#target = {
+      append: (bytes) => {
+        // What is beyond is padding.
+        const own = bytes.subarray(0, size - filled)
+        content.set(own, filled)
+        filled += own.length
+      },
+    }
+  }
+}

@@ -1,0 +1,59 @@
+/** `walrx backup-finish NAME`: the sentinel for a backup that waits for its WAL. */
+import { finishBackup } from '../../backup/backup-finish.ts'
+import { Intent, readIntent } from '../../backup/intent.ts'
+import { segmentsFromTo } from '../../backup/wal-wait.ts'
+import { openStorage } from '../../config/open-storage.ts'
+import { systemClock } from '../../primitives/clock.ts'
+import { WalrxError } from '../../primitives/errors.ts'
+import { readSystem } from '../../walg/system-binding.ts'
+import { WalReader } from '../../walg/wal-reader.ts'
+import type { Command } from '../command.ts'
+
+/** What every binding says, but for those of the first archives. */
+const defaultSegmentSize = 16 * 1024 * 1024
+
+/** See the file's header. */
+export const backupFinish: Command<'backup-finish', 'name'> = {
+  name: 'backup-finish',
+  positionals: [{ name: 'name', help: 'name of the backup, as backup-push printed it' }],
+  examples: [
+    { call: 'walrx backup-finish base_000000010000000000000004', means: 'complete it once its WAL is archived' },
+  ],
+  async run({ log, options, positionals, signals, stdout }) {
+    const { name } = positionals
+    const signal = signals.drain
+    const storage = await openStorage(options)
+    try {
+      const content = await readIntent(storage, name, signal)
+      const system = await readSystem(storage, { signal })
+      if (content?.sentinel === undefined || !content.segments || !system) {
+        throw new WalrxError(
+          'WALRX_BACKUP_NOT_FOUND',
+          `no backup ${name} waits to be completed at ${storage.location}`,
+          {
+            hint: 'a backup whose data is not stored whole cannot be completed: take it again',
+          },
+        )
+      }
+      const intent = await Intent.adopt(storage, name, content, systemClock)
+      try {
+        await finishBackup({
+          storage,
+          archive: new WalReader(storage),
+          intent,
+          segments: segmentsFromTo(content.segments, system.segmentSize ?? defaultSegmentSize),
+          walTimeoutMs: options.walTimeoutMs,
+          clock: systemClock,
+          log,
+          signal,
+        })
+      } finally {
+        await intent.leave()
+      }
+      stdout.write(`${name} is complete\n`)
+      return 0
+    } finally {
+      await storage.close()
+    }
+  },
+}

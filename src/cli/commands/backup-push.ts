@@ -1,0 +1,91 @@
+/** `walrx backup-push`: a full backup over a replication connection. */
+import { describeBackup, pushBackup, type PushedBackup } from '../../backup/backup-push.ts'
+import { openCodec, openStorage } from '../../config/open-storage.ts'
+import { systemClock } from '../../primitives/clock.ts'
+import { formatJson, type JsonValue, parseJson } from '../../primitives/json.ts'
+import { WalArchive } from '../../walg/wal-archive.ts'
+import type { Command } from '../command.ts'
+import { openProgress } from '../progress.ts'
+import { serverOf } from '../server-of.ts'
+
+/** See the file's header. */
+export const backupPush: Command<'backup-push'> = {
+  name: 'backup-push',
+  positionals: [],
+  examples: [
+    {
+      call: 'walrx backup-push --dbname "host=db1 user=walrx" --s3-prefix s3://backups/db1',
+      means: 'back db1 up; wal-receive has to run beside it',
+    },
+    { call: 'walrx backup-push -d service=db1 --permanent --max-rate 50MB', means: 'keep it for ever, take it slowly' },
+  ],
+  async run(context) {
+    const { log, options, signals, stderr, stdout } = context
+    const codec = openCodec(options)
+    const server = serverOf(context, true)
+    const userData = parseUserData(options.userData)
+    const storage = await openStorage(options)
+    const signal = signals.drain
+    try {
+      const session = await server.connect(signal)
+      const progress = await openProgress({ what: 'backup', stream: stderr, log })
+      try {
+        const pushed = await pushBackup({
+          session,
+          storage,
+          archive: new WalArchive(storage, codec),
+          codec,
+          clock: systemClock,
+          log,
+          signal,
+          backup: {
+            label: options.backupLabel,
+            checkpoint: options.checkpoint,
+            verifyChecksums: options.verifyChecksums,
+            manifestChecksums: 'CRC32C',
+            ...(options.maxRateBytes === undefined ? {} : { maxRateKb: Math.floor(options.maxRateBytes / 1024) }),
+          },
+          partBytesMax: options.tarSizeThreshold,
+          isPermanent: options.permanent,
+          userData,
+          walTimeoutMs: options.waitForWal ? options.walTimeoutMs : undefined,
+          onProgress: ({ receivedBytes, totalBytes }) => progress.update(receivedBytes, totalBytes),
+        })
+        progress.stop()
+        if (options.json) stdout.write(`${formatJson(toJson(pushed))}\n`)
+        else stdout.write(`${describeBackup(pushed)}\n`)
+        return 0
+      } finally {
+        progress.stop()
+        await session.close()
+      }
+    } finally {
+      await storage.close()
+    }
+  },
+}
+
+/** WAL-G takes JSON, and keeps anything else as a string. */
+function parseUserData(text: string | undefined): JsonValue | undefined {
+  if (text === undefined) return undefined
+  try {
+    return parseJson(text)
+  } catch {
+    return text
+  }
+}
+
+function toJson({ files, name, parts, sentinel }: PushedBackup): JsonValue {
+  return {
+    backup_name: name,
+    start_lsn: sentinel.startLsn ?? null,
+    finish_lsn: sentinel.finishLsn ?? null,
+    start_time: sentinel.startTime ?? null,
+    finish_time: sentinel.finishTime ?? null,
+    uncompressed_size: sentinel.uncompressedSize,
+    compressed_size: sentinel.compressedSize,
+    is_permanent: sentinel.isPermanent,
+    parts,
+    files,
+  }
+}

@@ -1,0 +1,36 @@
+/** Options of restoring and verifying backups. */
+import type { CommandName, OptionSpec } from './option-types.ts'
+
+const fetch = ['backup-fetch'] as const satisfies CommandName[]
+
+/** How a backup is restored. */
+export const restoreOptions = {
+  tablespaceMapping: {
+    env: [],
+    flag: 'tablespace-mapping',
+    alias: 'T',
+    type: { kind: 'string' },
+    valueName: 'OLD=NEW[,OLD=NEW…]',
+    commands: fetch,
+    group: 'Restore',
+    help: 'put the tablespace that was at OLD to NEW; several with commas between',
+  },
+  disableFsync: {
+    env: ['WALG_TAR_DISABLE_FSYNC'],
+    flag: 'no-sync',
+    type: { kind: 'boolean' },
+    default: 'false',
+    commands: fetch,
+    group: 'Restore',
+    help: 'do not wait for files to be on disk: faster, and nothing after a power failure',
+  },
+  dryRun: {
+    env: [],
+    flag: 'dry-run',
+    type: { kind: 'boolean' },
+    default: 'false',
+    commands: fetch,
+    group: 'Restore',
+    help: 'check that the backup and its target can be restored, and write nothing',
+  },
+} as const satisfies Record<string, OptionSpec>
