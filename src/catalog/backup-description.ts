@@ -1,0 +1,96 @@
+/** Everything that the archive says of one backup. */
+import { hasCode, type WalrxError } from '../primitives/errors.ts'
+import type { JsonValue } from '../primitives/json.ts'
+import type { ObjectInfo, StorageCallOptions } from '../storage/storage.ts'
+import type { BackupArchive, BackupPart, FoundFilesMetadata, ListedBackup } from '../walg/backup-archive.ts'
+import { parseBackupName } from '../walg/backup-names.ts'
+import { JsonDocument } from '../walg/json-document.ts'
+import { type BackupDetail, listInOrder, readDetail } from './backups.ts'
+import { mapInParallel } from './map-in-parallel.ts'
+
+/** See the file's header. */
+export interface BackupDescription {
+  readonly detail: BackupDetail
+  readonly isLatest: boolean
+  /** The sentinel as it was written, keys that walrx doesn't know included; undefined where it is no JSON. */
+  readonly sentinelJson: JsonValue | undefined
+  readonly parts: readonly BackupPart[]
+  /** The server's own manifest. */
+  readonly manifest: ObjectInfo | undefined
+  /** Names of the deltas that build on it directly. */
+  readonly children: readonly string[]
+  /** Only where it was asked for, and can be read. */
+  readonly files: FoundFilesMetadata | undefined
+  /** Documents that cannot be read. */
+  readonly problems: readonly WalrxError[]
+}
+
+/** Options of {@link describeBackup}. */
+export interface DescribeOptions extends StorageCallOptions {
+  /** True reads the table of files, which may be huge. */
+  readonly withFiles: boolean
+}
+
+/** Reads what there is. A damaged document is no failure, but a problem. */
+export async function describeBackup(
+  archive: BackupArchive,
+  backup: ListedBackup,
+  options: DescribeOptions,
+): Promise<BackupDescription> {
+  const { name } = backup
+  const inOrder = await listInOrder(archive, options)
+  const detail = await readDetail(archive, backup, options)
+  const problems = [...detail.problems]
+  return {
+    detail,
+    isLatest: inOrder.at(-1)?.name === name,
+    sentinelJson: await readSentinelJson(archive, name, options),
+    parts: await archive.listParts(name, options),
+    manifest: await archive.findManifest(name, options),
+    children: await childrenOf(archive, inOrder, name, options),
+    files: options.withFiles ? await readFiles(archive, detail, problems, options) : undefined,
+    problems,
+  }
+}
+
+async function readSentinelJson(
+  archive: BackupArchive,
+  name: string,
+  options: StorageCallOptions,
+): Promise<JsonValue | undefined> {
+  const bytes = await archive.readSentinelBytes(name, options)
+  try {
+    return JsonDocument.parse(bytes, name).rest()
+  } catch {
+    // The details have it among their problems already.
+    return undefined
+  }
+}
+
+/** Every tool writes `_D_` into the name of a delta: the sentinels of full backups need not be read. */
+async function childrenOf(
+  archive: BackupArchive,
+  backups: readonly ListedBackup[],
+  name: string,
+  options: StorageCallOptions,
+): Promise<string[]> {
+  const deltas = backups.filter((each) => parseBackupName(each.name)?.deltaSuffix !== undefined)
+  const details = await mapInParallel(deltas, (delta) => readDetail(archive, delta, options))
+  return details.filter(({ sentinel }) => sentinel?.delta?.parentName === name).map((delta) => delta.name)
+}
+
+async function readFiles(
+  archive: BackupArchive,
+  { name, sentinel }: BackupDetail,
+  problems: WalrxError[],
+  options: StorageCallOptions,
+): Promise<FoundFilesMetadata | undefined> {
+  if (!sentinel) return undefined
+  try {
+    return await archive.readFilesMetadata(name, sentinel, options)
+  } catch (error) {
+    if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
+    problems.push(error)
+    return undefined
+  }
+}

@@ -1,0 +1,170 @@
+/** The backups of an archive: which there are, in which order, which one a name or LATEST means, and what they say. */
+import { hasCode, WalrxError } from '../primitives/errors.ts'
+import { nearest } from '../primitives/nearest.ts'
+import type { StorageCallOptions } from '../storage/storage.ts'
+import type { BackupArchive, ListedBackup } from '../walg/backup-archive.ts'
+import { type BackupMetadata, metadataOf } from '../walg/backup-metadata.ts'
+import { parseBackupTime } from '../walg/backup-time.ts'
+import type { Sentinel } from '../walg/sentinel.ts'
+import { mapInParallel } from './map-in-parallel.ts'
+
+/** What stands for the newest backup. */
+export const latest = 'LATEST'
+
+/** What a backup is put in order by where the storage's time does not tell. */
+interface Precedence extends ListedBackup {
+  /** Nanoseconds since 1970, by the clock of whoever took the backup; 0 where its sentinel doesn't say. */
+  readonly startTime: bigint
+  readonly startLsn: bigint
+}
+
+/** Oldest first. */
+function compare(a: Precedence, b: Precedence): number {
+  return (
+    a.lastModifiedMs - b.lastModifiedMs ||
+    Number(a.startTime > b.startTime) - Number(a.startTime < b.startTime) ||
+    Number(a.startLsn > b.startLsn) - Number(a.startLsn < b.startLsn) ||
+    (a.name < b.name ? -1 : 1)
+  )
+}
+
+/**
+ * All backups, the oldest first, by the time of their sentinels as WAL-G and WAL-RUS have it. Many stores know whole
+ * seconds only, and a copied archive may have one time for all: among equals the later start goes later, then the higher
+ * start LSN. Their sentinels are read for that; the others are not.
+ */
+export async function listInOrder(archive: BackupArchive, options?: StorageCallOptions): Promise<ListedBackup[]> {
+  const listed = await archive.listBackups(options)
+  const counts = new Map<number, number>()
+  for (const { lastModifiedMs } of listed) counts.set(lastModifiedMs, (counts.get(lastModifiedMs) ?? 0) + 1)
+  const known = await mapInParallel(listed, async (backup): Promise<Precedence> => {
+    const isAlone = counts.get(backup.lastModifiedMs) === 1
+    const sentinel = isAlone ? undefined : await sentinelIfReadable(archive, backup.name, options)
+    const startTime = parseBackupTime(sentinel?.startTime ?? '') ?? 0n
+    return { ...backup, startTime, startLsn: sentinel?.startLsn ?? 0n }
+  })
+  return known.sort(compare).map(({ name, lastModifiedMs }) => ({ name, lastModifiedMs }))
+}
+
+/** A damaged sentinel, or one that is gone since the listing, has no say in the order of its equals. */
+async function sentinelIfReadable(
+  archive: BackupArchive,
+  name: string,
+  options?: StorageCallOptions,
+): Promise<Sentinel | undefined> {
+  try {
+    return await archive.readSentinel(name, options)
+  } catch (error) {
+    if (hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_BACKUP_NOT_FOUND')) return undefined
+    throw error
+  }
+}
+
+/** A backup that was asked for. */
+export interface SelectedBackup extends ListedBackup {
+  /** What the operator should know of the choice: messages for the log. */
+  readonly notes: readonly string[]
+}
+
+/**
+ * The backup of this name, or the newest for LATEST.
+ * @throws WALRX_BACKUP_NOT_FOUND, with the nearest name that there is
+ */
+export async function selectBackup(
+  archive: BackupArchive,
+  name: string,
+  options?: StorageCallOptions,
+): Promise<SelectedBackup> {
+  if (name === latest) return selectLatest(archive, options)
+  // What cannot be part of a key cannot be a name either.
+  const found = isPlainName(name) ? await archive.headBackup(name, options) : undefined
+  if (found) return { ...found, notes: [] }
+  const names = (await archive.listBackups(options)).map((backup) => backup.name)
+  const near = nearest(name, [latest, ...names])
+  throw new WalrxError('WALRX_BACKUP_NOT_FOUND', `there is no backup "${name}" at ${archive.location}`, {
+    hint: near === undefined ? 'walrx backup-list shows the backups of the archive' : `did you mean ${near}?`,
+  })
+}
+
+function isPlainName(name: string): boolean {
+  return /^[\x21-\x7e]{1,200}$/.test(name) && !name.includes('/')
+}
+
+async function selectLatest(archive: BackupArchive, options?: StorageCallOptions): Promise<SelectedBackup> {
+  const inOrder = await listInOrder(archive, options)
+  const newest = inOrder.at(-1)
+  if (!newest) {
+    throw new WalrxError('WALRX_BACKUP_NOT_FOUND', `there is no backup at ${archive.location}`, {
+      hint: 'walrx backup-push takes one',
+    })
+  }
+  const equals = inOrder.filter(({ lastModifiedMs }) => lastModifiedMs === newest.lastModifiedMs)
+  if (equals.length === 1) return { ...newest, notes: [] }
+  const time = new Date(newest.lastModifiedMs).toISOString()
+  const names = equals.map(({ name }) => name).join(', ')
+  const note = `${equals.length} backups have the same time in the storage, ${time} (${names}): LATEST is taken for ${newest.name}, which started last`
+  return { ...newest, notes: [note] }
+}
+
+/** A backup with what its documents say. */
+export interface BackupDetail extends ListedBackup {
+  /** From metadata.json; from the sentinel where that is missing or damaged; undefined where both are. */
+  readonly metadata: BackupMetadata | undefined
+  /** Undefined where it is damaged. */
+  readonly sentinel: Sentinel | undefined
+  readonly permanence: Permanence
+  /** Documents that cannot be read. */
+  readonly problems: readonly WalrxError[]
+}
+
+/** What the two places say where a backup can be marked as one to keep; undefined for a document that says nothing. */
+export interface Permanence {
+  /** WAL-G reads and writes this one. */
+  readonly inMetadata: boolean | undefined
+  /** WAL-RUS reads and writes this one. */
+  readonly inSentinel: boolean | undefined
+}
+
+/** True for a backup that any of the tools would keep: walrx goes by both. */
+export function isPermanent({ inMetadata, inSentinel }: Permanence): boolean {
+  return inMetadata === true || inSentinel === true
+}
+
+/** What the documents of some backups say, in the same order; a damaged one is no failure. */
+export function readDetails(
+  archive: BackupArchive,
+  backups: readonly ListedBackup[],
+  options?: StorageCallOptions,
+): Promise<BackupDetail[]> {
+  return mapInParallel(backups, (backup) => readDetail(archive, backup, options))
+}
+
+/** What the documents of one backup say. */
+export async function readDetail(
+  archive: BackupArchive,
+  backup: ListedBackup,
+  options?: StorageCallOptions,
+): Promise<BackupDetail> {
+  const { lastModifiedMs, name } = backup
+  const problems: WalrxError[] = []
+  const sentinel = await orProblem(archive.readSentinel(name, options), problems)
+  const metadata = await orProblem(archive.readMetadata(name, options), problems)
+  return {
+    name,
+    lastModifiedMs,
+    metadata: metadata ?? (sentinel && metadataOf(sentinel)),
+    sentinel,
+    permanence: { inMetadata: metadata?.isPermanent, inSentinel: sentinel?.isPermanent },
+    problems,
+  }
+}
+
+async function orProblem<T>(reading: Promise<T>, problems: WalrxError[]): Promise<T | undefined> {
+  try {
+    return await reading
+  } catch (error) {
+    if (!hasCode(error, 'WALRX_OBJECT_DAMAGED') && !hasCode(error, 'WALRX_BACKUP_NOT_FOUND')) throw error
+    problems.push(error)
+    return undefined
+  }
+}

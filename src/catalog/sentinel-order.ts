@@ -1,0 +1,179 @@
+/**
+ * Writes sentinels anew without changing what LATEST means. The storage stamps them with the time of writing, so that a
+ * sentinel which is written anew has to be followed by all that were newer, the oldest first. What is going to be done is
+ * written down before (`walrx_005/sentinel-order.json`): when the process ends in the middle, LATEST is wrong until the
+ * next walrx backup-mark has finished the work. A deletion at the same time may be undone: a sentinel that was read before and
+ * is put after it is there again.
+ */
+import { type Clock, sleep } from '../primitives/clock.ts'
+import { hasCode, WalrxError } from '../primitives/errors.ts'
+import { formatJson, type JsonValue } from '../primitives/json.ts'
+import { readObject, type Storage, type StorageCallOptions } from '../storage/storage.ts'
+import type { BackupArchive, ListedBackup } from '../walg/backup-archive.ts'
+import { JsonDocument } from '../walg/json-document.ts'
+import { walrxFolder } from '../walg/names.ts'
+import { withPermanence } from '../walg/sentinel.ts'
+import { listInOrder } from './backups.ts'
+
+/** Key of what is going to be done. */
+export const sentinelOrderKey = `${walrxFolder}sentinel-order.json`
+
+/** What is going to be done. */
+export interface SentinelOrder {
+  /** All backups that there were when this was planned: others have come since, and are newer. */
+  readonly known: readonly string[]
+  /** All backups whose sentinels are written, in the order that they must have afterwards. */
+  readonly names: readonly string[]
+  /** Those of them that get the mark. */
+  readonly marked: readonly string[]
+  readonly permanent: boolean
+}
+
+/** What the work is done with. */
+export interface SentinelWriting extends StorageCallOptions {
+  readonly storage: Storage
+  readonly archive: BackupArchive
+  readonly clock: Clock
+}
+
+/**
+ * Finishes what another process has begun and not ended.
+ * @returns what it was; undefined when there was nothing
+ */
+export async function finishSentinelOrder(writing: SentinelWriting): Promise<SentinelOrder | undefined> {
+  const { storage } = writing
+  let bytes: Buffer
+  try {
+    bytes = await readObject(storage, sentinelOrderKey, writing)
+  } catch (error) {
+    if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
+    throw error
+  }
+  const order = parseOrder(bytes, `${storage.location}/${sentinelOrderKey}`)
+  await write(writing, order)
+  return order
+}
+
+/**
+ * Writes the sentinels.
+ * @throws WALRX_ARCHIVE_CONFLICT when somebody else has begun such work in the meantime; WALRX_MARK_REFUSED, before any
+ * sentinel is written, where the storage's clock is behind the time of a sentinel that stays
+ */
+export async function writeSentinelOrder(writing: SentinelWriting, order: SentinelOrder): Promise<void> {
+  if (order.names.length === 0) return
+  const { storage } = writing
+  const { known, marked, names, permanent } = order
+  const bytes = Buffer.from(`${formatJson({ known, names, marked, permanent })}\n`)
+  if ((await storage.putIfAbsent(sentinelOrderKey, bytes, writing)) === 'exists') {
+    const theirs = await readObject(storage, sentinelOrderKey, writing)
+    if (!theirs.equals(bytes)) {
+      throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `another walrx backup-mark is at work (${sentinelOrderKey})`, {
+        hint: 'run this one again when it has ended; if it was killed, this one finishes its work',
+      })
+    }
+  }
+  await checkClock(writing, order)
+  await write(writing, order)
+}
+
+/** The note has been stamped with the time that sentinels would be stamped with. */
+async function checkClock(writing: SentinelWriting, order: SentinelOrder): Promise<void> {
+  const note = await writing.storage.head(sentinelOrderKey, writing)
+  const staying = await newestOfTheRest(writing, order)
+  if (!note || !staying || note.lastModifiedMs >= staying.lastModifiedMs) return
+  await writing.storage.delete([sentinelOrderKey], writing)
+  const [now, then] = [note, staying].map(({ lastModifiedMs }) => new Date(lastModifiedMs).toISOString())
+  throw new WalrxError(
+    'WALRX_MARK_REFUSED',
+    `for the storage it is ${now}, before the time of the sentinel of ${staying.name}, ${then}: LATEST would change`,
+    {
+      hint: 'was the archive copied here with its times, or is a clock wrong? what was to change in metadata.json has changed',
+    },
+  )
+}
+
+/** The newest backup that was known and whose sentinel stays as it is. */
+async function newestOfTheRest(
+  { archive, signal }: SentinelWriting,
+  { known, names }: SentinelOrder,
+): Promise<ListedBackup | undefined> {
+  const rest = new Set(known.filter((name) => !names.includes(name)))
+  return (await listInOrder(archive, signal && { signal })).findLast(({ name }) => rest.has(name))
+}
+
+async function write(writing: SentinelWriting, order: SentinelOrder): Promise<void> {
+  const marked = new Set(order.marked)
+  let previousMs = (await newestOfTheRest(writing, order))?.lastModifiedMs ?? -Infinity
+  const rewrite = async (name: string, isMarked: boolean) => {
+    previousMs = await rewriteSentinel(writing, name, isMarked ? order.permanent : undefined, previousMs)
+  }
+  for (const name of order.names) await rewrite(name, marked.has(name))
+  await putNewcomersAgain(writing, order, (name) => rewrite(name, false))
+  await writing.storage.delete([sentinelOrderKey], writing)
+}
+
+/** A backup that finished while we wrote was LATEST, and is not any more. */
+async function putNewcomersAgain(
+  { archive, signal }: SentinelWriting,
+  order: SentinelOrder,
+  putAgain: (name: string) => Promise<void>,
+): Promise<void> {
+  const known = new Set(order.known)
+  const inOrder = await listInOrder(archive, signal && { signal })
+  for (const { name } of inOrder) if (!known.has(name)) await putAgain(name)
+}
+
+/** How long it is tried to get a later time from the storage: stores stamp with whole seconds. */
+const patienceMs = 10_000
+const firstPauseMs = 50
+const pauseMaxMs = 1000
+
+/**
+ * Writes a sentinel anew so that its time is later than `previousMs`.
+ * @param permanent the new mark; undefined leaves the bytes as they are
+ * @returns its time; `previousMs` where the backup has gone in the meantime
+ */
+async function rewriteSentinel(
+  { archive, clock, signal }: SentinelWriting,
+  name: string,
+  permanent: boolean | undefined,
+  previousMs: number,
+): Promise<number> {
+  const options = signal && { signal }
+  let bytes: Buffer
+  try {
+    bytes = await archive.readSentinelBytes(name, options)
+  } catch (error) {
+    if (hasCode(error, 'WALRX_BACKUP_NOT_FOUND')) return previousMs
+    throw error
+  }
+  const wanted = permanent === undefined ? bytes : withPermanence(bytes, permanent, name)
+  let waitedMs = 0
+  for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, pauseMaxMs)) {
+    await archive.putSentinelBytes(name, wanted, options)
+    const written = await archive.headBackup(name, options)
+    if (!written) return previousMs
+    if (written.lastModifiedMs > previousMs) return written.lastModifiedMs
+    if (waitedMs >= patienceMs) {
+      throw new WalrxError(
+        'WALRX_STORAGE_UNAVAILABLE',
+        `the sentinel of ${name} is not given a later time than the one before it, after ${waitedMs / 1000} s`,
+        { hint: 'is the clock of the storage standing still? run walrx backup-mark again to finish' },
+      )
+    }
+    await sleep(clock, pauseMs, signal)
+    waitedMs += pauseMs
+  }
+}
+
+function parseOrder(bytes: Buffer, key: string): SentinelOrder {
+  const fields = JsonDocument.parse(bytes, key)
+  const namesOf = (field: string): string[] => {
+    const value = fields.take(field)
+    const isNames = Array.isArray(value) && (value as readonly JsonValue[]).every((name) => typeof name === 'string')
+    if (!isNames) throw fields.wrong(field, value, 'a list of names')
+    return value as string[]
+  }
+  const known = namesOf('known')
+  return { known, names: namesOf('names'), marked: namesOf('marked'), permanent: fields.flag('permanent') }
+}

@@ -1,0 +1,15 @@
+/** Sizes for people. */
+
+const units = ['kB', 'MB', 'GB', 'TB', 'PB'] as const
+
+/** A size in bytes with about three digits, in powers of 1024 as PostgreSQL's pg_size_pretty: `9.3 MB`. */
+export function humanSize(bytes: number): string {
+  if (bytes < 1024) return `${bytes} bytes`
+  let size = bytes / 1024
+  let unit = 0
+  while (size >= 1023.95 && unit < units.length - 1) {
+    size /= 1024
+    unit++
+  }
+  return `${size < 100 ? size.toFixed(1) : Math.round(size)} ${units[unit]}`
+}
