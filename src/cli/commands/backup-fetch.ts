@@ -1,0 +1,134 @@
+/** `walrx backup-fetch DEST NAME`: a backup as a data directory, and the recovery that it goes into. */
+import { resolve } from 'node:path'
+import { listInOrder, selectBackup } from '../../catalog/backups.ts'
+import { openStorage } from '../../config/open-storage.ts'
+import type { OptionValues } from '../../config/options.ts'
+import type { Logger } from '../../observe/log.ts'
+import { formatJson } from '../../primitives/json.ts'
+import { fetchBackup, refuseUsedDestination } from '../../restore/backup-fetch.ts'
+import { type BackupDocuments, readDocuments } from '../../restore/backup-documents.ts'
+import { chooseBackup, recoveryBackup } from '../../restore/recovery-backup.ts'
+import { checkReachable } from '../../restore/recovery-check.ts'
+import { parseRecoveryRequest, type RecoveryRequest } from '../../restore/recovery-request.ts'
+import { writeRecoverySettings } from '../../restore/recovery-settings.ts'
+import { Histories } from '../../restore/recovery-timelines.ts'
+import { restoreCommand } from '../../restore/restore-command.ts'
+import { parseMapping, placeTablespaces, refuseUsedFolders } from '../../restore/tablespaces.ts'
+import type { Storage } from '../../storage/storage.ts'
+import { BackupArchive } from '../../walg/backup-archive.ts'
+import { WalReader } from '../../walg/wal-reader.ts'
+import type { Command } from '../command.ts'
+import { flagArguments, ownProgram } from '../own-program.ts'
+import { openProgress } from '../progress.ts'
+
+/** See the file's header. */
+export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
+  name: 'backup-fetch',
+  positionals: [
+    { name: 'dest', help: 'data directory to make; empty, or not there' },
+    { name: 'name', help: 'name of the backup, or LATEST: with a target the newest one that leads to it' },
+  ],
+  examples: [
+    {
+      call: 'walrx backup-fetch /srv/pgdata LATEST --recover',
+      means: 'restore to the end of the archive: then start it',
+    },
+    {
+      call: "walrx backup-fetch /srv/pgdata LATEST --target-time '2026-03-01 12:00:00+01' --target-action promote",
+      means: 'restore to a moment',
+    },
+  ],
+  async run(context) {
+    const { log, options, positionals, settings, signals, stderr, stdout } = context
+    const request = parseRecoveryRequest(options)
+    const mappings = (options.tablespaceMapping ?? '')
+      .split(',')
+      .filter((text) => text !== '')
+      .map(parseMapping)
+    const destination = resolve(positionals.dest)
+    await refuseUsedDestination(destination)
+    const storage = await openStorage(options)
+    const signal = signals.drain
+    try {
+      const documents = await choose(storage, positionals.name, request, log, signal)
+      const { name, sentinel } = documents
+      const tablespaces = placeTablespaces(sentinel.spec, mappings)
+      await refuseUsedFolders(tablespaces)
+      const totalBytes = documents.parts.reduce((sum, { size }) => sum + size, 0)
+      if (options.dryRun) {
+        stdout.write(
+          `${name} can be restored to ${destination}: ${totalBytes} bytes to read, ${sentinel.uncompressedSize} to write\n`,
+        )
+        return 0
+      }
+      const progress = await openProgress({ what: 'restore', stream: stderr, log })
+      try {
+        const { main, node } = ownProgram()
+        const command = restoreCommand([node, main], flagArguments(settings, 'wal-fetch'))
+        const summary = await fetchBackup({
+          storage,
+          documents,
+          destination,
+          tablespaces,
+          concurrency: lanes(options),
+          fsync: !options.disableFsync,
+          log,
+          signal,
+          onProgress: (bytes) => progress.update(bytes, totalBytes),
+          writeSettings: () => writeRecoverySettings(destination, request, command),
+        })
+        progress.stop()
+        const checked = summary.checked ? ", each as the server's manifest says" : ''
+        if (options.json) stdout.write(`${formatJson({ backup_name: name, destination, ...summary })}\n`)
+        else
+          stdout.write(
+            `${name} is restored to ${destination}: ${summary.files} files, ${summary.bytes} bytes${checked}\n`,
+          )
+        return 0
+      } finally {
+        progress.stop()
+      }
+    } finally {
+      await storage.close()
+    }
+  },
+}
+
+/** Tars at the same time: each costs a decoder, and beyond a few the disk is the limit. */
+function lanes({ downloadConcurrency }: Pick<OptionValues<'backup-fetch'>, 'downloadConcurrency'>): number {
+  return Math.min(downloadConcurrency, 4)
+}
+
+async function choose(
+  storage: Storage,
+  asked: string,
+  request: RecoveryRequest,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<BackupDocuments> {
+  const archive = new BackupArchive(storage)
+  const reader = new WalReader(storage)
+  const histories = new Histories(reader)
+  let name = asked
+  if (asked === 'LATEST' && request.recover) {
+    const names = (await listInOrder(archive, { signal })).map((backup) => backup.name).reverse()
+    const load = async (each: string) => recoveryBackup(each, await archive.readSentinel(each, { signal }))
+    name = (await chooseBackup({ names, load, histories, request, signal })).name
+  } else {
+    const selected = await selectBackup(archive, asked, { signal })
+    for (const note of selected.notes) log.warn(note)
+    name = selected.name
+  }
+  const documents = await readDocuments(storage, archive, name, signal)
+  if (request.recover) {
+    const backup = recoveryBackup(name, documents.sentinel)
+    if (!backup)
+      log.warn('the backup does not say where it starts and ends: whether its WAL is there is not known', { name })
+    else {
+      const { warnings } = await checkReachable({ reader, backup, request, histories, signal })
+      for (const warning of warnings) log.warn(warning)
+    }
+  }
+  log.info('restoring', { name, parts: documents.parts.length, manifest: documents.manifest !== undefined })
+  return documents
+}

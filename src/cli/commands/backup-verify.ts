@@ -1,0 +1,54 @@
+/** `walrx backup-verify NAME`: reads a backup as a restore does, checks every file, and writes nothing. */
+import { selectBackup } from '../../catalog/backups.ts'
+import { openStorage } from '../../config/open-storage.ts'
+import { formatJson } from '../../primitives/json.ts'
+import { readDocuments } from '../../restore/backup-documents.ts'
+import { readBackup } from '../../restore/backup-reader.ts'
+import { nowhere } from '../../restore/restore-sink.ts'
+import { BackupArchive } from '../../walg/backup-archive.ts'
+import type { Command } from '../command.ts'
+import { openProgress } from '../progress.ts'
+
+/** See the file's header. */
+export const backupVerify: Command<'backup-verify', 'name'> = {
+  name: 'backup-verify',
+  positionals: [{ name: 'name', help: 'name of the backup, or LATEST' }],
+  examples: [{ call: 'walrx backup-verify LATEST', means: 'read the newest backup and check every file of it' }],
+  async run({ log, options, positionals, signals, stderr, stdout }) {
+    const storage = await openStorage(options)
+    const signal = signals.drain
+    try {
+      const archive = new BackupArchive(storage)
+      const { name, notes } = await selectBackup(archive, positionals.name, { signal })
+      for (const note of notes) log.warn(note)
+      const documents = await readDocuments(storage, archive, name, signal)
+      const totalBytes = documents.parts.reduce((sum, { size }) => sum + size, 0)
+      const progress = await openProgress({ what: 'verify', stream: stderr, log })
+      try {
+        const summary = await readBackup({
+          storage,
+          documents,
+          sink: nowhere,
+          concurrency: Math.min(options.downloadConcurrency, 4),
+          log,
+          signal,
+          onProgress: (bytes) => progress.update(bytes, totalBytes),
+          beforeControl: async () => {},
+        })
+        progress.stop()
+        if (options.json) stdout.write(`${formatJson({ backup_name: name, status: 'OK', ...summary })}\n`)
+        else {
+          const how = summary.checked
+            ? "each file as the server's manifest says"
+            : 'without a manifest: only that every file is there'
+          stdout.write(`${name} is whole: ${summary.files} files, ${summary.bytes} bytes, ${how}\n`)
+        }
+        return 0
+      } finally {
+        progress.stop()
+      }
+    } finally {
+      await storage.close()
+    }
+  },
+}

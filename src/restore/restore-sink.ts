@@ -1,0 +1,121 @@
+/** Where a backup is restored to: a directory, or nowhere, when it is only verified. */
+import { constants } from 'node:fs'
+import * as fs from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { WalrxError } from '../primitives/errors.ts'
+
+/** A file that is being written. */
+export interface RestoredFile {
+  write(bytes: Uint8Array): Promise<void>
+  /** The file is whole and durable. */
+  finish(): Promise<void>
+  /** Ends without a result. Harmless after {@link finish}. */
+  drop(): Promise<void>
+}
+
+/** Takes directories and files, by paths relative to the data directory. */
+export interface RestoreSink {
+  directory(path: string, mode: number): Promise<void>
+  file(path: string, mode: number): Promise<RestoredFile>
+  /** Makes the names durable. */
+  sync(): Promise<void>
+}
+
+const nowhereFile: RestoredFile = {
+  write: async () => {},
+  finish: async () => {},
+  drop: async () => {},
+}
+
+/** Takes everything and keeps nothing. */
+export const nowhere: RestoreSink = {
+  directory: async () => {},
+  file: () => Promise.resolve(nowhereFile),
+  sync: async () => {},
+}
+
+/** A data directory that is being written. */
+export class DirectorySink implements RestoreSink {
+  readonly root: string
+  readonly #fsync: boolean
+  /** Directories that were made or written into, for the sync at the end. */
+  readonly #directories = new Set<string>()
+
+  /** @param fsync false leaves it to the system when files reach the disk (WALG_TAR_DISABLE_FSYNC) */
+  constructor(root: string, fsync: boolean) {
+    this.root = root
+    this.#fsync = fsync
+  }
+
+  async directory(path: string, mode: number): Promise<void> {
+    const full = join(this.root, path)
+    await this.#told(full, async () => {
+      await this.#makeDirectory(full)
+      await fs.chmod(full, mode)
+    })
+    this.#directories.add(full)
+  }
+
+  async file(path: string, mode: number): Promise<RestoredFile> {
+    const full = join(this.root, path)
+    const handle = await this.#told(full, async () => {
+      await this.#makeDirectory(dirname(full))
+      const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW
+      const opened = await fs.open(full, flags, mode)
+      await opened.chmod(mode)
+      return opened
+    })
+    this.#directories.add(dirname(full))
+    let isOpen = true
+    const close = async () => {
+      if (!isOpen) return
+      isOpen = false
+      await handle.close()
+    }
+    return {
+      write: (bytes) =>
+        this.#told(full, async () => {
+          let at = 0
+          while (at < bytes.length) at += (await handle.write(bytes, at, bytes.length - at)).bytesWritten
+        }),
+      finish: () =>
+        this.#told(full, async () => {
+          if (this.#fsync) await handle.sync()
+          await close()
+        }),
+      drop: close,
+    }
+  }
+
+  async sync(): Promise<void> {
+    if (!this.#fsync) return
+    for (const directory of [...this.#directories, dirname(this.root)]) {
+      await this.#told(directory, async () => {
+        const handle = await fs.open(directory, constants.O_RDONLY)
+        try {
+          await handle.sync()
+        } finally {
+          await handle.close()
+        }
+      })
+    }
+  }
+
+  async #makeDirectory(full: string): Promise<void> {
+    if (this.#directories.has(full)) return
+    await fs.mkdir(full, { recursive: true, mode: 0o700 })
+  }
+
+  async #told<T>(path: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } catch (error) {
+      if (error instanceof WalrxError) throw error
+      const { code = '', message } = error as NodeJS.ErrnoException
+      throw new WalrxError('WALRX_RESTORE_FAILED', `${path} cannot be written: ${message}`, {
+        cause: error,
+        ...(code === 'ENOSPC' && { hint: 'make room, empty the directory and restore again' }),
+      })
+    }
+  }
+}
