@@ -1,0 +1,207 @@
+import assert from 'node:assert/strict'
+import { beforeEach, describe, test } from 'node:test'
+import fc from 'fast-check'
+import { isPermanent, listInOrder, readDetails, selectBackup } from '../../src/catalog/backups.ts'
+import { mapInParallel } from '../../src/catalog/map-in-parallel.ts'
+import { hasCode } from '../../src/primitives/errors.ts'
+import { BackupArchive } from '../../src/walg/backup-archive.ts'
+import { metadataKey, sentinelKey } from '../../src/walg/backup-names.ts'
+import { MemoryStorage } from '../harness/memory-storage.ts'
+
+let storage: MemoryStorage
+let archive: BackupArchive
+beforeEach(() => {
+  storage = new MemoryStorage()
+  archive = new BackupArchive(storage)
+})
+
+const backup = (number: number) => `base_0000000100000000000000${number.toString(16).toUpperCase().padStart(2, '0')}`
+
+function seed(name: string, lastModifiedMs: number, fields = '{}'): void {
+  storage.seed(sentinelKey(name), fields, lastModifiedMs)
+}
+
+const names = async () => (await listInOrder(archive)).map(({ name }) => name)
+
+describe('the order of backups', () => {
+  test('is that of the times in the storage, whatever the names and the sentinels say', async () => {
+    seed(backup(1), 3000, '{"StartTime":"2030-01-01T00:00:00Z"}')
+    seed(backup(2), 1000)
+    seed(backup(3), 2000)
+    assert.deepEqual(await names(), [backup(2), backup(3), backup(1)])
+    assert.deepEqual(
+      storage.log.filter((call) => call.startsWith('get')),
+      [],
+    )
+  })
+
+  test('among equal times is that of the starts, by time, then by position', async () => {
+    seed(backup(1), 1000, '{"StartTime":"2026-01-01T00:00:00.000000002Z","LSN":1}')
+    seed(backup(2), 1000, '{"StartTime":"2026-01-01T00:00:00.000000001Z","LSN":9}')
+    seed(backup(3), 1000, '{"StartTime":"2026-01-01T00:00:00.000000001Z","LSN":18446744073709551615}')
+    seed(backup(4), 1000, 'damaged')
+    seed(backup(5), 500, 'never read')
+    assert.deepEqual(await names(), [backup(5), backup(4), backup(2), backup(3), backup(1)])
+    assert.ok(!storage.log.includes(`get ${sentinelKey(backup(5))}`))
+  })
+
+  test('is the same whatever order the storage lists in', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(fc.integer({ min: 0, max: 2 }), fc.integer({ min: 0, max: 3 })), { maxLength: 12 }),
+        async (entries) => {
+          storage.objects.clear()
+          for (const [index, [time, lsn]] of entries.entries()) seed(backup(index), time * 1000, `{"LSN":${lsn}}`)
+          const order = await listInOrder(archive)
+          assert.equal(order.length, entries.length)
+          for (const [index, { lastModifiedMs, name }] of order.entries()) {
+            const next = order[index + 1]
+            if (!next) continue
+            const lsnOf = (each: string) => entries[parseInt(each.slice(-2), 16)]?.[1] ?? -1
+            assert.ok(lastModifiedMs <= next.lastModifiedMs)
+            if (lastModifiedMs === next.lastModifiedMs) assert.ok(lsnOf(name) <= lsnOf(next.name))
+          }
+        },
+      ),
+    )
+  })
+
+  test('ends with an outage, which is no order', async () => {
+    seed(backup(1), 1000)
+    seed(backup(2), 1000)
+    storage.before = ({ operation }) => {
+      if (operation === 'get') throw new Error('outage')
+    }
+    await assert.rejects(listInOrder(archive), /outage/)
+  })
+})
+
+describe('a backup that is asked for', () => {
+  test('by LATEST is the newest in the storage', async () => {
+    seed(backup(1), 3000)
+    seed(backup(2), 1000)
+    assert.deepEqual(await selectBackup(archive, 'LATEST'), { name: backup(1), lastModifiedMs: 3000, notes: [] })
+  })
+
+  test('by LATEST is told where the storage cannot tell', async () => {
+    seed(backup(1), 1000, '{"StartTime":"2026-01-01T00:00:02Z"}')
+    seed(backup(2), 1000, '{"StartTime":"2026-01-01T00:00:01Z"}')
+    const { name, notes } = await selectBackup(archive, 'LATEST')
+    assert.equal(name, backup(1))
+    assert.equal(notes.length, 1)
+    for (const part of ['1970-01-01T00:00:01.000Z', backup(1), backup(2), 'LATEST']) assert.ok(notes[0]?.includes(part))
+  })
+
+  test('by name is found by one request', async () => {
+    seed(backup(1), 1000)
+    assert.equal((await selectBackup(archive, backup(1))).name, backup(1))
+    assert.deepEqual(storage.log, [`head ${sentinelKey(backup(1))}`])
+  })
+
+  test('and is not there is refused, with the name that it may have been', async () => {
+    seed(backup(1), 1000)
+    for (const [name, hint] of [
+      [`${backup(1)}0`, `did you mean ${backup(1)}?`],
+      ['LATSET', 'did you mean LATEST?'],
+      ['x', 'walrx backup-list shows the backups of the archive'],
+      ['../../x', 'walrx backup-list shows the backups of the archive'],
+      ['', 'walrx backup-list shows the backups of the archive'],
+    ] as const) {
+      await assert.rejects(selectBackup(archive, name), (error) => {
+        assert.ok(hasCode(error, 'WALRX_BACKUP_NOT_FOUND'))
+        assert.equal(error.message, `there is no backup "${name}" at memory://test`)
+        assert.equal(error.hint, hint)
+        return true
+      })
+    }
+  })
+
+  test('in an empty archive is refused', async () => {
+    storage.seed(metadataKey(backup(1)), '{}')
+    await assert.rejects(selectBackup(archive, 'LATEST'), (error) => hasCode(error, 'WALRX_BACKUP_NOT_FOUND'))
+  })
+})
+
+describe('details', () => {
+  const detailOf = async () => {
+    const [detail] = await readDetails(archive, await archive.listBackups())
+    assert.ok(detail)
+    return detail
+  }
+
+  test('come from metadata.json, and from the sentinel where that is missing', async () => {
+    seed(backup(1), 1000, '{"Hostname":"from the sentinel"}')
+    assert.equal((await detailOf()).metadata?.hostname, 'from the sentinel')
+    storage.seed(metadataKey(backup(1)), '{"hostname":"from metadata"}')
+    assert.equal((await detailOf()).metadata?.hostname, 'from metadata')
+    assert.deepEqual((await detailOf()).problems, [])
+  })
+
+  test('name what is damaged and show the rest', async () => {
+    seed(backup(1), 1000, '{"Hostname":"from the sentinel"}')
+    storage.seed(metadataKey(backup(1)), 'x')
+    let detail = await detailOf()
+    assert.deepEqual([detail.metadata?.hostname, detail.problems.length], ['from the sentinel', 1])
+    seed(backup(1), 1000, 'x')
+    detail = await detailOf()
+    assert.deepEqual([detail.metadata, detail.sentinel, detail.problems.length], [undefined, undefined, 2])
+    assert.match(detail.problems[0]?.message ?? '', /_backup_stop_sentinel\.json is no JSON/)
+    storage.before = () => {
+      throw new Error('outage')
+    }
+    await assert.rejects(readDetails(archive, [{ name: backup(1), lastModifiedMs: 0 }]), /outage/)
+  })
+
+  test('say permanent when either of the two places does', async () => {
+    for (const [sentinel, metadata, expected] of [
+      ['{}', undefined, false],
+      ['{"IsPermanent":true}', undefined, true],
+      ['{"IsPermanent":true}', '{"is_permanent":false}', true],
+      ['{"IsPermanent":false}', '{"is_permanent":true}', true],
+      ['{"IsPermanent":false}', '{"is_permanent":false}', false],
+      ['damaged', '{"is_permanent":true}', true],
+      ['damaged', 'damaged', false],
+    ] as const) {
+      storage.objects.clear()
+      seed(backup(1), 1000, sentinel)
+      if (metadata !== undefined) storage.seed(metadataKey(backup(1)), metadata)
+      assert.equal(isPermanent((await detailOf()).permanence), expected, `${sentinel} ${metadata}`)
+    }
+  })
+})
+
+describe('work in parallel', () => {
+  test('keeps the order, and no more under way than a few', async () => {
+    let running = 0
+    let most = 0
+    const results = await mapInParallel([...Array(100).keys()], async (item) => {
+      most = Math.max(most, ++running)
+      for (let turn = 0; turn < 1 + ((item * 7) % 5); turn++) await Promise.resolve()
+      running--
+      return item * 2
+    })
+    assert.deepEqual(
+      results,
+      [...Array(100).keys()].map((item) => item * 2),
+    )
+    assert.equal(most, 16)
+    assert.deepEqual(await mapInParallel([], () => Promise.reject(new Error('never called'))), [])
+  })
+
+  test('ends with the first failure, begins nothing after it and leaves nothing under way', async () => {
+    let begun = 0
+    let running = 0
+    await assert.rejects(
+      mapInParallel([...Array(1000).keys()], async (item) => {
+        begun++
+        running++
+        await Promise.resolve()
+        running--
+        if (item === 20) throw new Error('twenty')
+      }),
+      /^Error: twenty$/,
+    )
+    assert.equal(running, 0)
+    assert.ok(begun < 60, String(begun))
+  })
+})
