@@ -4,7 +4,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { parseJson } from '../../src/primitives/json.ts'
-import { manifestKey, metadataKey, partKey, sentinelKey } from '../../src/walg/backup-names.ts'
+import {
+  filesMetadataKey,
+  manifestKey,
+  metadataKey,
+  partKey,
+  partsPrefix,
+  sentinelKey,
+} from '../../src/walg/backup-names.ts'
 import { goldenArchive, goldenBackups } from '../harness/golden-backups.ts'
 import { runWalrx } from '../harness/walrx-process.ts'
 
@@ -17,6 +24,9 @@ let root: string
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'walrx-backups-'))
   cpSync(new URL('basebackups_005', goldenArchive(archiveName)), join(root, 'basebackups_005'), { recursive: true })
+  // Documents only, whatever else other tests want of this archive.
+  for (const backup of [full, first, second]) rmSync(join(root, partsPrefix(backup)), { recursive: true, force: true })
+  rmSync(join(root, filesMetadataKey(full)), { force: true })
   for (const [index, backup] of [full, first, second].entries()) {
     const seconds = Date.UTC(2024, 4, 1, 10, index) / 1000
     utimesSync(join(root, sentinelKey(backup)), seconds, seconds)
