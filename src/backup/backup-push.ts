@@ -11,11 +11,13 @@ import type { Logger } from '../observe/log.ts'
 import type { Clock } from '../primitives/clock.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 import type { JsonValue } from '../primitives/json.ts'
-import type { BackupTablespace, BaseBackup, BaseBackupEnd, BaseBackupOptions } from '../postgres/base-backup.ts'
-import { startBaseBackup } from '../postgres/base-backup.ts'
+import { type BaseBackup, type BaseBackupEnd, startBaseBackup } from '../postgres/base-backup.ts'
+import { type BaseBackupOptions, linkBytesMax } from '../postgres/base-backup-command.ts'
+import type { BackupTablespace } from '../postgres/base-backup-sink.ts'
+import type { ChecksumFailure } from '../postgres/checksum-failures.ts'
+import { type ClusterFacts, readClusterFacts } from '../postgres/cluster-facts.ts'
 import { formatLsn } from '../postgres/lsn.ts'
 import type { PgSession } from '../postgres/pg-session.ts'
-import { parseSegmentSize } from '../postgres/wal-file.ts'
 import { BackupArchive } from '../walg/backup-archive.ts'
 import { formatContents } from '../walg/backup-contents.ts'
 import { metadataOf } from '../walg/backup-metadata.ts'
@@ -31,7 +33,7 @@ import { segmentsBetween } from './wal-wait.ts'
 
 /** What {@link pushBackup} is to do. */
 export interface PushOptions {
-  readonly session: PgSession
+  readonly server: { connect(signal: AbortSignal): Promise<PgSession> }
   readonly storage: Storage
   readonly archive: WalArchive
   readonly codec: WriteCodec
@@ -62,13 +64,8 @@ export interface PushedBackup {
   readonly sentinel: Sentinel
   readonly parts: number
   readonly files: number
-}
-
-/** What the server is, as the backup's documents say it. */
-interface Cluster {
-  readonly systemId: bigint
-  readonly segmentSize: number
-  readonly dataDirectory: string
+  /** Damage that it holds, because that was accepted. */
+  readonly checksumFailures: readonly ChecksumFailure[]
 }
 
 /**
@@ -77,58 +74,75 @@ interface Cluster {
  * storage say. Nothing is left then that any command takes for a backup
  */
 export async function pushBackup(options: PushOptions): Promise<PushedBackup> {
-  const { archive, clock, log, session, signal, storage } = options
-  const cluster = await readCluster(session)
-  await archive.bindSystem(cluster.systemId, cluster.segmentSize, { signal })
-  for (const name of await removeExpiredBackups(storage, clock, signal))
-    log.warn('removed what a dead backup left', { name })
-  const startedAt = clock.now()
-  log.info('asking for a base backup: the server writes a checkpoint first', {
-    host: session.host,
-    checkpoint: options.backup.checkpoint,
-  })
-  const backup = await startBaseBackup(session, options.backup, signal)
+  const { archive, clock, log, server, signal, storage } = options
+  const session = await server.connect(signal)
+  let opened: Opened
   try {
-    const { startLsn, timeline } = backup.start
-    const name = backupName(timeline, startLsn, cluster.segmentSize)
-    const intent = await Intent.announce(storage, name, hostname(), clock, signal)
-    log.info('backup begins', { name, startLsn, timeline })
-    try {
-      return await receive(options, cluster, backup, intent, startedAt)
-    } catch (error) {
-      if (hasCode(error, 'WALRX_BACKUP_INCOMPLETE')) throw await leaveForFinish(intent, error)
-      await intent.leave()
-      await discard(options, name, intent).catch(() => {})
-      throw error
-    }
+    const cluster = await readClusterFacts(session)
+    await archive.bindSystem(cluster.systemId, cluster.segmentSize, { signal })
+    for (const name of await removeExpiredBackups(storage, clock, signal))
+      log.warn('removed what a dead backup left', { name })
+    opened = { cluster, startedAt: clock.now(), backup: await begin(options, session) }
+  } catch (error) {
+    await session.close()
+    throw error
+  }
+  try {
+    return await take(options, opened)
   } finally {
-    await backup.close()
+    await opened.backup.close()
   }
 }
 
-async function readCluster(session: PgSession): Promise<Cluster> {
-  const { systemId } = await session.identifySystem()
-  const segmentSize = parseSegmentSize(await session.show('wal_segment_size'))
-  return { systemId, segmentSize, dataDirectory: await readDataDirectory(session) }
+/** A backup whose archives are about to come. */
+interface Opened {
+  readonly backup: BaseBackup
+  readonly cluster: ClusterFacts
+  readonly startedAt: number
 }
 
-/** Only a superuser or pg_read_all_settings may see it; the place is only told, never used by walrx. */
-async function readDataDirectory(session: PgSession): Promise<string> {
+/**
+ * Asks for a backup without a tablespace_map: restored into another folder by a tool that knows nothing of it, the map
+ * keeps the server from starting or ties the clone to the original's folders; without it the links or folders of
+ * pg_tblspc are taken as they are. Only where a link does not fit into the server's tar is there no other way.
+ */
+async function begin({ backup, log, server, signal }: PushOptions, session: PgSession): Promise<BaseBackup> {
+  const { checkpoint } = backup
+  log.info('asking for a base backup: the server writes a checkpoint first', { host: session.host, checkpoint })
+  const begun = await startBaseBackup(session, { ...backup, tablespaceMap: false }, signal)
+  const tooLong = begun.start.tablespaces.find(({ location }) => Buffer.byteLength(location) > linkBytesMax)
+  if (!tooLong) return begun
+  log.warn('the path of a tablespace is too long for a link in a tar: asking again, for a tablespace_map', {
+    location: tooLong.location,
+  })
+  await begun.close()
+  const second = await server.connect(signal)
   try {
-    return await session.show('data_directory')
+    return await startBaseBackup(second, { ...backup, tablespaceMap: true }, signal)
   } catch (error) {
-    if (hasCode(error, 'WALRX_NO_PRIVILEGE')) return '/'
+    await second.close()
     throw error
   }
 }
 
-async function receive(
-  options: PushOptions,
-  cluster: Cluster,
-  backup: BaseBackup,
-  intent: Intent,
-  startedAt: number,
-): Promise<PushedBackup> {
+async function take(options: PushOptions, opened: Opened): Promise<PushedBackup> {
+  const { clock, log, signal, storage } = options
+  const { startLsn, timeline } = opened.backup.start
+  const name = backupName(timeline, startLsn, opened.cluster.segmentSize)
+  const intent = await Intent.announce(storage, name, hostname(), clock, signal)
+  log.info('backup begins', { name, startLsn, timeline })
+  try {
+    return await receive(options, opened, intent)
+  } catch (error) {
+    if (hasCode(error, 'WALRX_BACKUP_INCOMPLETE')) throw await leaveForFinish(intent, error)
+    await intent.leave()
+    await discard(options, name, intent).catch(() => {})
+    throw error
+  }
+}
+
+async function receive(options: PushOptions, opened: Opened, intent: Intent): Promise<PushedBackup> {
+  const { backup, cluster } = opened
   const { codec, log, signal, storage } = options
   const { name } = intent
   const folder = backupFolder(name)
@@ -159,7 +173,7 @@ async function receive(
     )
   }
   const content = await receiver.finish()
-  const sentinel = makeSentinel(options, cluster, backup, end, content, startedAt)
+  const sentinel = makeSentinel(options, opened, end, content)
   const objects = content.objects
   await storage.put(contentsKey(name), formatContents(objects), { signal })
   const documents = new BackupArchive(storage)
@@ -173,17 +187,17 @@ async function receive(
     objects: objects.map(({ name: object, size }) => ({ name: object, size })),
   })
   await finishBackup({ ...options, intent, segments })
-  return { name, sentinel, parts: content.parts, files: content.files.size }
+  return { name, sentinel, parts: content.parts, files: content.files.size, checksumFailures: end.checksumFailures }
 }
 
 function makeSentinel(
   options: PushOptions,
-  cluster: Cluster,
-  backup: BaseBackup,
+  { backup, cluster, startedAt }: Opened,
   end: BaseBackupEnd,
   content: { readonly tarBytes: number; readonly storedBytes: number },
-  startedAt: number,
 ): Sentinel {
+  // The place is only told, never used by walrx.
+  const dataDirectory = cluster.dataDirectory ?? '/'
   const tablespaces = backup.start.tablespaces.filter(isElsewhere).map(({ location, oid }) => {
     return { oid, location, link: `pg_tblspc/${oid}` }
   })
@@ -191,19 +205,19 @@ function makeSentinel(
     startLsn: backup.start.startLsn,
     finishLsn: end.endLsn,
     delta: undefined,
-    pgVersion: options.session.serverVersion,
+    pgVersion: cluster.serverVersion,
     systemIdentifier: cluster.systemId,
     uncompressedSize: content.tarBytes,
     compressedSize: content.storedBytes,
     dataCatalogSize: 0,
-    spec: { basePrefix: cluster.dataDirectory, tablespaces },
+    spec: { basePrefix: dataDirectory, tablespaces },
     userData: options.userData,
     filesMetadataDisabled: false,
     version: 2,
     startTime: formatBackupTime(startedAt),
     finishTime: formatBackupTime(options.clock.now()),
     hostname: hostname(),
-    dataDir: cluster.dataDirectory,
+    dataDir: dataDirectory,
     isPermanent: options.isPermanent,
     extra: {},
   }

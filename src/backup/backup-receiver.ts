@@ -2,7 +2,7 @@
 import type { WriteCodec } from '../compression/codec.ts'
 import type { Logger } from '../observe/log.ts'
 import { WalrxError } from '../primitives/errors.ts'
-import type { BackupTablespace, BaseBackupSink, ServerNotice } from '../postgres/base-backup.ts'
+import type { BackupTablespace, BaseBackupSink, ServerNotice } from '../postgres/base-backup-sink.ts'
 import { controlFileName, labelFileName, withExtension } from '../walg/backup-names.ts'
 import type { FileRecord } from '../walg/files-metadata.ts'
 import type { StoredObject } from '../walg/backup-contents.ts'

@@ -4,7 +4,7 @@
  * pg_control, backup_label and tablespace_map are set aside, because readers want them in tars of their own.
  */
 import { WalrxError } from '../primitives/errors.ts'
-import type { BackupTablespace } from '../postgres/base-backup.ts'
+import type { BackupTablespace } from '../postgres/base-backup-sink.ts'
 import type { FileRecord } from '../walg/files-metadata.ts'
 import { formatHeader, paddingOf, parseServerHeader, type ServerTarEntry, tarBlockBytes } from './tar-header.ts'
 
@@ -68,7 +68,7 @@ export class TarRewriter {
     this.#isMain = tablespace.oid === undefined
     this.#prefix = this.#isMain ? '/' : `/pg_tblspc/${tablespace.oid}/`
     const isInPlace = !this.#isMain && !tablespace.location.startsWith('/')
-    // A link of that name is made by who restores; a tablespace in place is a directory.
+    // A tablespace in place is a directory below pg_tblspc; 14 and 15 send it with the data directory.
     if (isInPlace) return this.#directory(`/pg_tblspc/${tablespace.oid}`, 0o700, Math.floor(Date.now() / 1000))
   }
 
@@ -133,6 +133,8 @@ export class TarRewriter {
       const busy = this.#directory('/', entry.mode, entry.mtime)
       return busy ? busy.then(own) : own()
     }
+    // A tablespace's: who restores makes it anew, by the sentinel (walg-format.md 4.4).
+    if (entry.kind === 'symlink' && this.#isMain && /^pg_tblspc\/\d+$/.test(name)) return
     if (entry.kind === 'symlink') {
       throw new WalrxError('WALRX_PROTOCOL', `the server sent "${name}" as a symbolic link, which no backup can hold`)
     }

@@ -45,6 +45,10 @@ export const commands: Registry = {
     summary: 'complete a backup whose WAL had not come in time',
     load: async () => (await import('./commands/backup-finish.ts')).backupFinish,
   },
+  scrub: {
+    summary: 'have a running server read all its pages and verify their checksums',
+    load: async () => (await import('./commands/scrub.ts')).scrubCommand,
+  },
   'backup-fetch': {
     summary: 'restore a backup, and set up its recovery',
     load: async () => (await import('./commands/backup-fetch.ts')).backupFetch,

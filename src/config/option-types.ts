@@ -10,6 +10,7 @@ export type CommandName =
   | 'wal-show'
   | 'backup-push'
   | 'backup-finish'
+  | 'scrub'
   | 'backup-fetch'
   | 'backup-verify'
   | 'backup-list'

@@ -2,6 +2,7 @@
 import type { CommandName, OptionSpec } from './option-types.ts'
 
 const push = ['backup-push'] as const satisfies CommandName[]
+const reading = ['backup-push', 'scrub'] as const satisfies CommandName[]
 const waiting = ['backup-push', 'backup-finish'] as const satisfies CommandName[]
 const KiB = 1024
 
@@ -41,9 +42,9 @@ export const backupOptions = {
     flag: 'checkpoint',
     type: { kind: 'choice', values: ['fast', 'spread'] },
     default: 'fast',
-    commands: push,
+    commands: reading,
     group: 'Backup',
-    help: 'how the server writes the checkpoint that begins a backup: at once, or spread over minutes',
+    help: 'how the server writes the checkpoint that comes first: at once, or spread over minutes',
   },
   maxRateBytes: {
     env: ['WALG_DISK_RATE_LIMIT'],
@@ -51,9 +52,9 @@ export const backupOptions = {
     type: { kind: 'bytes', min: 32 * KiB, max: 1024 * KiB * KiB },
     valueName: 'SIZE',
     defaultText: 'no limit',
-    commands: push,
+    commands: reading,
     group: 'Backup',
-    help: 'bytes per second that the server sends at most',
+    help: 'bytes per second that the server reads at most',
   },
   verifyChecksums: {
     env: ['WALRX_BACKUP_VERIFY'],
@@ -62,7 +63,16 @@ export const backupOptions = {
     default: 'true',
     commands: push,
     group: 'Backup',
-    help: 'let the server verify the checksums of data pages, where it has them; damage fails the backup; --no-verify to do without',
+    help: 'let the server verify the checksums of data pages, where it has them: damage fails the backup; --no-verify to do without',
+  },
+  acceptChecksumFailures: {
+    env: ['WALRX_BACKUP_ACCEPT_CHECKSUM_FAILURES'],
+    flag: 'accept-checksum-failures',
+    type: { kind: 'boolean' },
+    default: 'false',
+    commands: push,
+    group: 'Backup',
+    help: 'finish the backup although the server found damaged pages, and say which',
   },
   tarSizeThreshold: {
     env: ['WALG_TAR_SIZE_THRESHOLD'],

@@ -17,7 +17,7 @@ export const restoreOptions = {
   },
   disableFsync: {
     env: ['WALG_TAR_DISABLE_FSYNC'],
-    flag: 'no-sync',
+    flag: 'disable-fsync',
     type: { kind: 'boolean' },
     default: 'false',
     commands: fetch,

@@ -17,11 +17,23 @@ export interface BaseBackupOptions {
   readonly maxRateKb?: number
   /** Verify the checksums of data pages while they are read. */
   readonly verifyChecksums: boolean
+  /**
+   * True (the default) leaves pg_tblspc out and sends a `tablespace_map`; false sends links as symbolic links. A link to
+   * a place of more than {@link linkBytesMax} bytes does not fit into a tar's header, and the server fails then. 14 and 15
+   * do not know of tablespaces in place (allow_in_place_tablespaces): they have no row and no archive, and with the map
+   * their files are left out without a word; without it they lie in the archive of the data directory.
+   */
+  readonly tablespaceMap?: boolean
+  /** Takes a backup with damaged pages for good, and tells what is damaged. Nothing of it goes to the server. */
+  readonly acceptChecksumFailures?: boolean
   /** Undefined asks for no manifest. */
   readonly manifestChecksums?: ManifestChecksums
   /** `blackhole` reads everything and sends nothing (15 and later). */
   readonly target?: 'client' | 'blackhole'
 }
+
+/** Bytes of a link's target in a tar's header, without the closing zero (tarCreateHeader in tar.c). */
+export const linkBytesMax = 99
 
 const maxRateMin = 32
 const maxRateMax = 1_048_576
@@ -44,8 +56,8 @@ function optionList(options: BaseBackupOptions): string[] {
   const blackhole = target === 'blackhole'
   const list = [`LABEL ${literal(label)}`, 'PROGRESS true', `CHECKPOINT '${checkpoint}'`, 'WAIT false']
   if (blackhole) list.push(`TARGET 'blackhole'`)
-  // Without it the server sends tablespaces as symlinks, which no reader of the archive takes.
-  else list.push('TABLESPACE_MAP true')
+  // Without it the server sends tablespaces as symlinks, which tie whoever restores them to the original's folders.
+  else list.push(`TABLESPACE_MAP ${options.tablespaceMap ?? true}`)
   list.push(`VERIFY_CHECKSUMS ${verifyChecksums}`)
   if (maxRateKb !== undefined) list.push(`MAX_RATE ${maxRateKb}`)
   if (manifestChecksums === undefined) list.push(`MANIFEST 'no'`)
@@ -62,7 +74,7 @@ function wordList(options: BaseBackupOptions): string {
   }
   const words = [`LABEL ${literal(label)}`, 'PROGRESS', ...(checkpoint === 'fast' ? ['FAST'] : []), 'NOWAIT']
   if (maxRateKb !== undefined) words.push(`MAX_RATE ${maxRateKb}`)
-  words.push('TABLESPACE_MAP')
+  if (options.tablespaceMap ?? true) words.push('TABLESPACE_MAP')
   if (!verifyChecksums) words.push('NOVERIFY_CHECKSUMS')
   if (manifestChecksums !== undefined) words.push(`MANIFEST 'yes'`, `MANIFEST_CHECKSUMS '${manifestChecksums}'`)
   return `BASE_BACKUP ${words.join(' ')}`

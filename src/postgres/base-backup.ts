@@ -3,33 +3,23 @@
  *
  * What the server sends (basebackup.c, basebackup_copy.c; seen on 14 to 18), all of it answers to one command:
  *   result set    start LSN as text, its timeline
- *   result set    a row for each archive: tablespace oid, location, size in kB; both NULL for the data directory, last
- *   15 and later  one COPY OUT whose messages begin with a letter: `n` an archive begins (two cstrings: its file name,
- *                 the tablespace's path), `d` its bytes, `m` the manifest begins (its bytes come as `d`), `p` int64
- *                 bytes done. Archives end with two zero blocks
- *   14            one COPY OUT per archive, in the order of the rows and without the zero blocks, then one for the manifest
+ *   result set    a row for each archive: tablespace oid, location, size in kB; oid and location NULL for the data
+ *                 directory, last
+ *   COPY OUT      the archives, then the manifest: framed in one way by 14, in another by 15 and later
  *   result set    end LSN, its timeline
- *   CommandComplete, ReadyForQuery; or an ErrorResponse in place of anything, checksum failures at the very end
+ *   CommandComplete, ReadyForQuery; or an ErrorResponse in place of anything. That of checksum failures comes behind
+ *   the end LSN, when everything has been sent
  */
 import { WalrxError } from '../primitives/errors.ts'
 import { type BaseBackupOptions, baseBackupCommand } from './base-backup-command.ts'
-import { CopyReader } from './copy-reader.ts'
+import { type BackupFraming, PlainFraming, TaggedFraming } from './base-backup-framing.ts'
+import type { BackupTablespace, BaseBackupSink, ServerNotice } from './base-backup-sink.ts'
+import { type ChecksumFailure, ChecksumFailures } from './checksum-failures.ts'
+import { type Busy, CopyReader } from './copy-reader.ts'
 import { encodeQuery, parseDataRow, parseErrorFields, type Row } from './frames.ts'
 import { type Lsn, parseLsn, type Timeline } from './lsn.ts'
-import type { PgSession } from './pg-session.ts'
 import { type ErrorFields, ServerError, serverErrorFromFields } from './server-error.ts'
-
-export type { BaseBackupOptions } from './base-backup-command.ts'
-
-/** One archive of the backup. */
-export interface BackupTablespace {
-  /** Undefined for the data directory. */
-  readonly oid: number | undefined
-  /** As the server says it: an absolute path, `pg_tblspc/<oid>` for a tablespace in place, '' for the data directory. */
-  readonly location: string
-  /** The server's estimate in bytes. */
-  readonly sizeBytes: number | undefined
-}
+import type { ByteSocket, ReplicationSession } from './session.ts'
 
 /** What is known when the backup has begun. */
 export interface BaseBackupStart {
@@ -43,87 +33,78 @@ export interface BaseBackupEnd {
   /** One past the last WAL that a recovery needs. */
   readonly endLsn: Lsn
   readonly endTimeline: Timeline
+  /** Damage that the backup holds; empty unless `acceptChecksumFailures` let it pass. */
+  readonly checksumFailures: readonly ChecksumFailure[]
 }
 
-/** A notice or warning of the server's, by the letters of its fields: S severity, C SQLSTATE, M message, D detail. */
-export type ServerNotice = ErrorFields
+/** WALRX_BACKUP_CHECKSUM, with what is damaged. */
+export class BackupChecksumError extends ServerError {
+  readonly failures: readonly ChecksumFailure[]
 
-/**
- * Where a backup is delivered to. Bytes are valid during the call only, or until the promise that it returns resolves:
- * until then nothing more is read from the server. Whatever a method throws ends the backup with it.
- */
-export interface BaseBackupSink {
-  /** An archive begins. */
-  onArchive(tablespace: BackupTablespace): void | Promise<void>
-  /** Bytes of the archive: tar. */
-  onData(bytes: Buffer): void | Promise<void>
-  /** The manifest begins, behind all archives. */
-  onManifest(): void | Promise<void>
-  onManifestData(bytes: Buffer): void | Promise<void>
-  /** Bytes that the server has read of the present archive, at most once a second (15 and later). */
-  onProgress?(bytesDone: number): void
-  onNotice?(notice: ServerNotice): void
+  constructor(host: string, fields: ErrorFields, failures: ChecksumFailures) {
+    const what = failures.describe() || (fields['M'] ?? 'it does not say where')
+    super('WALRX_BACKUP_CHECKSUM', `${host} found data pages with wrong checksums: ${what}`, fields, {
+      hint:
+        'find out by pg_amcheck what is lost and get it from an older backup; a backup without verification takes the ' +
+        'pages as they are',
+    })
+    this.failures = failures.list
+  }
 }
 
 /** SQLSTATE of data_corrupted: what a backup ends with when checksums failed. */
 const dataCorrupted = 'XX001'
 
-/** Notices that are kept for the error of a backup that fails. */
-const noticesMax = 200
-
-/** Why nothing is delivered. */
+/** What comes next. */
 type Phase = 'start' | 'tablespaces' | 'copy' | 'end' | 'ended'
 
 /**
  * Sends BASE_BACKUP and waits until the first archive is about to come, which takes as long as the server's checkpoint.
- * The session is used up.
+ * The session is used up, whatever comes of it; closing it stays with the caller until a backup is returned.
  * @throws ServerError, WALRX_CONNECTION_LOST, WALRX_PROTOCOL, WALRX_USAGE; the signal's reason
  */
 export async function startBaseBackup(
-  session: PgSession,
+  session: ReplicationSession,
   options: BaseBackupOptions,
   signal: AbortSignal = new AbortController().signal,
 ): Promise<BaseBackup> {
   const command = baseBackupCommand(session.serverVersion, options)
   signal.throwIfAborted()
-  const backup = new BaseBackup(session, command)
-  await backup.begin(signal)
+  const backup = new BaseBackup(session, options.acceptChecksumFailures ?? false)
+  await backup.begin(command, signal)
   return backup
 }
 
 /** A base backup under way. Made by {@link startBaseBackup}. */
 export class BaseBackup {
-  readonly #session: PgSession
+  readonly #session: ReplicationSession
+  readonly #socket: ByteSocket
   readonly #reader: CopyReader
-  readonly #isTagged: boolean
-  readonly #writeCommand: () => void
+  readonly #acceptsFailures: boolean
   readonly #began = Promise.withResolvers<undefined>()
   readonly #done = Promise.withResolvers<BaseBackupEnd>()
   #phase: Phase = 'start'
   #rows: Row[] = []
   #start: BaseBackupStart | undefined
-  #end: BaseBackupEnd | undefined
+  #position: Position | undefined
   #sink: BaseBackupSink | undefined
-  /** COPY OUTs begun, for 14. */
-  #copies = 0
-  #inManifest = false
-  /** Type letter of the present CopyData (15 and later), and its bytes where it is a small one. */
-  #letter = 0
-  #small: Buffer = Buffer.alloc(0)
+  #framing: BackupFraming | undefined
   #fields: ErrorFields | undefined
-  readonly #notices: ServerNotice[] = []
+  /** Notices that came before there was a sink: a server has few to say about a checkpoint. */
+  #early: ServerNotice[] = []
+  readonly #failures = new ChecksumFailures()
 
-  constructor(session: PgSession, command: string) {
+  constructor(session: ReplicationSession, acceptsFailures: boolean) {
     this.#session = session
-    this.#isTagged = session.serverVersion >= 150_000
-    const socket = session.takeOver()
-    this.#writeCommand = () => socket.write(encodeQuery(command))
-    this.#reader = new CopyReader(socket, {
-      onCopyData: (bytes, isFirst) => (this.#isTagged ? this.#onTagged(bytes, isFirst) : this.#deliver(bytes)),
-      onMessage: (type, body) => this.#onMessage(type, body),
+    this.#acceptsFailures = acceptsFailures
+    this.#socket = session.takeOver()
+    this.#reader = new CopyReader(this.#socket, {
+      onCopyData: (bytes, isFirst) => this.#copy('CopyData').onCopyData(bytes, isFirst),
+      onMessage: (type, body) => this.#onMessage(String.fromCharCode(type), body),
       onClose: (error) => this.#fail(this.#lost(error)),
       onError: (error) => this.#fail(error),
     })
+    // Both are awaited later than they may fail.
     this.#began.promise.catch(() => {})
     this.#done.promise.catch(() => {})
   }
@@ -134,32 +115,36 @@ export class BaseBackup {
     return this.#start
   }
 
-  /** Warnings of the server so far, the first 200. */
-  get notices(): readonly ServerNotice[] {
-    return this.#notices
+  /** Damage that the server has told of so far. */
+  get checksumFailures(): readonly ChecksumFailure[] {
+    return this.#failures.list
   }
 
   /** Sends the command; called by {@link startBaseBackup}. */
-  async begin(signal: AbortSignal): Promise<void> {
+  async begin(command: string, signal: AbortSignal): Promise<void> {
     this.#reader.start()
-    this.#writeCommand()
+    this.#socket.write(encodeQuery(command))
     await this.#unlessAborted(this.#began.promise, signal)
   }
 
   /**
-   * Receives everything.
+   * Receives everything; once.
    * @returns when the server has confirmed the whole backup
-   * @throws WALRX_BACKUP_CHECKSUM when the server found damaged pages (after all data), other errors of the server,
-   * WALRX_CONNECTION_LOST, what the sink threw, or the signal's reason
+   * @throws BackupChecksumError when the server found damaged pages, after all data; other errors of the server,
+   * WALRX_CONNECTION_LOST, WALRX_PROTOCOL, what the sink threw, or the signal's reason
    */
   async receive(sink: BaseBackupSink, signal: AbortSignal = new AbortController().signal): Promise<BaseBackupEnd> {
+    if (this.#sink) throw new WalrxError('WALRX_INTERNAL', 'the base backup was received already')
     this.#sink = sink
-    for (const notice of this.#notices) sink.onNotice?.(notice)
-    this.#reader.release()
+    const { tablespaces } = this.start
+    const parts = { tablespaces, sink, unexpected: (what: string) => this.#unexpected(what) }
+    this.#framing = this.#session.serverVersion < 150_000 ? new PlainFraming(parts) : new TaggedFraming(parts)
+    for (const notice of this.#early.splice(0)) sink.onNotice?.(notice)
+    if (!signal.aborted) this.#reader.release()
     return this.#unlessAborted(this.#done.promise, signal)
   }
 
-  /** Drops the connection; the server notices and ends the backup. Harmless twice. */
+  /** Drops the connection, whereupon the server ends a backup that is under way. Harmless twice. */
   async close(): Promise<void> {
     this.#fail(new WalrxError('WALRX_CONNECTION_LOST', `the backup of ${this.#session.host} was given up`))
     await this.#session.close()
@@ -176,7 +161,7 @@ export class BaseBackup {
     }
   }
 
-  #onMessage(type: string, body: Buffer): void {
+  #onMessage(type: string, body: Buffer): Busy {
     switch (type) {
       case 'T': // RowDescription
         this.#rows = []
@@ -187,16 +172,17 @@ export class BaseBackup {
       case 'C': // CommandComplete
         return this.#onResult()
       case 'H': // CopyOutResponse
-        return this.#onCopy()
+        return this.#copy('CopyOutResponse').onCopyOut()
       case 'c': // CopyDone
-      case 'S': // ParameterStatus
+        return this.#copy('CopyDone').onCopyDone()
+      case 'S': // ParameterStatus: a promotion in the middle
         return
       case 'N':
         return this.#onNotice(parseErrorFields(body))
       case 'E':
         this.#fields = parseErrorFields(body)
         // Nothing follows a FATAL one, but the end of the connection.
-        if (this.#fields['V'] === 'FATAL') this.#fail(this.#serverError(this.#fields))
+        if (this.#fields['V'] === 'FATAL' || this.#fields['V'] === 'PANIC') throw this.#serverError(this.#fields)
         return
       case 'Z':
         return this.#onReady()
@@ -204,37 +190,42 @@ export class BaseBackup {
     throw this.#unexpected(`message of type "${type}"`)
   }
 
+  /** The framing, while archives may come. */
+  #copy(message: string): BackupFraming {
+    if (this.#phase !== 'copy' || !this.#framing) throw this.#unexpected(message)
+    return this.#framing
+  }
+
   #onResult(): void {
     const rows = this.#rows
     this.#rows = []
     if (this.#phase === 'start') {
-      const { lsn, timeline } = this.#position(rows[0])
+      const { lsn, timeline } = this.#parsePosition(rows[0])
       this.#start = { startLsn: lsn, timeline, tablespaces: [] }
       this.#phase = 'tablespaces'
     } else if (this.#phase === 'tablespaces') {
-      this.#start = { ...this.start, tablespaces: rows.map((row) => this.#tablespace(row)) }
+      this.#start = { ...this.start, tablespaces: rows.map((row) => this.#parseTablespace(row)) }
       this.#phase = 'copy'
       // Until somebody wants them, the archives wait in the server.
       this.#reader.hold()
       this.#began.resolve(undefined)
     } else if (this.#phase === 'copy' && rows.length > 0) {
-      const { lsn, timeline } = this.#position(rows[0])
-      this.#end = { endLsn: lsn, endTimeline: timeline }
+      this.#position = this.#parsePosition(rows[0])
       this.#phase = 'end'
     }
   }
 
-  #position(row: Row | undefined): { lsn: Lsn; timeline: Timeline } {
+  #parsePosition(row: Row | undefined): Position {
     const [position, timeline] = (row ?? []).map((column) => column?.toString('latin1') ?? '')
-    if (!/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/i.test(position ?? '') || !/^[1-9]\d*$/.test(timeline ?? '')) {
+    if (!/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/i.test(position ?? '') || !/^[1-9]\d{0,9}$/.test(timeline ?? '')) {
       throw this.#unexpected('position')
     }
     return { lsn: parseLsn(position ?? ''), timeline: Number(timeline) }
   }
 
-  #tablespace(row: Row): BackupTablespace {
+  #parseTablespace(row: Row): BackupTablespace {
     const [oid, location, size] = row.map((column) => column?.toString('utf8'))
-    if (oid !== undefined && !/^\d+$/.test(oid)) throw this.#unexpected('tablespace')
+    if (oid !== undefined && !/^[1-9]\d{0,9}$/.test(oid)) throw this.#unexpected(`tablespace "${oid}"`)
     return {
       oid: oid === undefined ? undefined : Number(oid),
       location: location ?? '',
@@ -242,93 +233,28 @@ export class BaseBackup {
     }
   }
 
-  /** CopyOutResponse: in 14 the next archive begins with it, or the manifest. */
-  #onCopy(): void {
-    if (this.#isTagged) return
-    const tablespace = this.start.tablespaces[this.#copies++]
-    this.#inManifest = tablespace === undefined
-    this.#hold(tablespace ? this.#sink?.onArchive(tablespace) : this.#sink?.onManifest())
-  }
-
-  /** Lets nothing more come before `busy` has resolved. */
-  #hold(busy: void | Promise<void>): void {
-    if (!busy) return
-    this.#reader.hold()
-    busy.then(
-      () => this.#reader.release(),
-      (error: unknown) => this.#fail(error instanceof Error ? error : new Error(String(error))),
-    )
-  }
-
-  #deliver(bytes: Buffer): void | Promise<void> {
-    if (bytes.length === 0) return
-    return this.#inManifest ? this.#sink?.onManifestData(bytes) : this.#sink?.onData(bytes)
-  }
-
-  #onTagged(bytes: Buffer, isFirst: boolean): void | Promise<void> {
-    let body = bytes
-    if (isFirst) {
-      this.#letter = bytes[0] ?? 0
-      this.#small = Buffer.alloc(0)
-      body = bytes.subarray(1)
-    }
-    switch (String.fromCharCode(this.#letter)) {
-      case 'd':
-        return this.#deliver(body)
-      case 'n':
-        return this.#onNewArchive(body)
-      case 'm':
-        this.#inManifest = true
-        return this.#sink?.onManifest()
-      case 'p':
-        return this.#onProgress(body)
-    }
-    throw this.#unexpected(`piece of type ${this.#letter}`)
-  }
-
-  /** Two cstrings: `<oid>.tar` or `base.tar`, and the tablespace's path. */
-  #onNewArchive(body: Buffer): void | Promise<void> {
-    this.#small = Buffer.concat([this.#small, body])
-    const end = this.#small.indexOf(0)
-    if (end === -1 || this.#small.indexOf(0, end + 1) === -1) return
-    const name = this.#small.toString('utf8', 0, end)
-    this.#small = Buffer.alloc(0)
-    const tablespace = this.start.tablespaces.find(
-      ({ oid }) => name === (oid === undefined ? 'base.tar' : `${oid}.tar`),
-    )
-    if (!tablespace) throw this.#unexpected(`archive "${name}"`)
-    return this.#sink?.onArchive(tablespace)
-  }
-
-  #onProgress(body: Buffer): void {
-    this.#small = Buffer.concat([this.#small, body])
-    if (this.#small.length === 8) this.#sink?.onProgress?.(Number(this.#small.readBigUInt64BE()))
-  }
-
   #onNotice(notice: ServerNotice): void {
-    if (this.#notices.length < noticesMax) this.#notices.push(notice)
-    this.#sink?.onNotice?.(notice)
+    this.#failures.note(notice)
+    if (this.#sink) this.#sink.onNotice?.(notice)
+    else this.#early.push(notice)
   }
 
   #onReady(): void {
-    if (this.#fields) return this.#fail(this.#serverError(this.#fields))
-    if (!this.#end) throw this.#unexpected('end of the backup')
+    const isOnlyDamage = this.#phase === 'end' && this.#fields?.['C'] === dataCorrupted
+    if (this.#fields && !(isOnlyDamage && this.#acceptsFailures)) throw this.#serverError(this.#fields)
+    const position = this.#position
+    if (!position) throw this.#unexpected('end of the backup')
     this.#phase = 'ended'
-    this.#done.resolve(this.#end)
+    const checksumFailures = this.#fields ? this.#failures.list : []
+    this.#done.resolve({ endLsn: position.lsn, endTimeline: position.timeline, checksumFailures })
   }
 
   #serverError(fields: ErrorFields): WalrxError {
-    const error = serverErrorFromFields(fields, this.#session.host, 'BASE_BACKUP')
-    if (fields['C'] !== dataCorrupted) return error
-    const damage = this.#notices.map(({ M }) => M ?? '').join('; ')
-    return new ServerError(
-      'WALRX_BACKUP_CHECKSUM',
-      `${this.#session.host} found damaged pages: ${damage || fields['M']}`,
-      fields,
-      {
-        hint: 'restore these files from an older backup, or find out by pg_amcheck what is lost; --no-verify backs them up as they are',
-      },
-    )
+    const { host } = this.#session
+    const isDamage = this.#phase === 'end' && fields['C'] === dataCorrupted
+    return isDamage
+      ? new BackupChecksumError(host, fields, this.#failures)
+      : serverErrorFromFields(fields, host, 'BASE_BACKUP')
   }
 
   #lost(error: Error | undefined): Error {
@@ -349,4 +275,10 @@ export class BaseBackup {
     this.#began.reject(error)
     this.#done.reject(error)
   }
+}
+
+/** A row of LSN and timeline. */
+interface Position {
+  readonly lsn: Lsn
+  readonly timeline: Timeline
 }

@@ -5,6 +5,7 @@
  */
 import * as fs from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
+import { formatTablespaceMap } from '../postgres/tablespace-map.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import type { TablespaceSpec } from '../walg/tablespace-spec.ts'
 
@@ -83,13 +84,9 @@ export async function linkTablespaces(dataDirectory: string, tablespaces: readon
 }
 
 /**
- * tablespace_map with the new places: a line `<oid> <location>` each, line breaks and backslashes escaped
- * (do_pg_backup_start in xlog.c). As it is, PostgreSQL would link the clone to the original's tablespaces.
+ * tablespace_map with the new places. As it is, PostgreSQL would link the clone to the original's tablespaces.
  */
 export function rewriteTablespaceMap(content: Buffer, tablespaces: readonly PlacedTablespace[]): Buffer {
   if (tablespaces.every(({ location, original }) => location === original)) return content
-  const lines = tablespaces.map(
-    ({ location, oid }) => `${oid} ${location.replace(/[\n\r\\]/g, (sign) => `\\${sign}`)}\n`,
-  )
-  return Buffer.from(lines.join(''))
+  return formatTablespaceMap(tablespaces)
 }

@@ -27,11 +27,10 @@ export const backupPush: Command<'backup-push'> = {
     const storage = await openStorage(options)
     const signal = signals.drain
     try {
-      const session = await server.connect(signal)
       const progress = await openProgress({ what: 'backup', stream: stderr, log })
       try {
         const pushed = await pushBackup({
-          session,
+          server,
           storage,
           archive: new WalArchive(storage, codec),
           codec,
@@ -42,6 +41,7 @@ export const backupPush: Command<'backup-push'> = {
             label: options.backupLabel,
             checkpoint: options.checkpoint,
             verifyChecksums: options.verifyChecksums,
+            acceptChecksumFailures: options.acceptChecksumFailures,
             manifestChecksums: 'CRC32C',
             ...(options.maxRateBytes === undefined ? {} : { maxRateKb: Math.floor(options.maxRateBytes / 1024) }),
           },
@@ -57,7 +57,6 @@ export const backupPush: Command<'backup-push'> = {
         return 0
       } finally {
         progress.stop()
-        await session.close()
       }
     } finally {
       await storage.close()
@@ -75,7 +74,7 @@ function parseUserData(text: string | undefined): JsonValue | undefined {
   }
 }
 
-function toJson({ files, name, parts, sentinel }: PushedBackup): JsonValue {
+function toJson({ checksumFailures, files, name, parts, sentinel }: PushedBackup): JsonValue {
   return {
     backup_name: name,
     start_lsn: sentinel.startLsn ?? null,
@@ -87,5 +86,6 @@ function toJson({ files, name, parts, sentinel }: PushedBackup): JsonValue {
     is_permanent: sentinel.isPermanent,
     parts,
     files,
+    checksum_failures: checksumFailures.map(({ blocks, count, file }) => ({ file, blocks: [...blocks], count })),
   }
 }

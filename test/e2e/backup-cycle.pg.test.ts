@@ -1,0 +1,182 @@
+/** The whole cycle: load, backup, more load, kill -9, restore into other folders, recover; every row is there. */
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { chmod, cp, mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { describe, test } from 'node:test'
+import { giveToServer, makeServerDirectory } from '../harness/postgres-files.ts'
+import { openAndStart, pgMajors, startPostgres, type TestPostgres } from '../harness/postgres.ts'
+import { newServerDirectory } from '../harness/test-workspace.ts'
+import { until } from '../harness/until.ts'
+import { runWalrx, startWalrx } from '../harness/walrx-process.ts'
+
+const run = promisify(execFile)
+const walg = process.env['WALG_BIN']
+
+interface Listed {
+  readonly backup_name: string
+}
+
+async function rowsOf(server: TestPostgres, table: string): Promise<number> {
+  const [row] = await server.sql<{ n: number }>(`select count(*)::int as n from ${table}`)
+  return row?.n ?? -1
+}
+
+/** Starts what was restored, as the server's user, and waits for the end of the recovery. */
+async function recover(directory: string, major: (typeof pgMajors)[number], tablespace: string): Promise<TestPostgres> {
+  await run('chown', ['-R', '65534:65534', directory, tablespace]).catch(() => {})
+  const server = await openAndStart(directory, { major })
+  await until('the end of the recovery', async () => {
+    const [row] = await server.sql<{ recovering: boolean }>('select pg_is_in_recovery() as recovering')
+    return row?.recovering === false
+  })
+  return server
+}
+
+for (const major of pgMajors) {
+  describe(`PostgreSQL ${major}`, () => {
+    test('loses its data directory, and gets it back', { timeout: 300_000 }, async (t) => {
+      const root = newServerDirectory(`cycle${major}`)
+      await makeServerDirectory(root, 0o755)
+      const [archive, tablespace, elsewhere] = ['archive', 'ts', 'ts-elsewhere'].map((name) => join(root, name))
+      for (const path of [archive, tablespace]) await mkdir(path!)
+      await giveToServer(tablespace!)
+      await using server = await startPostgres({ major, dataChecksums: true })
+      await server.sql(`create tablespace ts location '${tablespace}'`)
+      for (const [name, where] of [
+        ['t', 'tablespace ts'],
+        ['u', ''],
+      ]) {
+        await server.sql(
+          `create table ${name} ${where} as select g as id, md5(g::text) as text from generate_series(1, 50000) g`,
+        )
+        await server.sql(`create index on ${name} (text)`)
+      }
+      const prefix = ['--file-prefix', archive!]
+      const receiver = startWalrx(['wal-receive', ...prefix, '--dbname', server.conninfo()])
+      await receiver.logged('streaming')
+      const pushed = await runWalrx([
+        'backup-push',
+        ...prefix,
+        '--dbname',
+        server.conninfo(),
+        '--json',
+        '--tar-size-threshold',
+        '8MB',
+      ])
+      assert.equal(pushed.status, 0, pushed.stderr)
+      const { backup_name: name } = JSON.parse(pushed.stdout) as Listed
+      assert.match(pushed.stdout, /"parts":[3-9]/)
+
+      await server.sql(`insert into t select g, 'later' from generate_series(50001, 60000) g`)
+      await server.sql(`insert into u select g, 'later' from generate_series(50001, 60000) g`)
+      await server.sql(`select pg_create_restore_point('before the accident')`)
+      const [before] = await server.sql<{ lsn: string }>('select pg_current_wal_insert_lsn()::text as lsn')
+      await server.sql('delete from t')
+      const [end] = await server.sql<{ lsn: string }>('select pg_switch_wal()::text as lsn')
+      await server.sql(`select pg_logical_emit_message(false, 'walrx', 'one more')`)
+      const drained = await runWalrx([
+        'wal-receive',
+        ...prefix,
+        '--dbname',
+        server.conninfo(),
+        '--slotname',
+        'second',
+        '--endpos',
+        end!.lsn,
+      ])
+      assert.equal(drained.status, 0, drained.stderr)
+      await receiver.stop()
+      await server.stop('immediate')
+      await rm(server.dataDir, { recursive: true, force: true })
+      await rm(tablespace!, { recursive: true, force: true })
+
+      await t.test('a verified backup, restored and recovered to the end', async () => {
+        const verified = await runWalrx(['backup-verify', 'LATEST', ...prefix])
+        assert.equal(verified.status, 0, verified.stderr)
+        const directory = newServerDirectory(`cycle${major}-end`)
+        await makeServerDirectory(directory, 0o755)
+        const mapping = `${tablespace}=${elsewhere}`
+        const fetched = await runWalrx([
+          'backup-fetch',
+          join(directory, 'data'),
+          'LATEST',
+          '--recover',
+          '-T',
+          mapping,
+          ...prefix,
+        ])
+        assert.equal(fetched.status, 0, fetched.stderr)
+        await using restored = await recover(directory, major, elsewhere!)
+        assert.deepEqual([await rowsOf(restored, 't'), await rowsOf(restored, 'u')], [0, 60000])
+        // By the index: one that was torn would not find them.
+        await restored.sql('set enable_seqscan = off')
+        assert.equal(await rowsOf(restored, `u where text = 'later'`), 10000)
+      })
+
+      await t.test('to a position before an accident', async () => {
+        const directory = newServerDirectory(`cycle${major}-lsn`)
+        await makeServerDirectory(directory, 0o755)
+        const place = `${elsewhere}-lsn`
+        const target = ['--target-lsn', before!.lsn, '--target-action', 'promote', '-T', `${tablespace}=${place}`]
+        const fetched = await runWalrx(['backup-fetch', join(directory, 'data'), 'LATEST', ...target, ...prefix])
+        assert.equal(fetched.status, 0, fetched.stderr)
+        await using restored = await recover(directory, major, place)
+        assert.deepEqual([await rowsOf(restored, 't'), await rowsOf(restored, 'u')], [60000, 60000])
+      })
+
+      await t.test('a position that the archive does not reach is refused', async () => {
+        const beyond = ['--target-lsn', 'FF/0', '-T', `${tablespace}=${elsewhere}-beyond`]
+        const fetched = await runWalrx(['backup-fetch', join(root, 'beyond'), 'LATEST', ...beyond, ...prefix])
+        assert.equal(fetched.status, 2, fetched.stderr)
+        assert.ok(!existsSync(join(root, 'beyond')))
+      })
+
+      await t.test('by WAL-G', { skip: walg === undefined ? 'WALG_BIN names no WAL-G' : false }, async () => {
+        const data = join(root, 'by-walg')
+        const spec = {
+          base_prefix: data,
+          tablespaces: ['16384'],
+          16384: { loc: `${elsewhere}-walg`, link: 'pg_tblspc/16384' },
+        }
+        const sentinel = await readFile(join(archive!, `basebackups_005/${name}_backup_stop_sentinel.json`), 'utf8')
+        const oid = /"tablespaces":\["(\d+)"\]/.exec(sentinel)?.[1] ?? ''
+        const text = JSON.stringify(spec).replaceAll('16384', oid)
+        await writeFile(join(root, 'spec.json'), text)
+        const args = ['backup-fetch', data, 'LATEST', '--restore-spec', join(root, 'spec.json')]
+        await run(walg ?? '', args, { env: { ...process.env, WALG_FILE_PREFIX: archive } })
+        const own = join(root, 'by-walrx')
+        const mapping = `${tablespace}=${elsewhere}-own`
+        const fetched = await runWalrx(['backup-fetch', own, name, '-T', mapping, ...prefix])
+        assert.equal(fetched.status, 0, fetched.stderr)
+        const differences = await run('diff', ['-r', '-x', 'tablespace_map', '-x', 'backup_manifest', data, own])
+        assert.equal(differences.stdout, '')
+      })
+
+      await t.test('damage to what walrx stored is found and named', async () => {
+        const folder = join(archive!, 'basebackups_005', name)
+        const copy = join(root, 'copy')
+        const parts = await readdir(join(folder, 'tar_partitions'))
+        for (const part of [...parts.map((each) => `tar_partitions/${each}`), 'backup_manifest.zst']) {
+          for (const how of ['a flipped bit', 'the last byte cut off', 'gone'] as const) {
+            await rm(copy, { recursive: true, force: true })
+            await cp(archive!, copy, { recursive: true })
+            const path = join(copy, 'basebackups_005', name, part)
+            const bytes = await readFile(path)
+            if (how === 'gone') await rm(path)
+            else if (how === 'a flipped bit') {
+              bytes[Math.floor(bytes.length / 3)]! ^= 4
+              await writeFile(path, bytes)
+            } else await truncate(path, bytes.length - 1)
+            const verified = await runWalrx(['backup-verify', name, '--file-prefix', copy])
+            assert.notEqual(verified.status, 0, `${part}: ${how}`)
+            assert.ok(verified.stderr.includes(part.replace('.zst', '')), `${part}, ${how}: ${verified.stderr}`)
+          }
+        }
+      })
+      await chmod(root, 0o755)
+    })
+  })
+}
