@@ -59,6 +59,10 @@ export async function readDocuments(
     throw damaged(`${name} has no pg_control.tar at ${storage.location}`)
   if (!parts.some(({ kind }) => kind === 'data')) throw damaged(`${name} has no parts at ${storage.location}`)
   const manifest = await archive.findManifest(name, options)
+  for (const object of contents?.keys() ?? []) {
+    if (object.startsWith('backup_manifest') && manifest?.key !== backupFolder(name) + object)
+      throw damaged(`${storage.location}/${backupFolder(name)}${object} is missing`)
+  }
   const manifestAt = manifest && `${storage.location}/${manifest.key}`
   return {
     name,

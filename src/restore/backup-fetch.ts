@@ -15,6 +15,7 @@ import type { Storage } from '../storage/storage.ts'
 import { decoded } from '../walg/decoded.ts'
 import type { BackupDocuments } from './backup-documents.ts'
 import { type ReadSummary, readBackup } from './backup-reader.ts'
+import { changedManifest } from './changed-manifest.ts'
 import { DirectorySink } from './restore-sink.ts'
 import { linkTablespaces, type PlacedTablespace, refuseUsedFolders, rewriteTablespaceMap } from './tablespaces.ts'
 
@@ -42,18 +43,25 @@ export interface FetchOptions {
  * @throws WALRX_RESTORE_FAILED when the destination holds something or cannot be written, and what reading throws
  */
 export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
-  const { destination, documents, storage, tablespaces } = options
+  const { destination, documents, tablespaces } = options
   await refuseUsedDestination(destination)
   await refuseUsedFolders(tablespaces)
   await prepare(destination)
   await linkTablespaces(destination, tablespaces)
   const sink = new DirectorySink(destination, options.fsync)
+  /** tablespace_map, where it names other folders than the server's. */
+  let newMap: Buffer | undefined
+  const rewriteMap = (content: Buffer): Buffer => {
+    const rewritten = rewriteTablespaceMap(content, tablespaces)
+    if (!rewritten.equals(content)) newMap = rewritten
+    return rewritten
+  }
   const summary = await readBackup({
     ...options,
     sink,
-    rewrite: new Map([['tablespace_map', (content: Buffer) => rewriteTablespaceMap(content, tablespaces)]]),
+    rewrite: new Map([['tablespace_map', rewriteMap]]),
     beforeControl: async () => {
-      if (documents.manifestKey !== undefined) await writeManifest(storage, documents.manifestKey, sink, options.signal)
+      if (documents.manifestKey !== undefined) await writeManifest(options, documents.manifestKey, sink, newMap)
       await options.writeSettings()
       await sink.sync()
     },
@@ -96,12 +104,18 @@ async function prepare(destination: string): Promise<void> {
 }
 
 /** `backup_manifest`, as pg_basebackup leaves it, so that pg_verifybackup can check the directory. */
-async function writeManifest(storage: Storage, key: string, sink: DirectorySink, signal: AbortSignal): Promise<void> {
+async function writeManifest(
+  { signal, storage }: FetchOptions,
+  key: string,
+  sink: DirectorySink,
+  newMap: Buffer | undefined,
+): Promise<void> {
   const extension = key.slice(key.lastIndexOf('/') + 1).split('.')[1] ?? ''
   const file = await sink.file('backup_manifest', 0o600)
   try {
-    const source = await storage.get(key, { signal })
-    for await (const chunk of decoded(source, codecOfExtension(extension, key), key)) await file.write(chunk)
+    const manifest = decoded(await storage.get(key, { signal }), codecOfExtension(extension, key), key)
+    const source = newMap ? changedManifest(manifest, 'tablespace_map', newMap) : manifest
+    for await (const chunk of source) await file.write(chunk)
     await file.finish()
   } finally {
     await file.drop()
