@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- receive|recover [options]`: walrx beside its peers, in one run, on this machine. Results go to
+ * `npm run bench -- receive|recover|backup|restore [options]`: walrx beside its peers, in one run, on this machine. Results go to
  * `bench/results`.
  */
 import { join } from 'node:path'
@@ -9,6 +9,8 @@ import { checkout, WorkDirectory } from './work-directory.ts'
 
 const usage = `npm run bench -- receive [options]   catch up with gigabytes of WAL, beside each peer
 npm run bench -- recover [options]   recover a server from an archive, beside each peer
+npm run bench -- backup [options]    back a server up, beside each peer
+npm run bench -- restore [options]   restore backups, beside each peer
 
 Options of receive:
   --gb GB               WAL to receive, in 10^9 bytes (default 4.1)
@@ -23,12 +25,17 @@ Options of recover:
   --rounds N            rounds (default 2)
   --gb GB               the prepared server to take them from (default 4.1)
 
-Options of both:
+Options of backup and restore:
+  --scale N             of pgbench's tables, 15 MB each (default 150)
+  --rounds N            rounds (default 3)
+  --codec NAME, --storage file|s3   as for receive
+
+Options of all:
   --work DIR            where the prepared server is kept (default bench/.work)
   --results DIR         where results are written (default bench/results)
 
-Peers are measured where the environment names their binaries: PG_RECEIVEWAL, WALG_BIN, WALRUS_BIN. pgbench is taken
-from the directory PG_BIN, or from PATH.
+Peers are measured where the environment names their binaries: PG_RECEIVEWAL, PG_BASEBACKUP, WALG_BIN,
+WALRUS_BIN. pgbench is taken from the directory PG_BIN, or from PATH.
 `
 
 const memorySizes = ['32MB', '48MB', '64MB', '128MB', '256MB']
@@ -47,6 +54,7 @@ function parse(args: readonly string[]) {
         gb: { type: 'string', default: '4.1' },
         rounds: { type: 'string' },
         segments: { type: 'string', default: '90' },
+        scale: { type: 'string', default: '150' },
         codec: { type: 'string', multiple: true, default: ['zstd'] },
         storage: { type: 'string', default: 'file' },
         'paced-segments': { type: 'string' },
@@ -81,18 +89,20 @@ async function main(args: readonly string[]): Promise<number> {
   const work = new WorkDirectory(values.work)
   const gigabytes = positive(values.gb, 'gb')
   const common = { work, resultsDirectory: values.results, gigabytes, say }
+  for (const codec of values.codec) {
+    if (!codecNames.includes(codec)) throw new UsageError(`--codec ${codec} is none of ${codecNames.join(', ')}`)
+  }
+  const { storage } = values
+  if (storage !== 'file' && storage !== 's3') throw new UsageError('--storage is file or s3')
+  const codecs = values.codec as CodecName[]
   if (command === 'receive') {
-    for (const codec of values.codec) {
-      if (!codecNames.includes(codec)) throw new UsageError(`--codec ${codec} is none of ${codecNames.join(', ')}`)
-    }
-    if (values.storage !== 'file' && values.storage !== 's3') throw new UsageError('--storage is file or s3')
     const { benchReceive } = await import('./receive.ts')
     const sweep = values['memory-sweep']
     await benchReceive({
       ...common,
       rounds: positive(values.rounds ?? '3', 'rounds'),
-      codecs: values.codec as CodecName[],
-      storage: values.storage,
+      codecs,
+      storage,
       pacedSegments: positive(values['paced-segments'] ?? (sweep ? '0' : '40'), 'paced-segments', -1),
       memorySweep: sweep ? memorySizes : undefined,
     })
@@ -107,7 +117,14 @@ async function main(args: readonly string[]): Promise<number> {
     })
     return 0
   }
-  throw new UsageError(command === undefined ? 'receive or recover?' : `there is no bench ${command}`)
+  if (command === 'backup' || command === 'restore') {
+    const { benchBackup, benchRestore } = await import('./backup.ts')
+    const bench = command === 'backup' ? benchBackup : benchRestore
+    const scale = positive(values.scale, 'scale')
+    await bench({ ...common, scale, rounds: positive(values.rounds ?? '3', 'rounds'), codecs, storage })
+    return 0
+  }
+  throw new UsageError(command === undefined ? 'receive, recover, backup or restore?' : `there is no bench ${command}`)
 }
 
 // Servers are stopped by what disposes of them; an interrupted bench must not leave them behind.

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { endedChildrenCpu, processCpu } from './process-sampler.ts'
+import { median } from './statistics.ts'
 
 /** What others had of all cores, 0 to 1. */
 export interface Noise {
@@ -41,6 +42,22 @@ export class NoiseMeter {
   #own(): number {
     return processCpu(process.pid) + endedChildrenCpu('self') + endedChildrenCpu(this.#serverPid)
   }
+}
+
+/** A share as a percentage. */
+export function percent(share: number): string {
+  return `${(share * 100).toFixed(0)} %`
+}
+
+/** A sentence on what others had during some measurements, behind a space; '' for none. */
+export function describeNoise(noises: readonly Noise[]): string {
+  if (noises.length === 0) return ''
+  const others = noises.map(({ otherShare }) => otherShare)
+  const stolen = noises.map(({ stolenShare }) => stolenShare)
+  return (
+    ` During the runs other processes had ${percent(median(others))} of the CPU (at most ${percent(Math.max(...others))}), ` +
+    `the hypervisor took ${percent(median(stolen))} (at most ${percent(Math.max(...stolen))}).`
+  )
 }
 
 /** CPU seconds of the whole machine since it started: spent on processes, and taken by the hypervisor. */

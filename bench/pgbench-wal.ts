@@ -49,9 +49,9 @@ async function ended(child: ChildProcess): Promise<void> {
   await promise
 }
 
-/** Makes pgbench's tables. */
-export async function initPgbench(server: TestPostgres): Promise<void> {
-  await ended(startPgbench(server, ['--initialize', '--quiet', '--scale', String(pgbenchScale)]))
+/** Makes pgbench's tables. @param scale 100,000 accounts each */
+export async function initPgbench(server: TestPostgres, scale: number = pgbenchScale): Promise<void> {
+  await ended(startPgbench(server, ['--initialize', '--quiet', '--scale', String(scale)]))
 }
 
 /** A running load. */

@@ -5,6 +5,7 @@ import type { CatchUpResult } from './catch-up.ts'
 import { type AbsentContender, type Contender, isPresent } from './contenders.ts'
 import type { Machine } from './machine.ts'
 import { markdownTable } from './markdown.ts'
+import { describeNoise } from './noise-meter.ts'
 import { segmentBytes } from './prepared-server.ts'
 import { median, quantile } from './statistics.ts'
 
@@ -76,25 +77,9 @@ function machineText({ machine, measured }: ReceiveReport): string {
   const versions = new Set(measured.flatMap(({ contender }) => (isPresent(contender) ? [contender.version] : [])))
   return [
     `${machine.date}. ${machine.cpu}, ${machine.memory} memory, ${machine.kernel}, ${machine.disk}; load before the run ` +
-      `${machine.loadBefore}.${noiseText(measured)}`,
+      `${machine.loadBefore}.${describeNoise(measured.flatMap(({ runs }) => runs.map(({ noise }) => noise)))}`,
     `Node ${machine.node}, ${machine.postgres}. ${[...versions].join('; ')}.`,
   ].join('\n')
-}
-
-/** A share as a percentage. */
-export function percent(share: number): string {
-  return `${(share * 100).toFixed(0)} %`
-}
-
-function noiseText(measured: readonly Measured[]): string {
-  const noises = measured.flatMap(({ runs }) => runs.map(({ noise }) => noise))
-  if (noises.length === 0) return ''
-  const others = noises.map(({ otherShare }) => otherShare)
-  const stolen = noises.map(({ stolenShare }) => stolenShare)
-  return (
-    ` During the runs other processes had ${percent(median(others))} of the CPU (at most ${percent(Math.max(...others))}), ` +
-    `the hypervisor took ${percent(median(stolen))} (at most ${percent(Math.max(...stolen))}).`
-  )
 }
 
 const notMeasured = 'n/a'

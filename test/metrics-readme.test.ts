@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { backupMetricSpecs } from '../src/observe/backup-metrics.ts'
 import { metricSpecs } from '../src/observe/metrics.ts'
 import { repository } from './lint/source-files.ts'
 
@@ -10,6 +11,10 @@ test('the README lists every metric with its meaning, and no other', () => {
   const rows = [...text.matchAll(/^\| `(walrx_\w+)`\s*\| (\w+)\s*\| (.*?)\s*\|$/gm)].map(([, ...cells]) => cells)
   assert.deepEqual(
     rows,
-    Object.values(metricSpecs).map(({ name, type, help }) => [name, type, help]),
+    [...Object.values(metricSpecs), ...Object.values(backupMetricSpecs)].map(({ name, type, help }) => [
+      name,
+      type,
+      help,
+    ]),
   )
 })

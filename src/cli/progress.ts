@@ -34,6 +34,7 @@ class Bar implements Progress {
   readonly #options: ProgressOptions
   #bar: SingleBar | undefined
   #shownAt = 0
+  readonly #begunAt = performance.now()
 
   constructor(options: ProgressOptions) {
     this.#options = options
@@ -46,16 +47,16 @@ class Bar implements Progress {
     const total = Math.max(totalBytes ?? 0, doneBytes) / MB
     if (!this.#bar) {
       this.#bar = new SingleBar({
-        format: `${this.#options.what} [{bar}] {percentage}% | {value} of {total} MB | {eta_formatted} to go`,
+        format: `${this.#options.what} [{bar}] {percentage}% | {value} of {total} MB | {rate} MB/s | {eta_formatted} to go`,
         stream: this.#options.stream as NodeJS.WriteStream,
         formatValue: (value, _options, type) =>
           type === 'value' || type === 'total' ? value.toFixed(0) : String(value),
         hideCursor: true,
       })
-      this.#bar.start(total, doneBytes / MB)
+      this.#bar.start(total, doneBytes / MB, { rate: '-' })
     }
     this.#bar.setTotal(total)
-    this.#bar.update(doneBytes / MB)
+    this.#bar.update(doneBytes / MB, { rate: (doneBytes / MB / ((now - this.#begunAt) / 1000)).toFixed(0) })
   }
 
   stop(): void {

@@ -74,6 +74,15 @@ export const backupOptions = {
     group: 'Backup',
     help: 'finish the backup although the server found damaged pages, and say which',
   },
+  metricsFile: {
+    env: ['WALRX_METRICS_FILE'],
+    flag: 'metrics-file',
+    type: { kind: 'string' },
+    valueName: 'FILE',
+    commands: push,
+    group: 'Backup',
+    help: "file to write metrics to, for the textfile collector of Prometheus's node exporter",
+  },
   tarSizeThreshold: {
     env: ['WALG_TAR_SIZE_THRESHOLD'],
     flag: 'tar-size-threshold',

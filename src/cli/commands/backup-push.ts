@@ -1,6 +1,8 @@
 /** `walrx backup-push`: a full backup over a replication connection. */
 import { describeBackup, pushBackup, type PushedBackup } from '../../backup/backup-push.ts'
 import { openCodec, openStorage } from '../../config/open-storage.ts'
+import { BackupMetricsFile } from '../../observe/backup-metrics.ts'
+import type { Logger } from '../../observe/log.ts'
 import { systemClock } from '../../primitives/clock.ts'
 import { formatJson, type JsonValue, parseJson } from '../../primitives/json.ts'
 import { WalArchive } from '../../walg/wal-archive.ts'
@@ -28,8 +30,10 @@ export const backupPush: Command<'backup-push'> = {
     const signal = signals.drain
     try {
       const progress = await openProgress({ what: 'backup', stream: stderr, log })
+      const metrics = await openMetrics(options.metricsFile, log)
+      let pushed: PushedBackup | undefined
       try {
-        const pushed = await pushBackup({
+        pushed = await pushBackup({
           server,
           storage,
           archive: new WalArchive(storage, codec),
@@ -49,7 +53,10 @@ export const backupPush: Command<'backup-push'> = {
           isPermanent: options.permanent,
           userData,
           walTimeoutMs: options.waitForWal ? options.walTimeoutMs : undefined,
-          onProgress: ({ receivedBytes, totalBytes }) => progress.update(receivedBytes, totalBytes),
+          onProgress: ({ receivedBytes, totalBytes }) => {
+            progress.update(receivedBytes, totalBytes)
+            metrics?.progress(receivedBytes, totalBytes)
+          },
         })
         progress.stop()
         if (options.json) stdout.write(`${formatJson(toJson(pushed))}\n`)
@@ -57,11 +64,29 @@ export const backupPush: Command<'backup-push'> = {
         return 0
       } finally {
         progress.stop()
+        await metrics?.end(
+          pushed && {
+            storedBytes: Number(pushed.sentinel.compressedSize),
+            files: pushed.files,
+            damagedFiles: pushed.checksumFailures.length,
+          },
+        )
       }
     } finally {
       await storage.close()
     }
   },
+}
+
+async function openMetrics(path: string | undefined, log: Logger): Promise<BackupMetricsFile | undefined> {
+  if (path === undefined) return undefined
+  return BackupMetricsFile.begin(
+    path,
+    () => Date.now(),
+    (error) => {
+      log.warn('the metrics cannot be written', { file: path, error: error.message })
+    },
+  )
 }
 
 /** WAL-G takes JSON, and keeps anything else as a string. */
