@@ -15,6 +15,15 @@ export const restoreOptions = {
     group: 'Restore',
     help: 'put the tablespace that was at OLD to NEW; several with commas between',
   },
+  mask: {
+    env: [],
+    flag: 'mask',
+    type: { kind: 'string' },
+    valueName: 'PATTERN',
+    commands: fetch,
+    group: 'Restore',
+    help: "restore only the files whose path in the data directory matches, such as 'base/5/*'; * stands for no slash",
+  },
   disableFsync: {
     env: ['WALG_TAR_DISABLE_FSYNC'],
     flag: 'disable-fsync',

@@ -1,5 +1,5 @@
 /** What has to be known of a backup before it is read: its documents, and what can be told from them alone. */
-import { hasCode, WalrxError } from '../primitives/errors.ts'
+import { hasCode, WalrxError, type WalrxErrorOptions } from '../primitives/errors.ts'
 import { type ManifestFile, readManifest } from '../postgres/backup-manifest.ts'
 import { codecOfExtension } from '../compression/codecs.ts'
 import { readObject, type Storage } from '../storage/storage.ts'
@@ -27,10 +27,19 @@ export interface BackupDocuments {
 
 /**
  * Reads them.
- * @throws WALRX_BACKUP_NOT_FOUND, WALRX_BACKUP_UNSUPPORTED for a delta, WALRX_BACKUP_DAMAGED when an object is missing that
- * the others speak of, WALRX_OBJECT_DAMAGED for one that cannot be read
+ * @throws WALRX_BACKUP_NOT_FOUND, WALRX_BACKUP_UNSUPPORTED for a delta, WALRX_BACKUP_DAMAGED when an object cannot be read,
+ * or is missing that the others speak of
  */
-export async function readDocuments(
+export function readDocuments(
+  storage: Storage,
+  archive: BackupArchive,
+  name: string,
+  signal: AbortSignal,
+): Promise<BackupDocuments> {
+  return blamingBackup(() => readAll(storage, archive, name, signal))
+}
+
+async function readAll(
   storage: Storage,
   archive: BackupArchive,
   name: string,
@@ -131,6 +140,26 @@ function refuseMissingParts(
     if (files.length === 0 || names.has(fileName)) continue
     throw damaged(`${storage.location}/${backupFolder(name)}tar_partitions/${fileName} is missing`)
   }
+}
+
+/**
+ * Does something with the objects of a backup. One that cannot be read, or is not where the listing had it, is damage to
+ * the backup: the codes of single objects have exit statuses that wal-fetch owes to the server, and nobody else.
+ */
+export async function blamingBackup<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_OBJECT_NOT_FOUND'))
+      throw new WalrxError('WALRX_BACKUP_DAMAGED', error.message, hinted(error.hint, error))
+    if (hasCode(error, 'WALRX_CODEC_UNSUPPORTED'))
+      throw new WalrxError('WALRX_BACKUP_UNSUPPORTED', error.message, hinted(error.hint, error))
+    throw error
+  }
+}
+
+function hinted(hint: string | undefined, cause: unknown): WalrxErrorOptions {
+  return hint === undefined ? { cause } : { hint, cause }
 }
 
 /** A backup that is not whole. */

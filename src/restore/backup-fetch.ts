@@ -72,6 +72,29 @@ export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
   return summary
 }
 
+/**
+ * Restores the files that a mask lets through, and nothing else: no settings, no links; files of tablespaces come below
+ * `pg_tblspc/<oid>`.
+ * @throws as {@link fetchBackup}, and WALRX_USAGE when no file is let through
+ */
+export async function fetchFiles(
+  options: Omit<FetchOptions, 'tablespaces' | 'writeSettings'> & { readonly mask: (path: string) => boolean },
+): Promise<ReadSummary> {
+  const { destination, documents } = options
+  await refuseUsedDestination(destination)
+  await prepare(destination)
+  const sink = new DirectorySink(destination, options.fsync)
+  const summary = await readBackup({ ...options, sink, beforeControl: () => Promise.resolve() })
+  await sink.sync()
+  await fs.rm(join(destination, incompleteMarker), { force: true })
+  if (summary.files === 0) {
+    throw new WalrxError('WALRX_USAGE', `no file of ${documents.name} matches the mask`, {
+      hint: "a mask is a path as in the data directory: 'base/*/1259*'; * stands for no slash",
+    })
+  }
+  return summary
+}
+
 /** Throws WALRX_RESTORE_FAILED for a destination that holds anything. */
 export async function refuseUsedDestination(destination: string): Promise<void> {
   let names: string[]

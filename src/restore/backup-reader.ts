@@ -10,7 +10,7 @@ import type { Storage } from '../storage/storage.ts'
 import type { BackupPart } from '../walg/backup-archive.ts'
 import { backupFolder } from '../walg/backup-names.ts'
 import { decoded } from '../walg/decoded.ts'
-import { type BackupDocuments, damaged } from './backup-documents.ts'
+import { type BackupDocuments, blamingBackup, damaged } from './backup-documents.ts'
 import { openChecksum } from './checksums.ts'
 import type { RestoreSink } from './restore-sink.ts'
 import { type TarEntry, tarEntries } from './tar-entries.ts'
@@ -31,6 +31,8 @@ export interface ReadOptions {
   readonly onProgress: (readBytes: number) => void
   /** Changes the content of small files on their way, after they were checked. */
   readonly rewrite?: ReadonlyMap<string, (content: Buffer) => Buffer>
+  /** Tells which files are wanted, by their paths; all by default. */
+  readonly mask?: (path: string) => boolean
   /** Called when everything but pg_control is in place. */
   readonly beforeControl: () => Promise<void>
 }
@@ -45,11 +47,16 @@ export interface ReadSummary {
 
 /**
  * Reads the backup: the parts, then backup_label.tar (a part of WAL-G's may hold a stale label), at last pg_control.tar.
- * @throws WALRX_BACKUP_DAMAGED, WALRX_OBJECT_DAMAGED, naming the object and the file; what storage and sink throw
+ * @throws WALRX_BACKUP_DAMAGED, naming the object and the file; WALRX_BACKUP_UNSUPPORTED for a part in a codec that walrx
+ * cannot read; what storage and sink throw
  */
-export async function readBackup(options: ReadOptions): Promise<ReadSummary> {
+export function readBackup(options: ReadOptions): Promise<ReadSummary> {
+  return blamingBackup(() => readAllParts(options))
+}
+
+async function readAllParts(options: ReadOptions): Promise<ReadSummary> {
   const reading = new BackupReading(options)
-  const { parts } = options.documents
+  const parts = options.documents.parts.filter((part) => reading.isWanted(part))
   await reading.readAll(parts.filter(({ kind }) => kind === 'data'))
   await reading.readAll(parts.filter(({ kind }) => kind === 'label'))
   reading.refuseMissing(controlFile)
@@ -78,6 +85,14 @@ class BackupReading {
     this.#options = options
     const files = options.documents.filesMetadata?.files
     this.#wanted = files && files.size > 0 ? new Set([...files.keys()].map((name) => plainName(name) ?? '')) : undefined
+  }
+
+  /** False for a tar without a file that the mask lets through, as far as the table of files tells. */
+  isWanted({ base, fileName }: BackupPart): boolean {
+    const { documents, mask } = this.#options
+    const sets = documents.filesMetadata?.tarFileSets
+    const names = sets?.get(fileName) ?? sets?.get(base) ?? sets?.get(`${base}.tar`)
+    return !mask || !names || names.some((name) => mask(plainName(name) ?? ''))
   }
 
   get summary(): ReadSummary {
@@ -114,13 +129,14 @@ class BackupReading {
   /** Throws WALRX_BACKUP_DAMAGED for a file that did not come. @param except one that need not have come yet */
   refuseMissing(except?: string): void {
     const { filesMetadata, manifest, name } = this.#options.documents
+    const { mask } = this.#options
     for (const [key, record] of filesMetadata?.files ?? []) {
       const path = plainName(key) ?? ''
-      if (record.isSkipped || this.#seen.has(path) || path === except) continue
+      if (record.isSkipped || this.#seen.has(path) || path === except || mask?.(path) === false) continue
       throw damaged(`${name} lacks ${key}, which ${this.#partOf(key)} should hold`)
     }
     for (const path of manifest?.keys() ?? []) {
-      if (this.#seen.has(path) || path === except) continue
+      if (this.#seen.has(path) || path === except || mask?.(path) === false) continue
       throw damaged(`${name} lacks ${path}, which the server's manifest lists`)
     }
   }
@@ -181,7 +197,9 @@ class BackupReading {
   async #readEntry(entry: TarEntry, part: BackupPart, at: string): Promise<void> {
     const path = plainName(entry.name)
     if (path === undefined) throw damaged(`${at} holds an entry by the name "${entry.name}"`)
+    const { mask } = this.#options
     if (entry.kind === 'directory') {
+      if (mask) return
       this.#seen.add(path)
       return this.#options.sink.directory(path, entry.mode & 0o7777)
     }
@@ -194,6 +212,7 @@ class BackupReading {
     }
     // WAL-G's remote backups have it in a part too.
     if (path === controlFile && part.kind !== 'control') return
+    if (mask?.(path) === false) return
     if (this.#wanted && !this.#wanted.has(path) && !utilityNames.has(path)) {
       this.#options.log.debug('a file that the table of files does not list is left out', {
         object: at,

@@ -86,6 +86,37 @@ describe('backup-fetch', () => {
     assert.ok(!(await readdir(root)).includes('data'), 'nothing was made')
   })
 
+  test('restores the files of a mask, and nothing else', async () => {
+    await copy('walg-remote-zstd')
+    const { status, stderr } = await runWalrx([
+      'backup-fetch',
+      join(root, 'data'),
+      name,
+      '--file-prefix',
+      archive,
+      '--mask',
+      'base/5/125?',
+    ])
+    assert.equal(status, 0, stderr)
+    const files = await readdir(join(root, 'data'), { recursive: true })
+    const list = await readFile(new URL(`../expected/${name}.sha256`, goldenArchive('walg-remote-zstd')), 'utf8')
+    const expected = [...list.matchAll(/ \.?\/?(base\/5\/125.)$/gm)].map(([, path]) => path)
+    assert.ok(expected.length > 1)
+    assert.deepEqual(files.sort(), ['base', 'base/5', ...expected.sort()])
+  })
+
+  test('refuses a mask that fits nothing, and one with a recovery', async () => {
+    await copy('walg-remote-zstd')
+    const fetched = (...args: string[]) =>
+      runWalrx(['backup-fetch', join(root, 'data'), name, '--file-prefix', archive, '--mask', 'no/such', ...args])
+    const recovering = await fetched('--recover')
+    assert.equal(recovering.status, 2)
+    assert.match(recovering.stderr, /--mask restores single files/)
+    const nothing = await fetched()
+    assert.equal(nothing.status, 2)
+    assert.match(nothing.stderr, /no file of base_000000010000000000000002 matches the mask/)
+  })
+
   /** What is done to a backup, and what is said of it. */
   const damages: readonly (readonly [what: string, (folder: string) => Promise<void>, RegExp])[] = [
     [

@@ -2,10 +2,13 @@
 import { resolve } from 'node:path'
 import { listInOrder, selectBackup } from '../../catalog/backups.ts'
 import { openStorage } from '../../config/open-storage.ts'
+import type { Settings } from '../../config/load.ts'
 import type { OptionValues } from '../../config/options.ts'
 import type { Logger } from '../../observe/log.ts'
+import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson } from '../../primitives/json.ts'
-import { fetchBackup, refuseUsedDestination } from '../../restore/backup-fetch.ts'
+import { fetchBackup, fetchFiles, refuseUsedDestination } from '../../restore/backup-fetch.ts'
+import { fileMask } from '../../restore/file-mask.ts'
 import { type BackupDocuments, readDocuments } from '../../restore/backup-documents.ts'
 import { chooseBackup, recoveryBackup } from '../../restore/recovery-backup.ts'
 import { checkReachable } from '../../restore/recovery-check.ts'
@@ -20,6 +23,7 @@ import { WalReader } from '../../walg/wal-reader.ts'
 import type { Command } from '../command.ts'
 import { flagArguments, ownProgram } from '../own-program.ts'
 import { openProgress } from '../progress.ts'
+import { neededSettings } from '../server-environment.ts'
 
 /** See the file's header. */
 export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
@@ -45,6 +49,10 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
       .split(',')
       .filter((text) => text !== '')
       .map(parseMapping)
+    const mask = options.mask === undefined ? undefined : fileMask(options.mask)
+    if (mask && (request.recover || mappings.length > 0)) {
+      throw new WalrxError('WALRX_USAGE', '--mask restores single files: no recovery and no tablespaces go with it')
+    }
     const destination = resolve(positionals.dest)
     await refuseUsedDestination(destination)
     const storage = await openStorage(options)
@@ -52,7 +60,7 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
     try {
       const documents = await choose(storage, positionals.name, request, log, signal)
       const { name, sentinel } = documents
-      const tablespaces = placeTablespaces(sentinel.spec, mappings)
+      const tablespaces = mask ? [] : placeTablespaces(sentinel.spec, mappings)
       await refuseUsedFolders(tablespaces)
       const totalBytes = documents.parts.reduce((sum, { size }) => sum + size, 0)
       if (options.dryRun) {
@@ -63,22 +71,25 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
       }
       const progress = await openProgress({ what: 'restore', stream: stderr, log })
       try {
-        const { main, node } = ownProgram()
-        const command = restoreCommand([node, main], flagArguments(settings, 'wal-fetch'))
-        const summary = await fetchBackup({
+        const task = {
           storage,
           documents,
           destination,
-          tablespaces,
           concurrency: lanes(options),
           fsync: !options.disableFsync,
           log,
           signal,
-          onProgress: (bytes) => progress.update(bytes, totalBytes),
-          writeSettings: () => writeRecoverySettings(destination, request, command),
-        })
+          onProgress: (bytes: number) => progress.update(bytes, totalBytes),
+        }
+        const { main, node } = ownProgram()
+        const command = restoreCommand([node, main], flagArguments(settings, 'wal-fetch'))
+        const writeSettings = () => writeRecoverySettings(destination, request, command)
+        const summary = mask
+          ? await fetchFiles({ ...task, mask })
+          : await fetchBackup({ ...task, tablespaces, writeSettings })
         progress.stop()
         const checked = summary.checked ? ", each as the server's manifest says" : ''
+        if (request.recover && request.restoreCommand === undefined) sayWhatTheServerNeeds(settings, log)
         if (options.json) stdout.write(`${formatJson({ backup_name: name, destination, ...summary })}\n`)
         else
           stdout.write(
@@ -92,6 +103,14 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
       await storage.close()
     }
   },
+}
+
+/** The restore_command runs in the server's environment, not in this one. */
+function sayWhatTheServerNeeds(settings: Settings<'backup-fetch'>, log: Logger): void {
+  const { configFile, environment } = neededSettings(settings)
+  if (environment.length > 0) log.warn('the server needs in its environment, for wal-fetch', { environment })
+  if (configFile.length > 0)
+    log.warn("the server's user must be able to read the config file, for wal-fetch", { configFile })
 }
 
 /** Tars at the same time: each costs a decoder, and beyond a few the disk is the limit. */

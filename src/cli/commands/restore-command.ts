@@ -1,10 +1,10 @@
 /** `walrx restore-command`: prints the line for postgresql.conf that recovers through walrx. */
 import { openStorage } from '../../config/open-storage.ts'
-import { optionsOf, type Settings } from '../../config/load.ts'
-import type { OptionKey } from '../../config/options.ts'
+import type { Settings } from '../../config/load.ts'
 import { restoreCommand } from '../../restore/restore-command.ts'
 import type { Command } from '../command.ts'
 import { flagArguments, ownProgram } from '../own-program.ts'
+import { neededSettings } from '../server-environment.ts'
 
 /** See the file's header. */
 export const restoreCommandCommand: Command<'restore-command'> = {
@@ -28,22 +28,13 @@ export const restoreCommandCommand: Command<'restore-command'> = {
 
 /** A comment that names the settings which the server's own environment must have. */
 function environmentNote(settings: Settings<'restore-command'>): string {
-  const keys = optionsOf('wal-fetch').flatMap(([key, spec]) => (spec.group === 'General' ? [] : [key]))
-  const names = (source: ReturnType<Settings['source']>) =>
-    keys.filter((key: OptionKey) => settings.source(key) === source).map((key) => nameOf(settings, key))
-  const fromEnvironment = names('environment')
-  const fromFile = names('config file')
+  const { configFile, environment } = neededSettings(settings)
   const lines: string[] = []
-  if (fromEnvironment.length > 0) lines.push(`# the server needs in its environment: ${fromEnvironment.join(', ')}`)
-  if (fromFile.length > 0) {
-    lines.push(`# from the config file, which the server's user must be able to read: ${fromFile.join(', ')}`)
+  if (environment.length > 0) lines.push(`# the server needs in its environment: ${environment.join(', ')}`)
+  if (configFile.length > 0) {
+    lines.push(`# from the config file, which the server's user must be able to read: ${configFile.join(', ')}`)
   }
   return lines.map((line) => `${line}\n`).join('')
-}
-
-/** `WALG_FILE_PREFIX` of `WALG_FILE_PREFIX=/archive (from environment)`. */
-function nameOf(settings: Settings, key: OptionKey): string {
-  return settings.describe(key).replace(/[=\s].*$/s, '')
 }
 
 /** A text as it stands between quotes in postgresql.conf (guc-file.l, DeescapeQuotedString). */
