@@ -104,8 +104,10 @@ async function* readBody(
 }
 
 /** Resolves when the stream takes more, or will never. */
-function drained(tar: ReturnType<typeof extract>): Promise<void> {
-  return new Promise((resolve) => {
+async function drained(tar: ReturnType<typeof extract>): Promise<void> {
+  // It may have closed while the source was being read, and says so only once.
+  if (tar.destroyed) return
+  await new Promise<void>((resolve) => {
     const settle = () => {
       tar.off('drain', settle)
       tar.off('close', settle)
