@@ -1,5 +1,5 @@
 /** What has to be known of a backup before it is read: its documents, and what can be told from them alone. */
-import { hasCode, WalrxError, type WalrxErrorOptions } from '../primitives/errors.ts'
+import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { type ManifestFile, readManifest } from '../postgres/backup-manifest.ts'
 import { codecOfExtension } from '../compression/codecs.ts'
 import { readObject, type Storage } from '../storage/storage.ts'
@@ -151,18 +151,19 @@ export async function blamingBackup<T>(work: () => Promise<T>): Promise<T> {
     return await work()
   } catch (error) {
     if (hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_OBJECT_NOT_FOUND'))
-      throw new WalrxError('WALRX_BACKUP_DAMAGED', error.message, hinted(error.hint, error))
-    if (hasCode(error, 'WALRX_CODEC_UNSUPPORTED'))
-      throw new WalrxError('WALRX_BACKUP_UNSUPPORTED', error.message, hinted(error.hint, error))
+      throw damaged(error.message, error.hint, error)
+    if (hasCode(error, 'WALRX_CODEC_UNSUPPORTED')) {
+      const hint = error.hint === undefined ? {} : { hint: error.hint }
+      throw new WalrxError('WALRX_BACKUP_UNSUPPORTED', error.message, { ...hint, cause: error })
+    }
     throw error
   }
 }
 
-function hinted(hint: string | undefined, cause: unknown): WalrxErrorOptions {
-  return hint === undefined ? { cause } : { hint, cause }
-}
-
 /** A backup that is not whole. */
-export function damaged(what: string, hint?: string): WalrxError {
-  return new WalrxError('WALRX_BACKUP_DAMAGED', what, hint === undefined ? {} : { hint })
+export function damaged(what: string, hint?: string, cause?: unknown): WalrxError {
+  return new WalrxError('WALRX_BACKUP_DAMAGED', what, {
+    ...(hint !== undefined && { hint }),
+    ...(cause !== undefined && { cause }),
+  })
 }

@@ -163,8 +163,9 @@ class BackupReading {
       for await (const rest of body) void rest
     } catch (error) {
       const isUnreadable = hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_CODEC_UNSUPPORTED')
-      if (sum.size === 0 || !isUnreadable || documents.contents) throw error
-      throw this.#withGuess(error)
+      // What walrx stored can be read, unless it has changed since.
+      if (isUnreadable && documents.contents) throw damaged(error.message, undefined, error)
+      throw sum.size > 0 && isUnreadable ? this.#withGuess(error) : error
     }
     const stored = documents.contents?.get(part.key.slice(backupFolder(documents.name).length))
     if (stored && (stored.crc32c !== sum.crc32c || stored.size !== sum.size)) {
