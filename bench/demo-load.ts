@@ -29,6 +29,7 @@ export class DemoLoad {
   readonly #commits: { readonly seq: number; readonly lsn: Lsn }[] = []
   #done: Promise<void> = Promise.resolve()
   #isOver = false
+  #pause: Promise<unknown> = Promise.resolve()
 
   /** Starts writing on a connection of its own. */
   static async start(server: TestPostgres): Promise<DemoLoad> {
@@ -53,6 +54,20 @@ export class DemoLoad {
     while (this.lastRow < seq && !this.#isOver) await delay(5)
   }
 
+  /** Does something while nothing is written. */
+  async whilePaused<T>(work: () => Promise<T>): Promise<T> {
+    const { promise, resolve } = Promise.withResolvers<undefined>()
+    const before = this.#commits.length
+    this.#pause = promise
+    try {
+      // The transaction that was under way.
+      while (this.#commits.length === before && !this.#isOver) await delay(5)
+      return await work()
+    } finally {
+      resolve(undefined)
+    }
+  }
+
   /** Resolves when the server is gone and with it the connection. */
   ended(): Promise<void> {
     return this.#done
@@ -69,6 +84,7 @@ export class DemoLoad {
           commit`)
         const { rows } = await client.query<{ lsn: string }>('select pg_current_wal_insert_lsn()::text as lsn')
         this.#commits.push({ seq: last, lsn: parseLsn(rows[0]?.lsn ?? '') })
+        await this.#pause
       }
     } catch {
       // The server was killed: that is how this load ends.

@@ -1,15 +1,16 @@
 /**
- * `npm run demo`: archives a live PostgreSQL, kills it in the middle of its work, recovers a copy from the archive, and
- * shows that nothing archived is missing. Needs nothing but Node and npm; leaves nothing behind unless `--keep` is given.
+ * `npm run demo`: backs a live PostgreSQL up and archives its WAL, kills it in the middle of its work, deletes its data
+ * directory, restores it to the last archived record and to a moment of one's choice, and shows that nothing archived is
+ * missing. Needs nothing but Node and npm; leaves nothing behind unless `--keep` is given.
  */
-import { access, rename } from 'node:fs/promises'
+import { access, rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { formatLsn, type Lsn, toLsn } from '../src/postgres/lsn.ts'
-import { copyDataDir, type DataDirCopy, startRecovery } from '../test/harness/postgres-copies.ts'
-import { makeServerDirectory } from '../test/harness/postgres-files.ts'
+import { giveToServer, makeServerDirectory } from '../test/harness/postgres-files.ts'
 import { startPostgres, type TestPostgres } from '../test/harness/postgres.ts'
+import { startRestored } from '../test/harness/restored-server.ts'
 import { newServerDirectory } from '../test/harness/test-workspace.ts'
 import { compareWithServer, readArchive } from './demo-archive.ts'
 import { createTables, DemoLoad, inspectLoad } from './demo-load.ts'
@@ -29,39 +30,42 @@ const demoTimeoutMs = 180_000
 interface Scene {
   readonly story: Story
   readonly server: TestPostgres
-  readonly copy: DataDirCopy
   readonly archive: string
   /** The environment of every walrx. */
   readonly environment: NodeJS.ProcessEnv
+  /** How walrx reaches the server. */
+  readonly conninfo: string
+}
+
+/** A moment to go back to. */
+interface Moment {
+  /** As the server's clock had it. */
+  readonly time: string
+  readonly lastRow: number
 }
 
 async function setTheScene(story: Story): Promise<Scene> {
-  story.title('walrx: archive a live PostgreSQL, kill it, recover from the archive')
+  story.title('walrx: back a live PostgreSQL up, kill it, delete it, get it back')
   story.step('A PostgreSQL server of our own')
-  const server = await startPostgres({ major: 17, settings: { shared_buffers: '128MB', max_wal_size: '4GB' } })
+  const settings = { shared_buffers: '128MB', max_wal_size: '4GB' }
+  const server = await startPostgres({ major: 17, dataChecksums: true, settings })
   const [version] = await server.sql<{ server_version: string }>('show server_version')
   story.fact(`PostgreSQL ${version?.server_version} listens at 127.0.0.1:${server.port}, with segments of 16 MB`)
   await createTables(server)
   await server.sql('create role walrx login replication')
   story.fact('created a role for walrx: LOGIN and REPLICATION are all that it needs')
 
-  story.step('A copy of the data directory, to recover from')
-  await server.stop()
-  const copy = await copyDataDir(server, false)
-  await server.start()
-  story.fact('copied while the server was stopped, without any WAL (walrx makes no base backups yet)')
-
   const archive = newServerDirectory('archive')
   await makeServerDirectory(archive, 0o755)
   const environment = { PATH: process.env['PATH'], HOME: archive + '-home', WALG_FILE_PREFIX: archive }
   await makeServerDirectory(environment.HOME, 0o755)
-  return { story, server, copy, archive, environment }
+  return { story, server, archive, environment, conninfo: `host=127.0.0.1 port=${server.port} user=walrx` }
 }
 
-/** Writes until enough segments are archived, then kills the server. */
-async function archiveAndKill({ story, server, archive, environment }: Scene): Promise<DemoLoad> {
+/** Backs the server up while it works, writes until enough segments are archived, then kills it. */
+async function archiveAndKill(scene: Scene): Promise<{ readonly load: DemoLoad; readonly moment: Moment }> {
+  const { archive, conninfo, environment, server, story } = scene
   story.step('walrx streams the WAL into a directory')
-  const conninfo = `host=127.0.0.1 port=${server.port} user=walrx`
   story.command(`walrx wal-receive --dbname "${conninfo}" --file-prefix ${archive}`)
   await using receiver = new RunningReceiver(['--dbname', conninfo], environment)
   await receiver.line('connected')
@@ -70,11 +74,19 @@ async function archiveAndKill({ story, server, archive, environment }: Scene): P
   )
   story.fact(`connected; its slot "${slot?.slot_name}" keeps all WAL from ${slot?.restart_lsn} on`)
 
-  story.step('Load, and what of it is safe after each segment')
   const load = await DemoLoad.start(server)
-  await followSegments(story, receiver, load)
+  await backUp(scene, load)
+  story.step('Load, and what of it is safe after each segment')
+  let moment: Moment | undefined
+  await followSegments(story, receiver, load, async () => {
+    moment = await load.whilePaused(async () => {
+      const [now] = await server.sql<{ time: string }>('select clock_timestamp()::text as time')
+      return { time: now?.time ?? '', lastRow: load.lastRow }
+    })
+    story.fact(`it is ${moment.time}, and ${grouped(moment.lastRow)} rows are written: we shall come back here`)
+  })
 
-  story.step('Kill the server in the middle of it')
+  story.step('Kill the server in the middle of it, and delete its data directory')
   await load.reaches(load.lastRow + rowsBeforeKill)
   story.command(`kill -9 ${server.pid}`)
   await server.kill9()
@@ -84,23 +96,52 @@ async function archiveAndKill({ story, server, archive, environment }: Scene): P
   const status = await receiver.stop()
   story.check(status === 0, `walrx finishes its uploads at SIGTERM and ends with status ${status}`)
   await checkArchive(story, { archive, flushed, pgWal: server.pgWal() })
-  return load
+  story.command(`rm -r ${server.dataDir}`)
+  await rm(server.dataDir, { recursive: true, force: true })
+  if (!moment) throw new Error('there is no moment to come back to')
+  return { load, moment }
+}
+
+async function backUp({ conninfo, environment, story }: Scene, load: DemoLoad): Promise<void> {
+  story.step('A base backup over the network, while the server works')
+  await load.reaches(rowsBeforeKill)
+  story.command(`walrx backup-push --dbname "${conninfo}"`)
+  story.quote(await runWalrx(['backup-push', '--dbname', conninfo], environment))
+  story.command('walrx backup-list')
+  story.quote(await runWalrx(['backup-list'], environment))
+  story.command('walrx backup-verify LATEST')
+  story.quote(await runWalrx(['backup-verify', 'LATEST'], environment))
 }
 
 /** Tells of every archived segment until there are enough. */
-async function followSegments(story: Story, receiver: RunningReceiver, load: DemoLoad): Promise<void> {
+async function followSegments(
+  story: Story,
+  receiver: RunningReceiver,
+  load: DemoLoad,
+  inTheMiddle: () => Promise<void>,
+): Promise<void> {
   let count = 0
+  let isLive = false
+  let middle: Promise<void> | undefined
   const enough = Promise.withResolvers<void>()
   receiver.follow((line) => {
     const { bytes, file, msg } = line
     if (msg !== 'archived' || typeof file !== 'string' || typeof bytes !== 'number' || file.length !== 24) return
+    // Those from before the backup are no news.
+    if (!isLive) return
     count++
+    if (count === segmentsBeforeKill / 2) {
+      middle = inTheMiddle()
+      middle.catch(enough.reject)
+    }
     const megabytes = (bytes / 1e6).toFixed(1)
     story.fact(`${file} archived as ${megabytes} MB; ${grouped(load.lastRow)} rows are written`)
     if (count === segmentsBeforeKill) enough.resolve()
   })
+  isLive = true
   // Rejects when walrx ends before.
   await Promise.race([enough.promise, receiver.line('never logged').then(() => {})])
+  await middle
 }
 
 async function checkArchive(
@@ -125,30 +166,37 @@ async function showArchive({ story, environment }: Scene): Promise<void> {
   story.quote(await runWalrx(['wal-show'], environment))
 }
 
-/** Recovers the copy and compares. Returns the data directory of the recovered server. */
-async function recover({ story, copy, archive, environment }: Scene, load: DemoLoad): Promise<TestPostgres> {
-  story.step('Recover the copy from the archive')
-  story.command('walrx restore-command >> postgresql.conf')
-  const printed = await runWalrx(['restore-command'], environment)
-  story.quote(printed)
-  const quoted = /^restore_command = '(.*)'$/m.exec(printed)?.[1]
-  if (quoted === undefined) throw new Error(`walrx restore-command printed no restore_command:\n${printed}`)
+/** Restores a backup and recovers it. */
+async function restore({ environment, story }: Scene, name: string, args: readonly string[]): Promise<TestPostgres> {
+  const directory = newServerDirectory(name)
+  await makeServerDirectory(directory, 0o755)
+  await giveToServer(directory)
+  const words = ['backup-fetch', join(directory, 'data'), 'LATEST', ...args]
+  story.command(`walrx ${words.map((word) => (word.includes(' ') ? `'${word}'` : word)).join(' ')}`)
   const startedAtMs = performance.now()
-  const recovered = await startRecovery({
-    copy,
-    restoreCommand: quoted.replaceAll("''", "'"),
-    env: { WALG_FILE_PREFIX: archive, HOME: String(environment['HOME']) },
+  story.quote(await runWalrx(words, environment))
+  const server = await startRestored(directory, 17, [], {
+    WALG_FILE_PREFIX: String(environment['WALG_FILE_PREFIX']),
+    HOME: String(environment['HOME']),
   })
-  const { objects, endLsn } = await readArchive(archive)
   const seconds = (performance.now() - startedAtMs) / 1000
-  story.fact(`recovered ${objects.length} segments in ${seconds.toFixed(1)} s, up to ${formatLsn(endLsn)}`)
+  story.fact(`restored, recovered and writable again after ${seconds.toFixed(1)} s`)
+  return server
+}
+
+/** Restores to the last archived record and compares. */
+async function restoreToTheEnd(scene: Scene, load: DemoLoad): Promise<TestPostgres> {
+  const { archive, story } = scene
+  story.step('Restore it, to the last archived record')
+  const restored = await restore(scene, 'restored', ['--recover'])
 
   story.step('Is everything there?')
+  const { endLsn } = await readArchive(archive)
   const safe = load.lastRowBefore(endLsn)
-  const found = await inspectLoad(recovered)
+  const found = await inspectLoad(restored)
   story.check(
     safe > 0 && found.lastRow >= safe,
-    `rows up to ${grouped(safe)} were archived; recovered: ${grouped(found.lastRow)}`,
+    `rows up to ${grouped(safe)} were archived; restored: ${grouped(found.lastRow)}`,
   )
   story.check(found.rowCount === found.lastRow, `${grouped(found.rowCount)} rows without a gap`)
   story.check(found.wrongRows === 0, 'every row has the content that was written')
@@ -160,16 +208,29 @@ async function recover({ story, copy, archive, environment }: Scene, load: DemoL
   story.fact(
     `${grouped(lost)} rows were in the unfinished segment and went with the server: that is what one segment of loss means`,
   )
-  return recovered
+  return restored
+}
+
+/** Restores to the moment that was chosen, and compares. */
+async function restoreToMoment(scene: Scene, { lastRow, time }: Moment): Promise<void> {
+  const { story } = scene
+  story.step('And once more, to the moment that we chose')
+  await using restored = await restore(scene, 'moment', ['--target-time', time, '--target-action', 'promote'])
+  const found = await inspectLoad(restored)
+  story.check(
+    found.lastRow === lastRow && found.rowCount === lastRow,
+    `${grouped(lastRow)} rows were written then; restored: ${grouped(found.rowCount)}`,
+  )
+  story.check(found.wrongRows === 0 && found.accountSum === found.rowCount, 'all of them whole')
 }
 
 /** Moves what is to be kept out of what is removed at the end. */
-async function keep(story: Story, archive: string, recovered: TestPostgres): Promise<void> {
-  await recovered.stop()
+async function keep(story: Story, archive: string, restored: TestPostgres): Promise<void> {
+  await restored.stop()
   const kept = join(tmpdir(), `walrx-demo-${process.pid}`)
-  await rename(recovered.directory, kept)
+  await rename(restored.directory, kept)
   await rename(archive, join(kept, 'archive'))
-  story.fact(`kept in ${kept}: archive and data (the recovered data directory)`)
+  story.fact(`kept in ${kept}: archive and data (the restored data directory)`)
 }
 
 async function demo(): Promise<boolean> {
@@ -177,10 +238,11 @@ async function demo(): Promise<boolean> {
   const story = new Story()
   const scene = await setTheScene(story)
   await using server = scene.server
-  const load = await archiveAndKill(scene)
+  const { load, moment } = await archiveAndKill(scene)
   await showArchive(scene)
-  await using recovered = await recover(scene, load)
-  if (values.keep) await keep(story, scene.archive, recovered)
+  await using restored = await restoreToTheEnd(scene, load)
+  await restoreToMoment(scene, moment)
+  if (values.keep) await keep(story, scene.archive, restored)
   await server[Symbol.asyncDispose]()
   story.end()
   return story.isHappy
