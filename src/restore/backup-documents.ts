@@ -9,6 +9,7 @@ import { backupFolder, contentsKey, filesMetadataKey } from '../walg/backup-name
 import { decoded } from '../walg/decoded.ts'
 import type { FilesMetadata } from '../walg/files-metadata.ts'
 import type { Sentinel } from '../walg/sentinel.ts'
+import { blamingBackup, damaged, StoredSum } from './backup-damage.ts'
 
 /** A full backup, ready to be read. */
 export interface BackupDocuments {
@@ -68,29 +69,38 @@ async function readAll(
     throw damaged(`${name} has no pg_control.tar at ${storage.location}`)
   if (!parts.some(({ kind }) => kind === 'data')) throw damaged(`${name} has no parts at ${storage.location}`)
   const manifest = await archive.findManifest(name, options)
-  for (const object of contents?.keys() ?? []) {
-    if (object.startsWith('backup_manifest') && manifest?.key !== backupFolder(name) + object)
-      throw damaged(`${storage.location}/${backupFolder(name)}${object} is missing`)
+  const stored = contents && storedManifest(storage, name, contents, manifest?.key)
+  const manifestAt = `${storage.location}/${manifest?.key}`
+  const sum = new StoredSum()
+  const files =
+    manifest &&
+    (await readManifest(
+      decoded(
+        sum.of(await storage.get(manifest.key, options)),
+        codecOfExtension(manifest.extension, manifest.key),
+        manifestAt,
+      ),
+      manifestAt,
+    ))
+  if (stored) sum.check(stored, manifestAt)
+  return { name, sentinel, parts, filesMetadata, contents, manifestKey: manifest?.key, manifest: files }
+}
+
+/** What walrx.json says of the manifest; undefined where there was none. Throws WALRX_BACKUP_DAMAGED. */
+function storedManifest(
+  storage: Storage,
+  name: string,
+  contents: ReadonlyMap<string, StoredObject>,
+  key: string | undefined,
+): StoredObject | undefined {
+  const at = `${storage.location}/${backupFolder(name)}`
+  for (const object of contents.keys()) {
+    const isThere = object.startsWith('tar_partitions/') || key === backupFolder(name) + object
+    if (!isThere) throw damaged(`${at}${object} is missing`)
   }
-  const manifestAt = manifest && `${storage.location}/${manifest.key}`
-  return {
-    name,
-    sentinel,
-    parts,
-    filesMetadata,
-    contents,
-    manifestKey: manifest?.key,
-    manifest:
-      manifest &&
-      (await readManifest(
-        decoded(
-          await storage.get(manifest.key, options),
-          codecOfExtension(manifest.extension, manifest.key),
-          manifest.key,
-        ),
-        manifestAt ?? '',
-      )),
-  }
+  const stored = key === undefined ? undefined : contents.get(key.slice(backupFolder(name).length))
+  if (key !== undefined && !stored) throw damaged(`${storage.location}/${key} does not belong to the backup`)
+  return stored
 }
 
 async function readContents(
@@ -140,30 +150,4 @@ function refuseMissingParts(
     if (files.length === 0 || names.has(fileName)) continue
     throw damaged(`${storage.location}/${backupFolder(name)}tar_partitions/${fileName} is missing`)
   }
-}
-
-/**
- * Does something with the objects of a backup. One that cannot be read, or is not where the listing had it, is damage to
- * the backup: the codes of single objects have exit statuses that wal-fetch owes to the server, and nobody else.
- */
-export async function blamingBackup<T>(work: () => Promise<T>): Promise<T> {
-  try {
-    return await work()
-  } catch (error) {
-    if (hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_OBJECT_NOT_FOUND'))
-      throw damaged(error.message, error.hint, error)
-    if (hasCode(error, 'WALRX_CODEC_UNSUPPORTED')) {
-      const hint = error.hint === undefined ? {} : { hint: error.hint }
-      throw new WalrxError('WALRX_BACKUP_UNSUPPORTED', error.message, { ...hint, cause: error })
-    }
-    throw error
-  }
-}
-
-/** A backup that is not whole. */
-export function damaged(what: string, hint?: string, cause?: unknown): WalrxError {
-  return new WalrxError('WALRX_BACKUP_DAMAGED', what, {
-    ...(hint !== undefined && { hint }),
-    ...(cause !== undefined && { cause }),
-  })
 }

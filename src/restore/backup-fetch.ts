@@ -2,7 +2,8 @@
  * A backup as a data directory. In this order, so that a restore that was killed is never taken for a complete one:
  *
  *   the marker file, links of tablespaces, all files but pg_control (each durable before the next step), checks, settings
- *   and signal file of the recovery, backup_manifest, pg_control, then the marker goes
+ *   and signal file of the recovery, backup_manifest, pg_control under another name, the last checks, its renaming, then
+ *   the marker goes
  *
  * PostgreSQL does not start without pg_control.
  */
@@ -14,9 +15,9 @@ import { WalrxError } from '../primitives/errors.ts'
 import type { Storage } from '../storage/storage.ts'
 import { decoded } from '../walg/decoded.ts'
 import type { BackupDocuments } from './backup-documents.ts'
-import { type ReadSummary, readBackup } from './backup-reader.ts'
+import { controlFile, type ReadSummary, readBackup } from './backup-reader.ts'
 import { changedManifest } from './changed-manifest.ts'
-import { DirectorySink } from './restore-sink.ts'
+import { DirectorySink, type RestoreSink } from './restore-sink.ts'
 import { linkTablespaces, type PlacedTablespace, refuseUsedFolders, rewriteTablespaceMap } from './tablespaces.ts'
 
 /** Lies in a data directory that is not whole yet. */
@@ -58,7 +59,7 @@ export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
   }
   const summary = await readBackup({
     ...options,
-    sink,
+    sink: holdingControl(sink),
     rewrite: new Map([['tablespace_map', rewriteMap]]),
     beforeControl: async () => {
       if (documents.manifestKey !== undefined) await writeManifest(options, documents.manifestKey, sink, newMap)
@@ -66,10 +67,23 @@ export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
       await sink.sync()
     },
   })
+  await sink.rename(heldControlFile, controlFile)
   await sink.sync()
   await fs.rm(join(destination, incompleteMarker), { force: true })
   await new DirectorySink(destination, options.fsync).sync()
   return summary
+}
+
+/** pg_control's name until the last object has been read to its end and nothing was found to be wrong. */
+const heldControlFile = `${controlFile}.walrx`
+
+/** Takes pg_control under that name. */
+function holdingControl(sink: RestoreSink): RestoreSink {
+  return {
+    directory: (path, mode) => sink.directory(path, mode),
+    file: (path, mode) => sink.file(path === controlFile ? heldControlFile : path, mode),
+    sync: () => sink.sync(),
+  }
 }
 
 /**

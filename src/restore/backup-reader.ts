@@ -2,7 +2,6 @@
  * Reads all tars of a backup, several at a time, checks everything that can be checked and hands the files to a sink:
  * objects against walrx.json, files against the server's manifest, the whole against the table of files.
  */
-import { crc32c } from '@node-rs/crc32'
 import { codecOfExtension } from '../compression/codecs.ts'
 import type { Logger } from '../observe/log.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
@@ -10,7 +9,8 @@ import type { Storage } from '../storage/storage.ts'
 import type { BackupPart } from '../walg/backup-archive.ts'
 import { backupFolder } from '../walg/backup-names.ts'
 import { decoded } from '../walg/decoded.ts'
-import { type BackupDocuments, blamingBackup, damaged } from './backup-documents.ts'
+import { blamingBackup, damaged, StoredSum } from './backup-damage.ts'
+import type { BackupDocuments } from './backup-documents.ts'
 import { openChecksum } from './checksums.ts'
 import type { RestoreSink } from './restore-sink.ts'
 import { type TarEntry, tarEntries } from './tar-entries.ts'
@@ -151,9 +151,9 @@ class BackupReading {
   async #readPart(part: BackupPart, signal: AbortSignal): Promise<void> {
     const { documents, storage } = this.#options
     const at = `${storage.location}/${part.key}`
-    const sum = { size: 0, crc32c: 0 }
+    const sum = new StoredSum()
     const codec = codecOfExtension(part.extension, at)
-    const body = this.#counted(await storage.get(part.key, { signal }), sum)
+    const body = this.#counted(sum.of(await storage.get(part.key, { signal })))
     try {
       for await (const entry of tarEntries(decoded(body, codec, at), at)) {
         signal.throwIfAborted()
@@ -168,12 +168,7 @@ class BackupReading {
       throw sum.size > 0 && isUnreadable ? this.#withGuess(error) : error
     }
     const stored = documents.contents?.get(part.key.slice(backupFolder(documents.name).length))
-    if (stored && (stored.crc32c !== sum.crc32c || stored.size !== sum.size)) {
-      const [is, was] = [sum.crc32c, stored.crc32c].map((crc) => crc.toString(16).padStart(8, '0'))
-      throw damaged(
-        `${at} was changed: its CRC-32C is ${is} over ${sum.size} bytes, and ${was} over ${stored.size} was stored`,
-      )
-    }
+    if (stored) sum.check(stored, at)
   }
 
   /** Nothing in an archive says that it is encrypted. */
@@ -182,13 +177,8 @@ class BackupReading {
     return new WalrxError(error.code, error.message, { hint, cause: error })
   }
 
-  async *#counted(
-    source: AsyncIterable<Uint8Array>,
-    sum: { size: number; crc32c: number },
-  ): AsyncGenerator<Uint8Array, undefined> {
+  async *#counted(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
     for await (const chunk of source) {
-      sum.size += chunk.length
-      sum.crc32c = crc32c(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length), sum.crc32c)
       this.#readBytes += chunk.length
       this.#options.onProgress(this.#readBytes)
       yield chunk

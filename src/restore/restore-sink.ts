@@ -87,6 +87,12 @@ export class DirectorySink implements RestoreSink {
     }
   }
 
+  /** Gives a file another name within its directory; durable with the next {@link sync}. */
+  async rename(from: string, to: string): Promise<void> {
+    const full = join(this.root, to)
+    await this.#told(full, () => fs.rename(join(this.root, from), full))
+  }
+
   async sync(): Promise<void> {
     if (!this.#fsync) return
     for (const directory of [...this.#directories, dirname(this.root)]) {
