@@ -64,7 +64,7 @@ export function parseServerHeader(block: Buffer): ServerTarEntry | undefined {
     kind,
     size: kind === 'file' ? numberAt(block, 124, 12) : 0,
     mode: numberAt(block, 100, 8) & 0o7777,
-    mtime: numberAt(block, 136, 12),
+    mtime: timeAt(block, 136, 12),
   }
 }
 
@@ -74,7 +74,7 @@ function textAt(block: Buffer, at: number, length: number): string {
   const end = field.indexOf(0)
   const bytes = end === -1 ? field : field.subarray(0, end)
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
   } catch {
     throw new WalrxError(
       'WALRX_PROTOCOL',
@@ -86,30 +86,44 @@ function textAt(block: Buffer, at: number, length: number): string {
   }
 }
 
-/** Octal text, or base 256 where the first bit is set (read_tar_number in tar.c). */
 function numberAt(block: Buffer, at: number, length: number): number {
+  const value = bigNumberAt(block, at, length)
+  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw bad(`a tar header with the number ${value}`)
+  return Number(value)
+}
+
+/**
+ * A time, as near as the eleven octal digits of a part's header come to it: 1970 to 2242. The server writes one before
+ * that as an unsigned number of 64 bits, and one file with such a time is no reason to have no backup.
+ */
+function timeAt(block: Buffer, at: number, length: number): number {
+  const time = BigInt.asIntN(64, bigNumberAt(block, at, length))
+  return Number(time < 0n ? 0n : time > BigInt(octalMax) ? octalMax : time)
+}
+
+/** Octal text, or base 256 where the first bit is set (read_tar_number in tar.c). */
+function bigNumberAt(block: Buffer, at: number, length: number): bigint {
   const field = block.subarray(at, at + length)
   if (((field[0] ?? 0) & 0x80) !== 0) {
     let value = BigInt((field[0] ?? 0) & 0x7f)
     for (const byte of field.subarray(1)) value = value * 256n + BigInt(byte)
-    if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw bad(`a tar header with the number ${value}`)
-    return Number(value)
+    return value
   }
   const text = field
     .toString('latin1')
     .replace(/[\0 ]+$/, '')
     .trim()
-  if (text === '') return 0
+  if (text === '') return 0n
   if (!/^[0-7]+$/.test(text)) throw bad(`a tar header with the number "${text}"`)
-  return parseInt(text, 8)
+  return BigInt(`0o${text}`)
 }
 
 function bad(what: string): WalrxError {
   return new WalrxError('WALRX_PROTOCOL', `the server sent ${what}`)
 }
 
-/** Sizes that eleven octal digits hold. */
-const octalSizeMax = 8 * 1024 ** 3 - 1
+/** What eleven octal digits hold: 8 GiB less one, as a size. */
+const octalMax = 8 ** 11 - 1
 /** Bytes of the name field. */
 const nameBytesMax = 100
 
@@ -120,7 +134,7 @@ const nameBytesMax = 100
 export function formatHeader(entry: PartTarEntry): Buffer {
   const records: string[] = []
   if (Buffer.byteLength(entry.name) > nameBytesMax) records.push(paxRecord('path', entry.name))
-  if (entry.size > octalSizeMax) records.push(paxRecord('size', String(entry.size)))
+  if (entry.size > octalMax) records.push(paxRecord('size', String(entry.size)))
   const typeflag = entry.kind === 'file' ? '0' : '5'
   if (records.length === 0) return ustarBlock(entry.name, typeflag, entry.size, entry)
   const body = Buffer.from(records.join(''))
@@ -128,7 +142,7 @@ export function formatHeader(entry: PartTarEntry): Buffer {
     ustarBlock('PaxHeader', 'x', body.length, { ...entry, mode: 0o600 }),
     body,
     Buffer.alloc(paddingOf(body.length)),
-    ustarBlock(cut(entry.name), typeflag, Math.min(entry.size, octalSizeMax), entry),
+    ustarBlock(cut(entry.name), typeflag, Math.min(entry.size, octalMax), entry),
   ])
 }
 
@@ -142,8 +156,11 @@ function paxRecord(key: string, value: string): string {
 
 /** The beginning of a name, in whole characters: what readers without PAX would see. */
 function cut(name: string): string {
-  let short = name.slice(0, nameBytesMax)
-  while (Buffer.byteLength(short) > nameBytesMax) short = short.slice(0, -1)
+  let short = ''
+  for (const character of name) {
+    if (Buffer.byteLength(short + character) > nameBytesMax) break
+    short += character
+  }
   return short
 }
 

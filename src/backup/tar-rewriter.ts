@@ -65,6 +65,7 @@ export class TarRewriter {
   /** The next archive begins. Throws WALRX_PROTOCOL when the one before was cut short. */
   beginArchive(tablespace: BackupTablespace): void | Promise<void> {
     this.end()
+    this.#entryName = ''
     this.#isMain = tablespace.oid === undefined
     this.#prefix = this.#isMain ? '/' : `/pg_tblspc/${tablespace.oid}/`
     const isInPlace = !this.#isMain && !tablespace.location.startsWith('/')
@@ -89,10 +90,13 @@ export class TarRewriter {
 
   /** The archive has ended. Throws WALRX_PROTOCOL when it ended within an entry. */
   end(): void {
-    if (this.#bodyLeft > 0 || this.#paddingLeft > 0 || this.#blockFilled > 0) {
-      const where = this.#entryName === '' ? 'its first header' : this.#entryName
-      throw new WalrxError('WALRX_PROTOCOL', `the server ended an archive within ${where}`)
-    }
+    const isWithinBody = this.#bodyLeft > 0 || this.#paddingLeft > 0
+    if (!isWithinBody && this.#blockFilled === 0) return
+    const header = this.#entryName === '' ? 'its first header' : `the header behind ${this.#entryName}`
+    throw new WalrxError(
+      'WALRX_PROTOCOL',
+      `the server ended an archive within ${isWithinBody ? this.#entryName : header}`,
+    )
   }
 
   /** How many bytes belong together from here on. */
@@ -164,6 +168,7 @@ export class TarRewriter {
   }
 
   #setAside(name: string, { mode, mtime, size }: ServerTarEntry): void {
+    if (this.aside.has(name)) throw new WalrxError('WALRX_PROTOCOL', `the server sent ${name} twice`)
     if (size > asideBytesMax) throw new WalrxError('WALRX_PROTOCOL', `the server sent a ${name} of ${size} bytes`)
     const content = Buffer.alloc(size)
     let filled = 0
