@@ -133,19 +133,19 @@ class BackupReading {
     for (const [key, record] of filesMetadata?.files ?? []) {
       const path = plainName(key) ?? ''
       if (record.isSkipped || this.#seen.has(path) || path === except || mask?.(path) === false) continue
-      throw damaged(`${name} lacks ${key}, which ${this.#partOf(key)} should hold`)
+      throw damaged(`${name} lacks ${key}, which ${this.#partOf(path)} should hold`)
     }
     for (const path of manifest?.keys() ?? []) {
       if (this.#seen.has(path) || path === except || mask?.(path) === false) continue
-      throw damaged(`${name} lacks ${path}, which the server's manifest lists`)
+      throw damaged(`${name} lacks ${path}, which the server's manifest lists and ${this.#partOf(path)} should hold`)
     }
   }
 
-  #partOf(key: string): string {
+  #partOf(path: string): string {
     for (const [part, names] of this.#options.documents.filesMetadata?.tarFileSets ?? []) {
-      if (names.includes(key)) return part
+      if (names.some((name) => plainName(name) === path)) return part
     }
-    return 'one of its parts'
+    return path === controlFile ? 'pg_control.tar' : 'one of its parts'
   }
 
   async #readPart(part: BackupPart, signal: AbortSignal): Promise<void> {
