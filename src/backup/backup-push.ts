@@ -103,8 +103,8 @@ interface Opened {
 
 /**
  * Asks for a backup without a tablespace_map: restored into another folder by a tool that knows nothing of it, the map
- * keeps the server from starting or ties the clone to the original's folders; without it the links or folders of
- * pg_tblspc are taken as they are. Only where a link does not fit into the server's tar is there no other way.
+ * keeps the server from starting or ties the clone to the original's folders; without it the links of pg_tblspc are taken
+ * as they are, and folders there with allow_in_place_tablespaces. Only where a link does not fit into the server's tar is there no other way.
  */
 async function begin({ backup, log, server, signal }: PushOptions, session: PgSession): Promise<BaseBackup> {
   const { checkpoint } = backup

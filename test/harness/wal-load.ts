@@ -109,7 +109,8 @@ async function runClient(
       if (pauseMs > 0) await delay(pauseMs)
     }
   } catch (error) {
-    if (!lost) throw error
+    // A postmaster that was killed lets its backends say so (57P01).
+    if (!lost && (error as { readonly code?: unknown }).code !== '57P01') throw error
   } finally {
     await client.end().catch(() => {})
   }
