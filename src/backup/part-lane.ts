@@ -38,7 +38,7 @@ export interface FinishedPart extends StoredObject {
 
 /** What a lane does, in order. */
 type Job =
-  | { readonly kind: 'bytes'; readonly chunk: Buffer; readonly length: number }
+  | { readonly kind: 'bytes'; readonly chunk: Buffer; readonly length: number; readonly partBytesMax: number }
   | { readonly kind: 'end'; readonly files: readonly string[]; readonly tarBytes: number }
 
 /** See the file's header. */
@@ -54,6 +54,8 @@ export class PartLane {
   #filled = 0
   #files: string[] = []
   #tarBytes = 0
+  /** The most that the present part comes to. */
+  #partBytesMax = 0
   #queuedBytes = 0
 
   constructor(settings: LaneSettings) {
@@ -75,6 +77,7 @@ export class PartLane {
   begin(name: string | undefined, bytes: number): void | Promise<void> {
     const isFull = this.#tarBytes > 0 && this.#tarBytes + bytes + tarTrailer.length > this.#settings.partBytesMax
     if (isFull) return this.#endPart().then(() => this.begin(name, bytes))
+    this.#partBytesMax = Math.max(this.#settings.partBytesMax, bytes + tarTrailer.length)
     if (name !== undefined) this.#files.push(name)
   }
 
@@ -138,7 +141,7 @@ export class PartLane {
   #flush(): void {
     if (!this.#chunk) return
     this.#queuedBytes += this.#filled
-    this.#push({ kind: 'bytes', chunk: this.#chunk, length: this.#filled })
+    this.#push({ kind: 'bytes', chunk: this.#chunk, length: this.#filled, partBytesMax: this.#partBytesMax })
     this.#chunk = undefined
   }
 
@@ -171,7 +174,7 @@ export class PartLane {
         } else if (job.kind === 'bytes') {
           if (!writer) {
             fileName = partFileName(this.#settings.nextNumber(), this.#settings.codec.extension)
-            writer = this.#open(fileName)
+            writer = this.#open(fileName, job.partBytesMax)
           }
           await this.#write(writer, job)
         } else {
@@ -189,9 +192,9 @@ export class PartLane {
     }
   }
 
-  #open(fileName: string): ObjectWriter {
+  #open(fileName: string, sizeMaxBytes: number): ObjectWriter {
     const { codec, folder, signal, storage } = this.#settings
-    return new ObjectWriter(storage, codec, folder, `tar_partitions/${fileName}`, signal)
+    return new ObjectWriter(storage, codec, folder, `tar_partitions/${fileName}`, signal, sizeMaxBytes)
   }
 
   async #write(writer: ObjectWriter, { chunk, length }: Extract<Job, { kind: 'bytes' }>): Promise<void> {

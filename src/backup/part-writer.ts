@@ -6,9 +6,12 @@ import { ChunkPool } from './chunk-pool.ts'
 import { type FinishedPart, PartLane } from './part-lane.ts'
 import type { EntryPlacer, EntryTarget } from './tar-rewriter.ts'
 
-/** Bytes that are received, and not compressed yet: 16 chunks of a megabyte. */
-const chunkBytes = 1024 * 1024
-const chunkCount = 16
+/**
+ * Bytes that are received, and not compressed yet: at least six chunks of 4 MiB. Every chunk is a trip to the libuv pool
+ * and back: with chunks of 1 MiB a backup costs 8 % more CPU, with 256 KiB 40 % more.
+ */
+const chunkBytes = 4 * 1024 * 1024
+const chunkCount = 6
 
 /** Lanes at most. Each costs an encoder and the pieces of an upload. */
 const lanesMax = 4

@@ -32,14 +32,27 @@ export class ObjectWriter {
   /**
    * @param folder beginning of the key, up to the backup's name and a slash
    * @param name the rest of the key
+   * @param sizeMaxBytes the most that the content comes to, before compression
    */
-  constructor(storage: Storage, codec: WriteCodec, folder: string, name: string, signal: AbortSignal) {
+  constructor(
+    storage: Storage,
+    codec: WriteCodec,
+    folder: string,
+    name: string,
+    signal: AbortSignal,
+    sizeMaxBytes?: number,
+  ) {
     this.#name = name
     this.#encoder = codec.encoder()
     this.#encoder.on('error', (error: Error) => {
       this.#error ??= error
     })
-    this.#put = storage.put(folder + name, this.#output(), { signal }).catch((error: unknown) => {
+    // What does not compress gets a little longer.
+    const options = {
+      signal,
+      ...(sizeMaxBytes === undefined ? {} : { sizeMaxBytes: sizeMaxBytes + Math.ceil(sizeMaxBytes / 64) }),
+    }
+    this.#put = storage.put(folder + name, this.#output(), options).catch((error: unknown) => {
       this.#error ??= error as Error
       this.#encoder.destroy()
       throw error

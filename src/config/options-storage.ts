@@ -160,7 +160,7 @@ export const s3Options = {
     default: '20MB',
     commands,
     group: 'S3',
-    help: 'size of the pieces of a multipart upload',
+    help: 'largest size of the pieces of a multipart upload; backups have smaller ones',
   },
   s3MaxRetries: {
     env: ['S3_MAX_RETRIES'],

@@ -15,6 +15,17 @@ const PARALLEL_PART_COUNT = 2
 /** How hard it is tried to remove the parts of an upload that failed: the store may be gone. */
 const ABORT_PATIENCE = { maxRetries: 2, retryTimeMaxMs: 5000 }
 
+/** Parts of a stream whose size has a known limit: large enough for throughput, and three of them are in memory. */
+const SMALL_PART_BYTES = 6 * 1024 * 1024
+
+/**
+ * Size of the parts of a stream that has `sizeMaxBytes` at most: small, unless there would be too many.
+ * @param largest what was configured
+ */
+export function smallPartBytes(sizeMaxBytes: number, largest: number): number {
+  return Math.max(Math.ceil(sizeMaxBytes / (PART_COUNT_MAX - 1)), Math.min(largest, SMALL_PART_BYTES))
+}
+
 /** One streamed put. */
 export interface S3UploadOptions {
   readonly connection: S3Connection

@@ -24,8 +24,16 @@ import { deleteObjects } from './s3-delete.ts'
 import { type S3Task, describeTask, isConditionRefused, statusOf } from './s3-errors.ts'
 import { listObjects } from './s3-listing.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
-import { uploadStream } from './s3-upload.ts'
-import type { ListOptions, ObjectInfo, Storage, StorageBody, StorageCallOptions, StorageTraits } from './storage.ts'
+import { smallPartBytes, uploadStream } from './s3-upload.ts'
+import type {
+  ListOptions,
+  ObjectInfo,
+  PutOptions,
+  Storage,
+  StorageBody,
+  StorageCallOptions,
+  StorageTraits,
+} from './storage.ts'
 
 /** A wrong endpoint or key should end a start soon: the probe is not tried for as long as the rest. */
 const PROBE_RETRY_TIME_MAX_MS = 15_000
@@ -53,10 +61,10 @@ export class S3Storage implements Storage {
   }
 
   /** Bytes in memory are one PUT, a stream longer than a part is a multipart upload. */
-  async put(key: string, body: StorageBody, { signal }: StorageCallOptions = {}): Promise<void> {
+  async put(key: string, body: StorageBody, { signal, sizeMaxBytes }: PutOptions = {}): Promise<void> {
     checkKey(key)
     if (body instanceof Uint8Array) await this.#putBytes(key, body, signal)
-    else await this.#putStream(key, body, signal)
+    else await this.#putStream(key, body, sizeMaxBytes, signal)
   }
 
   /**
@@ -172,8 +180,14 @@ export class S3Storage implements Storage {
     )
   }
 
-  async #putStream(key: string, body: StorageBody, signal: AbortSignal | undefined): Promise<void> {
-    const partSizeBytes = this.#options.partSizeBytes ?? s3Defaults.partSizeBytes
+  async #putStream(
+    key: string,
+    body: StorageBody,
+    sizeMaxBytes: number | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const largest = this.#options.partSizeBytes ?? s3Defaults.partSizeBytes
+    const partSizeBytes = sizeMaxBytes === undefined ? largest : smallPartBytes(sizeMaxBytes, largest)
     const task = this.#task('put', key)
     const caller = this.#caller
     const connection = await caller.call(task, signal, () => this.#connect())

@@ -27,6 +27,12 @@ export interface StorageCallOptions {
   readonly signal?: AbortSignal
 }
 
+/** Options of {@link Storage.put}. */
+export interface PutOptions extends StorageCallOptions {
+  /** The most that a stream may come to, in bytes: who knows it has its pieces kept small in memory. */
+  readonly sizeMaxBytes?: number
+}
+
 /** Options of {@link Storage.list}. */
 export interface ListOptions extends StorageCallOptions {
   /** Only keys that sort after this one (byte order, as S3's StartAfter); it need not exist. */
@@ -42,7 +48,7 @@ export interface Storage {
   readonly location: string
 
   /** Writes an object, replacing any of that key. Durable when it resolves. */
-  put(key: string, body: StorageBody, options?: StorageCallOptions): Promise<void>
+  put(key: string, body: StorageBody, options?: PutOptions): Promise<void>
 
   /**
    * Writes an object only if there is none of that key: atomic where the store can (see each implementation for what
