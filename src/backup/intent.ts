@@ -93,19 +93,24 @@ export class Intent {
     }
     const content = { owner: randomUUID(), hostname, startedAt: new Date(clock.now()).toISOString() }
     const intent = new Intent(storage, name, clock, content)
-    if ((await intent.#create(signal)) === 'exists') {
+    if (!(await intent.#create(signal))) {
       await removeExpired(storage, name, clock, signal)
-      if ((await intent.#create(signal)) === 'exists') {
+      if (!(await intent.#create(signal))) {
         throw new WalrxError('WALRX_BACKUP_EXISTS', `${name} is being written by somebody else`, {
           hint: `${storage.location}/${intentKey(name)} says by whom; it counts for 15 minutes after the writer's end`,
         })
       }
     }
-    for await (const { key } of storage.list(backupFolder(name), { signal })) {
-      await storage.delete([intentKey(name)], { signal })
-      throw new WalrxError('WALRX_BACKUP_EXISTS', `${at} holds objects without a sentinel, such as ${key}`, {
-        hint: 'an unfinished backup of another tool: remove it with that tool (wal-g delete garbage BACKUPS)',
-      })
+    try {
+      for await (const { key } of storage.list(backupFolder(name), { signal })) {
+        throw new WalrxError('WALRX_BACKUP_EXISTS', `${at} holds objects without a sentinel, such as ${key}`, {
+          hint: 'an unfinished backup of another tool: remove it with that tool (wal-g delete garbage BACKUPS)',
+        })
+      }
+    } catch (error) {
+      // Else nobody could take a backup of this name for 15 minutes.
+      await intent.withdraw().catch(() => {})
+      throw error
     }
     intent.#schedule()
     return intent
@@ -123,18 +128,24 @@ export class Intent {
     return this.#content
   }
 
-  /** Adds what is known meanwhile. */
+  /**
+   * Adds what is known meanwhile.
+   * @throws WALRX_BACKUP_INCOMPLETE as {@link prove} does
+   */
   async update(change: Partial<IntentContent>): Promise<void> {
+    await this.prove()
     this.#content = { ...this.#content, ...change }
-    await this.#writing
-    await this.#write()
+    const written = this.#writing.then(() => this.#write())
+    // The heartbeat goes on whatever becomes of this.
+    this.#writing = written.catch(() => {})
+    await written
   }
 
   /**
    * Makes sure that nobody took us for dead.
    * @throws WALRX_BACKUP_INCOMPLETE when the intent has gone or is another's
    */
-  async prove(signal: AbortSignal): Promise<void> {
+  async prove(signal?: AbortSignal): Promise<void> {
     await this.#writing
     const found = await readIntent(this.#storage, this.name, signal)
     if (found?.owner === this.#content.owner) return
@@ -152,14 +163,21 @@ export class Intent {
     await this.#writing
   }
 
-  /** Removes the intent. */
-  async withdraw(signal?: AbortSignal): Promise<void> {
+  /** Removes the intent, if it is still ours. */
+  async withdraw(): Promise<void> {
     await this.leave()
-    await this.#storage.delete([intentKey(this.name)], signal ? { signal } : {})
+    if (await this.#isOurs()) await this.#storage.delete([intentKey(this.name)])
   }
 
-  #create(signal: AbortSignal): Promise<'created' | 'exists'> {
-    return this.#storage.putIfAbsent(intentKey(this.name), this.#bytes(), { signal })
+  /** False when there is another's. One of our own is there already where the answer to a first attempt was lost. */
+  async #create(signal: AbortSignal): Promise<boolean> {
+    const outcome = await this.#storage.putIfAbsent(intentKey(this.name), this.#bytes(), { signal })
+    return outcome === 'created' || (await this.#isOurs(signal))
+  }
+
+  async #isOurs(signal?: AbortSignal): Promise<boolean> {
+    const found = await readIntent(this.#storage, this.name, signal)
+    return found?.owner === this.#content.owner
   }
 
   #bytes(): Buffer {
@@ -173,11 +191,17 @@ export class Intent {
   #schedule(): void {
     this.#timer = this.#clock.setTimer(heartbeatMs, () => {
       // One that fails is no matter: the next one may do, and the end proves it.
-      this.#writing = this.#write().catch(() => {})
+      this.#writing = this.#writing.then(() => this.#beat()).catch(() => {})
       void this.#writing.then(() => {
         if (!this.#isOver) this.#schedule()
       })
     })
+  }
+
+  /** Who took us for dead may have begun anew under this name: its intent is not ours to write over. */
+  async #beat(): Promise<void> {
+    if (await this.#isOurs()) await this.#write()
+    else this.#isOver = true
   }
 }
 
