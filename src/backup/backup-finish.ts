@@ -36,11 +36,30 @@ export async function finishBackup(options: FinishOptions): Promise<void> {
   const { name } = intent
   await intent.prove(signal)
   await proveObjects(storage, name, intent.content.objects ?? [], signal)
+  await putSentinel(storage, name, Buffer.from(intent.content.sentinel ?? ''), signal)
+  // From here on nothing may make the backup look as if it had failed; a later run removes an intent that stays.
+  await intent.withdraw().catch((error: unknown) => {
+    log.warn('the backup is complete, but its mark of a backup in the making stays behind', { name, error })
+  })
+}
+
+/**
+ * A put that fails may have been carried out, or may be later: the data must stay then, for there must never be a
+ * sentinel without it.
+ */
+async function putSentinel(storage: Storage, name: string, bytes: Buffer, signal: AbortSignal): Promise<void> {
+  const archive = new BackupArchive(storage)
   if (await storage.head(sentinelKey(name), { signal })) {
+    // Ours: the answer to an attempt before was lost.
+    if ((await archive.readSentinelBytes(name, { signal })).equals(bytes)) return
     throw new WalrxError('WALRX_BACKUP_EXISTS', `${name} exists already at ${storage.location}`)
   }
-  await new BackupArchive(storage).putSentinelBytes(name, Buffer.from(intent.content.sentinel ?? ''), { signal })
-  await intent.withdraw()
+  try {
+    await archive.putSentinelBytes(name, bytes, { signal })
+  } catch (error) {
+    const what = `whether the sentinel of ${name} is at ${storage.location} is not known`
+    throw new WalrxError('WALRX_BACKUP_INCOMPLETE', `${what}: ${(error as Error).message}`, { cause: error })
+  }
 }
 
 /** Every object is there, with the size that it was stored with. */
