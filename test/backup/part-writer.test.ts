@@ -9,6 +9,8 @@ import { forever, settle, WatchedStorage, withNothingUnhandled } from './watched
 
 const timeout = 20_000
 const mega = 1024 * 1024
+/** What a backup may hold of what has been received and not been compressed. */
+const poolBytesMax = 24 * mega
 const codec = openWriteCodec('zstd')
 
 function openWriter(more: Partial<PartWriterOptions> = {}): { storage: WatchedStorage; writer: PartWriter } {
@@ -19,13 +21,13 @@ function openWriter(more: Partial<PartWriterOptions> = {}): { storage: WatchedSt
 }
 
 /** Counts the chunks of every pool that are in somebody's hands, and those who wait for one. */
-function countChunks(t: TestContext): { heldMax: number; waits: number } {
-  const counts = { heldMax: 0, waits: 0 }
+function countChunks(t: TestContext): { heldBytesMax: number; waits: number } {
+  const counts = { heldBytesMax: 0, waits: 0 }
   const held = new Set<Buffer>()
   const { give, take, taken } = ChunkPool.prototype
   const hold = (chunk: Buffer) => {
     held.add(chunk)
-    counts.heldMax = Math.max(counts.heldMax, held.size)
+    counts.heldBytesMax = Math.max(counts.heldBytesMax, held.size * chunk.length)
     return chunk
   }
   t.mock.method(ChunkPool.prototype, 'take', function (this: ChunkPool) {
@@ -80,7 +82,7 @@ describe('a writer of parts', { timeout }, () => {
       entries,
     )
     assert.ok(storage.openPutsMax > 1, 'one lane did it all')
-    assert.ok(counts.heldMax <= 16, `${counts.heldMax} chunks`)
+    assert.ok(counts.heldBytesMax <= poolBytesMax, `${counts.heldBytesMax} bytes`)
   })
 
   test('keeps to one lane while that one is quick enough, so that parts are few', async () => {
@@ -97,12 +99,13 @@ describe('a writer of parts', { timeout }, () => {
     storage.before = () => gate.promise.then(() => {})
     const writing = writeOn(writer)
     while (counts.waits === 0) await settle()
-    assert.equal(counts.heldMax, 16)
+    const heldBytes = counts.heldBytesMax
+    assert.ok(heldBytes <= poolBytesMax, `${heldBytes} bytes`)
     gate.resolve(undefined)
     await writing
     const read = await readParts(storage, codec, 'b/', await writer.finish(), 4 * mega)
     assert.equal(read.flat().length, 60)
-    assert.equal(counts.heldMax, 16)
+    assert.equal(counts.heldBytesMax, heldBytes)
   })
 
   for (const [when, arm] of [
