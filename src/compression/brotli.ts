@@ -3,7 +3,7 @@ import { type BrotliOptions, constants, createBrotliCompress, createBrotliDecomp
 import type { WriteCodec } from './codec.ts'
 import { GeneratorDuplex } from './generator-duplex.ts'
 import { compressInPlace, outputChunkBytes } from './in-place.ts'
-import { decodeChunkBytes, throughZlib } from './zlib-stream.ts'
+import { decodeChunkBytes, piecesThroughZlib, throughZlib } from './zlib-stream.ts'
 
 /** Smallest and largest quality. */
 export const brotliLevelMin = 0
@@ -29,6 +29,7 @@ export function brotliCodec(level: number = brotliLevelDefault): WriteCodec {
     encoder: () =>
       new GeneratorDuplex((source) => throughZlib(() => createBrotliCompress(writeOptions(level)), source, 'input')),
     decoder: () => new GeneratorDuplex(decode),
+    decodePieces: (source) => piecesThroughZlib(openDecompressor, source, 'brotli stream', decodeChunkBytes),
     encodeInPlace: (buffer, length) =>
       compressInPlace(createBrotliCompress(writeOptions(level, length)), buffer, length),
   }
@@ -45,6 +46,8 @@ function writeOptions(level: number, length = 0): BrotliOptions {
   }
 }
 
+const openDecompressor = () => createBrotliDecompress({ chunkSize: decodeChunkBytes })
+
 function decode(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
-  return throughZlib(() => createBrotliDecompress({ chunkSize: decodeChunkBytes }), source, 'brotli stream')
+  return throughZlib(openDecompressor, source, 'brotli stream')
 }

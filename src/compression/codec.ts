@@ -34,6 +34,13 @@ export interface SegmentEncoder {
   encodeInPlace(buffer: Buffer, length: number): Promise<number>
 }
 
+/** Some decoded bytes. */
+export interface DecodedPiece {
+  readonly bytes: Uint8Array
+  /** Says that nobody needs the bytes any more: their memory is freed at once, or used again. To be called once. */
+  free(): void
+}
+
 /** One codec, as streams. */
 export interface Codec {
   readonly method: ReadMethod
@@ -41,6 +48,11 @@ export interface Codec {
   readonly extension: string
   /** A stream that decodes one object; it errors on damage, on truncation, and on anything behind the end. */
   decoder(): Duplex
+  /**
+   * The same for gigabytes: pieces that are freed by who reads them, because what is left to the collector costs more time
+   * than decoding. Pieces that are never freed are left to it.
+   */
+  decodePieces?(source: AsyncIterable<Uint8Array>): AsyncGenerator<DecodedPiece, undefined>
 }
 
 /** A codec that walrx also writes with. */

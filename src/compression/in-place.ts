@@ -6,6 +6,7 @@
 import type { Transform } from 'node:stream'
 import type { Zlib } from 'node:zlib'
 import { WalrxError } from '../primitives/errors.ts'
+import { OutputChunks } from './output-chunks.ts'
 
 /**
  * Input per trip to the libuv pool, in bytes. Measured: 1, 2, 4 and 8 MiB cost the same within the noise; 16 KiB output
@@ -108,7 +109,7 @@ export class PrefixWriter {
  */
 export async function compressInPlace(compressor: ZlibStream, buffer: Buffer, length: number): Promise<number> {
   const writer = new PrefixWriter(buffer)
-  const chunks = new OutputChunks()
+  const chunks = new OutputChunks(outputChunkBytes)
   const { promise, resolve, reject } = Promise.withResolvers<undefined>()
   compressor.on('data', (output: Buffer) => writer.write(output, chunks.hold(output)))
   const feed = (offset: number) => {
@@ -128,41 +129,4 @@ export async function compressInPlace(compressor: ZlibStream, buffer: Buffer, le
   const written = writer.finish()
   chunks.close()
   return written
-}
-
-/**
- * The buffers that a compressor writes its output to, one after the other, each handed out in several slices. They are
- * freed as soon as neither the compressor nor the writer needs them: they are memory outside the heap, which the
- * collector lets grow by tens of megabytes.
- */
-class OutputChunks {
-  /** How many still need a buffer. */
-  readonly #users = new Map<ArrayBufferLike, number>()
-  #current: ArrayBufferLike | undefined
-
-  /** Notes a slice of output. The function that it returns says that the slice is not needed any more. */
-  hold({ buffer }: Buffer): () => void {
-    if (this.#current !== buffer) {
-      this.close()
-      this.#current = buffer
-      this.#users.set(buffer, 1)
-    }
-    this.#users.set(buffer, (this.#users.get(buffer) ?? 0) + 1)
-    return () => this.#drop(buffer)
-  }
-
-  /** Says that the compressor doesn't write to its last buffer any more. */
-  close(): void {
-    if (this.#current) this.#drop(this.#current)
-    this.#current = undefined
-  }
-
-  #drop(buffer: ArrayBufferLike): void {
-    const users = (this.#users.get(buffer) ?? 0) - 1
-    this.#users.set(buffer, users)
-    if (users > 0) return
-    this.#users.delete(buffer)
-    // A buffer of this size is never Node's shared pool.
-    if (buffer instanceof ArrayBuffer && buffer.byteLength === outputChunkBytes) buffer.transfer(0)
-  }
 }

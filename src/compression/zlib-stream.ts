@@ -1,7 +1,9 @@
 /** Decoding with the streams of node:zlib, without their tolerance for what is behind the end. */
 import { once } from 'node:events'
 import { WalrxError } from '../primitives/errors.ts'
+import type { DecodedPiece } from './codec.ts'
 import type { ZlibStream } from './in-place.ts'
+import { OutputChunks } from './output-chunks.ts'
 
 /** Size of the buffers that decoders write to, in bytes: one trip to the libuv pool for each. */
 export const decodeChunkBytes = 512 * 1024
@@ -27,11 +29,64 @@ export async function* throughZlib(
   } finally {
     engine.destroy()
   }
-  await feed.finished
-  if (feed.error) throw feed.error
-  if (engine.bytesWritten !== feed.bytes || !feed.isWhole) {
-    throw new WalrxError('WALRX_OBJECT_DAMAGED', `bytes follow behind the end of the ${what} at ${engine.bytesWritten}`)
+  await feed.expectEnd(what)
+}
+
+/**
+ * As {@link throughZlib}, in pieces to be freed. The stream works on the next one while one is being used.
+ * @param chunkBytes the stream's chunkSize
+ */
+export async function* piecesThroughZlib(
+  open: () => ZlibStream,
+  source: AsyncIterable<Uint8Array>,
+  what: string,
+  chunkBytes: number,
+): AsyncGenerator<DecodedPiece, undefined> {
+  const engine = open()
+  const feed = new Feed(engine, source)
+  try {
+    yield* piecesOf(engine, chunkBytes)
+  } catch (error) {
+    throw feed.error ?? damaged(error, what)
+  } finally {
+    engine.destroy()
   }
+  await feed.expectEnd(what)
+}
+
+/** What a stream puts out, one chunk ahead of its reader. By events: its iterator would join chunks. */
+async function* piecesOf(engine: ZlibStream, chunkBytes: number): AsyncGenerator<DecodedPiece, undefined> {
+  const chunks = new OutputChunks(chunkBytes)
+  const queue: DecodedPiece[] = []
+  let wake = () => {}
+  let isOver = false
+  let failure: Error | undefined
+  engine.on('data', (bytes: Buffer) => {
+    queue.push({ bytes, free: chunks.hold(bytes) })
+    engine.pause()
+    wake()
+  })
+  engine.once('error', (error: Error) => {
+    failure = error
+    wake()
+  })
+  engine.once('close', () => {
+    isOver = true
+    wake()
+  })
+  for (;;) {
+    const piece = queue.shift()
+    if (piece) {
+      if (queue.length === 0) engine.resume()
+      yield piece
+    } else if (failure) throw failure
+    else if (isOver) break
+    else
+      await new Promise<void>((resolve) => {
+        wake = resolve
+      })
+  }
+  chunks.close()
 }
 
 /** Writes a source into a stream of node:zlib while somebody else reads what comes out. */
@@ -49,6 +104,16 @@ class Feed {
   constructor(engine: ZlibStream, source: AsyncIterable<Uint8Array>) {
     this.#engine = engine
     this.finished = this.#run(source)
+  }
+
+  /** Throws what the source threw, or WALRX_OBJECT_DAMAGED when the stream ended before the source did. */
+  async expectEnd(what: string): Promise<void> {
+    await this.finished
+    if (this.error) throw this.error
+    const { bytesWritten } = this.#engine
+    if (bytesWritten !== this.bytes || !this.isWhole) {
+      throw new WalrxError('WALRX_OBJECT_DAMAGED', `bytes follow behind the end of the ${what} at ${bytesWritten}`)
+    }
   }
 
   async #run(source: AsyncIterable<Uint8Array>): Promise<void> {

@@ -44,10 +44,10 @@
 import { constants, createZstdCompress, createZstdDecompress, type ZstdOptions } from 'node:zlib'
 import { WalrxError } from '../primitives/errors.ts'
 import { ByteReader } from './byte-reader.ts'
-import type { WriteCodec } from './codec.ts'
+import type { DecodedPiece, WriteCodec } from './codec.ts'
 import { GeneratorDuplex } from './generator-duplex.ts'
 import { compressInPlace, outputChunkBytes } from './in-place.ts'
-import { decodeChunkBytes, throughZlib } from './zlib-stream.ts'
+import { decodeChunkBytes, piecesThroughZlib, throughZlib } from './zlib-stream.ts'
 import { emptyFrameBytes, ZstdFrameScanner } from './zstd-frame.ts'
 
 /** Smallest and largest level, as zstd counts them. */
@@ -82,6 +82,7 @@ export function zstdCodec(level: number = zstdLevelDefault): WriteCodec {
     extension: 'zst',
     encoder: () => new GeneratorDuplex((source) => encode(level, source)),
     decoder: () => new GeneratorDuplex(decode),
+    decodePieces,
     async encodeInPlace(buffer, length) {
       const written = await compressInPlace(createZstdCompress(writeOptions(level, length)), buffer, length)
       const scanner = new ZstdFrameScanner()
@@ -127,8 +128,19 @@ async function* encode(level: number, source: AsyncIterable<Uint8Array>): AsyncG
 
 const openDecompressor = () => createZstdDecompress({ chunkSize: decodeChunkBytes })
 
+function decode(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
+  return decodeFrames(source, (frame) => throughZlib(openDecompressor, frame, 'zstd stream'))
+}
+
+function decodePieces(source: AsyncIterable<Uint8Array>): AsyncGenerator<DecodedPiece, undefined> {
+  return decodeFrames(source, (frame) => piecesThroughZlib(openDecompressor, frame, 'zstd stream', decodeChunkBytes))
+}
+
 /** Any number of frames, skippable ones among them: what WAL-G's reader accepts. */
-async function* decode(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
+async function* decodeFrames<T>(
+  source: AsyncIterable<Uint8Array>,
+  through: (frame: AsyncIterable<Uint8Array>) => AsyncGenerator<T, undefined>,
+): AsyncGenerator<T, undefined> {
   const reader = new ByteReader(source, 'zstd stream')
   try {
     let frames = 0
@@ -140,7 +152,7 @@ async function* decode(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8A
         for await (const piece of frame) void piece
         continue
       }
-      yield* throughZlib(openDecompressor, prepend(head, frame), 'zstd stream')
+      yield* through(prepend(head, frame))
       frames++
     }
   } finally {

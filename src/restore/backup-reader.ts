@@ -8,7 +8,7 @@ import { hasCode, WalrxError } from '../primitives/errors.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { BackupPart } from '../walg/backup-archive.ts'
 import { backupFolder } from '../walg/backup-names.ts'
-import { decoded } from '../walg/decoded.ts'
+import { decodedPieces } from '../walg/decoded.ts'
 import { blamingBackup, damaged, StoredSum } from './backup-damage.ts'
 import type { BackupDocuments } from './backup-documents.ts'
 import { openChecksum } from './checksums.ts'
@@ -155,7 +155,7 @@ class BackupReading {
     const codec = codecOfExtension(part.extension, at)
     const body = this.#counted(sum.of(await storage.get(part.key, { signal })))
     try {
-      for await (const entry of tarEntries(decoded(body, codec, at), at)) {
+      for await (const entry of tarEntries(decodedPieces(body, codec, at), at)) {
         signal.throwIfAborted()
         await this.#readEntry(entry, part, at)
       }

@@ -5,6 +5,7 @@
  */
 import { extract } from 'tar-stream'
 import { WalrxError } from '../primitives/errors.ts'
+import type { DecodedPiece } from '../compression/codec.ts'
 
 /** An entry, to be read before the next one is asked for. */
 export interface TarEntry {
@@ -12,7 +13,7 @@ export interface TarEntry {
   readonly kind: 'file' | 'directory' | 'other'
   readonly size: number
   readonly mode: number
-  /** The body; what is not read is passed over. */
+  /** The body; what is not read is passed over. Each chunk is valid until the next one is asked for. */
   readonly body: AsyncIterable<Uint8Array>
 }
 
@@ -24,17 +25,19 @@ const blockBytes = 512
  * @throws WALRX_OBJECT_DAMAGED for what is no tar or is cut short; what the source throws
  */
 export async function* tarEntries(
-  source: AsyncIterable<Uint8Array>,
+  source: AsyncIterable<DecodedPiece>,
   object: string,
 ): AsyncGenerator<TarEntry, undefined> {
   const tar = extract()
   let sourceBytes = 0
+  const held = new HeldPieces()
   let failure: unknown
   const feed = (async () => {
     try {
-      for await (const chunk of source) {
-        sourceBytes += chunk.length
-        if (!tar.write(chunk)) await drained(tar)
+      for await (const piece of source) {
+        sourceBytes += piece.bytes.length
+        held.add(piece)
+        if (!tar.write(Buffer.from(piece.bytes.buffer, piece.bytes.byteOffset, piece.bytes.length))) await drained(tar)
         if (tar.destroyed) return
       }
       // Closes what was left open; whether it was a body is checked below.
@@ -57,6 +60,7 @@ export async function* tarEntries(
       const { header } = entry
       const byteOffset = (header as unknown as { readonly byteOffset: number }).byteOffset
       bodyEnd = byteOffset + (header.size ?? 0)
+      held.free(byteOffset)
       yield {
         name: header.name,
         kind:
@@ -67,7 +71,7 @@ export async function* tarEntries(
               : 'other',
         size: header.size ?? 0,
         mode: header.mode ?? 0,
-        body: readBody(entry as AsyncIterable<Uint8Array>, explain),
+        body: readBody(entry as AsyncIterable<Uint8Array>, explain, (bytes) => held.free(byteOffset + bytes)),
       }
       entry.resume()
     }
@@ -86,11 +90,32 @@ export async function* tarEntries(
   }
 }
 
+/** What the reader of a tar may still look at. */
+class HeldPieces {
+  readonly #pieces: { readonly end: number; readonly piece: DecodedPiece }[] = []
+  #bytes = 0
+
+  add(piece: DecodedPiece): void {
+    this.#bytes += piece.bytes.length
+    this.#pieces.push({ end: this.#bytes, piece })
+  }
+
+  /** Frees what lies wholly before an offset. */
+  free(offset: number): void {
+    for (let first = this.#pieces[0]; first && first.end <= offset; first = this.#pieces[0]) {
+      this.#pieces.shift()
+      first.piece.free()
+    }
+  }
+}
+
 async function* readBody(
   body: AsyncIterable<Uint8Array>,
   explain: (error: unknown) => Error,
+  used: (bytes: number) => void,
 ): AsyncGenerator<Uint8Array, undefined> {
   const iterator = body[Symbol.asyncIterator]()
+  let bytes = 0
   for (;;) {
     let result: IteratorResult<Uint8Array>
     try {
@@ -100,6 +125,8 @@ async function* readBody(
     }
     if (result.done === true) return
     yield result.value
+    bytes += result.value.length
+    used(bytes)
   }
 }
 

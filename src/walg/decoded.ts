@@ -1,6 +1,6 @@
 /** Objects as what they decode to, streaming: nothing is held whole. */
 import { Readable } from 'node:stream'
-import type { Codec } from '../compression/codec.ts'
+import type { Codec, DecodedPiece } from '../compression/codec.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 
 /**
@@ -25,6 +25,26 @@ export async function* decoded(
   } finally {
     source.destroy()
     decoder.destroy()
+  }
+}
+
+/**
+ * The same in pieces that the reader frees.
+ * @throws as {@link decoded}
+ */
+export async function* decodedPieces(
+  encoded: AsyncIterable<Uint8Array>,
+  codec: Codec,
+  key: string,
+): AsyncGenerator<DecodedPiece, undefined> {
+  if (!codec.decodePieces) {
+    for await (const bytes of decoded(encoded, codec, key)) yield { bytes, free: () => {} }
+    return
+  }
+  try {
+    yield* codec.decodePieces(encoded)
+  } catch (error) {
+    throw withKey(error, key)
   }
 }
 
