@@ -6,6 +6,7 @@ import { chown, mkdir, rm, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
+import { isTempName } from '../../src/storage/temp-name.ts'
 import { startPostgres, type TestPostgres } from '../harness/postgres.ts'
 import { makeServerDirectory, pgBinary, serverIdentity } from '../harness/postgres-files.ts'
 import { startRestored } from '../harness/restored-server.ts'
@@ -21,10 +22,11 @@ const intentsFolder = 'walrx_005/backups'
 export class KillWorld implements AsyncDisposable {
   readonly archive: string
   readonly server: TestPostgres
+  /** wal-receive. */
+  readonly receiver: WalrxProcess
   /** Bytes that a whole backup takes in the archive. */
   backupBytes = 0
   readonly #root: string
-  readonly #receiver: WalrxProcess
   readonly #restored = new Set<string>()
   #directories = 0
 
@@ -32,7 +34,7 @@ export class KillWorld implements AsyncDisposable {
     this.#root = root
     this.archive = join(root, 'archive')
     this.server = server
-    this.#receiver = receiver
+    this.receiver = receiver
   }
 
   /** Opens it, with one backup made. */
@@ -47,15 +49,20 @@ export class KillWorld implements AsyncDisposable {
     const archive = ['--file-prefix', join(root, 'archive')]
     const receiver = startWalrx(['wal-receive', ...archive, '--dbname', server.conninfo()])
     const world = new KillWorld(root, server, receiver)
-    await receiver.logged('streaming')
-    const before = world.storedBytes()
-    await world.push()
-    world.backupBytes = world.storedBytes() - before
-    return world
+    try {
+      await receiver.logged('streaming')
+      const before = world.storedBytes()
+      await world.push()
+      world.backupBytes = world.storedBytes() - before
+      return world
+    } catch (error) {
+      await world[Symbol.asyncDispose]()
+      throw error
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#receiver[Symbol.asyncDispose]()
+    await this.receiver[Symbol.asyncDispose]()
     await this.server[Symbol.asyncDispose]()
     await rm(this.#root, { recursive: true, force: true })
   }
@@ -139,9 +146,9 @@ export class KillWorld implements AsyncDisposable {
     return names.filter((name) => /^base_[0-9A-F]+\.json$/.test(name)).map((name) => name.slice(0, -'.json'.length))
   }
 
-  /** Makes all intents look as if their writers had died two days ago. */
-  async ageIntents(): Promise<void> {
-    const then = Date.now() / 1000 - 2 * 24 * 3600
+  /** Makes all intents look as if their writers had died long ago, two days for one. */
+  async ageIntents(seconds: number = 2 * 24 * 3600): Promise<void> {
+    const then = Date.now() / 1000 - seconds
     for (const name of this.intents()) await utimes(join(this.archive, intentsFolder, `${name}.json`), then, then)
   }
 
@@ -149,10 +156,16 @@ export class KillWorld implements AsyncDisposable {
   objects(): Map<string, string[]> {
     const found = new Map<string, string[]>()
     for (const file of filesBelow(join(this.archive, 'basebackups_005'))) {
+      if (isTempName(file)) continue
       const name = /basebackups_005\/(base_[0-9A-F]{24})/.exec(file)?.[1] ?? file
       found.set(name, [...(found.get(name) ?? []), file])
     }
     return found
+  }
+
+  /** Files that nobody finished. */
+  unfinished(): string[] {
+    return filesBelow(join(this.archive, 'basebackups_005')).filter(isTempName)
   }
 
   /** Bytes of all backups, unfinished files among them. */

@@ -13,7 +13,6 @@ import { bytesBelow, KillWorld, reached } from './backup-kill-world.ts'
 
 const seed = Number(process.env['WALRX_SEED'] ?? Date.now() % 100_000)
 const kills = Math.max(30, Number(process.env['WALRX_TEST_KILLS'] ?? 30))
-const random = new Random(seed)
 
 /** What is killed during a backup, in turns. */
 const pushKills = ['walrx -9', 'server immediate', 'walrx -15', 'walrx -9', 'server -9'] as const
@@ -33,6 +32,8 @@ describe('kills', { timeout: 120_000 + kills * 15_000 }, () => {
 
   after(() => world[Symbol.asyncDispose]())
 
+  const pushRandom = new Random(seed)
+
   /** A moment of a backup, and how to wait for it. */
   function pushMoment(): readonly [what: string, wait: (push: WalrxProcess) => Promise<boolean>] {
     const lines = [
@@ -40,11 +41,11 @@ describe('kills', { timeout: 120_000 + kills * 15_000 }, () => {
       'backup begins',
       'all data is stored',
     ]
-    if (random.chance(0.3)) {
-      const line = random.pick(lines)
+    if (pushRandom.chance(0.3)) {
+      const line = pushRandom.pick(lines)
       return [`"${line}"`, async (push) => push.logged(line).then(() => !push.hasEnded)]
     }
-    const bytes = Math.floor(world.backupBytes * random.next())
+    const bytes = Math.floor(world.backupBytes * pushRandom.next())
     const from = world.storedBytes()
     return [
       `${bytes} of ${world.backupBytes} bytes stored`,
@@ -57,9 +58,9 @@ describe('kills', { timeout: 120_000 + kills * 15_000 }, () => {
     if (victim === 'walrx -15') return push.stop('SIGTERM')
     if (victim === 'server -9') await world.server.kill9()
     else await world.server.stop('immediate')
-    const end = await push.ended
+    // Behind the last part it waits for WAL, which comes when the server does.
     await world.server.start()
-    return end
+    return push.ended
   }
 
   test(`of walrx or the server at ${pushCount} moments of a backup`, async (t) => {
@@ -94,11 +95,11 @@ describe('kills', { timeout: 120_000 + kills * 15_000 }, () => {
         if (victim === 'walrx -15') assert.equal(end.status, 143, `${what}: ${end.stderr}`)
         else assert.equal(end.status, 3, `${what}: ${end.stderr}`)
       }
-      for (const name of world.intents()) if (!listed.includes(name)) dead.add(name)
+      if (victim === 'walrx -9') for (const name of world.intents()) dead.add(name)
+      // Who was not killed outright has removed what it stored.
+      assert.deepEqual(world.intents().sort(), [...dead].sort(), what)
       const unlisted = [...world.objects().keys()].filter((name) => !listed.includes(name))
       for (const name of unlisted) assert.ok(dead.has(name), `${what}: what ${name} has left is not removed`)
-      if (victim !== 'walrx -9')
-        assert.deepEqual(added.length === 0 ? unlisted : [], [...dead], `${what}: it cleans up`)
 
       if (index % 4 === 3) {
         // First beside what the dead have left, then, two days later, in its place.
@@ -120,17 +121,46 @@ describe('kills', { timeout: 120_000 + kills * 15_000 }, () => {
     assert.ok(inTheMiddle >= pushCount * 0.7, `only ${inTheMiddle} of ${pushCount} kills were in time (seed ${seed})`)
   })
 
+  test('of walrx while it waits for WAL: the backup is none until it is finished', async () => {
+    world.receiver.child.kill('SIGSTOP')
+    const waiting = world.startPush()
+    await waiting.logged('waiting for WAL to be archived: is wal-receive running?')
+    await waiting.stop('SIGKILL')
+    world.receiver.child.kill('SIGCONT')
+    const [name = ''] = world.intents()
+    assert.notEqual(name, '')
+    assert.ok(!(await world.listed()).includes(name))
+    assert.equal((await world.run('backup-verify', name)).status, 2)
+    // Its data is whole, so it is kept for longer than what died before.
+    await world.ageIntents(3600)
+    const other = await world.push()
+    assert.deepEqual(world.intents(), [name])
+    const finished = await world.run('backup-finish', name)
+    assert.equal(finished.status, 0, finished.stderr)
+    assert.deepEqual((await world.listed()).slice(-2), [other, name])
+    assert.equal(await world.proveLatest(), name)
+    assert.deepEqual(world.intents(), [])
+  })
+
+  test(
+    'of walrx leave no unfinished files for ever',
+    { todo: 'a directory hides them from listings, and so from who removes a dead backup' },
+    () => assert.deepEqual(world.unfinished(), []),
+  )
+
+  const fetchRandom = new Random(seed + 1)
+
   /** A moment of a restore, and how to wait for it. */
   function fetchMoment(
     data: string,
     bytes: number,
   ): readonly [what: string, wait: (fetch: WalrxProcess) => Promise<boolean>] {
     const files = ['walrx_restore_incomplete', 'backup_manifest', 'global/pg_control.walrx', 'global/pg_control']
-    if (random.chance(0.4)) {
-      const file = random.pick(files)
+    if (fetchRandom.chance(0.4)) {
+      const file = fetchRandom.pick(files)
       return [`${file} is there`, (fetch) => reached(fetch, () => existsSync(join(data, file)))]
     }
-    const some = Math.floor(bytes * random.next())
+    const some = Math.floor(bytes * fetchRandom.next())
     return [`${some} of ${bytes} bytes written`, (fetch) => reached(fetch, () => bytesBelow(data) >= some)]
   }
 
@@ -171,6 +201,7 @@ describe('kills', { timeout: 120_000 + kills * 15_000 }, () => {
       assert.match(again.stderr, /an earlier restore into it did not come to its end/, what)
       await world.proveUnusable(data)
       await rm(directory, { recursive: true })
+      if (index % 2 === 0 && index < fetchCount - 1) continue
       const fresh = await world.newDirectory()
       const next = await world.startFetch(join(fresh, 'data')).ended
       assert.equal(next.status, 0, `${what}: ${next.stderr}`)
