@@ -3,11 +3,12 @@ import { constants } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { WalrxError } from '../primitives/errors.ts'
+import { BackgroundSync } from './background-sync.ts'
 
 /** A file that is being written. */
 export interface RestoredFile {
   write(bytes: Uint8Array): Promise<void>
-  /** The file is whole and durable. */
+  /** The file is whole. It is durable when the sink's `sync` has resolved. */
   finish(): Promise<void>
   /** Ends without a result. Harmless after {@link finish}. */
   drop(): Promise<void>
@@ -17,7 +18,7 @@ export interface RestoredFile {
 export interface RestoreSink {
   directory(path: string, mode: number): Promise<void>
   file(path: string, mode: number): Promise<RestoredFile>
-  /** Makes the names durable. */
+  /** Makes all that is finished durable, with its names. */
   sync(): Promise<void>
 }
 
@@ -38,6 +39,7 @@ export const nowhere: RestoreSink = {
 export class DirectorySink implements RestoreSink {
   readonly root: string
   readonly #fsync: boolean
+  readonly #syncs = new BackgroundSync()
   /** Directories that were made or written into, for the sync at the end. */
   readonly #directories = new Set<string>()
 
@@ -78,11 +80,11 @@ export class DirectorySink implements RestoreSink {
           let at = 0
           while (at < bytes.length) at += (await handle.write(bytes, at, bytes.length - at)).bytesWritten
         }),
-      finish: () =>
-        this.#told(full, async () => {
-          if (this.#fsync) await handle.sync()
-          await close()
-        }),
+      finish: async () => {
+        if (!this.#fsync) return this.#told(full, close)
+        isOpen = false
+        await this.#syncs.add(handle, (work) => this.#told(full, work))
+      },
       drop: close,
     }
   }
@@ -95,6 +97,7 @@ export class DirectorySink implements RestoreSink {
 
   async sync(): Promise<void> {
     if (!this.#fsync) return
+    await this.#syncs.done()
     for (const directory of [...this.#directories, dirname(this.root)]) {
       await this.#told(directory, async () => {
         const handle = await fs.open(directory, constants.O_RDONLY)

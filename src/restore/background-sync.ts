@@ -1,0 +1,62 @@
+/** fsync of files behind the back of who writes them: a gigabyte takes the disk a second, in which the next one comes. */
+import type { FileHandle } from 'node:fs/promises'
+
+/** Files that are synced at the same time: each takes a thread of the libuv pool, which decoding needs too. */
+const syncsMax = 2
+/** Files that wait, open. */
+const waitingMax = 64
+
+/** See the file's header. */
+export class BackgroundSync {
+  readonly #waiting: (() => Promise<void>)[] = []
+  #running = 0
+  #failure: Error | undefined
+  #wake: (() => void)[] = []
+
+  /**
+   * Takes a file over: it is synced, and closed in any case. Resolves when there is room for another.
+   * @param told wraps the work, to explain its errors
+   * @throws what syncing an earlier file threw
+   */
+  async add(handle: FileHandle, told: (work: () => Promise<void>) => Promise<void>): Promise<void> {
+    this.#waiting.push(() =>
+      told(async () => {
+        try {
+          await handle.sync()
+        } finally {
+          await handle.close()
+        }
+      }),
+    )
+    this.#start()
+    while (this.#waiting.length > waitingMax) await this.#change()
+    if (this.#failure) throw this.#failure
+  }
+
+  /** Resolves when every file is durable. Throws what syncing one threw. */
+  async done(): Promise<void> {
+    while (this.#running > 0 || this.#waiting.length > 0) await this.#change()
+    if (this.#failure) throw this.#failure
+  }
+
+  #start(): void {
+    while (this.#running < syncsMax) {
+      const work = this.#waiting.shift()
+      if (!work) return
+      this.#running++
+      work()
+        .catch((error: Error) => {
+          this.#failure ??= error
+        })
+        .finally(() => {
+          this.#running--
+          this.#start()
+          for (const wake of this.#wake.splice(0)) wake()
+        })
+    }
+  }
+
+  #change(): Promise<void> {
+    return new Promise((resolve) => this.#wake.push(resolve))
+  }
+}
