@@ -85,7 +85,6 @@ export class Intent {
     clock: Clock,
     signal: AbortSignal,
   ): Promise<Intent> {
-    const at = `${storage.location}/${backupFolder(name)}`
     if (await storage.head(sentinelKey(name), { signal })) {
       throw new WalrxError('WALRX_BACKUP_EXISTS', `${name} exists already at ${storage.location}`, {
         hint: 'a backup of a standby that starts at the same restartpoint has the same name: wait for its next one',
@@ -93,22 +92,10 @@ export class Intent {
     }
     const content = { owner: randomUUID(), hostname, startedAt: new Date(clock.now()).toISOString() }
     const intent = new Intent(storage, name, clock, content)
-    if (!(await intent.#create(signal))) {
-      await removeExpired(storage, name, clock, signal)
-      if (!(await intent.#create(signal))) {
-        throw new WalrxError('WALRX_BACKUP_EXISTS', `${name} is being written by somebody else`, {
-          hint: `${storage.location}/${intentKey(name)} says by whom; it counts for 15 minutes after the writer's end`,
-        })
-      }
-    }
     try {
-      for await (const { key } of storage.list(backupFolder(name), { signal })) {
-        throw new WalrxError('WALRX_BACKUP_EXISTS', `${at} holds objects without a sentinel, such as ${key}`, {
-          hint: 'an unfinished backup of another tool: remove it with that tool (wal-g delete garbage BACKUPS)',
-        })
-      }
+      await intent.#claim(signal)
     } catch (error) {
-      // Else nobody could take a backup of this name for 15 minutes.
+      // Else nobody could take a backup of this name for 15 minutes. It may be there though creating it failed.
       await intent.withdraw().catch(() => {})
       throw error
     }
@@ -167,6 +154,25 @@ export class Intent {
   async withdraw(): Promise<void> {
     await this.leave()
     if (await this.#isOurs()) await this.#storage.delete([intentKey(this.name)])
+  }
+
+  async #claim(signal: AbortSignal): Promise<void> {
+    const storage = this.#storage
+    if (!(await this.#create(signal))) {
+      await removeExpired(storage, this.name, this.#clock, signal)
+      if (!(await this.#create(signal))) {
+        throw new WalrxError('WALRX_BACKUP_EXISTS', `${this.name} is being written by somebody else`, {
+          hint: `${storage.location}/${intentKey(this.name)} says by whom; it counts for 15 minutes after the writer's end`,
+        })
+      }
+    }
+    const folder = backupFolder(this.name)
+    for await (const { key } of storage.list(folder, { signal })) {
+      const at = `${storage.location}/${folder}`
+      throw new WalrxError('WALRX_BACKUP_EXISTS', `${at} holds objects without a sentinel, such as ${key}`, {
+        hint: 'an unfinished backup of another tool: remove it with that tool (wal-g delete garbage BACKUPS)',
+      })
+    }
   }
 
   /** False when there is another's. One of our own is there already where the answer to a first attempt was lost. */
