@@ -21,6 +21,9 @@ interface Listed {
   readonly backup_name: string
 }
 
+/** Files that somebody left in the data directory: as long as a tar's header bears, and with signs that mean something. */
+const oddNames = ['n'.repeat(99), "it's a file", 'back\\slash', 'Größe.txt', '%p %f', '-rf', 'new\nline']
+
 async function rowsOf(server: TestPostgres, table: string): Promise<number> {
   const [row] = await server.sql<{ n: number }>(`select count(*)::int as n from ${table}`)
   return row?.n ?? -1
@@ -58,8 +61,15 @@ for (const major of pgMajors) {
       const [archive, tablespace, elsewhere] = ['archive', 'ts', 'ts-elsewhere'].map((name) => join(root, name))
       for (const path of [archive, tablespace]) await mkdir(path!)
       await giveToServer(tablespace!)
-      await using server = await startPostgres({ major, dataChecksums: true })
+      const settings = { allow_in_place_tablespaces: 'on' }
+      await using server = await startPostgres({ major, dataChecksums: true, settings })
       await server.sql(`create tablespace ts location '${tablespace}'`)
+      await server.sql(`create tablespace inplace location ''`)
+      await server.sql('create table v tablespace inplace as select g as id from generate_series(1, 5000) g')
+      for (const name of oddNames) await writeFile(join(server.dataDir, name), name)
+      await mkdir(join(server.dataDir, 'an empty folder'))
+      await giveToServer(join(server.dataDir, 'an empty folder'))
+      for (const name of oddNames) await giveToServer(join(server.dataDir, name))
       for (const [name, where] of [
         ['t', 'tablespace ts'],
         ['u', ''],
@@ -123,7 +133,10 @@ for (const major of pgMajors) {
         if (verifybackup !== undefined) await run(verifybackup, ['-n', join(directory, 'data')])
         await using restored = await startRestored(directory, major, [elsewhere!])
         await assertWhole(restored, committed)
+        assert.equal(await rowsOf(restored, 'v'), 5000)
         await assertSound(restored)
+        for (const name of oddNames) assert.equal(await readFile(join(restored.dataDir, name), 'utf8'), name)
+        assert.deepEqual(await readdir(join(restored.dataDir, 'an empty folder')), [])
         assert.deepEqual([await rowsOf(restored, 't'), await rowsOf(restored, 'u')], [0, 60000])
         // By the index: one that was torn would not find them.
         await restored.sql('set enable_seqscan = off')
