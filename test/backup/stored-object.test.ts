@@ -69,7 +69,7 @@ describe('a sum', () => {
 for (const method of methods) {
   describe(`an object under ${method}`, { timeout }, () => {
     test('holds its content, tells what is stored, and holds two pieces at most', { todo: keeps[method] }, async () => {
-      const codec = await openWriteCodec(method)
+      const codec = openWriteCodec(method)
       const lengths = fc.array(fc.oneof(fc.integer({ min: 1, max: 300_000 }), fc.constantFrom(1, 65_536)), {
         maxLength: 8,
       })
@@ -94,7 +94,7 @@ for (const method of methods) {
     })
 
     test('is taken no faster than the storage takes it', async () => {
-      const codec = await openWriteCodec(method)
+      const codec = openWriteCodec(method)
       const storage = new WatchedStorage()
       const gate = Promise.withResolvers<undefined>()
       storage.onPiece = () => gate.promise.then(() => {})
@@ -120,7 +120,7 @@ for (const method of methods) {
       ['by a lost answer', (storage: WatchedStorage) => (storage.after = fail)],
     ] as const) {
       test(`fails with its storage ${when}, and gives every piece back`, async () => {
-        const codec = await openWriteCodec(method)
+        const codec = openWriteCodec(method)
         await withNothingUnhandled(async () => {
           const storage = new WatchedStorage()
           arm(storage as never)
@@ -140,7 +140,7 @@ for (const method of methods) {
     }
 
     test('is dropped in any state without a trace, but stays when it is stored', async () => {
-      const codec = await openWriteCodec(method)
+      const codec = openWriteCodec(method)
       await withNothingUnhandled(async () => {
         for (const count of [0, 1, 3, 10]) {
           const storage = new WatchedStorage()
@@ -163,7 +163,7 @@ for (const method of methods) {
     })
 
     test('is dropped while a piece waits for the storage', async () => {
-      const codec = await openWriteCodec(method)
+      const codec = openWriteCodec(method)
       await withNothingUnhandled(async () => {
         const storage = new WatchedStorage()
         const gate = Promise.withResolvers<undefined>()
@@ -183,7 +183,7 @@ for (const method of methods) {
     })
 
     test('ends with the signal, also while the storage is silent', async () => {
-      const codec = await openWriteCodec(method)
+      const codec = openWriteCodec(method)
       await withNothingUnhandled(async () => {
         const storage = new WatchedStorage()
         storage.onPiece = ({ signal }) => forever(signal)
@@ -203,7 +203,7 @@ for (const method of methods) {
     })
 
     test('that is small is stored at one go', async () => {
-      const codec = await openWriteCodec(method)
+      const codec = openWriteCodec(method)
       const storage = new WatchedStorage()
       for (const content of [Buffer.alloc(0), noise(1), noise(100_000)]) {
         const stored = await storeObject(storage, codec, 'f/', 'n', content, new AbortController().signal)

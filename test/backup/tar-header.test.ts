@@ -57,9 +57,9 @@ describe('a header of a part', () => {
     )
   })
 
-  test('is read by /bin/tar as it was written', async () => {
+  test('is read by /bin/tar as it was written', () => {
     const entry = fc.record({ name: partName, kind, mode, mtime, size: fc.constant(0) })
-    await fc.assert(
+    fc.assert(
       fc.property(fc.array(entry, { minLength: 20, maxLength: 60 }), (entries) => {
         const tar = Buffer.concat([...entries.map((each) => formatHeader(each)), tarTrailer])
         assert.deepEqual(
