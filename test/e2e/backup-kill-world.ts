@@ -11,12 +11,15 @@ import { startPostgres, type TestPostgres } from '../harness/postgres.ts'
 import { makeServerDirectory, pgBinary, serverIdentity } from '../harness/postgres-files.ts'
 import { startRestored } from '../harness/restored-server.ts'
 import { newServerDirectory } from '../harness/test-workspace.ts'
-import { type ProcessEnd, runWalrx, startWalrx, type WalrxProcess } from '../harness/walrx-process.ts'
+import { type ProcessEnd, startWalrx, type WalrxProcess } from '../harness/walrx-process.ts'
 
 /** Rows of the table that makes the cluster large: about 110 MB with everything else. */
 const rowCount = 1_000_000
 
 const intentsFolder = 'walrx_005/backups'
+
+/** A process that is still there then hangs, and its kill fails the trial: none takes longer than a few seconds. */
+const hangMs = 90_000
 
 /** See the file's header. */
 export class KillWorld implements AsyncDisposable {
@@ -70,7 +73,7 @@ export class KillWorld implements AsyncDisposable {
   /** Starts a backup in small parts, so that some are whole and others unfinished at any moment. */
   startPush(): WalrxProcess {
     const server = ['--dbname', this.server.conninfo()]
-    return startWalrx(['backup-push', ...this.#prefix(), ...server, '--tar-size-threshold', '8MB', '--json'])
+    return this.#start(['backup-push', ...this.#prefix(), ...server, '--tar-size-threshold', '8MB', '--json'])
   }
 
   /** Takes a whole backup. Returns its name. */
@@ -81,11 +84,11 @@ export class KillWorld implements AsyncDisposable {
   }
 
   startFetch(destination: string): WalrxProcess {
-    return startWalrx(['backup-fetch', destination, 'LATEST', '--recover', ...this.#prefix()])
+    return this.#start(['backup-fetch', destination, 'LATEST', '--recover', ...this.#prefix()])
   }
 
   run(...args: string[]): Promise<ProcessEnd> {
-    return runWalrx([...args, ...this.#prefix()])
+    return this.#start([...args, ...this.#prefix()]).ended
   }
 
   /** The backups that `walrx backup-list` shows, the oldest first. */
@@ -171,6 +174,13 @@ export class KillWorld implements AsyncDisposable {
   /** Bytes of all backups, unfinished files among them. */
   storedBytes(): number {
     return bytesBelow(join(this.archive, 'basebackups_005'))
+  }
+
+  #start(args: readonly string[]): WalrxProcess {
+    const process = startWalrx(args)
+    const timer = setTimeout(() => process.child.kill('SIGQUIT'), hangMs)
+    void process.ended.then(() => clearTimeout(timer))
+    return process
   }
 
   #prefix(): string[] {

@@ -90,7 +90,7 @@ describe('damage to a backup', () => {
     for (const damage of damages) {
       const tree = new TreeDigest()
       const outcome = await verify(damage.objects, backup.name, tree)
-      if (outcome.code === undefined) assert.equal(tree.text, trees.get(backup.method), damage.what)
+      if (outcome.status === 0) assert.equal(tree.text, trees.get(backup.method), damage.what)
       else caught.push(damage)
     }
     if (caught.length > 0) await assertCaught(backup, caught)

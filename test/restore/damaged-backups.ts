@@ -128,14 +128,22 @@ function open(objects: Objects): MemoryStorage {
   return storage
 }
 
+/** A trial that takes longer hangs: the slowest takes a second. */
+const hangMs = 30_000
+
 async function outcomeOf(command: string, work: () => Promise<unknown>): Promise<Outcome> {
-  try {
-    await work()
-    return { code: undefined, status: 0, message: '' }
-  } catch (error) {
-    const named = toWalrxError(error)
-    return { code: named.code, status: failureStatus(command, named), message: named.message }
-  }
+  const { promise: hanging, resolve } = Promise.withResolvers<Outcome>()
+  const timer = setTimeout(() => resolve({ code: undefined, status: -1, message: 'it hangs' }), hangMs)
+  const ending = work().then(
+    (): Outcome => ({ code: undefined, status: 0, message: '' }),
+    (error: unknown): Outcome => {
+      const named = toWalrxError(error)
+      return { code: named.code, status: failureStatus(command, named), message: named.message }
+    },
+  )
+  const outcome = await Promise.race([ending, hanging])
+  clearTimeout(timer)
+  return outcome
 }
 
 /** What `walrx backup-verify` does. @param sink what it would be if something were written */
