@@ -77,7 +77,7 @@ process.on('uncaughtException', (error) => {
 // Should nothing be left to wait for before the program has said how it ends, Node would end with 13.
 process.exitCode = failureStatus(command, { exitStatus: 1 })
 enableCompileCache()
-if (command === 'wal-receive') keepHeapSmall()
+if (command === 'wal-receive' || command === 'backup-push') keepHeapSmall()
 const { runProgram } = await import('./cli/program.ts')
 process.exit(
   await runProgram({

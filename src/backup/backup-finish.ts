@@ -52,7 +52,9 @@ async function putSentinel(storage: Storage, name: string, bytes: Buffer, signal
   if (await storage.head(sentinelKey(name), { signal })) {
     // Ours: the answer to an attempt before was lost.
     if ((await archive.readSentinelBytes(name, { signal })).equals(bytes)) return
-    throw new WalrxError('WALRX_BACKUP_EXISTS', `${name} exists already at ${storage.location}`)
+    throw new WalrxError('WALRX_BACKUP_EXISTS', `${name} exists already at ${storage.location}`, {
+      hint: 'another tool has written a backup of that name meanwhile: take the backup again',
+    })
   }
   try {
     await archive.putSentinelBytes(name, bytes, { signal })
@@ -76,6 +78,8 @@ async function proveObjects(
     const size = sizes.get(object.name)
     if (size === object.size) continue
     const what = size === undefined ? 'has gone' : `has ${size} bytes instead of ${object.size}`
-    throw new WalrxError('WALRX_BACKUP_INCOMPLETE', `${storage.location}/${folder}${object.name} ${what}`)
+    throw new WalrxError('WALRX_BACKUP_INCOMPLETE', `${storage.location}/${folder}${object.name} ${what}`, {
+      hint: 'somebody else removes or writes objects there: take the backup again',
+    })
   }
 }

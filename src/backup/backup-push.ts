@@ -9,25 +9,25 @@ import { hostname } from 'node:os'
 import type { WriteCodec } from '../compression/codec.ts'
 import type { Logger } from '../observe/log.ts'
 import type { Clock } from '../primitives/clock.ts'
-import { hasCode, WalrxError } from '../primitives/errors.ts'
+import { WalrxError } from '../primitives/errors.ts'
 import type { JsonValue } from '../primitives/json.ts'
 import { type BaseBackup, type BaseBackupEnd, startBaseBackup } from '../postgres/base-backup.ts'
 import { type BaseBackupOptions, linkBytesMax } from '../postgres/base-backup-command.ts'
 import type { BackupTablespace } from '../postgres/base-backup-sink.ts'
 import type { ChecksumFailure } from '../postgres/checksum-failures.ts'
 import { type ClusterFacts, readClusterFacts } from '../postgres/cluster-facts.ts'
-import { formatLsn } from '../postgres/lsn.ts'
+import { formatLsn, type Timeline } from '../postgres/lsn.ts'
 import type { PgSession } from '../postgres/pg-session.ts'
 import { BackupArchive } from '../walg/backup-archive.ts'
 import { formatContents } from '../walg/backup-contents.ts'
 import { metadataOf } from '../walg/backup-metadata.ts'
-import { backupFolder, backupName, contentsKey } from '../walg/backup-names.ts'
+import { backupFolder, backupName, contentsKey, sentinelKey } from '../walg/backup-names.ts'
 import { formatBackupTime } from '../walg/backup-time.ts'
 import { formatSentinel, type Sentinel } from '../walg/sentinel.ts'
 import type { WalArchive } from '../walg/wal-archive.ts'
 import type { Storage } from '../storage/storage.ts'
 import { finishBackup } from './backup-finish.ts'
-import { BackupReceiver } from './backup-receiver.ts'
+import { BackupReceiver, type StoredContent } from './backup-receiver.ts'
 import { Intent, removeExpiredBackups } from './intent.ts'
 import { segmentsBetween } from './wal-wait.ts'
 
@@ -104,7 +104,8 @@ interface Opened {
 /**
  * Asks for a backup without a tablespace_map: restored into another folder by a tool that knows nothing of it, the map
  * keeps the server from starting or ties the clone to the original's folders; without it the links of pg_tblspc are taken
- * as they are, and folders there with allow_in_place_tablespaces. Only where a link does not fit into the server's tar is there no other way.
+ * as they are, and folders there with allow_in_place_tablespaces. Only where a link does not fit into the server's tar is
+ * there no other way.
  */
 async function begin({ backup, log, server, signal }: PushOptions, session: PgSession): Promise<BaseBackup> {
   const { checkpoint } = backup
@@ -131,17 +132,25 @@ async function take(options: PushOptions, opened: Opened): Promise<PushedBackup>
   const name = backupName(timeline, startLsn, opened.cluster.segmentSize)
   const intent = await Intent.announce(storage, name, hostname(), clock, signal)
   log.info('backup begins', { name, startLsn, timeline })
+  let isStored = false
   try {
-    return await receive(options, opened, intent)
+    return await receive(options, opened, intent, () => (isStored = true))
   } catch (error) {
-    if (hasCode(error, 'WALRX_BACKUP_INCOMPLETE')) throw await leaveForFinish(intent, error)
     await intent.leave()
-    await discard(options, name, intent).catch(() => {})
+    // Only the WAL or the sentinel is missing.
+    if (isStored) throw leftForFinish(options, intent, error)
+    await discard(options, intent).catch(() => {})
     throw error
   }
 }
 
-async function receive(options: PushOptions, opened: Opened, intent: Intent): Promise<PushedBackup> {
+/** @param onStored called when everything but the sentinel is stored, and the intent says so */
+async function receive(
+  options: PushOptions,
+  opened: Opened,
+  intent: Intent,
+  onStored: () => void,
+): Promise<PushedBackup> {
   const { backup, cluster } = opened
   const { codec, log, signal, storage } = options
   const { name } = intent
@@ -159,20 +168,15 @@ async function receive(options: PushOptions, opened: Opened, intent: Intent): Pr
     onProgress: options.onProgress ?? (() => {}),
   })
   let end: BaseBackupEnd
+  let content: StoredContent
   try {
     end = await backup.receive(receiver, signal)
+    refuseOtherTimeline(backup.start.timeline, end.endTimeline)
+    content = await receiver.finish()
   } catch (error) {
     await receiver.drop(error as Error)
     throw error
   }
-  if (end.endTimeline !== backup.start.timeline) {
-    await receiver.drop(new Error('the timeline changed'))
-    throw new WalrxError(
-      'WALRX_BACKUP_INCOMPLETE',
-      `the server went from timeline ${backup.start.timeline} to ${end.endTimeline} during the backup`,
-    )
-  }
-  const content = await receiver.finish()
   const sentinel = makeSentinel(options, opened, end, content)
   const objects = content.objects
   await storage.put(contentsKey(name), formatContents(objects), { signal })
@@ -186,8 +190,14 @@ async function receive(options: PushOptions, opened: Opened, intent: Intent): Pr
     segments: [segments[0] ?? '', segments.at(-1) ?? ''],
     objects: objects.map(({ name: object, size }) => ({ name: object, size })),
   })
+  onStored()
   await finishBackup({ ...options, intent, segments })
   return { name, sentinel, parts: content.parts, files: content.files.size, checksumFailures: end.checksumFailures }
+}
+
+function refuseOtherTimeline(start: Timeline, end: Timeline): void {
+  if (start === end) return
+  throw new WalrxError('WALRX_BACKUP_INCOMPLETE', `the server went from timeline ${start} to ${end} during the backup`)
 }
 
 function makeSentinel(
@@ -228,18 +238,22 @@ function isElsewhere(tablespace: BackupTablespace): tablespace is BackupTablespa
   return tablespace.oid !== undefined && tablespace.location.startsWith('/')
 }
 
-/** The error of a backup whose data is stored but whose WAL is not, with the command that completes it. */
-async function leaveForFinish(intent: Intent, error: WalrxError): Promise<WalrxError> {
-  await intent.leave()
-  if (intent.content.sentinel === undefined) return error
-  const hint = `the data is stored; when the WAL is there, complete the backup within a day by: walrx backup-finish ${intent.name}`
+/** The error of a backup whose data is stored but which is not complete, with the command that completes it. */
+function leftForFinish({ log }: PushOptions, { name }: Intent, error: unknown): unknown {
+  if (error instanceof WalrxError && error.hint !== undefined) return error
+  const command = `walrx backup-finish ${name}`
+  log.warn('the data of the backup is stored, and stays for a day', { name, completeBy: command })
+  if (!(error instanceof WalrxError)) return error
+  const hint = `the data is stored; when the WAL is there, complete the backup within a day by: ${command}`
   return new WalrxError(error.code, error.message, { hint, cause: error })
 }
 
-/** Removes what a failed backup has stored. What cannot be removed now is left to a later run. */
-async function discard({ storage }: PushOptions, name: string, intent: Intent): Promise<void> {
+/** Removes what a failed backup has stored, if it is still ours. What cannot be removed now is left to a later run. */
+async function discard({ storage }: PushOptions, intent: Intent): Promise<void> {
+  await intent.prove()
+  if (await storage.head(sentinelKey(intent.name))) return
   const keys: string[] = []
-  for await (const { key } of storage.list(backupFolder(name))) keys.push(key)
+  for await (const { key } of storage.list(backupFolder(intent.name))) keys.push(key)
   await storage.delete(keys)
   await intent.withdraw()
 }

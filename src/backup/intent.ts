@@ -226,9 +226,13 @@ export async function removeExpiredBackups(storage: Storage, clock: Clock, signa
 async function removeExpired(storage: Storage, name: string, clock: Clock, signal: AbortSignal): Promise<boolean> {
   const info = await storage.head(intentKey(name), { signal })
   if (!info) return false
-  const content = await readIntent(storage, name, signal)
+  const content = await readIntent(storage, name, signal).catch((error: unknown) => {
+    if (hasCode(error, 'WALRX_OBJECT_DAMAGED')) return 'damaged' as const
+    throw error
+  })
   const now = await storeNow(storage, clock, signal)
-  const expiryMs = content?.sentinel === undefined ? intentExpiryMs : 24 * 3600_000
+  const mayWait = content === 'damaged' || content?.sentinel !== undefined
+  const expiryMs = mayWait ? 24 * 3600_000 : intentExpiryMs
   if (now - info.lastModifiedMs < expiryMs) return false
   if (!(await storage.head(sentinelKey(name), { signal }))) {
     for (;;) {
@@ -237,6 +241,10 @@ async function removeExpired(storage: Storage, name: string, clock: Clock, signa
       if (keys.length === 0) break
       await storage.delete(keys, { signal })
     }
+    // A bucket may not let us list uploads; its own rules have to do then.
+    await storage.removeUnfinished?.(backupFolder(name), { signal }).catch(() => {
+      signal.throwIfAborted()
+    })
   }
   await storage.delete([intentKey(name)], { signal })
   return true

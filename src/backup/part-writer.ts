@@ -29,6 +29,11 @@ export interface PartWriterOptions {
   readonly signal: AbortSignal
 }
 
+/** part_999 comes before part_1000. */
+function byNumber({ fileName: a }: FinishedPart, { fileName: b }: FinishedPart): number {
+  return a.length - b.length || (a < b ? -1 : 1)
+}
+
 /** See the file's header. */
 export class PartWriter implements EntryPlacer {
   readonly #lanes: readonly PartLane[]
@@ -72,7 +77,7 @@ export class PartWriter implements EntryPlacer {
   async finish(): Promise<readonly FinishedPart[]> {
     try {
       const parts = await Promise.all(this.#lanes.map((lane) => lane.finish()))
-      return parts.flat().sort((a, b) => (a.fileName < b.fileName ? -1 : 1))
+      return parts.flat().sort(byNumber)
     } finally {
       this.#signal.removeEventListener('abort', this.#onAbort)
     }

@@ -66,9 +66,9 @@ export class ObjectWriter {
   }
 
   async *#output(): AsyncGenerator<Uint8Array, undefined> {
-    for await (const piece of this.#encoder) {
-      this.#sum.add(piece as Uint8Array)
-      yield piece as Uint8Array
+    for await (const piece of this.#encoder as AsyncIterable<Uint8Array>) {
+      this.#sum.add(piece)
+      yield piece
     }
   }
 

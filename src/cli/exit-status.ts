@@ -28,7 +28,8 @@ export function failureStatus(
   // An orphan of the server: where the postmaster is process 1 of a container, it takes any other end of a child that it
   // doesn't know for a crash, and restarts everything (postmaster.c, CleanupBackend).
   if (command === 'wal-prefetch') return Math.min(error.exitStatus, 1)
-  if (command !== 'wal-fetch') return error.exitStatus
+  // Both are wal-fetch's own, for PostgreSQL; anywhere else the archive contradicts itself.
+  if (command !== 'wal-fetch') return [74, 126].includes(error.exitStatus) ? 5 : error.exitStatus
   if (error.exitStatus === 74) return 74
   if (isStandby()) return askAgainStatus
   return error.exitStatus === terminatedStatus ? restoreFailedStatus : Math.max(error.exitStatus, restoreFailedStatus)

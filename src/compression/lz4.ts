@@ -86,17 +86,18 @@ async function* encode(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8A
   yield trailer(checksum)
 }
 
-/** The next bytes of a source, fewer than `count` only at its end. */
+/** A copy of the next bytes of a source, fewer than `count` only at its end: a source may use its chunks again. */
 async function readUpTo(reader: ByteReader, count: number): Promise<Buffer> {
-  const pieces: Uint8Array[] = []
-  for (let left = count; left > 0;) {
+  const buffer = Buffer.allocUnsafeSlow(count)
+  let filled = 0
+  while (filled < count) {
     const chunk = await reader.peek()
     if (!chunk) break
-    const piece = reader.take(Math.min(chunk.length, left))
-    pieces.push(piece)
-    left -= piece.length
+    const piece = reader.take(Math.min(chunk.length, count - filled))
+    buffer.set(piece, filled)
+    filled += piece.length
   }
-  return Buffer.concat(pieces)
+  return buffer.subarray(0, filled)
 }
 
 /** A block that didn't get smaller is stored as it is. The native block begins with a length that the frame hasn't. */

@@ -118,6 +118,11 @@ export class FileStorage implements Storage {
     }
   }
 
+  async removeUnfinished(prefix: string, { signal }: StorageCallOptions = {}): Promise<void> {
+    checkPrefix(prefix)
+    await this.#call('delete', prefix, signal, () => this.#tidyBelow(join(this.#base, prefix), signal))
+  }
+
   async delete(keys: readonly string[], { signal }: StorageCallOptions = {}): Promise<void> {
     const paths = keys.map((key) => this.#path(key))
     const task = `${keys.length} objects`
@@ -244,14 +249,25 @@ export class FileStorage implements Storage {
     }
   }
 
-  async #tidy(folder: string, signal: AbortSignal | undefined): Promise<void> {
+  async #tidyBelow(folder: string, signal: AbortSignal | undefined): Promise<void> {
+    await this.#tidy(folder, signal, 0)
+    try {
+      for await (const entry of await this.#fs.opendir(folder, { bufferSize: 1024 })) {
+        if (entry.isDirectory()) await this.#tidyBelow(join(folder, entry.name), signal)
+      }
+    } catch (error) {
+      if (!isAbsence(error)) throw error
+    }
+  }
+
+  async #tidy(folder: string, signal: AbortSignal | undefined, staleMs: number = STALE_TEMP_MS): Promise<void> {
     try {
       for await (const { name } of await this.#fs.opendir(folder, { bufferSize: 1024 })) {
         signal?.throwIfAborted()
         if (!isRemovableTempName(name)) continue
         const path = join(folder, name)
         const stats = await lstatOrNothing(this.#fs, path)
-        if (stats && this.#clock.now() - stats.mtimeMs > STALE_TEMP_MS) await this.#remove(path)
+        if (stats && this.#clock.now() - stats.mtimeMs >= staleMs) await this.#remove(path)
       }
       await this.#writer.syncDirectory(folder)
     } catch (error) {

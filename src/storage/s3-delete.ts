@@ -30,6 +30,40 @@ export async function deleteObjects(options: S3DeleteOptions): Promise<void> {
   }
 }
 
+/** Uploads to give up. */
+export interface S3AbortOptions extends Omit<S3DeleteOptions, 'keys'> {
+  /** Full prefix. */
+  readonly prefix: string
+}
+
+/**
+ * Gives multipart uploads up that nobody will complete: their parts cost money, and no listing of objects shows them. A
+ * store that cannot list them has none as far as we know.
+ */
+export async function abortUploads({ bucket, caller, prefix, signal, task }: S3AbortOptions): Promise<void> {
+  await caller.call(task, signal, async ({ sdk, send }) => {
+    let from: { KeyMarker?: string | undefined; UploadIdMarker?: string | undefined } = {}
+    for (;;) {
+      let page
+      try {
+        page = await send(new sdk.ListMultipartUploadsCommand({ Bucket: bucket, Prefix: prefix, ...from }))
+      } catch (error) {
+        if (isUnsupported(error)) return
+        throw error
+      }
+      for (const { Key, UploadId } of page.Uploads ?? []) {
+        // Not every store heeds the prefix.
+        if (!Key?.startsWith(prefix) || UploadId === undefined) continue
+        await send(new sdk.AbortMultipartUploadCommand({ Bucket: bucket, Key, UploadId })).catch((error: unknown) => {
+          if (codeOf(error) !== 'NoSuchUpload') throw error
+        })
+      }
+      if (page.IsTruncated !== true || page.NextKeyMarker === undefined) return
+      from = { KeyMarker: page.NextKeyMarker, UploadIdMarker: page.NextUploadIdMarker }
+    }
+  })
+}
+
 async function deleteBatch(options: S3DeleteOptions, keys: readonly string[]): Promise<void> {
   let left = keys
   const hasBatches = await options.caller.call(options.task, options.signal, async (attempt) => {

@@ -20,7 +20,7 @@ import { proveStorage } from './probe.ts'
 import { S3Body } from './s3-body.ts'
 import { S3Caller } from './s3-caller.ts'
 import { type S3Connection, connectS3 } from './s3-client.ts'
-import { deleteObjects } from './s3-delete.ts'
+import { abortUploads, deleteObjects } from './s3-delete.ts'
 import { type S3Task, describeTask, isConditionRefused, statusOf } from './s3-errors.ts'
 import { listObjects } from './s3-listing.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
@@ -124,6 +124,18 @@ export class S3Storage implements Storage {
     const task = this.#task('delete', keys.length === 1 ? keys[0]! : `${keys.length} objects`)
     const fullKeys = keys.map((key) => this.#root + key)
     await deleteObjects({ caller: this.#caller, bucket: this.#options.bucket, keys: fullKeys, task, signal })
+  }
+
+  async removeUnfinished(prefix: string, { signal }: StorageCallOptions = {}): Promise<void> {
+    checkPrefix(prefix)
+    const task = this.#task('delete', prefix)
+    await abortUploads({
+      caller: this.#caller,
+      bucket: this.#options.bucket,
+      prefix: this.#root + prefix,
+      task,
+      signal,
+    })
   }
 
   async probe({ signal }: StorageCallOptions = {}): Promise<StorageTraits> {

@@ -51,6 +51,13 @@ export interface Storage {
   put(key: string, body: StorageBody, options?: PutOptions): Promise<void>
 
   /**
+   * Removes what writers left unfinished below a folder, and readers don't see: hidden files of a directory, multipart
+   * uploads of a bucket. Only for a folder that nobody writes to any more.
+   * @param prefix ends with a slash
+   */
+  removeUnfinished?(prefix: string, options?: StorageCallOptions): Promise<void>
+
+  /**
    * Writes an object only if there is none of that key: atomic where the store can (see each implementation for what
    * happens where it can't). `exists` also when an earlier attempt of this very call had succeeded without our hearing
    * of it, so the caller compares before it believes in a conflict.
