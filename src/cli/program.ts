@@ -35,11 +35,14 @@ export interface Outside {
 /** Commands that are started once for every segment of a recovery: yargs is not loaded for them. */
 const quickCommands: readonly string[] = ['wal-fetch', 'wal-prefetch']
 
-/** Commands whose arguments are read without yargs, which would stay in a service's memory (12 MB) for nothing. */
-const plainCommands: readonly string[] = [...quickCommands, 'wal-receive']
-
-/** Commands that run for days: their log is JSON unless somebody watches. */
+/** Commands that run for days. */
 const services: readonly string[] = ['wal-receive']
+
+/** Commands that run for a while and tell how far they are: their log is JSON unless somebody watches. */
+const longCommands: readonly string[] = [...services, 'backup-push', 'backup-fetch', 'backup-verify', 'scrub']
+
+/** Commands whose arguments are read without yargs, which would stay in their memory (12 MB) for nothing. */
+const plainCommands: readonly string[] = [...quickCommands, ...longCommands]
 
 /** How a stopped command ends that gave up before it was done (exit status 7). */
 const stoppedStatus = 7
@@ -135,7 +138,7 @@ function openLog(settings: Settings, outside: Outside): RootLogger {
 
 function logFormat({ command, values }: Settings, outside: Outside): 'json' | 'pretty' {
   if (values.logFormat !== 'auto') return values.logFormat
-  return services.includes(command) && outside.stderr.isTTY !== true ? 'json' : 'pretty'
+  return longCommands.includes(command) && outside.stderr.isTTY !== true ? 'json' : 'pretty'
 }
 
 /** Warnings would be repeated for every segment of a recovery, so the quick commands tell them at debug only. */

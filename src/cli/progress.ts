@@ -1,5 +1,5 @@
 /** Progress of a long command: a bar where somebody watches a terminal, log lines elsewhere. */
-import { SingleBar } from 'cli-progress'
+import type { SingleBar } from 'cli-progress'
 import type { Logger } from '../observe/log.ts'
 
 /** A bar or its replacement. */
@@ -26,18 +26,22 @@ const MB = 1e6
 
 /** Nothing is shown before the first update. */
 export async function openProgress(options: ProgressOptions): Promise<Progress> {
-  await Promise.resolve()
-  return options.stream.isTTY === true ? new Bar(options) : new LogLines(options)
+  if (options.stream.isTTY !== true) return new LogLines(options)
+  // Only a terminal needs it, and it takes a while to load.
+  const progress = await import('cli-progress')
+  return new Bar(options, progress.default)
 }
 
 class Bar implements Progress {
   readonly #options: ProgressOptions
+  readonly #library: typeof import('cli-progress')
   #bar: SingleBar | undefined
   #shownAt = 0
   readonly #begunAt = performance.now()
 
-  constructor(options: ProgressOptions) {
+  constructor(options: ProgressOptions, library: typeof import('cli-progress')) {
     this.#options = options
+    this.#library = library
   }
 
   update(doneBytes: number, totalBytes: number | undefined): void {
@@ -46,7 +50,7 @@ class Bar implements Progress {
     this.#shownAt = now
     const total = Math.max(totalBytes ?? 0, doneBytes) / MB
     if (!this.#bar) {
-      this.#bar = new SingleBar({
+      this.#bar = new this.#library.SingleBar({
         format: `${this.#options.what} [{bar}] {percentage}% | {value} of {total} MB | {rate} MB/s | {eta_formatted} to go`,
         stream: this.#options.stream as NodeJS.WriteStream,
         formatValue: (value, _options, type) =>

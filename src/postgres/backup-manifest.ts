@@ -3,7 +3,6 @@
  * checksum, and at the end a SHA-256 over all bytes before its own line.
  */
 import { createHash } from 'node:crypto'
-import JSONParser from '@streamparser/json/jsonparser.js'
 import { WalrxError } from '../primitives/errors.ts'
 
 /** What the manifest says of a file. */
@@ -29,6 +28,8 @@ export async function readManifest(
   object: string,
 ): Promise<ReadonlyMap<string, ManifestFile>> {
   const files = new Map<string, ManifestFile>()
+  // Writers of backups need it not.
+  const { default: JSONParser } = await import('@streamparser/json/jsonparser.js')
   const parser = new JSONParser({ paths: ['$.Files.*', '$.Manifest-Checksum'], keepStack: false })
   let said: unknown
   parser.onValue = ({ key, value }) => {

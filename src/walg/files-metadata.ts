@@ -3,7 +3,6 @@
  * wal-g: internal/databases/postgres/backup_sentinel_dto.go). Over a gigabyte on large clusters, more than a string of
  * V8's can hold, so it is written and read as a stream.
  */
-import JSONParser from '@streamparser/json/jsonparser.js'
 import { WalrxError } from '../primitives/errors.ts'
 import { formatJson, type JsonValue } from '../primitives/json.ts'
 import { isJsonObject, JsonDocument } from './json-document.ts'
@@ -91,6 +90,8 @@ function formatRecord({ isIncremented, isSkipped, mtime, corruptBlocks }: FileRe
 export async function decodeFilesMetadata(source: AsyncIterable<Uint8Array>, key: string): Promise<FilesMetadata> {
   const files = new Map<string, FileRecord>()
   const tarFileSets = new Map<string, readonly string[]>()
+  // Writers of backups need it not.
+  const { default: JSONParser } = await import('@streamparser/json/jsonparser.js')
   const parser = new JSONParser({ paths: ['$.Files.*', '$.TarFileSets.*'], keepStack: false })
   parser.onValue = ({ key: name, stack, value }) => {
     if (typeof name !== 'string') throw damaged(key, `${String(stack[1]?.key)} is a list`)

@@ -1,7 +1,7 @@
 /** `walrx backup-push`: a full backup over a replication connection. */
 import { describeBackup, pushBackup, type PushedBackup } from '../../backup/backup-push.ts'
 import { openCodec, openStorage } from '../../config/open-storage.ts'
-import { BackupMetricsFile } from '../../observe/backup-metrics.ts'
+import type { BackupMetricsFile } from '../../observe/backup-metrics.ts'
 import type { Logger } from '../../observe/log.ts'
 import { systemClock } from '../../primitives/clock.ts'
 import { formatJson, type JsonValue, parseJson } from '../../primitives/json.ts'
@@ -80,6 +80,7 @@ export const backupPush: Command<'backup-push'> = {
 
 async function openMetrics(path: string | undefined, log: Logger): Promise<BackupMetricsFile | undefined> {
   if (path === undefined) return undefined
+  const { BackupMetricsFile } = await import('../../observe/backup-metrics.ts')
   return BackupMetricsFile.begin(
     path,
     () => Date.now(),
