@@ -22,7 +22,10 @@ const top = fileURLToPath(new URL('..', import.meta.url))
 const heavy = /\.(pg|s3)\.test\.ts$/
 
 /** What happened to the tests of all phases. */
-const outcome = { passed: 0, failed: [] as string[], skipped: [] as string[] }
+const outcome = { passed: 0, failed: [] as string[], skipped: [] as string[], seconds: new Map<string, number>() }
+
+/** How many of the slowest files are named at the end. */
+const slowestShown = 15
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -65,8 +68,13 @@ async function runPhase(phase: readonly string[], concurrency: number): Promise<
     if (skip !== undefined) outcome.skipped.push(`${where}${name}${typeof skip === 'string' ? ` (${skip})` : ''}`)
     else if (details.type !== 'suite') outcome.passed++
   })
-  events.on('test:fail', ({ name, file, todo }) => {
-    if (todo === undefined) outcome.failed.push(`${file === undefined ? '' : `${file.slice(top.length)}: `}${name}`)
+  events.on('test:fail', ({ name, file, todo, details }) => {
+    if (todo !== undefined) return
+    const why = details.error.cause instanceof Error ? details.error.cause.message : details.error.message
+    outcome.failed.push(`${file === undefined ? '' : `${file.slice(top.length)}: `}${name}: ${shortened(why)}`)
+  })
+  events.on('test:summary', ({ file, duration_ms }) => {
+    if (file !== undefined) outcome.seconds.set(file.slice(top.length), duration_ms / 1000)
   })
   const report = events.compose(spec)
   report.pipe(process.stdout, { end: false })
@@ -84,8 +92,16 @@ async function withTemplates(use: () => Promise<void>): Promise<void> {
   await use()
 }
 
+/** An error's text on one line. */
+function shortened(text: string): string {
+  const line = text.replace(/\s+/g, ' ')
+  return line.length > 300 ? `${line.slice(0, 300)}…` : line
+}
+
 function summarise(): void {
   const { passed, failed, skipped } = outcome
+  const slowest = [...outcome.seconds].sort(([, a], [, b]) => b - a).slice(0, slowestShown)
+  for (const [file, seconds] of slowest) console.log(`${seconds.toFixed(1).padStart(7)} s  ${file}`)
   console.log(`\n${passed} passed, ${failed.length} failed, ${skipped.length} skipped`)
   for (const each of skipped) console.log(`skipped  ${each}`)
   for (const each of failed) console.log(`FAILED   ${each}`)

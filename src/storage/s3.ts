@@ -74,6 +74,7 @@ export class S3Storage implements Storage {
    */
   async putIfAbsent(key: string, body: Uint8Array, { signal }: StorageCallOptions = {}): Promise<'created' | 'exists'> {
     checkKey(key)
+    signal?.throwIfAborted()
     if (this.#traits === undefined) {
       this.#probing ??= this.#probe(undefined).finally(() => (this.#probing = undefined))
       await abortable(this.#probing, signal)
