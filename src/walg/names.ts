@@ -17,6 +17,9 @@ export const walrxFolder = 'walrx_005/'
 /** Where partials go that contradict the one under the common name. */
 export const divergedFolder = `${walrxFolder}partial/`
 
+/** What the archive will never have; see gap-records.ts. */
+export const gapFolder = `${walrxFolder}gap/`
+
 /** The marker that binds an archive to one cluster. */
 export const systemKey = `${walrxFolder}system.json`
 

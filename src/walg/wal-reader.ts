@@ -4,6 +4,7 @@ import { hasCode } from '../primitives/errors.ts'
 import { parseSegmentName, type SegmentId, segmentName, walFileKind, type WalFileKind } from '../postgres/wal-file.ts'
 import type { ObjectInfo, Storage, StorageCallOptions } from '../storage/storage.ts'
 import { decoded } from './decoded.ts'
+import { type GapRecord, listGaps } from './gap-records.ts'
 import { parseWalKey, walFolder, walKey } from './names.ts'
 
 /** A WAL file that was found. */
@@ -160,6 +161,11 @@ export class WalReader {
       previous = parsed.name
       yield { ...id, name: parsed.name, extension: parsed.extension }
     }
+  }
+
+  /** WAL that the archive lacks for ever, as far as that was recorded; see {@link listGaps}. */
+  gaps(options?: StorageCallOptions): Promise<GapRecord[]> {
+    return listGaps(this.storage, options)
   }
 
   /** Every WAL file of the archive in byte order of its key; with `startAfter` those behind that key. */
