@@ -10,8 +10,10 @@ import { segmentSizeOfFile } from '../catalog/wal-inventory.ts'
 import { type ErrorCode, WalrxError } from '../primitives/errors.ts'
 import { formatLsn, type Lsn } from '../postgres/lsn.ts'
 import type { TimelineChain } from '../postgres/timeline-chain.ts'
+import { parseSegmentName } from '../postgres/wal-file.ts'
 import { transactionTime, type WalRecord } from '../postgres/wal-record.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
+import { describeGap, type GapRecord, segmentsOf } from '../walg/gap-records.ts'
 import type { WalReader } from '../walg/wal-reader.ts'
 import { describeTarget, type RecoveryRequest, type RecoveryTarget } from './recovery-request.ts'
 import { Histories, recoveryChain, type RecoveryStart, whyNotOnChain } from './recovery-timelines.ts'
@@ -48,12 +50,15 @@ export interface Reachability {
 interface Known extends ReachabilityCheck {
   readonly chain: TimelineChain
   readonly wal: ReachableWal
+  /** The recorded gap that the first missing segment lies in: it will never come. */
+  readonly gap: GapRecord | undefined
   readonly warnings: string[]
 }
 
 /**
  * Looks whether the archive can bring the backup to the target. Costs a listing from the backup's first segment on, and
- * for a position or a time some of the last segments.
+ * for a position or a time some of the last segments. A recorded gap stops a recovery where segments of it are missing
+ * still, also when nothing has been archived behind it yet.
  * @throws WALRX_TARGET_UNREACHABLE with the range that can be reached; what the storage says
  */
 export async function checkReachable(check: ReachabilityCheck): Promise<Reachability> {
@@ -66,17 +71,30 @@ export async function checkReachable(check: ReachabilityCheck): Promise<Reachabi
   }
   const segmentSize = check.segmentSize ?? (await segmentSizeOfBackup(check))
   const wal = await reachableWal(reader, chain, backup.startLsn, segmentSize, check)
+  const gap = gapAt(wal, await reader.gaps(check))
   if (wal.end < backup.finishLsn) {
     const [needed, end] = [backup.finishLsn, wal.end].map(formatLsn)
     const have = wal.runs.length === 0 ? 'has none of it' : `ends at ${end}`
     const message = `backup ${backup.name} is consistent with WAL up to ${needed}, but the archive ${have}`
-    throw unreachable(message, `segment ${wal.missing} is missing`)
+    throw unreachable(message, gap ? `${describeGap(gap)}: ${anotherBackup}` : `segment ${wal.missing} is missing`)
   }
-  const known: Known = { ...check, chain, wal, warnings: [] }
+  const known: Known = { ...check, chain, wal, gap, warnings: [] }
   await judge(known, request.target)
   warnOfFork(known)
   return { chain, end: wal.end, warnings: known.warnings }
 }
+
+/** The gap that the first missing segment lies in. */
+function gapAt({ missing, segmentSize }: ReachableWal, gaps: readonly GapRecord[]): GapRecord | undefined {
+  const id = parseSegmentName(missing, segmentSize)
+  if (!id) return undefined
+  return gaps.find((gap) => {
+    const range = segmentsOf(gap, segmentSize)
+    return gap.timeline === id.timeline && range && range.first <= id.segno && id.segno <= range.last
+  })
+}
+
+const anotherBackup = 'choose a backup that was begun behind it, or an earlier target'
 
 async function judge(known: Known, target: RecoveryTarget | undefined): Promise<void> {
   switch (target?.kind) {
@@ -87,8 +105,9 @@ async function judge(known: Known, target: RecoveryTarget | undefined): Promise<
     case 'name':
     case 'xid': {
       const { missing, isHole } = known.wal
-      if (!isHole) return
-      known.warnings.push(`segment ${missing} is missing: recovery fails if ${describeTarget(target)} comes after it`)
+      if (!isHole && !known.gap) return
+      const what = known.gap ? describeGap(known.gap) : `segment ${missing} is missing`
+      known.warnings.push(`${what}: recovery fails if ${describeTarget(target)} comes after it`)
       return
     }
     case 'immediate':
@@ -100,11 +119,12 @@ async function judge(known: Known, target: RecoveryTarget | undefined): Promise<
   }
 }
 
-/** Recovery to the end ends in a hole with a server that doesn't start. */
+/** Recovery to the end ends in a hole with a server that doesn't start, and before a gap without what was lost. */
 async function refuseHole(known: Known): Promise<void> {
-  if (!known.wal.isHole) return
+  const { gap, wal } = known
+  if (!wal.isHole && !gap) return
   const last = (await tryToRead(known, () => lastRecord(known)))?.found ?? known.backup.finishLsn
-  const message = `the archive has a hole: segment ${known.wal.missing} is missing, and WAL follows behind it`
+  const message = `the archive has a hole: ${gap ? describeGap(gap) : holeAt(wal)}`
   throw unreachable(message, `what comes before the hole can be recovered with --target-lsn=${formatLsn(last)}`)
 }
 
@@ -188,15 +208,20 @@ function warnOfFork({ chain, request, wal, warnings }: Known): void {
 }
 
 function outOfRange(known: Known, isTooEarly: boolean, low: string, high: string | undefined): WalrxError {
-  const { backup, request, wal } = known
+  const { backup, gap, request, wal } = known
   const target = describeTarget(request.target)
   const where = `from backup ${backup.name} the archive reaches`
   const range = high === undefined ? `${where} no further than ${low}` : `${where} from ${low} to ${high}`
   if (isTooEarly) return unreachable(`${target} is too early: ${range}`, 'choose an older backup')
+  if (gap) return unreachable(`${target} is too late: ${range}; ${describeGap(gap)}`, anotherBackup)
   const why = wal.isHole
-    ? `segment ${wal.missing} is missing, and WAL follows behind it`
+    ? holeAt(wal)
     : 'without a target the server recovers all that is there; later WAL is not archived yet'
   return unreachable(`${target} is too late: ${range}`, why)
+}
+
+function holeAt({ missing }: ReachableWal): string {
+  return `segment ${missing} is missing, and WAL follows behind it`
 }
 
 /** wal_segment_size by the segment that the backup is named for. */

@@ -7,6 +7,7 @@ import { segmentName } from '../../src/postgres/wal-file.ts'
 import { checkReachable, type RecoveryBackup } from '../../src/restore/recovery-check.ts'
 import type { RecoveryTarget, RecoveryTimeline } from '../../src/restore/recovery-request.ts'
 import { parseTimestamp } from '../../src/restore/recovery-time.ts'
+import { type GapRecord, writeGap } from '../../src/walg/gap-records.ts'
 import { WalReader } from '../../src/walg/wal-reader.ts'
 import { MadeRecords, otherRecord, switchRecord, transactionRecord } from '../harness/made-records.ts'
 import { madeSegmentSize } from '../harness/made-wal.ts'
@@ -203,6 +204,75 @@ describe('every recovery', () => {
       /000000010000000000000007 is missing: recovery fails if restore point "x" comes after it/,
     )
     await check(world, { target: { kind: 'immediate' } })
+  })
+})
+
+describe('a recorded gap', () => {
+  /** Segments 7 and more are lost; `behind` says whether WAL has been archived behind them. */
+  async function makeGap(behind: boolean) {
+    const world = makeArchive()
+    for (const index of behind ? [2] : [2, 3]) world.storage.objects.delete(key(index))
+    await writeGap(world.storage, gap)
+    return world
+  }
+  const gap: GapRecord = {
+    timeline: 1,
+    startLsn: toLsn(0x700000n),
+    endLsn: toLsn(0x800000n),
+    detectedAt: '2026-03-01T12:15:00Z',
+    reason: 'the slot was missing',
+    host: 'db1:5432',
+    slot: 'walrx',
+  }
+  const told = /WAL from 0\/700000 to 0\/800000 on timeline 1 was lost, as was noticed at 2026-03-01T12:15:00Z/
+
+  test('is named where a target lies behind it, with its ends and the time; before it all is well', async () => {
+    for (const behind of [true, false]) {
+      const world = await makeGap(behind)
+      await check(world, { target: lsn(0x600028n) })
+      await check(world, { target: time(9) })
+      for (const target of [lsn(0x800028n), time(25)]) {
+        const error = await refusal(world, { target })
+        assert.match(error.message, /is too late: from backup .* the archive reaches from /)
+        assert.match(error.message, told)
+        assert.match(error.hint ?? '', /choose a backup that was begun behind it, or an earlier target/)
+      }
+    }
+  })
+
+  test('ends a recovery to the end, even if nothing was archived behind it yet: the server would promote', async () => {
+    for (const behind of [true, false]) {
+      const error = await refusal(await makeGap(behind), {})
+      assert.match(error.message, told)
+      assert.match(error.hint ?? '', /--target-lsn=0\/60[0-9A-F]{4}$/)
+    }
+  })
+
+  test('is told of in a warning where only the server knows where the target is', async () => {
+    const { warnings } = await check(await makeGap(false), { target: { kind: 'name', name: 'x' } })
+    assert.match(warnings.join(), told)
+    assert.match(warnings.join(), /recovery fails if restore point "x" comes after it/)
+    assert.deepEqual((await check(await makeGap(false), { target: { kind: 'immediate' } })).warnings, [])
+  })
+
+  test('that begins before the backup has ended makes it useless', async () => {
+    const world = await makeGap(true)
+    const needy = { ...world, backup: { ...world.backup, finishLsn: toLsn(0x780000n) } }
+    assert.match((await refusal(needy, { target: lsn(0x800028n) })).hint ?? '', told)
+  })
+
+  test('is none for a backup that was begun behind it, for other timelines, and once its segments are there', async () => {
+    const filled = makeArchive()
+    await writeGap(filled.storage, gap)
+    await check(filled, {})
+    await check(filled, { target: lsn(0x800028n) })
+    const earlier = makeArchive()
+    await writeGap(earlier.storage, { ...gap, startLsn: toLsn(0x300000n), endLsn: toLsn(0x500000n) })
+    await check(earlier, {})
+    const elsewhere = makeArchive()
+    elsewhere.storage.objects.delete(key(2))
+    await writeGap(elsewhere.storage, { ...gap, timeline: 2 })
+    assert.doesNotMatch((await refusal(elsewhere, {})).message, told)
   })
 })
 
