@@ -5,9 +5,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { gapsOf, namesOf, readInventory } from '../../src/catalog/wal-inventory.ts'
+import { openGaps } from '../../src/catalog/open-gaps.ts'
+import { gapsOf, namesOf, readInventory, type WalInventory } from '../../src/catalog/wal-inventory.ts'
 import { parseLsn } from '../../src/postgres/lsn.ts'
 import { segmentName } from '../../src/postgres/wal-file.ts'
+import { FileStorage } from '../../src/storage/file.ts'
+import { type GapRecord, writeGap } from '../../src/walg/gap-records.ts'
 import { WalReader } from '../../src/walg/wal-reader.ts'
 import { MemoryStorage } from '../harness/memory-storage.ts'
 import { runWalrx } from '../harness/walrx-process.ts'
@@ -126,6 +129,99 @@ describe('gaps', () => {
       ],
     )
     await rm(empty, { recursive: true })
+  })
+})
+
+describe('recorded gaps', () => {
+  const record: GapRecord = {
+    timeline: 1,
+    startLsn: parseLsn('0/500000'),
+    endLsn: parseLsn('0/900000'),
+    detectedAt: '2026-03-01T12:00:00Z',
+    reason: 'the slot was missing and the server removed it',
+    host: 'db1:5432',
+    slot: 'walrx',
+  }
+  const inventoryOf = (...segnos: bigint[]): Pick<WalInventory, 'segmentSize' | 'timelines'> => ({
+    segmentSize: MiB,
+    timelines: [
+      {
+        timeline: 1,
+        parent: 0,
+        switchpoint: parseLsn('0/0'),
+        segmentCount: BigInt(segnos.length),
+        hasPartial: false,
+        ranges: segnos.map((segno) => ({ first: segno, last: segno })),
+      },
+    ],
+  })
+
+  test('are open while a segment of theirs is missing', () => {
+    for (const [present, missing] of [
+      [[], 4n],
+      [[4n, 9n], 4n],
+      [[4n, 5n, 8n, 9n], 2n],
+      [[5n, 6n, 7n, 8n], 0n],
+    ] as const) {
+      const expected = missing === 0n ? [] : [{ ...record, missingCount: missing }]
+      assert.deepEqual(openGaps([record], inventoryOf(...present)), expected)
+    }
+  })
+
+  test('within others, and of timelines that ended where they began, say nothing', () => {
+    const inner = { ...record, endLsn: parseLsn('0/800000') }
+    const fork = { ...record, timeline: 2, endLsn: parseLsn('0/500100') }
+    const other = { ...record, timeline: 3 }
+    const found = openGaps([inner, record, fork, other], inventoryOf(4n))
+    assert.deepEqual(
+      found.map(({ endLsn, timeline }) => [timeline, endLsn]),
+      [
+        [1, record.endLsn],
+        [3, record.endLsn],
+      ],
+    )
+  })
+
+  test('are shown by the command as text and as JSON, also before anything is archived behind them', async () => {
+    const archive = await mkdtemp(join(tmpdir(), 'walrx-show-'))
+    await mkdir(join(archive, 'wal_005'))
+    await writeFile(join(archive, `wal_005/${segmentName(1, 4n, MiB)}.zst`), '')
+    const storage = new FileStorage({ root: archive, fsync: false })
+    await writeGap(storage, record)
+    await writeGap(storage, { ...record, timeline: 2 })
+    const show = (...args: string[]) => runWalrx(['wal-show', '--file-prefix', archive, '--pg-wal-size', '1', ...args])
+    const text = (await show()).stdout
+    assert.match(text, / 1 +0 +LOST_SEGMENTS/)
+    assert.match(
+      text,
+      /^WAL from 0\/500000 to 0\/900000 on timeline 1 was lost, .* 2026-03-01T12:00:00Z: the slot was missing/m,
+    )
+    assert.match(text, /^WAL from 0\/500000 to 0\/900000 on timeline 2 was lost/m)
+    const shown = JSON.parse((await show('--json')).stdout) as { status: string; gaps: unknown }[]
+    assert.deepEqual(
+      shown.map(({ gaps, status }) => [status, gaps]),
+      [
+        [
+          'LOST_SEGMENTS',
+          [
+            {
+              start_lsn: 0x500000,
+              end_lsn: 0x900000,
+              segments_count: 4,
+              detected_at: '2026-03-01T12:00:00Z',
+              reason: 'the slot was missing and the server removed it',
+              host: 'db1:5432',
+              slot: 'walrx',
+            },
+          ],
+        ],
+      ],
+    )
+    for (let segno = 5n; segno < 9n; segno++) {
+      await writeFile(join(archive, `wal_005/${segmentName(1, segno, MiB)}`), '')
+    }
+    assert.doesNotMatch((await show()).stdout, /on timeline 1 was lost|LOST_SEGMENTS/)
+    await rm(archive, { recursive: true })
   })
 })
 

@@ -1,10 +1,12 @@
 /** `walrx wal-show`: which WAL the archive holds. */
 import Table from 'cli-table3'
+import { type OpenGap, openGaps } from '../../catalog/open-gaps.ts'
 import { gapsOf, namesOf, readInventory, type SegmentRange, type WalInventory } from '../../catalog/wal-inventory.ts'
 import { openStorage } from '../../config/open-storage.ts'
-import { formatJson } from '../../primitives/json.ts'
+import { formatJson, type JsonValue } from '../../primitives/json.ts'
 import { formatLsn } from '../../postgres/lsn.ts'
 import { segmentName } from '../../postgres/wal-file.ts'
+import { describeGap } from '../../walg/gap-records.ts'
 import { readSystem } from '../../walg/system-binding.ts'
 import { WalReader } from '../../walg/wal-reader.ts'
 import type { Command } from '../command.ts'
@@ -26,9 +28,11 @@ export const walShow: Command<'wal-show'> = {
     const signal = signals.drain
     try {
       const configured = segmentSizeOf(options) ?? (await readSystem(storage, { signal }))?.segmentSize
-      const inventory = await readInventory(new WalReader(storage), configured, { signal })
-      if (options.json) await writeAll(stdout, toJson(inventory), signal)
-      else stdout.write(toText(inventory, storage.location))
+      const reader = new WalReader(storage)
+      const inventory = await readInventory(reader, configured, { signal })
+      const open = openGaps(await reader.gaps({ signal }), inventory)
+      if (options.json) await writeAll(stdout, toJson(inventory, open), signal)
+      else stdout.write(toText(inventory, open, storage.location))
       return 0
     } finally {
       await storage.close()
@@ -37,10 +41,11 @@ export const walShow: Command<'wal-show'> = {
 }
 
 /**
- * WAL-G's array: one object a timeline, in order of its id. Timelines of which only the history is there are left out. In
- * pieces, because a stray segment far ahead makes millions of names missing.
+ * WAL-G's array: one object a timeline, in order of its id. Timelines of which only the history is there are left out.
+ * `gaps` is ours, and there where WAL is known to be lost: those segments will never come, unlike others that are
+ * missing. In pieces, because a stray segment far ahead makes millions of names missing.
  */
-function* toJson({ segmentSize, timelines }: WalInventory): Generator<string, undefined> {
+function* toJson({ segmentSize, timelines }: WalInventory, open: readonly OpenGap[]): Generator<string, undefined> {
   let separator = '[\n  '
   for (const entry of timelines) {
     const [first, last] = [entry.ranges[0], entry.ranges.at(-1)]
@@ -62,14 +67,29 @@ function* toJson({ segmentSize, timelines }: WalInventory): Generator<string, un
         comma = ','
       }
     }
+    const lost = open.filter(({ timeline }) => timeline === entry.timeline)
     const tail = {
       segment_range_size: last.last - first.first + 1n,
-      status: gaps.length === 0 ? 'OK' : 'LOST_SEGMENTS',
+      status: gaps.length === 0 && lost.length === 0 ? 'OK' : 'LOST_SEGMENTS',
+      ...(lost.length > 0 && { gaps: lost.map(gapToJson) }),
     }
     yield `],${formatJson(tail).slice(1)}`
     separator = ',\n  '
   }
   yield separator.startsWith('[') ? '[]\n' : '\n]\n'
+}
+
+/** Keys are those of WAL-G's documents where it has them: LSNs as numbers. */
+function gapToJson({ detectedAt, endLsn, host, missingCount, reason, slot, startLsn }: OpenGap): JsonValue {
+  return {
+    start_lsn: startLsn,
+    end_lsn: endLsn,
+    segments_count: missingCount,
+    detected_at: detectedAt,
+    reason,
+    host,
+    slot: slot ?? null,
+  }
 }
 
 /** Characters that are written at once. */
@@ -92,8 +112,9 @@ async function writeAll(to: NodeJS.WritableStream, pieces: Iterable<string>, sig
 /** Gaps that people get to see one by one. */
 const gapLinesMax = 20
 
-function toText({ segmentSize, timelines }: WalInventory, location: string): string {
-  if (timelines.length === 0) return `no WAL at ${location}\n`
+function toText({ segmentSize, timelines }: WalInventory, open: readonly OpenGap[], location: string): string {
+  const lost = open.map((gap) => `${describeGap(gap)}: ${gap.reason}\n`).join('')
+  if (timelines.length === 0) return `no WAL at ${location}\n${lost}`
   const table = new Table({
     head: ['TLI', 'parent', 'forked at', 'first segment', 'last segment', 'segments', 'missing', 'status'],
     style: { head: [], border: [], compact: true },
@@ -122,7 +143,8 @@ function toText({ segmentSize, timelines }: WalInventory, location: string): str
     const gaps = gapsOf(entry)
     const missing = gaps.reduce((sum, { first, last }) => sum + last - first + 1n, 0n)
     const origin = parent === 0 ? ['-', '-'] : [String(parent), formatLsn(switchpoint)]
-    const status = missing > 0n ? 'LOST_SEGMENTS' : 'OK'
+    const isLost = open.some((gap) => gap.timeline === timeline)
+    const status = missing > 0n || isLost ? 'LOST_SEGMENTS' : 'OK'
     table.push([
       String(timeline),
       ...origin,
@@ -132,14 +154,14 @@ function toText({ segmentSize, timelines }: WalInventory, location: string): str
       String(missing),
       status,
     ])
-    for (const gap of gaps) details.push(describeGap(gap, name))
+    for (const gap of gaps) details.push(describeRange(gap, name))
   }
   const more = details.length - gapLinesMax
   if (more > 0) details.splice(gapLinesMax, more, `… and ${more} more gaps; --json names every missing segment`)
-  return `${table.toString()}\n${details.map((line) => `${line}\n`).join('')}`
+  return `${table.toString()}\n${details.map((line) => `${line}\n`).join('')}${lost}`
 }
 
-function describeGap({ first, last }: SegmentRange, name: (segno: bigint) => string): string {
+function describeRange({ first, last }: SegmentRange, name: (segno: bigint) => string): string {
   return first === last
     ? `missing ${name(first)}`
     : `missing ${name(first)} to ${name(last)}, ${last - first + 1n} segments`
