@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- receive|recover|backup|restore [options]`: walrx beside its peers, in one run, on this machine. Results go to
- * `bench/results`.
+ * `npm run bench -- receive|recover|backup|restore|rpo [options]`: walrx beside its peers, in one run, on this machine.
+ * Results go to `bench/results`.
  */
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -11,6 +11,7 @@ const usage = `npm run bench -- receive [options]   catch up with gigabytes of W
 npm run bench -- recover [options]   recover a server from an archive, beside each peer
 npm run bench -- backup [options]    back a server up, beside each peer
 npm run bench -- restore [options]   restore backups, beside each peer
+npm run bench -- rpo [options]       commit with walrx as the synchronous standby, beside pg_receivewal and none
 
 Options of receive:
   --gb GB               WAL to receive, in 10^9 bytes (default 4.1)
@@ -29,6 +30,12 @@ Options of backup and restore:
   --scale N             of pgbench's tables, 15 MB each (default 150)
   --rounds N            rounds (default 3)
   --codec NAME, --storage file|s3   as for receive
+
+Options of rpo, which takes WALG_S3_PREFIX and AWS_* from the environment, else starts an s3rver:
+  --clients N           pgbench clients; may be repeated (default 1, 32 and 200)
+  --store-latency MS    what the store takes longer; may be repeated (default 0, 5, 30 and 100)
+  --seconds N           for each cell of the table (default 8)
+  --quick               32 clients, 0 and 30 ms, 3 seconds, where nothing else is said
 
 Options of all:
   --work DIR            where the prepared server is kept (default bench/.work)
@@ -59,6 +66,10 @@ function parse(args: readonly string[]) {
         storage: { type: 'string', default: 'file' },
         'paced-segments': { type: 'string' },
         'memory-sweep': { type: 'boolean', default: false },
+        clients: { type: 'string', multiple: true },
+        'store-latency': { type: 'string', multiple: true },
+        seconds: { type: 'string' },
+        quick: { type: 'boolean', default: false },
         work: { type: 'string' },
         results: { type: 'string', default: join(checkout, 'bench/results') },
         help: { type: 'boolean', short: 'h', default: false },
@@ -124,7 +135,22 @@ async function main(args: readonly string[]): Promise<number> {
     await bench({ ...common, scale, rounds: positive(values.rounds ?? '3', 'rounds'), codecs, storage })
     return 0
   }
-  throw new UsageError(command === undefined ? 'receive, recover, backup or restore?' : `there is no bench ${command}`)
+  if (command === 'rpo') {
+    const { benchRpo } = await import('./rpo.ts')
+    const { clients, quick, seconds, 'store-latency': latencies } = values
+    await benchRpo({
+      ...common,
+      clients: (clients ?? (quick ? ['32'] : ['1', '32', '200'])).map((text) => positive(text, 'clients')),
+      latenciesMs: (latencies ?? (quick ? ['0', '30'] : ['0', '5', '30', '100'])).map((text) =>
+        positive(text, 'store-latency', -1),
+      ),
+      seconds: positive(seconds ?? (quick ? '3' : '8'), 'seconds'),
+    })
+    return 0
+  }
+  throw new UsageError(
+    command === undefined ? 'receive, recover, backup, restore or rpo?' : `there is no bench ${command}`,
+  )
 }
 
 // Servers are stopped by what disposes of them; an interrupted bench must not leave them behind.

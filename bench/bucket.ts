@@ -13,15 +13,15 @@ export interface BenchBucket {
 }
 
 /** Reads the environment; undefined when it names no bucket. */
-export function findBucket(): BenchBucket | undefined {
-  const { WALG_S3_PREFIX: prefix, AWS_ENDPOINT: endpoint } = process.env
+export function findBucket(env: NodeJS.ProcessEnv = process.env): BenchBucket | undefined {
+  const { WALG_S3_PREFIX: prefix, AWS_ENDPOINT: endpoint } = env
   const match = /^s3:\/\/([^/]+)\/?(.*)$/.exec(prefix ?? '')
-  const accessKeyId = process.env['AWS_ACCESS_KEY_ID']
-  const secretAccessKey = process.env['AWS_SECRET_ACCESS_KEY']
+  const accessKeyId = env['AWS_ACCESS_KEY_ID']
+  const secretAccessKey = env['AWS_SECRET_ACCESS_KEY']
   if (!match?.[1] || !accessKeyId || !secretAccessKey) return undefined
   const [, bucket, path] = match
   const names = ['AWS_ENDPOINT', 'AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_REGION', 'AWS_S3_FORCE_PATH_STYLE']
-  const set = names.flatMap((name) => (process.env[name] ? [[name, process.env[name]] as const] : []))
+  const set = names.flatMap((name) => (env[name] ? [[name, env[name]] as const] : []))
   const below = (run: string) => [path?.replace(/\/+$/, ''), run].filter(Boolean).join('/')
   return {
     prefix: (run) => `s3://${bucket}/${below(run)}`,
@@ -33,8 +33,8 @@ export function findBucket(): BenchBucket | undefined {
         endpoint,
         accessKeyId,
         secretAccessKey,
-        region: process.env['AWS_REGION'],
-        forcePathStyle: process.env['AWS_S3_FORCE_PATH_STYLE'] === 'true',
+        region: env['AWS_REGION'],
+        forcePathStyle: env['AWS_S3_FORCE_PATH_STYLE'] === 'true',
       }),
   }
 }

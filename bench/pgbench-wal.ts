@@ -30,8 +30,9 @@ export function findPgbench(): string {
   throw new Error('pgbench was not found: name the directory of PostgreSQL client programs in PG_BIN')
 }
 
-function startPgbench(server: TestPostgres, args: readonly string[]): ChildProcess {
+function startPgbench(server: TestPostgres, args: readonly string[], directory?: string): ChildProcess {
   return spawn(findPgbench(), [...args, 'postgres'], {
+    cwd: directory,
     stdio: ['ignore', 'ignore', 'pipe'],
     env: { PATH: process.env['PATH'], PGHOST: '127.0.0.1', PGPORT: String(server.port), PGUSER: 'postgres' },
   })
@@ -52,6 +53,11 @@ async function ended(child: ChildProcess): Promise<void> {
 /** Makes pgbench's tables. @param scale 100,000 accounts each */
 export async function initPgbench(server: TestPostgres, scale: number = pgbenchScale): Promise<void> {
   await ended(startPgbench(server, ['--initialize', '--quiet', '--scale', String(scale)]))
+}
+
+/** Runs pgbench to its end. @param directory where it writes its logs */
+export async function runPgbench(server: TestPostgres, args: readonly string[], directory: string): Promise<void> {
+  await ended(startPgbench(server, args, directory))
 }
 
 /** A running load. */

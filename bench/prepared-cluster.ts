@@ -28,25 +28,7 @@ export class PreparedCluster implements AsyncDisposable {
    * @param scale of pgbench's tables: 15 MB each
    */
   static async open(work: WorkDirectory, scale: number, say: (text: string) => void): Promise<PreparedCluster> {
-    const directory = work.at(`pg17-scale-${scale}`)
-    const ready = join(directory, 'prepared')
-    const isReady = await access(ready).then(
-      () => true,
-      () => false,
-    )
-    if (!isReady) {
-      await rm(directory, { recursive: true, force: true })
-      await makeServerDirectory(directory, 0o755)
-      const layout = { major: 17, segmentSizeMb: 16, dataChecksums: false } as const
-      await copyTree(await clusterTemplate(layout), join(directory, 'data'))
-      const server = await openAndStart(directory, serverOptions)
-      say(`pgbench: tables of scale ${scale}`)
-      await initPgbench(server, scale)
-      await server.checkpoint()
-      await server.stop('fast')
-      await writeFile(ready, '')
-    }
-    const server = await openAndStart(directory, serverOptions)
+    const server = await openAndStart(await prepareCluster(work, scale, say), serverOptions)
     return new PreparedCluster(server, await bytesBelow(join(server.dataDir, 'base')))
   }
 
@@ -54,6 +36,31 @@ export class PreparedCluster implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.server.stop('fast')
   }
+}
+
+/**
+ * Makes the cluster where no run before has. Returns its directory, where `data` is, with no server.
+ * @param scale of pgbench's tables: 15 MB each
+ */
+export async function prepareCluster(work: WorkDirectory, scale: number, say: (text: string) => void): Promise<string> {
+  const directory = work.at(`pg17-scale-${scale}`)
+  const ready = join(directory, 'prepared')
+  const isReady = await access(ready).then(
+    () => true,
+    () => false,
+  )
+  if (isReady) return directory
+  await rm(directory, { recursive: true, force: true })
+  await makeServerDirectory(directory, 0o755)
+  const layout = { major: 17, segmentSizeMb: 16, dataChecksums: false } as const
+  await copyTree(await clusterTemplate(layout), join(directory, 'data'))
+  const server = await openAndStart(directory, serverOptions)
+  say(`pgbench: tables of scale ${scale}`)
+  await initPgbench(server, scale)
+  await server.checkpoint()
+  await server.stop('fast')
+  await writeFile(ready, '')
+  return directory
 }
 
 /** Bytes of all files below a directory. */
