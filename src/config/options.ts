@@ -5,7 +5,9 @@ import { catalogOptions } from './options-catalog.ts'
 import { postgresOptions } from './options-postgres.ts'
 import { recoveryOptions } from './options-recovery.ts'
 import { restoreOptions } from './options-restore.ts'
+import { slotOptions } from './options-slot.ts'
 import { s3Options, storageOptions } from './options-storage.ts'
+import { tailOptions } from './options-tail.ts'
 import { compressionOptions, fetchOptions, receiveOptions } from './options-wal.ts'
 
 const all = [
@@ -75,6 +77,8 @@ export const optionTable = {
   ...postgresOptions,
   ...compressionOptions,
   ...receiveOptions,
+  ...slotOptions,
+  ...tailOptions,
   ...backupOptions,
   ...fetchOptions,
   ...restoreOptions,

@@ -39,6 +39,27 @@ export const metricSpecs = {
     name: 'walrx_receive_slot_restart_lsn_bytes',
     help: "The slot's restart_lsn: the oldest WAL that the server still keeps for us",
   },
+  slotLag: {
+    type: 'gauge',
+    name: 'walrx_slot_lag_bytes',
+    help: "WAL that the server keeps for us: its end of WAL, as last heard, less the slot's restart_lsn",
+  },
+  slotOverBudget: {
+    type: 'gauge',
+    name: 'walrx_slot_lag_over_budget',
+    help: '1 while the slot keeps more WAL than --max-slot-lag allows, else 0',
+  },
+  slotSafeWal: {
+    type: 'gauge',
+    name: 'walrx_slot_safe_wal_bytes',
+    help: 'WAL that can be written before the server may invalidate the slot; +Inf without a limit, NaN where unknown',
+  },
+  slotWalStatus: {
+    type: 'gauge',
+    name: 'walrx_slot_wal_status',
+    help: '1 for the wal_status that the server last told: reserved, extended, unreserved, lost; none where unknown',
+    labels: ['status'],
+  },
   segments: {
     type: 'counter',
     name: 'walrx_receive_segments_total',
@@ -53,6 +74,37 @@ export const metricSpecs = {
     type: 'counter',
     name: 'walrx_receive_stored_bytes_total',
     help: 'Bytes of the objects that were stored',
+  },
+  tailChunks: {
+    type: 'counter',
+    name: 'walrx_tail_chunks_total',
+    help: 'Chunks of unfinished segments that were put: the requests that they cost',
+  },
+  tailBytes: {
+    type: 'counter',
+    name: 'walrx_tail_bytes_total',
+    help: 'Bytes of those chunks, as stored',
+  },
+  tailSeconds: {
+    type: 'histogram',
+    name: 'walrx_tail_put_seconds',
+    help: 'Time that the put of one chunk took',
+    buckets: secondsBuckets,
+  },
+  rpoBytes: {
+    type: 'gauge',
+    name: 'walrx_rpo_bytes',
+    help: 'WAL that would be lost with the server now: its end of WAL, as last heard, less what is durable',
+  },
+  rpoSeconds: {
+    type: 'gauge',
+    name: 'walrx_rpo_seconds',
+    help: 'Age of the oldest WAL that was received and is not durable; 0 when all is',
+  },
+  synchronous: {
+    type: 'gauge',
+    name: 'walrx_synchronous',
+    help: '1 while commits can wait for the archive: a flush position is reported that stays valid',
   },
   uploadSeconds: {
     type: 'histogram',
@@ -101,6 +153,12 @@ export const metricSpecs = {
     name: 'walrx_receive_gap_bytes_total',
     help: 'Bytes in those ranges',
   },
+  gapBackups: {
+    type: 'counter',
+    name: 'walrx_receive_gap_backups_total',
+    help: 'Base backups that --backup-after-gap has taken, by how they ended: done or failed',
+    labels: ['outcome'],
+  },
   pastForkBytes: {
     type: 'counter',
     name: 'walrx_receive_past_fork_bytes_total',
@@ -144,6 +202,7 @@ export function createMetrics(version: string): Metrics {
   collectDefaultMetrics({ register: registry })
   const entries = Object.entries<MetricSpec>(metricSpecs).map(([key, spec]) => [key, createMetric(spec, registry)])
   const metrics = { ...(Object.fromEntries(entries) as Omit<Metrics, 'registry'>), registry } as Metrics
+  metrics.slotSafeWal.set(NaN)
   metrics.buildInfo.set({ version, node: process.version }, 1)
   return metrics
 }

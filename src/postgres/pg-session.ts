@@ -101,6 +101,15 @@ export class PgSession implements ReplicationSession {
     }
   }
 
+  async dropSlot(slot: string): Promise<void> {
+    refuseSlotName(slot)
+    try {
+      await this.#wire.query(`DROP_REPLICATION_SLOT "${slot}"`, 'DROP_REPLICATION_SLOT')
+    } catch (error) {
+      if (!(error instanceof ServerError && error.sqlstate === sqlstates.undefinedObject)) throw error
+    }
+  }
+
   async timelineHistory(timeline: Timeline): Promise<HistoryFile | undefined> {
     // The first timeline has no past.
     if (timeline === 1) return undefined

@@ -66,6 +66,11 @@ export interface ReplicationSession {
   readSlot(slot: string): Promise<SlotReading>
   /** CREATE_REPLICATION_SLOT … PHYSICAL with RESERVE_WAL. An existing one (42710) is no error. */
   createSlot(slot: string): Promise<void>
+  /**
+   * DROP_REPLICATION_SLOT. One that is not there (42704) is no error.
+   * @throws WALRX_SLOT_ACTIVE while somebody uses it
+   */
+  dropSlot(slot: string): Promise<void>
   /** TIMELINE_HISTORY; undefined for timeline 1 and where the server lacks the file (58P01). */
   timelineHistory(timeline: Timeline): Promise<HistoryFile | undefined>
   /**

@@ -31,6 +31,10 @@ export interface SlotHealth {
   readonly inactiveSince: string | undefined
   /** `wal_removed`, `idle_timeout` …; undefined before 17 and while it is valid. */
   readonly invalidationReason: string | undefined
+  /** The server's end of WAL when it answered: what is flushed, on a standby what was received or replayed. */
+  readonly serverEnd: Lsn | undefined
+  /** idle_replication_slot_timeout in seconds: how long the slot outlives us. Undefined before 18, and where it is off. */
+  readonly idleTimeoutSeconds: number | undefined
 }
 
 /**
@@ -66,6 +70,14 @@ export async function readSlotBySql(sql: SqlConnection, slot: string): Promise<S
   }
 }
 
+const serverEnd = `case when pg_catalog.pg_is_in_recovery()
+  then coalesce(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())
+  else pg_catalog.pg_current_wal_flush_lsn() end`
+
+/** In seconds: its unit is that of 18, and another one of minutes was in its betas. */
+const idleTimeout = `(select setting::bigint * case unit when 'min' then 60 else 1 end
+  from pg_catalog.pg_settings where name = 'idle_replication_slot_timeout')`
+
 /** An open ordinary connection. */
 export class SqlConnection {
   readonly #wire: Wire
@@ -89,14 +101,14 @@ export class SqlConnection {
     refuseSlotName(slot)
     const since17 = this.#serverVersion >= 170_000 ? 'inactive_since::text, invalidation_reason' : 'null, null'
     const [row] = await this.#wire.query(
-      `select slot_type, active, active_pid, restart_lsn, wal_status, safe_wal_size, ${since17}
-       from pg_catalog.pg_replication_slots where slot_name = '${slot}'`,
+      `select slot_type, active, active_pid, restart_lsn, wal_status, safe_wal_size, ${serverEnd}, ${idleTimeout},
+       ${since17} from pg_catalog.pg_replication_slots where slot_name = '${slot}'`,
       'SELECT',
     )
     if (!row) return undefined
-    const [kind, active, pid, restartLsn, walStatus, safeBytes, inactiveSince, reason] = row.map((column) =>
-      column?.toString('utf8'),
-    )
+    const columns = row.map((column) => column?.toString('utf8'))
+    const [kind, active, pid, restartLsn, walStatus, safeBytes, end, idleTimeoutText, inactiveSince, reason] = columns
+    const idleTimeoutSeconds = Number(idleTimeoutText ?? 0)
     return {
       kind: kind === 'logical' ? 'logical' : 'physical',
       isActive: active === 't',
@@ -106,6 +118,8 @@ export class SqlConnection {
       safeWalBytes: safeBytes === undefined ? undefined : BigInt(safeBytes),
       inactiveSince,
       invalidationReason: reason,
+      serverEnd: end === undefined ? undefined : parseLsn(end),
+      idleTimeoutSeconds: idleTimeoutSeconds > 0 ? idleTimeoutSeconds : undefined,
     }
   }
 

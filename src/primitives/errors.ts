@@ -71,6 +71,11 @@ export const errorTable = {
     transient: false,
     meaning: 'the server invalidated the slot: WAL that it held may be gone',
   },
+  WALRX_SLOT_OVER_BUDGET: {
+    exitStatus: 6,
+    transient: true,
+    meaning: 'the slot keeps more WAL than --max-slot-lag allows, and is dropped',
+  },
   WALRX_WAL_REMOVED: { exitStatus: 6, transient: false, meaning: 'the server no longer has WAL that is not archived' },
   WALRX_WAL_GAP: {
     exitStatus: 3,

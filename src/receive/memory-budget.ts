@@ -25,9 +25,10 @@ const encoderBytes = 10 * 1024 * 1024
  * Divides `memoryBytes`: three quarters to segment buffers, at least two (one receives while the other is archived),
  * the rest to the encoders and to compressed copies. With no more than two segments only the slack and the encoders'
  * few megabytes come on top.
+ * @param tailBytes what the chunks of unfinished segments take
  * @throws WALRX_USAGE when it is less than two segments
  */
-export function planMemory(memoryBytes: number, segmentSize: number): MemoryBudget {
+export function planMemory(memoryBytes: number, segmentSize: number, tailBytes: number): MemoryBudget {
   if (memoryBytes < 2 * segmentSize) {
     throw new WalrxError(
       'WALRX_USAGE',
@@ -36,6 +37,6 @@ export function planMemory(memoryBytes: number, segmentSize: number): MemoryBudg
     )
   }
   const buffers = Math.max(2, Math.floor((memoryBytes * 3) / 4 / segmentSize))
-  const left = memoryBytes - buffers * (segmentSize + encodeSlack(segmentSize)) - encoderBytes
+  const left = memoryBytes - buffers * (segmentSize + encodeSlack(segmentSize)) - encoderBytes - tailBytes
   return { buffers, compactedBytesMax: Math.max(0, left) }
 }

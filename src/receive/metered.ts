@@ -15,6 +15,11 @@ export function metered(metrics: Metrics): ReceiveMeter {
       metrics.durableSeconds.observe(sinceReceivedMs / 1000)
     },
     uploadFailed: () => metrics.uploadFailures.inc(),
+    tailStored: (bytes, putMs) => {
+      metrics.tailChunks.inc()
+      metrics.tailBytes.inc(bytes)
+      metrics.tailSeconds.observe(putMs / 1000)
+    },
     flushed: (lsn) => metrics.flushLsn.set(Number(lsn)),
     reconnected: () => metrics.reconnects.inc(),
     poolFull: (ms) => metrics.poolFullSeconds.inc(ms / 1000),
@@ -32,6 +37,9 @@ export function setGauges(metrics: Metrics, snapshot: ReceiverSnapshot): void {
   metrics.timeline.set(snapshot.timeline ?? 0)
   metrics.receivedLsn.set(Number(snapshot.receivedLsn))
   metrics.durableLsn.set(Number(snapshot.durableLsn))
+  metrics.rpoBytes.set(Math.max(0, bytesBetween(snapshot.durableLsn, snapshot.serverEnd)))
+  metrics.rpoSeconds.set(snapshot.oldestMs / 1000)
+  metrics.synchronous.set(snapshot.isSynchronous ? 1 : 0)
   metrics.poolBuffers.set(snapshot.poolCapacity)
   metrics.poolBuffersFree.set(snapshot.poolFree)
 }

@@ -23,6 +23,36 @@ export interface SegmentSink {
   archivePartial(segment: string, raw: Buffer, length: number, options?: CallOptions): Promise<string>
 }
 
+/** Where the beginnings of unfinished segments go, chunk by chunk. */
+export interface TailSink {
+  /** Compresses `buffer[0, length)` in place; see SegmentEncoder. */
+  encodeInPlace(buffer: Buffer, length: number): Promise<number>
+  /** Key of a chunk: the bytes `[from, to)` of a segment. */
+  tailKey(segment: string, range: { readonly from: number; readonly to: number }): string
+  /** Stores an encoded chunk. Throws WALRX_ARCHIVE_CONFLICT when other bytes stand under that key. */
+  putTailChunk(
+    segment: string,
+    range: { readonly from: number; readonly to: number },
+    encoded: Uint8Array,
+    options?: CallOptions,
+  ): Promise<void>
+  /** Removes chunks. */
+  deleteTailChunks(keys: readonly string[], options?: CallOptions): Promise<void>
+  /** Reads what the chunks cover of a segment, from its first byte on; throws WALRX_ARCHIVE_CONFLICT when they disagree. */
+  readTail(
+    segment: string,
+    buffer: Buffer,
+    options?: CallOptions,
+  ): Promise<{ readonly length: number; readonly keys: readonly string[] }>
+  /** Segments that are there as chunks from the first byte to the last, and not as a whole. */
+  completeTails(
+    segmentSize: number,
+    options?: CallOptions,
+  ): AsyncIterable<{ readonly segment: string; readonly bytes: Buffer }>
+  /** Removes chunks of what is archived as a whole, after comparing them; names the segments that contradict theirs. */
+  clearTails(options?: CallOptions): Promise<{ readonly removed: number; readonly contradicting: readonly string[] }>
+}
+
 /** One archived segment. */
 export interface ArchivedSegment {
   readonly timeline: Timeline
@@ -30,8 +60,25 @@ export interface ArchivedSegment {
   readonly segno: bigint
 }
 
+/** WAL that the archive will never have, on one timeline. */
+export interface LostWal {
+  readonly timeline: Timeline
+  /** First byte that is lost. */
+  readonly startLsn: Lsn
+  /** One past the last one. */
+  readonly endLsn: Lsn
+  /** RFC 3339 in UTC. */
+  readonly detectedAt: string
+  /** Why it was lost, for people. */
+  readonly reason: string
+  /** The server that no longer had it. */
+  readonly host: string
+  /** The slot that should have kept it; undefined without one. */
+  readonly slot: string | undefined
+}
+
 /** The archive as the receiver sees it. */
-export interface ReceiveArchive extends SegmentSink {
+export interface ReceiveArchive extends SegmentSink, TailSink {
   /** Binds the archive to a cluster, atomically; throws WALRX_OTHER_CLUSTER when it is bound to another. */
   bindSystem(systemId: bigint, segmentSize: number, options?: CallOptions): Promise<void>
   /** Archives a timeline history file; throws WALRX_ARCHIVE_CONFLICT when there is another one. */
@@ -40,6 +87,10 @@ export interface ReceiveArchive extends SegmentSink {
   lookAhead(segment: string, options?: CallOptions): Promise<void>
   /** True when a WAL file of that name is there under any extension. */
   has(name: string, options?: CallOptions): Promise<boolean>
+  /** Writes down that WAL is lost; `same` when that was known. */
+  recordGap(gap: LostWal, options?: CallOptions): Promise<'created' | 'same'>
+  /** Segments of a timeline of which chunks or a partial are there, in any order. */
+  beginnings(timeline: Timeline, segmentSize: number, options?: CallOptions): AsyncIterable<ArchivedSegment>
   /** Whole segments of a timeline in WAL order, from segment number `from` on. */
   segments(timeline: Timeline, from: bigint, segmentSize: number, options?: CallOptions): AsyncIterable<ArchivedSegment>
 }
@@ -51,6 +102,8 @@ export interface ReceiveMeter {
   /** One file became durable: bytes stored, time of the put, time since its last byte had arrived. */
   uploaded(bytes: number, putMs: number, sinceReceivedMs: number): void
   uploadFailed(): void
+  /** One chunk of an unfinished segment became durable: bytes stored, time of the put. */
+  tailStored(bytes: number, putMs: number): void
   /** A flush position went to the server. */
   flushed(lsn: Lsn): void
   reconnected(): void

@@ -20,8 +20,13 @@ export interface PreparedSource {
   readonly chain: TimelineChain
   /** The server's flush position when we asked. */
   readonly serverEnd: Lsn
-  /** The slot's restart_lsn; undefined without a slot, unreadable, or not reserved. */
+  /** The slot's restart_lsn; undefined without a slot, or where it cannot be read. */
   readonly slotRestart: Lsn | undefined
+  /**
+   * `missing` and `useless`: it was made just now, because there was none, or anew because it kept nothing; what came
+   * before its position was kept by nobody. `none`: there is no slot, or none that can be read.
+   */
+  readonly slotState: 'none' | 'found' | 'missing' | 'useless'
 }
 
 /** What preparing needs. */
@@ -29,6 +34,8 @@ export interface PrepareOptions {
   readonly archive: ReceiveArchive
   /** Undefined streams without a slot. */
   readonly slot: string | undefined
+  /** True when the server has shown that the slot keeps nothing: it is dropped, and made anew. */
+  readonly remakeSlot: boolean
   readonly allowStandby: boolean
   readonly log: Logger
   readonly signal: AbortSignal
@@ -54,7 +61,7 @@ export async function prepareSource(session: ReplicationSession, options: Prepar
   await archive.bindSystem(identity.systemId, segmentSize, { signal })
   const history = await readHistory(session, identity.timeline)
   const chain = new TimelineChain(identity.timeline, history ? parseHistory(history.content, history.fileName) : [])
-  const slotRestart = options.slot === undefined ? undefined : await ensureSlot(session, options.slot, log)
+  const slot = options.slot === undefined ? noSlot : await ensureSlot(session, options.slot, options)
   await archiveHistories(session, chain, history, options)
   log.info('connected', {
     host: session.host,
@@ -62,7 +69,7 @@ export async function prepareSource(session: ReplicationSession, options: Prepar
     systemId: identity.systemId,
     timeline: identity.timeline,
     serverEnd: formatLsn(identity.xlogpos),
-    slotRestart: slotRestart === undefined ? undefined : formatLsn(slotRestart),
+    slotRestart: slot.restartLsn === undefined ? undefined : formatLsn(slot.restartLsn),
     segmentSize,
     walSenderTimeoutMs,
   })
@@ -73,7 +80,8 @@ export async function prepareSource(session: ReplicationSession, options: Prepar
     walSenderTimeoutMs,
     chain,
     serverEnd: identity.xlogpos,
-    slotRestart,
+    slotRestart: slot.restartLsn,
+    slotState: slot.state,
   }
 }
 
@@ -85,36 +93,55 @@ async function readHistory(session: ReplicationSession, timeline: Timeline): Pro
   throw new WalrxError('WALRX_SERVER_ERROR', `${session.host} has no history file of its own timeline ${timeline}`)
 }
 
-/** The slot's restart_lsn, after making the slot where it is missing. */
-async function ensureSlot(session: ReplicationSession, slot: string, log: Logger): Promise<Lsn | undefined> {
-  let reading = await session.readSlot(slot)
-  if (reading.kind === 'missing' || reading.kind === 'unreadable') {
-    await session.createSlot(slot)
-    if (reading.kind === 'missing') log.warn('created the replication slot', { slot, host: session.host })
-    reading = await session.readSlot(slot)
-  }
-  if (reading.kind === 'logical') {
-    throw new WalrxError('WALRX_SLOT_UNUSABLE', `slot "${slot}" on ${session.host} is logical`, {
-      hint: 'choose another name with WALG_SLOTNAME',
-    })
-  }
-  if (reading.kind !== 'physical') return undefined
-  if (reading.restartLsn === undefined) throw holdsNothing(slot, session.host)
-  return reading.restartLsn
+/** What {@link ensureSlot} found or made. */
+interface EnsuredSlot {
+  readonly restartLsn: Lsn | undefined
+  readonly state: PreparedSource['slotState']
 }
 
+const noSlot: EnsuredSlot = { restartLsn: undefined, state: 'none' }
+
 /**
- * A slot without restart_lsn: up to 17 the server streams from one that it has invalidated as if nothing were wrong, and
- * keeps no WAL for it.
+ * The slot's position, after making the slot where it is missing, and anew where it keeps nothing. Up to 17 the server
+ * streams from a slot that it has invalidated as if nothing were wrong; 18 refuses, but shows a position where it was
+ * invalidated for idleness. The server itself refuses to drop a slot that is in use.
  */
-function holdsNothing(slot: string, host: string): WalrxError {
-  return new WalrxError(
-    'WALRX_SLOT_INVALIDATED',
-    `slot "${slot}" on ${host} holds no WAL: the server has invalidated it, or it was made without reserving WAL`,
-    {
-      hint: `drop it with pg_drop_replication_slot('${slot}') and start again: walrx makes a new one, reports what is missing, and a new base backup is needed if it is`,
-    },
-  )
+async function ensureSlot(
+  session: ReplicationSession,
+  slot: string,
+  { log, remakeSlot }: PrepareOptions,
+): Promise<EnsuredSlot> {
+  const found = await session.readSlot(slot)
+  if (found.kind === 'logical') throw isLogical(slot, session.host)
+  const isUseless = found.kind === 'physical' && found.restartLsn === undefined
+  if (isUseless || (remakeSlot && found.kind !== 'missing')) {
+    log.error('the slot keeps no WAL, the server has invalidated it: it is dropped and made anew', {
+      slot,
+      host: session.host,
+    })
+    await session.dropSlot(slot)
+  } else if (found.kind === 'physical') return { restartLsn: found.restartLsn, state: 'found' }
+  await session.createSlot(slot)
+  if (found.kind === 'missing') log.warn('created the replication slot', { slot, host: session.host })
+  const made = await session.readSlot(slot)
+  if (made.kind === 'logical') throw isLogical(slot, session.host)
+  if (made.kind === 'unreadable') return noSlot
+  if (made.kind === 'missing' || made.restartLsn === undefined) throw keepsNothing(slot, session.host)
+  return { restartLsn: made.restartLsn, state: found.kind === 'missing' ? 'missing' : 'useless' }
+}
+
+function isLogical(slot: string, host: string): WalrxError {
+  return new WalrxError('WALRX_SLOT_UNUSABLE', `slot "${slot}" on ${host} is logical`, {
+    hint: 'choose another name with WALG_SLOTNAME',
+  })
+}
+
+/** Somebody else made the slot in the same moment, or invalidated the new one. */
+function keepsNothing(slot: string, host: string): WalrxError {
+  return new WalrxError('WALRX_SLOT_UNUSABLE', `slot "${slot}" on ${host} keeps no WAL right after it was made`, {
+    hint: 'does another receiver use the same slot? max_slot_wal_keep_size may be too small',
+    transient: true,
+  })
 }
 
 /**

@@ -14,16 +14,20 @@ import type { Clock } from '../primitives/clock.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import { orAborted } from '../primitives/wait.ts'
 import type { Logger } from '../observe/log.ts'
-import { bytesBetween, formatLsn, invalidLsn, type Lsn, type Timeline } from '../postgres/lsn.ts'
+import { bytesBetween, formatLsn, invalidLsn, type Lsn, minLsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
 import { checkSegment, walMagic } from '../postgres/wal-page.ts'
 import { segmentNameAt } from '../postgres/wal-file.ts'
+import { ArrivalTimes } from './arrival-times.ts'
 import { ByteArena } from './byte-arena.ts'
 import { defaultMemoryBytes, planMemory } from './memory-budget.ts'
-import type { ReceiveArchive, ReceiveMeter } from './ports.ts'
+import { GapRecorder } from './gap-recorder.ts'
+import type { LostWal, ReceiveArchive, ReceiveMeter } from './ports.ts'
 import type { PreparedSource } from './prepared-source.ts'
 import { type ReceivedSegment, SegmentAssembler } from './segment-assembler.ts'
 import { SegmentPool } from './segment-pool.ts'
 import { comparePosition, planStart, positionAfter, type SettledRun, type StartPosition } from './start-position.ts'
+import { tailMemory, type TailPace, TailWriter } from './tail-writer.ts'
+import { finaliseTails, preloadTail } from './tail-start.ts'
 import { UploadQueue, uploadWindow } from './upload-queue.ts'
 
 /** What a run needs, beside the first server it is for. */
@@ -37,6 +41,12 @@ export interface ReceiveRunOptions {
   /** Bytes for WAL in memory; undefined for the default. */
   readonly memoryBytes: number | undefined
   readonly uploadConcurrency: number
+  /** Undefined streams without a slot. */
+  readonly slot?: string | undefined
+  /** Told of every gap that is recorded. */
+  readonly onGap?: ((gap: LostWal) => void) | undefined
+  /** When the beginning of an unfinished segment is sent. */
+  readonly tailPace: TailPace
 }
 
 /** See the file's header. */
@@ -44,6 +54,9 @@ export class ReceiveRun {
   readonly pool: SegmentPool
   readonly assembler: SegmentAssembler
   readonly queue: UploadQueue
+  readonly tails: TailWriter
+  readonly arrivals: ArrivalTimes
+  readonly gaps: GapRecorder
   readonly #options: ReceiveRunOptions
   readonly #segmentSize: number
   readonly #systemId: bigint
@@ -57,6 +70,8 @@ export class ReceiveRun {
   #reportedLsn: Lsn = invalidLsn
   /** The newest timeline that any server knew: one that knows less is a former primary, or lags behind. */
   #newestTimeline: Timeline = 0
+  /** The server that the run was last begun on. */
+  #source: PreparedSource | undefined
   /** Where to go on if the server lacks WAL at the present start. */
   #fallback: StartPosition | undefined
   /** Where the next run begins, where that is no question of planning: behind a gap, or where bytes are compared. */
@@ -66,7 +81,7 @@ export class ReceiveRun {
   constructor(options: ReceiveRunOptions, source: PreparedSource) {
     const { archive, clock, log, memoryBytes, meter, random, uploadConcurrency } = options
     const { segmentSize, systemId } = source
-    const budget = planMemory(memoryBytes ?? defaultMemoryBytes(segmentSize), segmentSize)
+    const budget = planMemory(memoryBytes ?? defaultMemoryBytes(segmentSize), segmentSize, tailMemory(options.tailPace))
     this.#options = options
     this.#segmentSize = segmentSize
     this.#systemId = systemId
@@ -82,13 +97,49 @@ export class ReceiveRun {
       log,
       meter,
       check: (segment, name) => this.#check(segment, name),
+      onArchived: ({ isKept, startLsn }) => isKept && this.tails.archived(startLsn),
     })
-    this.assembler = new SegmentAssembler(this.pool, (segment) => this.queue.pushSegment(segment))
+    this.assembler = new SegmentAssembler(this.pool, (segment) => {
+      this.tails.completed(segment)
+      this.queue.pushSegment(segment)
+    })
+    this.arrivals = new ArrivalTimes(clock)
+    this.gaps = new GapRecorder({ ...options, segmentSize, slot: options.slot, onGap: options.onGap })
+    this.tails = new TailWriter({
+      archive,
+      assembler: this.assembler,
+      segmentSize,
+      pace: options.tailPace,
+      clock,
+      random,
+      log,
+      meter,
+      durableSegments: () => this.queue.durableLsn,
+      onDurable: () => this.queue.announce(),
+      onConflict: (error) => this.queue.fail(error),
+    })
+  }
+
+  /** End of what this server has sent and is durable without a hole, chunks included. */
+  get durableLsn(): Lsn {
+    return minLsn(this.tails.durableLsn, this.assembler.nextLsn)
+  }
+
+  /** WAL has arrived. */
+  noteReceived(): void {
+    this.arrivals.note(this.assembler.nextLsn)
+    this.tails.kick()
   }
 
   /** True when all WAL up to `lsn` is durable. */
   isDurable(lsn: Lsn): boolean {
-    return this.#isOpen && this.queue.durableLsn >= lsn
+    return this.#isOpen && this.durableLsn >= lsn
+  }
+
+  /** Ends everything at once. */
+  destroy(): void {
+    this.tails.destroy()
+    this.queue.destroy()
   }
 
   /** True when WAL that the server no longer has can be skipped, as a reported gap. */
@@ -96,8 +147,21 @@ export class ReceiveRun {
     return this.#fallback !== undefined && this.#fallback.startLsn > this.assembler.segmentStart
   }
 
+  /** True when the slot's position was read on the server that the run was last begun on. */
+  get hasReadSlot(): boolean {
+    return this.#source?.slotRestart !== undefined
+  }
+
+  /** True where WAL that is gone should have been kept by the slot; also where the slot's position cannot be read. */
+  get isSlotUseless(): boolean {
+    if (this.#options.slot === undefined) return false
+    const slotRestart = this.#source?.slotRestart
+    return slotRestart === undefined || segmentStart(slotRestart, this.#segmentSize) <= this.assembler.nextLsn
+  }
+
   /** A server was told that WAL up to `lsn` is flushed. */
   noteReported(lsn: Lsn): void {
+    this.gaps.slotMoved()
     this.#reportedLsn = lsn
   }
 
@@ -116,6 +180,8 @@ export class ReceiveRun {
       )
     }
     this.#refuseFormerPrimary(source)
+    this.#source = source
+    this.gaps.connected(source)
     this.#magic = walMagic(source.session.serverVersion)
     let start = { timeline: this.assembler.timeline, startLsn: this.assembler.segmentStart }
     if (this.#isOpen && this.#hasGoneBack(source)) {
@@ -124,15 +190,26 @@ export class ReceiveRun {
     }
     if (!this.#isOpen || !this.#mayContinue(source)) {
       await this.settle(signal)
+      await finaliseTails({
+        ...this.#options,
+        pool: this.pool,
+        signal,
+        check: (segment, name) => this.#check(segment, name),
+      })
       start = await this.#nextStart(source, signal)
       const first = segmentNameAt(start.timeline, start.startLsn, this.#segmentSize)
       await this.#options.archive.lookAhead(first, { signal })
       this.#resumeAt = undefined
+      const { archive } = this.#options
+      const found = await preloadTail({ ...start, archive, pool: this.pool, assembler: this.assembler, log, signal })
       this.queue.startRun(start.startLsn)
+      this.assembler.begin(start.timeline, start.startLsn)
+      this.tails.begin(found.length, found.keys)
+      this.arrivals.clear()
       this.#reportedLsn = invalidLsn
       this.#isOpen = true
-    }
-    this.assembler.begin(start.timeline, start.startLsn)
+      this.#clearTails()
+    } else this.assembler.begin(start.timeline, start.startLsn)
     log.info('streaming', { ...describe(start), host: source.session.host })
     return start
   }
@@ -150,6 +227,7 @@ export class ReceiveRun {
       this.#isOpen = false
     }
     await orAborted(this.queue.drained(), signal)
+    await this.tails.settle()
   }
 
   /** Settles, and forgets where the run ended: the next one is planned from slot and archive, and compares what is there. */
@@ -172,23 +250,19 @@ export class ReceiveRun {
   }
 
   /**
-   * The server no longer has WAL at our position. With a fallback the gap is reported and the next run begins there;
+   * The server no longer has WAL at our position. With a fallback the gap is recorded and the next run begins there;
    * without one the next run is planned anew.
    * @returns true when there is a place to go on at once
+   * @throws the signal's reason, and what the archive says
    */
   async skipRemoved(signal: AbortSignal): Promise<boolean> {
-    const { log, meter } = this.#options
-    const from = this.assembler.nextLsn
+    const from = this.assembler.heldEnd
     // One that was passed long ago is no way on: what is missing lies behind it.
     const behind = this.hasFallback ? this.#fallback : undefined
     await this.restart(signal)
-    if (!behind) return false
+    if (!behind || !this.#source) return false
+    await this.gaps.record(this.#source.chain, from, behind.startLsn, signal)
     this.#resumeAt = behind
-    meter.gap(from, behind.startLsn)
-    log.error('WAL is gone from the server: the archive has a gap, take a new base backup', {
-      from: formatLsn(from),
-      to: formatLsn(behind.startLsn),
-    })
     return true
   }
 
@@ -202,6 +276,25 @@ export class ReceiveRun {
   #check({ buffer, timeline, startLsn }: ReceivedSegment, name: string): void {
     const expected = { name, timeline, startLsn, segmentSize: this.#segmentSize }
     checkSegment(buffer, { ...expected, systemId: this.#systemId, magic: this.#magic })
+  }
+
+  /** Behind the stream's back: chunks that an earlier receiver has left of segments that are whole. */
+  #clearTails(): void {
+    const { archive, log } = this.#options
+    const signal = this.queue.failed
+    archive.clearTails({ signal }).then(
+      ({ contradicting, removed }) => {
+        if (removed > 0) log.info('removed chunks of segments that are whole', { chunks: removed })
+        if (contradicting.length > 0) {
+          log.error('chunks contradict the archived segments: they are kept, find out who wrote them', {
+            contradicting,
+          })
+        }
+      },
+      (error: unknown) => {
+        if (!signal.aborted) log.warn('old chunks could not be looked at', { error: (error as Error).message })
+      },
+    )
   }
 
   #refuseFormerPrimary({ chain, session }: PreparedSource): void {
@@ -263,7 +356,8 @@ export class ReceiveRun {
     const known = this.#resumeAt ?? (this.#settled && positionAfter(this.#settled, source))
     this.#fallback = undefined
     if (known) return known
-    const plan = await planStart({ ...source, holeWindow: uploadWindow(uploadConcurrency) }, archive, signal)
+    const isSlotNew = source.slotState === 'missing' || source.slotState === 'useless'
+    const plan = await planStart({ ...source, isSlotNew, holeWindow: uploadWindow(uploadConcurrency) }, archive, signal)
     const fallback = plan.fallback && describe(plan.fallback)
     log.info('start position chosen', { ...describe(plan), reason: plan.reason, fallback })
     this.#fallback = plan.fallback

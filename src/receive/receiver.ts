@@ -8,11 +8,13 @@
 import { hasCode, toWalrxError, WalrxError } from '../primitives/errors.ts'
 import { Backoff } from '../primitives/retry.ts'
 import { orAborted, settledWithin } from '../primitives/wait.ts'
-import { formatLsn, invalidLsn, type Lsn, type Timeline } from '../postgres/lsn.ts'
+import { formatLsn, invalidLsn, type Lsn, maxLsn, type Timeline } from '../postgres/lsn.ts'
 import type { ReplicationServer, ReplicationSession } from '../postgres/session.ts'
 import { streamTimings } from './ack-policy.ts'
+import { type Acknowledger, PulseAcknowledger, SynchronousAcknowledger } from './acknowledger.ts'
 import { type PreparedSource, prepareSource } from './prepared-source.ts'
 import { ReceiveRun, type ReceiveRunOptions } from './receive-run.ts'
+import { overBudgetReason, type SlotGuard } from './slot-guard.ts'
 import { type SessionEnd, StreamSession } from './stream-session.ts'
 
 /** Options of {@link Receiver}. */
@@ -23,10 +25,14 @@ export interface ReceiverOptions extends ReceiveRunOptions {
   readonly allowStandby: boolean
   /** Stop when all WAL up to here is durable. */
   readonly endpos: Lsn | undefined
+  /** How long commits are kept waiting while the storage is out, in milliseconds; undefined for ever. */
+  readonly syncOutageMs: number | undefined
   /** How long a drain may take before what is left is given up. */
   readonly drainTimeoutMs: number
   /** Looks at the slot beside the stream; default nobody. */
   readonly watch?: { start(session: ReplicationSession): void; stop(): void }
+  /** Watches what the slot costs the server; default nobody. */
+  readonly guard?: SlotGuard
 }
 
 /** What a receiver says about itself. */
@@ -36,6 +42,10 @@ export interface ReceiverSnapshot {
   readonly timeline: Timeline | undefined
   readonly receivedLsn: Lsn
   readonly durableLsn: Lsn
+  /** Milliseconds since the oldest byte was received that is not durable; 0 when all is. */
+  readonly oldestMs: number
+  /** True while commits wait for us. */
+  readonly isSynchronous: boolean
   /** The server's end of WAL, as last heard. */
   readonly serverEnd: Lsn
   readonly poolFree: number
@@ -64,6 +74,10 @@ export class Receiver {
   #serverEnd: Lsn = invalidLsn
   #walSenderTimeoutMs = 0
   #lastError: string | undefined
+  /** Whether the next connection is to make the slot anew. */
+  #remakesSlot = false
+  #hasRemadeSlot = false
+  #isCandidate = false
 
   constructor(options: ReceiverOptions) {
     this.#options = options
@@ -72,13 +86,15 @@ export class Receiver {
 
   /** The present state, as plain values. */
   snapshot(): ReceiverSnapshot {
-    const { pool, assembler, queue } = this.#run ?? {}
+    const { arrivals, pool, assembler, queue, durableLsn = invalidLsn } = this.#run ?? {}
     return {
       state: this.#state,
       host: this.#source?.session.host,
       timeline: assembler?.timeline,
       receivedLsn: assembler?.nextLsn ?? invalidLsn,
-      durableLsn: queue?.durableLsn ?? invalidLsn,
+      durableLsn,
+      oldestMs: arrivals?.age(durableLsn) ?? 0,
+      isSynchronous: this.#isCandidate,
       serverEnd: this.#serverEnd,
       poolFree: pool?.free ?? 0,
       poolCapacity: pool?.capacity ?? 0,
@@ -103,8 +119,9 @@ export class Receiver {
       await this.#drain(now)
     } finally {
       // What a fatal error has left unfinished must not keep the process alive.
-      this.#run?.queue.destroy()
+      this.#run?.destroy()
       await this.#disconnect()
+      this.#options.guard?.stop()
       this.#state = 'stopped'
     }
   }
@@ -117,6 +134,7 @@ export class Receiver {
   async #disconnect(): Promise<void> {
     this.#options.watch?.stop()
     this.#session?.destroy()
+    this.#options.guard?.streamEnded()
     await this.#source?.session.close()
     this.#session = undefined
     this.#source = undefined
@@ -153,11 +171,13 @@ export class Receiver {
 
   /** Streams until the connection ends or the receiver is to stop; then the session is left open for the drain. */
   async #connectAndStream(drain: AbortSignal): Promise<SessionEnd> {
-    const { archive, allowStandby, clock, log, meter, server, slot } = this.#options
+    const { archive, allowStandby, clock, guard, log, meter, server, slot } = this.#options
     const connection = await server.connect(drain)
     try {
       const prepare = { archive, allowStandby, archivedHistories: this.#archivedHistories, log, signal: drain, slot }
-      this.#source = await orAborted(prepareSource(connection, prepare), drain)
+      const remakeSlot = this.#remakesSlot
+      this.#source = await orAborted(prepareSource(connection, { ...prepare, remakeSlot }), drain)
+      this.#remakesSlot = false
     } catch (error) {
       await connection.close()
       throw error
@@ -167,6 +187,7 @@ export class Receiver {
     this.#walSenderTimeoutMs = source.walSenderTimeoutMs
     this.#run ??= new ReceiveRun(this.#options, source)
     const run = this.#run
+    if (guard?.takeDropped()) run.gaps.because(overBudgetReason)
     const start = await run.begin(source, drain)
     const stop = new AbortController()
     const onProgress = () => this.#isStopping(drain) && stop.abort()
@@ -179,17 +200,39 @@ export class Receiver {
       clock,
       meter,
       timings: streamTimings(source.walSenderTimeoutMs),
+      acknowledger: this.#acknowledger(run, source),
+      onReceived: () => run.noteReceived(),
       onServerEnd: (lsn) => this.#onServerEnd(lsn),
-      onReported: (lsn) => run.noteReported(lsn),
+      onReported: (lsn) => {
+        run.noteReported(lsn)
+        guard?.reported(lsn)
+      },
       onProgress,
     })
     this.#state = 'streaming'
     this.#options.watch?.start(connection)
-    return await orAborted(this.#session.run({ ...start, slot }), drain, stop.signal, run.queue.failed)
+    const signals = [drain, stop.signal, run.queue.failed, ...(guard ? [guard.streamBegan(source, start.startLsn)] : [])]
+    return await orAborted(this.#session.run({ ...start, slot }), ...signals)
+  }
+
+  #acknowledger({ queue, tails }: ReceiveRun, source: PreparedSource): Acknowledger {
+    const { clock, guard, log, syncOutageMs, tailPace } = this.#options
+    const runStart = maxLsn(queue.runStart, guard?.floor(source) ?? invalidLsn)
+    if (!tailPace.isSynchronous) return new PulseAcknowledger(() => queue.durableLsn, runStart)
+    return new SynchronousAcknowledger({
+      durable: () => tails.durableLsn,
+      runStart,
+      outageMs: syncOutageMs,
+      clock,
+      log,
+      send: (status) => this.#session?.send(status),
+      onCandidate: (isCandidate) => (this.#isCandidate = isCandidate),
+    })
   }
 
   #onServerEnd(lsn: Lsn): void {
     this.#serverEnd = lsn
+    this.#options.guard?.heard(lsn)
     this.#hasStreamed = true
     this.#lastError = undefined
   }
@@ -217,9 +260,22 @@ export class Receiver {
 
   /** After a failure that is tried again. Returns true when the next connection should wait a little. */
   async #afterFailure(failure: WalrxError, drain: AbortSignal): Promise<boolean> {
-    if (hasCode(failure, 'WALRX_WAL_DIVERGED')) await this.#run?.restart(drain)
+    if (hasCode(failure, 'WALRX_SLOT_OVER_BUDGET')) return !(await this.#options.guard?.drop(drain))
+    const isRunOver = hasCode(failure, 'WALRX_WAL_DIVERGED') || hasCode(failure, 'WALRX_SLOT_INVALIDATED')
+    if (isRunOver) await this.#run?.restart(drain)
+    if (this.#isSlotUseless(failure)) {
+      this.#remakesSlot = true
+      this.#hasRemadeSlot = true
+    }
     if (hasCode(failure, 'WALRX_WAL_REMOVED')) return !(await this.#run?.skipRemoved(drain))
     return true
+  }
+
+  /** True when the failure shows that the slot keeps nothing, so that streaming from it again would end the same way. */
+  #isSlotUseless(failure: WalrxError): boolean {
+    if (hasCode(failure, 'WALRX_WAL_REMOVED')) return this.#run?.isSlotUseless === true
+    // Of a slot that could not be read (14 without SQL) the same error says that it is a logical one.
+    return hasCode(failure, 'WALRX_SLOT_INVALIDATED') && this.#run?.hasReadSlot === true
   }
 
   #isFatal(failure: WalrxError): boolean {
@@ -231,7 +287,8 @@ export class Receiver {
     if (code === 'WALRX_SERVER_STARTING' || code === 'WALRX_CONNECTION_LOST') return waitedMs > startPatienceMs
     // Once a server has let us in, one that is gone a moment later is being restarted, not misspelt.
     if (code === 'WALRX_CONNECT_FAILED' && this.#run) return waitedMs > startPatienceMs
-    return code !== 'WALRX_WAL_REMOVED' || this.#run?.hasFallback !== true
+    if (code === 'WALRX_WAL_REMOVED' && this.#run?.hasFallback === true) return false
+    return this.#hasRemadeSlot || !this.#isSlotUseless(failure)
   }
 
   async #pause(backoff: Backoff, drain: AbortSignal): Promise<void> {
@@ -245,16 +302,20 @@ export class Receiver {
   /** Archives what is whole, acknowledges it, and says goodbye; gives up at the deadline or at the second signal. */
   async #drain(now: AbortSignal): Promise<void> {
     const { clock, drainTimeoutMs, log } = this.#options
-    const queue = this.#run?.queue
-    if (!queue) return
+    if (!this.#run) return
+    const { queue, tails } = this.#run
     this.#state = 'draining'
     this.#session?.stopReading()
     const deadline = new AbortController()
     const timer = clock.setTimer(drainTimeoutMs, () => deadline.abort())
     const giveUp = [now, deadline.signal] as const
     if (queue.length > 0) log.info('finishing uploads', { queued: queue.length, timeoutMs: drainTimeoutMs })
+    const tailSent = tails.flush(deadline.signal, now).catch(() => {
+      log.warn('the beginning of the last segment is not archived: the server still has it')
+    })
     try {
       await orAborted(queue.drained(), ...giveUp)
+      await tailSent
     } catch (error) {
       const left = queue.length
       if (!giveUp.some((signal) => signal.aborted)) throw error
@@ -265,6 +326,6 @@ export class Receiver {
       timer.cancel()
     }
     if (this.#session) await settledWithin(this.#session.close(), goodbyeMs, clock)
-    log.info('stopped', { durable: formatLsn(queue.durableLsn) })
+    log.info('stopped', { durable: formatLsn(this.#run.durableLsn) })
   }
 }

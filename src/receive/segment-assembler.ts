@@ -17,6 +17,8 @@ export interface ReceivedSegment {
   readonly length: number
 }
 
+const nothing = Buffer.alloc(0)
+
 /** Collects one segment at a time. */
 export class SegmentAssembler {
   readonly #pool: SegmentPool
@@ -28,6 +30,8 @@ export class SegmentAssembler {
   #buffer: Buffer | undefined
   /** Bytes of the buffer that are WAL: after a restart of the stream, ahead of #nextLsn. */
   #length = 0
+  /** Bytes of the buffer that came from the archive. */
+  #archivedLength = 0
 
   /** @param onSegment gets each whole segment, with its buffer */
   constructor(pool: SegmentPool, onSegment: (segment: ReceivedSegment) => void) {
@@ -45,6 +49,12 @@ export class SegmentAssembler {
     return addBytes(this.#startLsn, this.#length)
   }
 
+  /** What is held of the present segment; the buffer is undefined memory while `length` is 0. */
+  get held(): ReceivedSegment {
+    const buffer = this.#buffer ?? nothing
+    return { timeline: this.#timeline, startLsn: this.#startLsn, buffer, length: this.#length }
+  }
+
   /** Start of the segment being assembled. */
   get segmentStart(): Lsn {
     return this.#startLsn
@@ -57,6 +67,21 @@ export class SegmentAssembler {
   /** True when the beginning of an unfinished segment is held. */
   get holdsPartial(): boolean {
     return this.#length > 0
+  }
+
+  /**
+   * Takes what the archive has of a segment already, before the stream that begins with it: it is compared with what the
+   * server sends, and other bytes are an error that ends the receiver.
+   * @param buffer from the pool
+   */
+  preload({ timeline, startLsn, buffer, length }: ReceivedSegment): void {
+    if (this.#buffer) throw new Error(`WAL from ${formatLsn(this.#startLsn)} on would be forgotten`)
+    this.#timeline = timeline
+    this.#startLsn = startLsn
+    this.#nextLsn = startLsn
+    this.#buffer = buffer
+    this.#length = length
+    this.#archivedLength = length
   }
 
   /**
@@ -116,6 +141,16 @@ export class SegmentAssembler {
   #compare(bytes: Uint8Array, offset: number): void {
     if (this.#buffer?.compare(bytes, 0, bytes.length, offset, offset + bytes.length) === 0) return
     const at = addBytes(this.#startLsn, offset)
+    if (offset < this.#archivedLength) {
+      const end = addBytes(this.#startLsn, this.#archivedLength)
+      throw new WalrxError(
+        'WALRX_ARCHIVE_CONFLICT',
+        `the archive has other WAL of timeline ${this.#timeline} between ${formatLsn(at)} and ${formatLsn(end)} than the server sends`,
+        {
+          hint: 'another server writes to this archive, or this one was restored or lost WAL: see walrx wal-finalize --set-aside',
+        },
+      )
+    }
     throw new WalrxError(
       'WALRX_WAL_DIVERGED',
       `the server sent other bytes for WAL between ${formatLsn(at)} and ${formatLsn(addBytes(at, bytes.length))} of timeline ${this.#timeline} than it had sent before`,
@@ -141,6 +176,7 @@ export class SegmentAssembler {
     if (this.#buffer) this.#pool.give(this.#buffer)
     this.#buffer = undefined
     this.#length = 0
+    this.#archivedLength = 0
     this.#nextLsn = segmentStart(this.#startLsn, this.#pool.segmentSize)
   }
 
@@ -149,6 +185,7 @@ export class SegmentAssembler {
     const segment = { timeline: this.#timeline, startLsn: this.#startLsn, buffer: this.#buffer, length: this.#length }
     this.#buffer = undefined
     this.#length = 0
+    this.#archivedLength = 0
     return segment
   }
 }

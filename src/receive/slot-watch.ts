@@ -13,6 +13,9 @@ import { toWalrxError } from '../primitives/errors.ts'
 /** How often the slot is looked at. */
 export const slotWatchMs = 30_000
 
+/** An idle_replication_slot_timeout below this is warned of: a day. */
+const shortIdleTimeoutSeconds = 86_400
+
 /** What the ordinary connection answers. */
 export interface SlotQueries {
   readSlotHealth(slot: string): Promise<SlotHealth | undefined>
@@ -42,6 +45,7 @@ export class SlotWatch {
   #saidWhyNot = false
   #lastStatus: string | undefined
   #lastSyncState: string | undefined
+  #lastIdleTimeout: number | undefined
 
   constructor(options: SlotWatchOptions) {
     this.#options = options
@@ -90,11 +94,24 @@ export class SlotWatch {
     if (health) {
       onHealth(health)
       this.#report(health)
+      this.#warnOfIdleTimeout(health)
     }
     if (syncState !== undefined && syncState !== 'async' && syncState !== this.#lastSyncState) {
       log.warn('the server takes us for a synchronous standby', { syncState })
     }
     this.#lastSyncState = syncState
+  }
+
+  /** The timeout counts while we are away: an outage of ours that lasts as long costs the slot, and WAL with it. */
+  #warnOfIdleTimeout({ idleTimeoutSeconds }: SlotHealth): void {
+    if (idleTimeoutSeconds === this.#lastIdleTimeout) return
+    this.#lastIdleTimeout = idleTimeoutSeconds
+    if (idleTimeoutSeconds === undefined || idleTimeoutSeconds >= shortIdleTimeoutSeconds) return
+    this.#options.log.warn('the server invalidates the slot when walrx is away for that long', {
+      slot: this.#options.slot,
+      idleTimeoutSeconds,
+      hint: 'idle_replication_slot_timeout is less than a day: raise it, or set it to 0',
+    })
   }
 
   #report(health: SlotHealth): void {

@@ -5,7 +5,7 @@
  * With a slot, its restart_lsn is the most that we ever acknowledged, so everything before it was durable; we start
  * there even when the archive holds more, because what was uploaded out of order before a crash may have holes, and
  * sending a segment again only costs a comparison. Only when the archive ends before the slot begins (the slot was
- * dropped and made anew) do we try the archive's end first, with the slot as the fallback behind a reported gap.
+ * dropped and made anew, by us or by somebody else) do we try the archive's end first, with the slot as the fallback behind a reported gap.
  *
  * Without a readable slot the archive alone decides: its newest segment, less the holes that parallel uploads of a
  * killed receiver can have left behind it.
@@ -13,7 +13,7 @@
 import { addBytes, invalidLsn, type Lsn, maxLsn, minLsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
 import type { TimelineChain } from '../postgres/timeline-chain.ts'
 import { segmentNameAt } from '../postgres/wal-file.ts'
-import type { ReceiveArchive } from './ports.ts'
+import type { ArchivedSegment, ReceiveArchive } from './ports.ts'
 
 /** What the decision rests on. */
 export interface StartFacts {
@@ -24,6 +24,8 @@ export interface StartFacts {
   readonly slotRestart: Lsn | undefined
   /** The server's flush position. */
   readonly serverEnd: Lsn
+  /** True when the slot was made just now, so that its position says nothing about what is archived. Default false. */
+  readonly isSlotNew?: boolean
   /** Segments behind the newest that may be missing after a crash. */
   readonly holeWindow: number
 }
@@ -73,14 +75,15 @@ export function comparePosition(facts: ServerFacts, durableLsn: Lsn): StartPosit
   return position(facts, maxLsn(addBytes(end, end > 0n ? -segmentSize : 0), slotStart))
 }
 
-type Archive = Pick<ReceiveArchive, 'has' | 'segments'>
+type Archive = Pick<ReceiveArchive, 'beginnings' | 'has' | 'segments'>
 
 /** Decides. Reads the archive by one small listing in the common case. */
 export async function planStart(facts: StartFacts, archive: Archive, signal: AbortSignal): Promise<StartPlan> {
-  const { slotRestart, segmentSize, serverEnd } = facts
+  const { isSlotNew, slotRestart, segmentSize, serverEnd } = facts
   if (slotRestart === undefined) return planFromArchive(facts, archive, signal)
   const slotStart = position(facts, segmentStart(slotRestart, segmentSize))
-  if (await isPredecessorArchived(facts, slotStart.startLsn, archive, signal)) {
+  // A receiver that was killed may have left holes behind the newest segment, for which the old slot kept the WAL.
+  if (!isSlotNew && (await isPredecessorArchived(facts, slotStart.startLsn, archive, signal))) {
     return { ...slotStart, fallback: undefined, reason: 'slot' }
   }
   const archiveEnd = await newestArchivedEnd(facts, archive, signal, slotStart.startLsn)
@@ -162,6 +165,16 @@ async function endOfTimeline(
     const newest = runEnds.at(-1) ?? 0n
     runEnds = runEnds.filter((end) => newest - end <= BigInt(holeWindow))
   }
-  const end = runEnds[0]
+  // Without a whole segment the archive may still have the beginning of one.
+  const end = runEnds[0] ?? (await lowest(archive.beginnings(timeline, segmentSize, { signal }), limit))
   return end === undefined ? undefined : ((end * BigInt(segmentSize)) as Lsn)
+}
+
+/** The lowest segment number, below `limit` where there is one. */
+async function lowest(found: AsyncIterable<ArchivedSegment>, limit: bigint | undefined): Promise<bigint | undefined> {
+  let first: bigint | undefined
+  for await (const { segno } of found) {
+    if ((limit === undefined || segno < limit) && (first === undefined || segno < first)) first = segno
+  }
+  return first
 }

@@ -12,7 +12,8 @@ import { encodeStandbyStatus, type StandbyStatus, type StartOptions } from '../p
 import { type Lsn } from '../postgres/lsn.ts'
 import type { ByteSocket } from '../postgres/session.ts'
 import { type StreamEnd, type WalSink, WalStream } from '../postgres/wal-stream.ts'
-import { pulse, quietStatus, type StreamTimings } from './ack-policy.ts'
+import type { StreamTimings } from './ack-policy.ts'
+import type { Acknowledger } from './acknowledger.ts'
 import type { ReceiveMeter } from './ports.ts'
 import type { SegmentAssembler } from './segment-assembler.ts'
 import type { SegmentPool } from './segment-pool.ts'
@@ -34,6 +35,10 @@ export interface StreamSessionOptions {
   readonly clock: Clock
   readonly timings: StreamTimings
   readonly meter: ReceiveMeter
+  /** Decides what is reported; made for this stream. */
+  readonly acknowledger: Acknowledger
+  /** Called when WAL was taken. */
+  readonly onReceived: () => void
   /** Called with the server's end of WAL whenever it is heard. */
   readonly onServerEnd: (serverEnd: Lsn) => void
   /** Called with every flush position that was sent. */
@@ -59,14 +64,11 @@ export class StreamSession implements WalSink {
   #hasSlot = false
   #hasTaken = false
   #deadReason: WalrxError | undefined
-  /** The durable end that the last pulse of this stream reported; the run's start needs no report. */
-  #reportedLsn: Lsn
 
   constructor(options: StreamSessionOptions) {
     this.#options = options
     this.#stream = new WalStream(options.socket, options.host, this)
     this.#lastHeardMs = options.clock.now()
-    this.#reportedLsn = options.queue.runStart
   }
 
   /** True when WAL was taken: the connection is good for something. */
@@ -99,6 +101,7 @@ export class StreamSession implements WalSink {
     } finally {
       queue.onDurable(() => {})
       pool.onFree(() => {})
+      this.#options.acknowledger.close()
       for (const timer of this.#timers.values()) timer.cancel()
       this.#timers.clear()
     }
@@ -115,6 +118,11 @@ export class StreamSession implements WalSink {
     await this.#stream.ended.catch(() => {})
   }
 
+  /** Sends a status at once. */
+  send(status: StandbyStatus): void {
+    this.#send([status])
+  }
+
   /** Drops the connection. */
   destroy(): void {
     this.#stream.destroy()
@@ -125,7 +133,11 @@ export class StreamSession implements WalSink {
     this.#lastHeardMs = clock.now()
     this.#askedAtMs = undefined
     const taken = this.#isStopped ? 0 : assembler.write(lsn, bytes)
-    if (taken > 0) this.#hasTaken = true
+    if (taken > 0) {
+      this.#hasTaken = true
+      this.#options.onReceived()
+      this.#acknowledge()
+    }
     meter.received(taken)
     if (taken < bytes.length) this.#onPoolFull()
     return taken
@@ -137,6 +149,7 @@ export class StreamSession implements WalSink {
     this.#askedAtMs = undefined
     onServerEnd(serverEnd)
     if (!replyRequested) return
+    this.#options.acknowledger.asked(serverEnd, this.#options.assembler.nextLsn)
     const wait = this.#lastSentMs + timings.replySpacingMs - clock.now()
     if (wait <= 0) this.#sendStatus()
     else if (!this.#timers.has('reply')) this.#after('reply', wait, () => this.#sendStatus())
@@ -155,7 +168,7 @@ export class StreamSession implements WalSink {
 
   /** Something became durable, or a buffer came back. */
   #onProgress(): void {
-    this.#pulse()
+    this.#acknowledge()
     const { pool, clock, meter, onProgress } = this.#options
     onProgress()
     if (!this.#stream.paused || pool.free === 0 || this.#isStopped) return
@@ -167,19 +180,19 @@ export class StreamSession implements WalSink {
     this.#stream.resume()
   }
 
-  /** Moves the slot when the durable run has advanced, and gives a full pool another 15 s. */
-  #pulse(): void {
-    const { assembler, queue, meter, onReported } = this.#options
-    const durable = queue.durableLsn
-    if (durable <= this.#reportedLsn || durable > assembler.nextLsn) return
+  /** Reports that the durable run has advanced, and gives a full pool another 15 s. */
+  #acknowledge(): void {
+    const { acknowledger, assembler, meter, onReported } = this.#options
+    const news = acknowledger.progress(assembler.nextLsn)
+    if (!news) return
     // Without a slot a flush position moves nothing, it would only make us a candidate for synchronous replication.
     if (this.#hasSlot) {
       // Before the copy has begun nothing can be sent: run() comes here again.
-      if (!this.#send(pulse(assembler.nextLsn, durable))) return
-      meter.flushed(durable)
-      onReported(durable)
+      if (!this.#send(news.statuses)) return
+      meter.flushed(news.durable)
+      onReported(news.durable)
     }
-    this.#reportedLsn = durable
+    acknowledger.sent(news)
     if (this.#timers.has('pool')) {
       this.#cancel('pool')
       this.#onPoolFull()
@@ -187,7 +200,8 @@ export class StreamSession implements WalSink {
   }
 
   #sendStatus(replyRequested = false): void {
-    this.#send([quietStatus(this.#options.assembler.nextLsn, replyRequested)])
+    const { acknowledger, assembler } = this.#options
+    this.#send([{ ...acknowledger.status(assembler.nextLsn), replyRequested }])
   }
 
   /** Returns false when no stream flows. */

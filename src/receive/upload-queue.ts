@@ -7,7 +7,7 @@
  * as the compressed bytes have a place of their own.
  */
 import { type Clock } from '../primitives/clock.ts'
-import { hasCode, isAbort, toWalrxError, WalrxError } from '../primitives/errors.ts'
+import { isAbort, toWalrxError, WalrxError } from '../primitives/errors.ts'
 import { Backoff } from '../primitives/retry.ts'
 import type { Logger } from '../observe/log.ts'
 import { addBytes, formatLsn, type Lsn } from '../postgres/lsn.ts'
@@ -16,6 +16,7 @@ import type { ByteArena } from './byte-arena.ts'
 import type { ReceiveMeter, SegmentSink } from './ports.ts'
 import type { ReceivedSegment } from './segment-assembler.ts'
 import type { SegmentPool } from './segment-pool.ts'
+import { isWorthRetrying } from './worth-retrying.ts'
 
 /** What the queue needs. */
 export interface UploadQueueOptions {
@@ -31,12 +32,15 @@ export interface UploadQueueOptions {
   readonly random: () => number
   readonly log: Logger
   readonly meter: ReceiveMeter
+  /** Called when a file is durable. `isKept` is false for a partial that contradicts the one that was there. */
+  readonly onArchived?: (file: { readonly startLsn: Lsn; readonly isKept: boolean }) => void
   /** Checks a whole segment before it is compressed. Throws WALRX_WAL_INVALID. */
   readonly check: (segment: ReceivedSegment, name: string) => void
 }
 
 interface Job {
   readonly name: string
+  readonly startLsn: Lsn
   readonly endLsn: Lsn
   readonly kind: 'segment' | 'partial'
   /** Clock time at which the last byte had arrived. */
@@ -85,6 +89,11 @@ export class UploadQueue {
   /** Segments and partials that are not durable yet. */
   get length(): number {
     return this.#jobs.length
+  }
+
+  /** Calls the listener of {@link onDurable}: something beside the queue moved the durable end. */
+  announce(): void {
+    this.#onDurable()
   }
 
   /** Registers the one listener that is called whenever the durable end has moved. */
@@ -141,7 +150,15 @@ export class UploadQueue {
     const segmentName = segmentNameAt(segment.timeline, segment.startLsn, pool.segmentSize)
     const name = kind === 'partial' ? partialName(segmentName) : segmentName
     const endLsn = addBytes(segment.startLsn, segment.length)
-    this.#jobs.push({ name, endLsn, kind, segment, step: 'waiting', receivedAtMs: clock.now() })
+    this.#jobs.push({
+      name,
+      startLsn: segment.startLsn,
+      endLsn,
+      kind,
+      segment,
+      step: 'waiting',
+      receivedAtMs: clock.now(),
+    })
     this.#startWaiting()
   }
 
@@ -153,7 +170,7 @@ export class UploadQueue {
       if (job.step !== 'waiting') continue
       job.step = 'encoding'
       this.#encoding++
-      this.#run(job).catch((error: unknown) => this.#fail(toWalrxError(error)))
+      this.#run(job).catch((error: unknown) => this.fail(toWalrxError(error)))
     }
   }
 
@@ -167,12 +184,13 @@ export class UploadQueue {
     this.#startWaiting()
     await this.#uploadTurn(job)
     job.step = 'uploading'
-    await this.#uploadUntilDone(job, body)
+    const outcome = await this.#uploadUntilDone(job, body)
     this.#uploading--
     // Not when it failed: a request that was given up may still be reading these bytes.
     body?.release()
     this.#releaseBuffer(job)
     job.step = 'durable'
+    this.#options.onArchived?.({ startLsn: job.startLsn, isKept: outcome !== 'diverged, kept beside' })
     this.#advance()
     this.#wakeUploads()
     this.#startWaiting()
@@ -216,7 +234,7 @@ export class UploadQueue {
     for (const wake of this.#uploadWaiters.splice(0)) wake()
   }
 
-  async #uploadUntilDone(job: Job, body: EncodedBody | undefined): Promise<void> {
+  async #uploadUntilDone(job: Job, body: EncodedBody | undefined): Promise<string> {
     const { clock, random, log, meter } = this.#options
     const backoff = new Backoff({ firstMs: 200, maxMs: 10_000, random })
     for (;;) {
@@ -227,7 +245,7 @@ export class UploadQueue {
         const durationMs = clock.now() - startedMs
         meter.uploaded(body?.bytes.length ?? 0, durationMs, clock.now() - job.receivedAtMs)
         log.info('archived', { file: job.name, outcome, bytes: body?.bytes.length, durationMs })
-        return
+        return outcome
       } catch (error) {
         if (this.#abort.signal.aborted || isAbort(error) || !isWorthRetrying(error)) throw error
         meter.uploadFailed()
@@ -266,7 +284,8 @@ export class UploadQueue {
     if (this.#jobs.length === 0) this.#settleWaiters()
   }
 
-  #fail(error: WalrxError): void {
+  /** Ends the queue: the archive contradicts what the server sent. */
+  fail(error: WalrxError): void {
     if (this.failed.aborted) return
     this.#options.log.error('archiving stopped', { error: error.message, durable: formatLsn(this.#durableLsn) })
     this.#abort.abort(error)
@@ -284,14 +303,4 @@ export class UploadQueue {
 interface EncodedBody {
   readonly bytes: Buffer
   release(): void
-}
-
-/** Whatever the storage says is tried again, for hours if need be; only a contradiction or a defect ends the queue. */
-function isWorthRetrying(error: unknown): boolean {
-  return (
-    hasCode(error, 'WALRX_STORAGE_UNAVAILABLE') ||
-    hasCode(error, 'WALRX_STORAGE_DENIED') ||
-    hasCode(error, 'WALRX_STORAGE_MISSING') ||
-    hasCode(error, 'WALRX_OBJECT_NOT_FOUND')
-  )
 }

@@ -16,6 +16,7 @@ import type { Storage } from '../storage/storage.ts'
 import { WalReader } from '../walg/wal-reader.ts'
 import { RequiredSystems } from './required-systems.ts'
 import { runningProcess } from './recovery-process.ts'
+import { paddedFile, segmentBeginning } from './tail-fetch.ts'
 import { downloadWalFile, localWork } from './wal-download.ts'
 
 /** Options of {@link fetchWalFile}. */
@@ -45,6 +46,8 @@ export interface WalFetchOptions {
 
 /** How long a standby is kept waiting. */
 const standbyPatienceMs = 3_000
+/** How long a segment is waited for of which there is the beginning, and others behind it. */
+const beginningPatienceMs = 10_000
 /** An attempt in which nothing moves for this long has failed: at least, whatever the time for trying again, and at most. */
 const stalledMsMin = 5_000
 const stalledMsMax = 30_000
@@ -109,13 +112,17 @@ class WalFetch {
   readonly #reader: WalReader
   readonly #systems: RequiredSystems
   readonly #temporary: string
+  readonly #beginningPatienceMs: number
   #isSegmentTold = false
+  #beginningSeenMs: number | undefined
 
   constructor(options: WalFetchOptions) {
     this.#options = options
     this.#reader = new WalReader(options.storage)
     this.#systems = new RequiredSystems(options)
     this.#temporary = temporaryName(options.dest, process.pid)
+    const patienceMs = options.isStandby ? standbyPatienceMs / 3 : beginningPatienceMs
+    this.#beginningPatienceMs = Math.min(patienceMs, options.retryTimeoutMs / 2)
   }
 
   async attempt(): Promise<'delivered' | 'absent'> {
@@ -137,12 +144,42 @@ class WalFetch {
         onProgress: () => guard.progress(),
         onSegment: (size) => this.#tellSegment(size),
       })
-      if (!found) return await this.#absent(signal)
+      if (!found && !(await this.#beginning(signal, guard))) return await this.#absent(signal)
       await this.#deliver(dest)
       return 'delivered'
     } finally {
       guard.close()
     }
+  }
+
+  /**
+   * Downloads what the archive has of a segment that is not whole. While whole ones follow behind it, it may be on its
+   * way, and is waited for; a receiver that was killed for good leaves such a place, and what is behind it is of no use.
+   */
+  async #beginning(signal: AbortSignal, guard: StallGuard): Promise<boolean> {
+    const { clock = systemClock, log, name, storage } = this.#options
+    if (walFileKind(name) !== 'segment') return false
+    const beginning = await segmentBeginning(storage, this.#reader, name, { signal })
+    if (!beginning) return false
+    this.#beginningSeenMs ??= clock.now()
+    const isFollowed = await this.#reader.hasLaterSegment(name, { signal })
+    if (isFollowed && clock.now() - this.#beginningSeenMs < this.#beginningPatienceMs) throw this.#hole()
+    const bytes = beginning.bytes.length
+    if (isFollowed)
+      log.warn('the archive has only the beginning of this segment, and others behind it', { file: name, bytes })
+    else log.info('the archive has the beginning of this segment', { file: name, bytes })
+    const file = paddedFile(beginning)
+    const { location } = storage
+    await downloadWalFile({
+      reader: { location, openWalFile: () => Promise.resolve(file) },
+      name,
+      path: this.#temporary,
+      segmentSize: this.#options.segmentSize,
+      systems: () => this.#systems.get(signal),
+      signal,
+      onProgress: () => guard.progress(),
+    })
+    return true
   }
 
   async #deliver(dest: string): Promise<void> {
@@ -159,16 +196,21 @@ class WalFetch {
     this.#isSegmentTold = true
   }
 
+  #hole(): WalrxError {
+    const { name, storage } = this.#options
+    return new WalrxError(
+      'WALRX_ARCHIVE_HOLE',
+      `${storage.location} lacks ${name}, although it holds later segments of that timeline`,
+      { hint: 'recovery cannot pass here; set a recovery target before it, or find the segment' },
+    )
+  }
+
   /** The end of the archive, if it is one. */
   async #absent(signal: AbortSignal): Promise<'absent'> {
     const { log, name, storage } = this.#options
     const kind = walFileKind(name)
     if (kind === 'segment' && (await this.#reader.hasLaterSegment(name, { signal }))) {
-      throw new WalrxError(
-        'WALRX_ARCHIVE_HOLE',
-        `${storage.location} lacks ${name}, although it holds later segments of that timeline`,
-        { hint: 'recovery cannot pass here; set a recovery target before it, or find the segment' },
-      )
+      throw this.#hole()
     }
     if (
       kind === 'history' &&

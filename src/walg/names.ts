@@ -23,12 +23,52 @@ export const gapFolder = `${walrxFolder}gap/`
 /** The marker that binds an archive to one cluster. */
 export const systemKey = `${walrxFolder}system.json`
 
+/** Beginnings of segments that are not whole yet: `<timeline>/<segment>/<from>-<to>` below it. */
+export const tailFolder = `${walrxFolder}tail/`
+
 /** End of a sentinel's key. */
 export const sentinelSuffix = '_backup_stop_sentinel.json'
 
 /** Key of a WAL file: `wal_005/<name>.<extension>`, without a dot when there is no extension. */
 export function walKey(name: string, extension: string): string {
   return extension === '' ? walFolder + name : `${walFolder}${name}.${extension}`
+}
+
+/** Offsets of a chunk within its segment, in bytes: `from` inclusive, `to` exclusive. */
+export interface TailRange {
+  readonly from: number
+  readonly to: number
+}
+
+/** Folder of a segment's chunks. */
+export function tailFolderOf(segment: string): string {
+  return `${tailFolder}${segment.slice(0, 8)}/${segment}/`
+}
+
+/** Key of a chunk: `walrx_005/tail/<8>/<24>/<from>-<to>.<extension>`, offsets as 8 hex digits, so that they sort. */
+export function tailKey(segment: string, { from, to }: TailRange, extension: string): string {
+  const name = [from, to].map((offset) => offset.toString(16).toUpperCase().padStart(8, '0')).join('-')
+  return tailFolderOf(segment) + (extension === '' ? name : `${name}.${extension}`)
+}
+
+/** A chunk's key, taken apart. */
+export interface TailObjectName extends TailRange {
+  /** Name of the segment that it is of. */
+  readonly segment: string
+  /** Without the dot; '' for none. */
+  readonly extension: string
+}
+
+/** Takes a chunk's key apart; undefined for anything else. */
+export function parseTailKey(key: string): TailObjectName | undefined {
+  if (!key.startsWith(tailFolder)) return undefined
+  const match = /^([0-9A-F]{8})\/(\1[0-9A-F]{16})\/([0-9A-F]{8})-([0-9A-F]{8})(?:\.([a-z0-9]+))?$/.exec(
+    key.slice(tailFolder.length),
+  )
+  if (!match) return undefined
+  const [segment = '', from = '', to = '', extension = ''] = match.slice(2)
+  const range = { from: parseInt(from, 16), to: parseInt(to, 16) }
+  return range.from < range.to ? { segment, ...range, extension } : undefined
 }
 
 /** Extensions that a WAL file may have; one of `unsupportedExtensions` is found all the same, so that it can be named. */

@@ -6,11 +6,15 @@ import { createHash } from 'node:crypto'
 import type { WriteCodec } from '../compression/codec.ts'
 import { codecOfExtension } from '../compression/codecs.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
-import { partialName } from '../postgres/wal-file.ts'
+import { partialName, type SegmentId } from '../postgres/wal-file.ts'
 import type { Storage, StorageCallOptions } from '../storage/storage.ts'
 import { compareStreams, decoded, firstDifference, once } from './decoded.ts'
-import { divergedFolder, walFolder, walKey } from './names.ts'
+import { type GapRecord, writeGap } from './gap-records.ts'
+import { divergedFolder, type TailRange, walFolder, walKey } from './names.ts'
 import { bindSystem } from './system-binding.ts'
+import { type ClearedTails, type FoundTail, TailArchive } from './tail-archive.ts'
+import type { AssembledTail } from './tail-reader.ts'
+import { trimmedLength } from './trimmed.ts'
 import { type WalObject, WalReader } from './wal-reader.ts'
 
 /** What became of a partial. */
@@ -25,15 +29,56 @@ export class WalArchive extends WalReader {
   readonly #codec: WriteCodec
   /** Segments that are there under another extension than ours. */
   readonly #elsewhere = new Set<string>()
+  readonly #tails: TailArchive
 
   constructor(storage: Storage, codec: WriteCodec) {
     super(storage)
     this.#codec = codec
+    this.#tails = new TailArchive(storage, this, codec)
   }
 
   /** Compresses `buffer[0, length)` in place; see SegmentEncoder. */
   encodeInPlace(buffer: Buffer, length: number): Promise<number> {
     return this.#codec.encodeInPlace(buffer, length)
+  }
+
+  /** See {@link TailArchive.key}. */
+  tailKey(segment: string, range: TailRange): string {
+    return this.#tails.key(segment, range)
+  }
+
+  /** See {@link TailArchive.put}. */
+  putTailChunk(segment: string, range: TailRange, encoded: Uint8Array, options?: StorageCallOptions): Promise<void> {
+    return this.#tails.put(segment, range, encoded, options)
+  }
+
+  /** See {@link TailArchive.delete}. */
+  deleteTailChunks(keys: readonly string[], options?: StorageCallOptions): Promise<void> {
+    return this.#tails.delete(keys, options)
+  }
+
+  /** See {@link TailArchive.read}. */
+  readTail(segment: string, buffer: Buffer, options?: StorageCallOptions): Promise<FoundTail> {
+    return this.#tails.read(segment, buffer, options)
+  }
+
+  /** See {@link TailArchive.beginnings}. */
+  beginnings(
+    timeline: number,
+    segmentSize: number,
+    options?: StorageCallOptions,
+  ): AsyncGenerator<SegmentId, undefined> {
+    return this.#tails.beginnings(timeline, segmentSize, options)
+  }
+
+  /** See {@link TailArchive.complete}. */
+  completeTails(segmentSize: number, options?: StorageCallOptions): AsyncGenerator<AssembledTail, undefined> {
+    return this.#tails.complete(segmentSize, options)
+  }
+
+  /** See {@link TailArchive.clear}. */
+  clearTails(options?: StorageCallOptions): Promise<ClearedTails> {
+    return this.#tails.clear(options)
   }
 
   /**
@@ -42,6 +87,11 @@ export class WalArchive extends WalReader {
    */
   bindSystem(systemId: bigint, segmentSize: number, options?: StorageCallOptions): Promise<void> {
     return bindSystem(this.storage, this, systemId, segmentSize, options)
+  }
+
+  /** See {@link writeGap}. */
+  recordGap(gap: GapRecord, options?: StorageCallOptions): Promise<'created' | 'same'> {
+    return writeGap(this.storage, gap, options)
   }
 
   /**
@@ -216,14 +266,4 @@ export class WalArchive extends WalReader {
     for await (const chunk of encoder) chunks.push(chunk as Uint8Array)
     return Buffer.concat(chunks)
   }
-}
-
-const zeros = Buffer.alloc(64 * 1024)
-
-/** Length without the zeros at the end. */
-function trimmedLength(bytes: Buffer): number {
-  let length = bytes.length
-  while (length >= zeros.length && zeros.compare(bytes, length - zeros.length, length) === 0) length -= zeros.length
-  while (length > 0 && bytes[length - 1] === 0) length--
-  return length
 }

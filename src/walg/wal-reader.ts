@@ -168,6 +168,29 @@ export class WalReader {
     return listGaps(this.storage, options)
   }
 
+  /** Timelines behind this one of which there is anything, in order. One page of a listing for each. */
+  async *timelinesAfter(timeline: number, options?: StorageCallOptions): AsyncGenerator<number, undefined> {
+    for (let last: number | undefined = timeline; last !== undefined;) {
+      // Behind every name of this timeline: 'G' sorts after the digits, and before the next timeline's.
+      const after: string = `${walFolder}${last.toString(16).toUpperCase().padStart(8, '0')}G`
+      last = undefined
+      for await (const { name } of this.walObjects(options, after)) {
+        last = parseInt(name.slice(0, 8), 16)
+        break
+      }
+      if (last !== undefined) yield last
+    }
+  }
+
+  /** The partials of a timeline. One listing of that timeline. */
+  async *partials(timeline: number, options?: StorageCallOptions): AsyncGenerator<WalObject, undefined> {
+    const prefix = walFolder + timeline.toString(16).toUpperCase().padStart(8, '0')
+    for await (const info of this.storage.list(prefix, options)) {
+      const parsed = parseWalKey(info.key)
+      if (parsed?.kind === 'partial') yield { ...info, ...parsed }
+    }
+  }
+
   /** Every WAL file of the archive in byte order of its key; with `startAfter` those behind that key. */
   async *walObjects(options?: StorageCallOptions, startAfter?: string): AsyncGenerator<WalObject, undefined> {
     const listOptions = startAfter === undefined ? options : { ...options, startAfter }

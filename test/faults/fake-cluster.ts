@@ -169,6 +169,10 @@ export class FakeCluster implements ReplicationServer {
         const redo = toLsn(this.end - BigInt(this.random.int(0, bytesBetween(this.#oldestLsn, this.end))))
         this.slot ??= { restartLsn: redo }
       },
+      dropSlot: async () => {
+        await this.#latency()
+        this.slot = undefined
+      },
       timelineHistory: async (timeline) => {
         await this.#latency()
         const entries = this.histories.get(timeline)

@@ -8,15 +8,17 @@ import type { Clock } from '../../src/primitives/clock.ts'
 import { type Logger, silentLog } from '../../src/observe/log.ts'
 import { addBytes, formatLsn, type Lsn, segmentStart, type Timeline } from '../../src/postgres/lsn.ts'
 import type { ByteSocket, ReplicationServer, ReplicationSession } from '../../src/postgres/session.ts'
-import { historyName, segmentNameAt } from '../../src/postgres/wal-file.ts'
+import { segmentNameAt } from '../../src/postgres/wal-file.ts'
 import type { ReceiveArchive, ReceiveMeter } from '../../src/receive/ports.ts'
 import { Receiver } from '../../src/receive/receiver.ts'
+import type { TailPace } from '../../src/receive/tail-writer.ts'
 import type { MemoryObject } from '../harness/memory-storage.ts'
 import { Random } from '../harness/random.ts'
 import { VirtualClock } from '../harness/virtual-clock.ts'
 import { FakeCluster } from './fake-cluster.ts'
 import { calm, FaultyStorage, type Weather } from './faulty-storage.ts'
-import { firstLsn, lastLsn, segmentSize } from './recorded-wal.ts'
+import { lastLsn, segmentSize } from './recorded-wal.ts'
+import { StoreOracle } from './store-oracle.ts'
 
 /** Memory that each simulated receiver gets: four segments. */
 const memoryBytes = 4 * segmentSize
@@ -39,25 +41,30 @@ export class World {
   log: Logger = silentLog
   readonly random: Random
   readonly report: ScheduleReport
+  /** Of every receiver of the schedule. */
+  readonly tailPace: TailPace
   readonly cluster: FakeCluster
   readonly #objects = new Map<string, MemoryObject>()
   readonly #openArchive: (storage: FaultyStorage) => ReceiveArchive
-  readonly #verified = new WeakSet<MemoryObject>()
+  readonly #oracle: StoreOracle
   #storage: FaultyStorage
   #incarnation: { alive: boolean; ended: Promise<unknown>; drain: AbortController } | undefined
   #failure: unknown
-  /** Where the first stream began: what is older is not ours. */
-  #runStart: Lsn | undefined
   #gaps = 0
-  #firstArchived: { readonly timeline: Timeline; readonly start: Lsn } | undefined
 
   constructor(seed: number, openArchive: (storage: FaultyStorage) => ReceiveArchive) {
     this.random = new Random(seed)
     this.report = { seed, flushes: 0, kills: 0, promotions: 0, shutdowns: 0, outages: 0, divergedPartials: 0 }
     this.#openArchive = openArchive
+    this.tailPace = {
+      intervalMs: this.random.pick([0, 100, 1_000]),
+      bytesMax: this.random.pick([64 * 1024, 300_000]),
+      isSynchronous: this.random.chance(0.4),
+    }
     this.cluster = new FakeCluster(this.clock, this.random, {
       onStatus: (timeline, write, flush, apply) => this.#onStatus(timeline, write, flush, apply),
     })
+    this.#oracle = new StoreOracle(this.cluster, this.#objects)
     this.#storage = this.#openStorage()
   }
 
@@ -115,7 +122,7 @@ export class World {
     if (!this.#incarnation?.alive) this.#startReceiver()
     await this.#caughtUp()
     await this.#stop()
-    this.#checkEverything()
+    this.#oracle.checkEverything()
   }
 
   async #disturb(): Promise<void> {
@@ -192,6 +199,8 @@ export class World {
       uploadConcurrency: this.random.int(1, 4),
       endpos: undefined,
       drainTimeoutMs: 60_000,
+      tailPace: this.tailPace,
+      syncOutageMs: this.random.pick([undefined, 5_000]),
     })
     incarnation.ended = receiver.run(incarnation.drain.signal, new AbortController().signal).catch((error: unknown) => {
       if (!incarnation.alive) return
@@ -209,6 +218,7 @@ export class World {
       received: nothing,
       uploaded: nothing,
       uploadFailed: nothing,
+      tailStored: nothing,
       flushed: nothing,
       reconnected: nothing,
       poolFull: nothing,
@@ -224,11 +234,13 @@ export class World {
     try {
       assert.equal(apply, 0n, 'apply must never be answered')
       this.#checkMemory()
-      this.#noteFirst()
+      this.#oracle.noteFirst()
       if (flush === 0n) return
       this.report.flushes++
       assert.ok(write >= flush, 'flush is ahead of write')
-      this.#checkDurable(timeline, flush)
+      if (this.tailPace.isSynchronous) assert.equal(write, flush, 'remote_write passes from memory')
+      else assert.equal(segmentStart(flush, segmentSize), flush, 'flush is no segment boundary')
+      this.#oracle.checkDurable(timeline, flush)
     } catch (error) {
       this.#failure ??= error
     }
@@ -238,111 +250,11 @@ export class World {
     assert.ok(this.#storage.bodyBytes <= memoryBytes, `${this.#storage.bodyBytes} bytes under way in uploads`)
   }
 
-  /** Every segment from the first stream's start up to `flush` is in the store, with the server's bytes. */
-  #checkDurable(timeline: Timeline, flush: Lsn): void {
-    const chain = this.cluster.chain(timeline)
-    assert.equal(segmentStart(flush, segmentSize), flush, 'flush is no segment boundary')
-    for (let start = this.#oldest(); start < flush; start = addBytes(start, segmentSize)) {
-      const last = addBytes(start, segmentSize - 1)
-      const name = segmentNameAt(chain.at(last).timeline, start, segmentSize)
-      const object = this.#objects.get(`wal_005/${name}`)
-      assert.ok(object, `flush ${formatLsn(flush)} reported, but ${name} is not in the store`)
-      if (this.#verified.has(object)) continue
-      const truth = this.cluster.wal(chain.at(last).timeline, start, addBytes(start, segmentSize))
-      assert.ok(object.bytes.equals(truth), `${name} is not what the server has`)
-      this.#verified.add(object)
-    }
-  }
-
-  /** The first segment of the archive: it begins where the first slot did. */
-  #oldest(): Lsn {
-    if (this.#runStart !== undefined) return this.#runStart
-    for (let start = firstLsn; start < lastLsn; start = addBytes(start, segmentSize)) {
-      const present = [...this.cluster.timelines.keys()].some((timeline) =>
-        this.#objects.has(`wal_005/${segmentNameAt(timeline, start, segmentSize)}`),
-      )
-      if (present) return (this.#runStart = start)
-    }
-    return lastLsn
-  }
-
   async #caughtUp(): Promise<void> {
     const lastByte = addBytes(lastLsn, -1)
     const name = segmentNameAt(this.cluster.chain().at(lastByte).timeline, lastByte, segmentSize)
     while (!this.#objects.has(`wal_005/${name}`)) await this.clock.sleep(500)
   }
-
-  /** The end: whole segments of every link of the chain, partials of the finished ones, histories. */
-  #checkEverything(): void {
-    this.#checkDurable(this.cluster.timeline, lastLsn)
-    const chain = this.cluster.chain()
-    for (const { timeline, begin, end } of chain.links) {
-      if (begin === lastLsn) continue
-      if (timeline > 1)
-        assert.ok(this.#objects.has(`wal_005/${historyName(timeline)}`), `history of ${timeline} is missing`)
-      if (end !== undefined && this.#isOurs(timeline, end) && end !== segmentStart(end, segmentSize))
-        this.#checkTail(timeline, end)
-    }
-    for (const [key, object] of this.#objects) this.#checkObject(key, object)
-  }
-
-  /** True when WAL of this timeline before `end` came after the first segment that was ever archived. */
-  #isOurs(timeline: Timeline, end: Lsn): boolean {
-    const first = this.#firstArchived
-    return first !== undefined && timeline >= first.timeline && end > first.start
-  }
-
-  /** Remembers the first archived segment: what is older was never ours. */
-  #noteFirst(): void {
-    if (this.#firstArchived) return
-    for (const key of [...this.#objects.keys()].sort()) {
-      const match = /^wal_005\/([0-9A-F]{8})[0-9A-F]{8}([0-9A-F]{8})$/.exec(key)
-      if (!match) continue
-      const start = (BigInt(parseInt(match[2] ?? '', 16)) * BigInt(segmentSize)) as Lsn
-      this.#firstArchived = { timeline: parseInt(match[1] ?? '', 16), start }
-      return
-    }
-  }
-
-  /** WAL of a finished timeline up to its end: in the whole segment that went on past it, or in the partial. */
-  #checkTail(timeline: Timeline, end: Lsn): void {
-    const start = segmentStart(end, segmentSize)
-    const name = segmentNameAt(timeline, start, segmentSize)
-    const object = this.#objects.get(`wal_005/${name}`) ?? this.#objects.get(`wal_005/${name}.partial`)
-    assert.ok(object, `neither ${name} nor its partial is in the store`)
-    const truth = this.cluster.wal(timeline, start, end)
-    assert.ok(
-      object.bytes.subarray(0, truth.length).equals(truth),
-      `the tail of timeline ${timeline} is not what the server had`,
-    )
-  }
-
-  /** Whatever is in the store is a prefix of what some server sent on that timeline. */
-  #checkObject(key: string, object: MemoryObject): void {
-    const match = /^wal_005\/([0-9A-F]{8})([0-9A-F]{16})(\.partial)?$/.exec(key)
-    if (!match) return
-    const timeline = parseInt(match[1] ?? '', 16)
-    const start = (BigInt(parseInt((match[2] ?? '').slice(8), 16)) * BigInt(segmentSize)) as Lsn
-    const truth = this.cluster.wal(timeline, start, addBytes(start, segmentSize))
-    assert.equal(object.bytes.length, segmentSize, `${key} is no whole segment`)
-    if (!match[3]) assert.ok(object.bytes.equals(truth), `${key} is not what the server has`)
-    else {
-      const length = trimmedLength(object.bytes)
-      assert.ok(
-        object.bytes.subarray(0, length).equals(truth.subarray(0, length)),
-        `${key} is not what the server sent`,
-      )
-    }
-  }
-}
-
-/** Length without the zeros at the end. */
-function trimmedLength(bytes: Buffer): number {
-  const zeros = Buffer.alloc(4096)
-  let length = bytes.length
-  while (length >= zeros.length && zeros.compare(bytes, length - zeros.length, length) === 0) length -= zeros.length
-  while (length > 0 && bytes[length - 1] === 0) length--
-  return length
 }
 
 function isStartFailure(error: unknown): boolean {

@@ -86,6 +86,7 @@ export function fakeSession(socket: FakeSocket, serverVersion: number): Replicat
     show: never,
     readSlot: never,
     createSlot: never,
+    dropSlot: never,
     timelineHistory: never,
     takeOver: () => socket,
     close: async () => socket.destroy(),

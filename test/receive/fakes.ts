@@ -4,7 +4,7 @@ import { WalrxError } from '../../src/primitives/errors.ts'
 import { formatLsn, type Lsn, type Timeline } from '../../src/postgres/lsn.ts'
 import type { HistoryFile, ReplicationSession, SlotReading } from '../../src/postgres/session.ts'
 import { historyName, parseSegmentName } from '../../src/postgres/wal-file.ts'
-import type { ArchivedSegment, CallOptions, ReceiveArchive, ReceiveMeter } from '../../src/receive/ports.ts'
+import type { ArchivedSegment, CallOptions, LostWal, ReceiveArchive, ReceiveMeter } from '../../src/receive/ports.ts'
 import { FakeSocket } from '../postgres/fake-socket.ts'
 
 /** Lets everything happen that needs no time to pass. */
@@ -31,6 +31,9 @@ export function storageOut(): WalrxError {
 export class FakeArchive implements ReceiveArchive {
   readonly files = new Map<string, Buffer>()
   readonly calls: string[] = []
+  readonly gaps: LostWal[] = []
+  /** Chunks of unfinished segments by their keys, as they were encoded. */
+  readonly chunks = new Map<string, Buffer>()
   isManual = false
   pending: PendingPut[] = []
   /** Length that a segment is encoded to; the segment's own by default. */
@@ -68,6 +71,50 @@ export class FakeArchive implements ReceiveArchive {
     await this.#turn(`${segment}.partial`, options.signal)
     this.files.set(`${segment}.partial`, Buffer.from(raw.subarray(0, length)))
     return 'created'
+  }
+
+  tailKey(segment: string, { from, to }: { from: number; to: number }): string {
+    return `${segment}/${from}-${to}`
+  }
+
+  async putTailChunk(
+    segment: string,
+    range: { from: number; to: number },
+    encoded: Uint8Array,
+    options: CallOptions = {},
+  ): Promise<void> {
+    const key = this.tailKey(segment, range)
+    this.calls.push(`chunk ${key}`)
+    const bytes = Buffer.from(encoded)
+    await this.#turn(key, options.signal)
+    const there = this.chunks.get(key)
+    if (there && !there.equals(bytes)) throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${key} holds other bytes`)
+    this.chunks.set(key, bytes)
+  }
+
+  deleteTailChunks(keys: readonly string[]): Promise<void> {
+    for (const key of keys) this.chunks.delete(key)
+    return Promise.resolve()
+  }
+
+  readTail(segment: string, buffer: Buffer): Promise<{ length: number; keys: string[] }> {
+    const keys = [...this.chunks.keys()].filter((key) => key.startsWith(`${segment}/`)).sort()
+    let length = 0
+    for (const key of keys) {
+      const [from, to] = key.slice(25).split('-').map(Number)
+      if (from === undefined || to === undefined || from > length) break
+      this.chunks.get(key)?.copy(buffer, from)
+      length = Math.max(length, to)
+    }
+    return Promise.resolve({ length, keys })
+  }
+
+  async *beginnings(): AsyncGenerator<ArchivedSegment, undefined> {}
+
+  async *completeTails(): AsyncGenerator<{ segment: string; bytes: Buffer }, undefined> {}
+
+  clearTails(): Promise<{ removed: number; contradicting: string[] }> {
+    return Promise.resolve({ removed: 0, contradicting: [] })
   }
 
   #turn(name: string, signal: AbortSignal | undefined): Promise<void> {
@@ -111,6 +158,13 @@ export class FakeArchive implements ReceiveArchive {
     return Promise.resolve('created')
   }
 
+  recordGap(gap: LostWal): Promise<'created' | 'same'> {
+    if (this.outage) return Promise.reject(this.outage)
+    const isKnown = this.gaps.some(({ startLsn, endLsn }) => startLsn === gap.startLsn && endLsn === gap.endLsn)
+    this.gaps.push(gap)
+    return Promise.resolve(isKnown ? 'same' : 'created')
+  }
+
   lookAhead(segment: string, _options?: CallOptions): Promise<void> {
     if (this.outage) return Promise.reject(this.outage)
     this.lookedAhead.push(segment)
@@ -151,6 +205,9 @@ export class RecordingMeter implements ReceiveMeter {
   uploadFailed(): void {
     this.failures++
   }
+  tailStored(): void {
+    this.lines.push('chunk')
+  }
   flushed(lsn: Lsn): void {
     this.lines.push(`flushed ${formatLsn(lsn)}`)
   }
@@ -185,6 +242,8 @@ export class FakeSession implements ReplicationSession {
   readonly calls: string[] = []
   readonly socket = new FakeSocket()
   isClosed = false
+  /** Thrown by every drop of a slot, while set. */
+  dropFailure: Error | undefined
 
   constructor(xlogpos: Lsn, redoLsn: Lsn = xlogpos) {
     this.xlogpos = xlogpos
@@ -209,6 +268,13 @@ export class FakeSession implements ReplicationSession {
   createSlot(slot: string): Promise<void> {
     this.calls.push(`create ${slot}`)
     if (!this.slots.has(slot)) this.setSlot(slot, this.redoLsn)
+    return Promise.resolve()
+  }
+
+  dropSlot(slot: string): Promise<void> {
+    this.calls.push(`drop ${slot}`)
+    if (this.dropFailure) return Promise.reject(this.dropFailure)
+    this.slots.delete(slot)
     return Promise.resolve()
   }
 

@@ -12,7 +12,7 @@ describe('the memory budget', () => {
     fc.assert(
       fc.property(anySegmentSize, fc.double({ min: 2, max: 100, noNaN: true }), (segmentSize, segments) => {
         const memoryBytes = Math.floor(segments * segmentSize)
-        const { buffers, compactedBytesMax } = planMemory(memoryBytes, segmentSize)
+        const { buffers, compactedBytesMax } = planMemory(memoryBytes, segmentSize, 0)
         assert.ok(Number.isInteger(buffers) && buffers >= 2)
         assert.ok(compactedBytesMax >= 0)
         assert.ok(buffers * segmentSize + compactedBytesMax <= memoryBytes)
@@ -24,7 +24,7 @@ describe('the memory budget', () => {
 
   test('of exactly two segments has two buffers and no room for copies, at every segment size', () => {
     for (let segmentSize = MiB; segmentSize <= 1024 * MiB; segmentSize *= 2) {
-      assert.deepEqual(planMemory(2 * segmentSize, segmentSize), { buffers: 2, compactedBytesMax: 0 })
+      assert.deepEqual(planMemory(2 * segmentSize, segmentSize, 0), { buffers: 2, compactedBytesMax: 0 })
     }
   })
 
@@ -32,14 +32,14 @@ describe('the memory budget', () => {
     assert.equal(defaultMemoryBytes(16 * MiB), 64 * MiB)
     assert.equal(defaultMemoryBytes(MiB), 64 * MiB)
     assert.equal(defaultMemoryBytes(64 * MiB), 256 * MiB)
-    assert.deepEqual(planMemory(64 * MiB, 16 * MiB), {
+    assert.deepEqual(planMemory(64 * MiB, 16 * MiB, 0), {
       buffers: 3,
       compactedBytesMax: 6 * MiB - 3 * encodeSlack(16 * MiB),
     })
   })
 
   test('below two segments is refused, naming both numbers and what to give', () => {
-    assert.throws(() => planMemory(32 * MiB - 1, 16 * MiB), {
+    assert.throws(() => planMemory(32 * MiB - 1, 16 * MiB, 0), {
       code: 'WALRX_USAGE',
       message: /33554431.*16777216/,
       hint: /33554432.*67108864/,

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { silentLog } from '../../src/observe/log.ts'
+import { WalrxError } from '../../src/primitives/errors.ts'
 import { parseLsn } from '../../src/postgres/lsn.ts'
 import { type PreparedSource, type PrepareOptions, prepareSource } from '../../src/receive/prepared-source.ts'
 import { FakeArchive, FakeSession, storageOut } from './fakes.ts'
@@ -17,6 +18,7 @@ class Bench {
     return prepareSource(this.session, {
       archive: this.archive,
       slot: 'walrx',
+      remakeSlot: false,
       allowStandby: false,
       log: silentLog,
       signal: new AbortController().signal,
@@ -66,7 +68,8 @@ describe('a server is asked', () => {
 describe('the slot', () => {
   test('is made when it is missing, and then read', async () => {
     const bench = new Bench()
-    assert.equal((await bench.prepare()).slotRestart, redo)
+    const { slotRestart, slotState } = await bench.prepare()
+    assert.deepEqual([slotRestart, slotState], [redo, 'missing'])
     assert.deepEqual(
       bench.session.calls.filter((call) => call.endsWith('walrx')),
       ['read walrx', 'create walrx', 'read walrx'],
@@ -80,13 +83,42 @@ describe('the slot', () => {
     assert.ok(!bench.session.calls.includes('create walrx'))
   })
 
-  test('without a position holds no WAL for us, and is refused with what to do', async () => {
+  test('without a position keeps no WAL for us: it is dropped, and made anew', async () => {
     const bench = new Bench()
     bench.session.setSlot('walrx', undefined)
+    const { slotRestart, slotState } = await bench.prepare()
+    assert.deepEqual([slotRestart, slotState], [redo, 'useless'])
+    assert.deepEqual(
+      bench.session.calls.filter((call) => call.endsWith('walrx')),
+      ['read walrx', 'drop walrx', 'create walrx', 'read walrx'],
+    )
+  })
+
+  test('with a position is made anew only when the server has shown that it keeps nothing', async () => {
+    for (const remakeSlot of [false, true]) {
+      const bench = new Bench()
+      bench.session.setSlot('walrx', parseLsn('0/7000000'))
+      const { slotRestart, slotState } = await bench.prepare({ remakeSlot })
+      assert.deepEqual([slotRestart, slotState], remakeSlot ? [redo, 'useless'] : [parseLsn('0/7000000'), 'found'])
+      assert.equal(bench.session.calls.includes('drop walrx'), remakeSlot)
+    }
+  })
+
+  test('that somebody uses is not dropped: the server says so', async () => {
+    const bench = new Bench()
+    bench.session.setSlot('walrx', undefined)
+    bench.session.dropFailure = new WalrxError('WALRX_SLOT_ACTIVE', 'in use (test)')
+    await assert.rejects(bench.prepare(), bench.session.dropFailure)
+    assert.ok(!bench.session.calls.includes('create walrx'))
+  })
+
+  test('that keeps nothing right after it was made is told, and tried again', async () => {
+    const bench = new Bench()
+    bench.session.createSlot = () => Promise.resolve(bench.session.setSlot('walrx', undefined))
     await assert.rejects(bench.prepare(), {
-      code: 'WALRX_SLOT_INVALIDATED',
-      message: /"walrx" on fake:5432 holds no WAL/,
-      hint: /pg_drop_replication_slot\('walrx'\)/,
+      code: 'WALRX_SLOT_UNUSABLE',
+      message: /"walrx" on fake:5432 keeps no WAL/,
+      transient: true,
     })
   })
 
@@ -95,12 +127,19 @@ describe('the slot', () => {
     bench.session.slots.set('walrx', { kind: 'unreadable' })
     assert.equal((await bench.prepare()).slotRestart, undefined)
     assert.ok(bench.session.calls.includes('create walrx'))
+    assert.ok(!bench.session.calls.includes('drop walrx'))
+    await bench.prepare({ remakeSlot: true })
+    assert.ok(bench.session.calls.includes('drop walrx'))
   })
 
   test('that is logical is refused, naming it', async () => {
     const bench = new Bench()
     bench.session.slots.set('walrx', { kind: 'logical' })
-    await assert.rejects(bench.prepare(), { code: 'WALRX_SLOT_UNUSABLE', message: /"walrx" on fake:5432 is logical/ })
+    for (const remakeSlot of [false, true]) {
+      const refusal = { code: 'WALRX_SLOT_UNUSABLE', message: /"walrx" on fake:5432 is logical/ }
+      await assert.rejects(bench.prepare({ remakeSlot }), refusal)
+    }
+    assert.ok(!bench.session.calls.includes('drop walrx'))
   })
 
   test('is neither read nor made without one', async () => {

@@ -43,23 +43,27 @@ function source({ slot, end, timeline = 1, ends = [] }: Server): PreparedSource 
     chain: new TimelineChain(timeline, entries),
     serverEnd: at(end),
     slotRestart: slot === undefined ? undefined : at(slot),
+    slotState: slot === undefined ? 'none' : 'found',
   }
 }
 
 class Bench {
   readonly archive = new FakeArchive()
   readonly meter = new RecordingMeter()
+  readonly clock = new VirtualClock()
   readonly run: ReceiveRun
 
   constructor(over: Partial<ReceiveRunOptions> = {}, over2: Partial<PreparedSource> = {}) {
     const options: ReceiveRunOptions = {
       archive: this.archive,
-      clock: new VirtualClock(),
+      clock: this.clock,
       random: () => 0,
       log: silentLog,
       meter: this.meter,
+      slot: 'walrx',
       memoryBytes: 10 * segmentSize,
       uploadConcurrency: 2,
+      tailPace: { intervalMs: 0, bytesMax: 64 * 1024, isSynchronous: false },
       ...over,
     }
     this.run = new ReceiveRun(options, { ...source({ slot: 0, end: 1 }), ...over2 })
@@ -74,6 +78,17 @@ class Bench {
     const from = this.run.assembler.nextLsn
     const bytes = wal.bytes.subarray(Number(from - firstLsn), Number(at(end) - firstLsn))
     assert.equal(this.run.assembler.write(from, bytes), bytes.length)
+    await settle()
+  }
+
+  async pass(ms: number): Promise<void> {
+    let isOver = false
+    this.clock.setTimer(ms, () => (isOver = true))
+    await this.clock.run(
+      () => isOver,
+      () => false,
+      ms + 1,
+    )
     await settle()
   }
 
@@ -295,6 +310,59 @@ describe('WAL that the server no longer has', () => {
     assert.equal(await bench.begin({ slot: 3.5, end: 3.6 }), where(1, 3))
     assert.equal(bench.run.queue.durableLsn, at(3))
     assert.equal(bench.run.hasFallback, false)
+  })
+
+  test('is recorded before anything goes on behind it, with what the archive already holds left out', async () => {
+    const bench = await behindSlot()
+    await bench.feed(1.25)
+    bench.archive.outage = storageOut()
+    const skipped = bench.run.skipRemoved(never)
+    await bench.pass(30_000)
+    assert.deepEqual([bench.meter.lines.filter((line) => line.startsWith('gap')), bench.archive.gaps], [[], []])
+    bench.archive.outage = undefined
+    await bench.pass(20_000)
+    assert.equal(await skipped, true)
+    const [gap] = bench.archive.gaps
+    assert.deepEqual(
+      { ...gap, detectedAt: undefined },
+      {
+        timeline: 1,
+        startLsn: at(1.25),
+        endLsn: at(3),
+        detectedAt: undefined,
+        reason: 'the server removed it although the slot was there',
+        host: 'fake:5432',
+        slot: 'walrx',
+      },
+    )
+    assert.match(gap?.detectedAt ?? '', /^\d{4}-\d\d-\d\dT[\d:.]+Z$/)
+  })
+
+  test('is recorded on every timeline that it lies on', async () => {
+    const bench = new Bench()
+    bench.archive.files.set(nameOf(0), timelineOne.bytes.subarray(0, segmentSize))
+    const server: Server = {
+      slot: 5.5,
+      end: 6,
+      timeline: 4,
+      ends: [
+        [1, 2.5],
+        [2, 2.75],
+        [3, 4],
+      ],
+    }
+    assert.equal(await bench.begin(server), where(1, 1))
+    assert.equal(await bench.run.skipRemoved(never), true)
+    assert.deepEqual(
+      bench.archive.gaps.map(({ endLsn, startLsn, timeline }) => [timeline, startLsn, endLsn]),
+      [
+        [1, at(1), at(2.5)],
+        // Nothing of timeline 2 is lost that timeline 3 has no copy of.
+        [3, at(2.75), at(4)],
+        [4, at(4), at(5)],
+      ],
+    )
+    assert.equal(await bench.begin(server), where(4, 5))
   })
 
   test('is reported once, even if the store fails before the next run has begun', async () => {

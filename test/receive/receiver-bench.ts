@@ -65,6 +65,8 @@ export class ReceiverBench implements ReplicationServer {
       allowStandby: false,
       memoryBytes: 5 * segmentSize,
       uploadConcurrency: 2,
+      tailPace: { intervalMs: 0, bytesMax: 64 * 1024, isSynchronous: false },
+      syncOutageMs: undefined,
       endpos: undefined,
       drainTimeoutMs: 30_000,
       ...over,

@@ -4,6 +4,7 @@ import { silentLog } from '../../src/observe/log.ts'
 import { addBytes, type Lsn, toLsn } from '../../src/postgres/lsn.ts'
 import { segmentNameAt } from '../../src/postgres/wal-file.ts'
 import { streamTimings } from '../../src/receive/ack-policy.ts'
+import { PulseAcknowledger } from '../../src/receive/acknowledger.ts'
 import { ByteArena } from '../../src/receive/byte-arena.ts'
 import { SegmentAssembler } from '../../src/receive/segment-assembler.ts'
 import { SegmentPool } from '../../src/receive/segment-pool.ts'
@@ -76,6 +77,8 @@ export class SessionBench {
       clock: this.clock,
       timings: this.timings,
       meter: this.meter,
+      acknowledger: new PulseAcknowledger(() => this.queue.durableLsn, this.queue.runStart),
+      onReceived: () => {},
       onServerEnd: (lsn) => this.serverEnds.push(lsn),
       onReported: (lsn) => this.reported.push(lsn),
       onProgress: () => this.progress++,

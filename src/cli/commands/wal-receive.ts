@@ -2,18 +2,22 @@
 import { openCodec, openStorage } from '../../config/open-storage.ts'
 import type { Logger } from '../../observe/log.ts'
 import { createMetrics, type Metrics } from '../../observe/metrics.ts'
-import type { PgServer } from '../../postgres/connection.ts'
 import { bytesBetween, formatLsn } from '../../postgres/lsn.ts'
-import { PgSession } from '../../postgres/pg-session.ts'
 import { systemClock } from '../../primitives/clock.ts'
 import { packageVersion } from '../../primitives/version.ts'
 import { metered, setGauges } from '../../receive/metered.ts'
 import { Receiver, type ReceiverSnapshot } from '../../receive/receiver.ts'
-import { SlotWatch } from '../../receive/slot-watch.ts'
 import { parseListenAddress, type Readiness, StatusServer } from '../../status/server.ts'
+import type { Storage } from '../../storage/storage.ts'
 import { WalArchive } from '../../walg/wal-archive.ts'
-import type { Command } from '../command.ts'
+import type { OptionValues } from '../../config/options.ts'
+import { WalrxError } from '../../primitives/errors.ts'
+import type { TailPace } from '../../receive/tail-writer.ts'
+import type { Command, CommandContext } from '../command.ts'
+import { GapBackup } from '../gap-backup.ts'
+import { flagArguments, ownProgram } from '../own-program.ts'
 import { serverOf } from '../server-of.ts'
+import { refuseIdleSlotOptions, slotCare } from '../slot-care.ts'
 
 /** See the file's header. */
 export const walReceive: Command<'wal-receive'> = {
@@ -32,6 +36,8 @@ export const walReceive: Command<'wal-receive'> = {
   async run(context) {
     const { options, log, signals } = context
     const listen = parseListenAddress(options.statusListen)
+    refuseSlotless(options)
+    refuseIdleSlotOptions(options)
     const codec = openCodec(options)
     const server = serverOf(context, options.allowStandby)
     const storage = await openStorage(options)
@@ -43,6 +49,9 @@ export const walReceive: Command<'wal-receive'> = {
         })
       }
       const metrics = createMetrics(packageVersion())
+      const backup = gapBackup(context, storage, metrics)
+      // One that an earlier receiver had not come to.
+      backup?.look()
       const receiver = new Receiver({
         server,
         archive: new WalArchive(storage, codec),
@@ -56,13 +65,18 @@ export const walReceive: Command<'wal-receive'> = {
         uploadConcurrency: options.uploadConcurrency,
         endpos: options.endPos,
         drainTimeoutMs: options.drainTimeoutMs,
-        ...(options.slotless ? {} : { watch: watchSlot(options.slotName, server, metrics, log) }),
+        tailPace: tailPace(options),
+        syncOutageMs: options.syncOutageMs === 0 ? undefined : options.syncOutageMs,
+        onGap: () => backup?.look(),
+        ...slotCare(options, server, metrics, log),
       })
       const status = listen && (await openStatus(listen, receiver, metrics))
       if (status) log.info('status page', { address: status.url })
       try {
         await receiver.run(signals.drain, signals.now)
       } finally {
+        stop.abort()
+        await backup?.settled()
         await status?.close()
       }
       return 0
@@ -72,22 +86,33 @@ export const walReceive: Command<'wal-receive'> = {
   },
 }
 
-function watchSlot(slot: string, server: PgServer, metrics: Metrics, log: Logger): SlotWatch {
-  return new SlotWatch({
-    slot,
+function tailPace(options: OptionValues<'wal-receive'>): TailPace {
+  return { intervalMs: options.tailIntervalMs, bytesMax: options.tailBytes, isSynchronous: options.synchronous }
+}
+
+/** Commits that wait for WAL which the server need not keep would wait for ever after the first broken connection. */
+function refuseSlotless({ slotless, synchronous }: OptionValues<'wal-receive'>): void {
+  if (!slotless || !synchronous) return
+  throw new WalrxError('WALRX_USAGE', '--synchronous needs a replication slot, --slotless uses none', {
+    hint: 'leave one of the two out',
+  })
+}
+
+/** Undefined where none is asked for. */
+function gapBackup(
+  { options, settings, log, signals }: CommandContext<'wal-receive'>,
+  storage: Storage,
+  metrics: Metrics,
+): GapBackup | undefined {
+  if (!options.backupAfterGap) return undefined
+  const { main, node } = ownProgram()
+  return new GapBackup({
+    storage,
+    command: [node, main, 'backup-push', ...flagArguments(settings, 'backup-push')],
     clock: systemClock,
     log,
-    open: async (session) => {
-      if (!(session instanceof PgSession)) throw new Error('not a session of this server')
-      const { sql, reason } = await server.trySql(session)
-      if (!sql) return { reason: reason?.message ?? 'unknown' }
-      return {
-        readSlotHealth: (name) => sql.readSlotHealth(name),
-        readSyncState: () => sql.readSyncState(session.backendPid),
-        close: () => sql.close(),
-      }
-    },
-    onHealth: ({ restartLsn }) => metrics.slotRestartLsn.set(Number(restartLsn ?? 0n)),
+    onEnd: (outcome) => metrics.gapBackups.inc({ outcome }),
+    signal: signals.drain,
   })
 }
 

@@ -1,0 +1,175 @@
+/**
+ * Writes chunks of unfinished segments, and clears them away when they are not needed any more. A chunk is removed only
+ * when its bytes are durable elsewhere: in a larger chunk, in the whole segment, or in a `.partial`.
+ */
+import type { WriteCodec } from '../compression/codec.ts'
+import { codecOfExtension } from '../compression/codecs.ts'
+import { hasCode, WalrxError } from '../primitives/errors.ts'
+import { parseSegmentName, partialName, type SegmentId } from '../postgres/wal-file.ts'
+import type { Storage, StorageCallOptions } from '../storage/storage.ts'
+import { compareStreams, decoded, once } from './decoded.ts'
+import { tailKey, type TailRange } from './names.ts'
+import {
+  assembleTail,
+  type AssembledTail,
+  coveredLength,
+  listTails,
+  readChunks,
+  type SegmentTail,
+  tailOf,
+} from './tail-reader.ts'
+import type { WalReader } from './wal-reader.ts'
+
+/** What was found of a segment whose receiving began before. */
+export interface FoundTail {
+  /** Bytes from the segment's first on that are in the archive. */
+  readonly length: number
+  /** Keys of all its chunks. */
+  readonly keys: readonly string[]
+}
+
+/** What became of the tails of an archive; see {@link TailArchive.clear}. */
+export interface ClearedTails {
+  /** Chunks that were removed. */
+  readonly removed: number
+  /** Segments whose chunks are not what the whole segment or the partial says: they stay. */
+  readonly contradicting: readonly string[]
+}
+
+/** See the file's header. */
+export class TailArchive {
+  readonly #storage: Storage
+  readonly #reader: WalReader
+  readonly #codec: WriteCodec
+
+  constructor(storage: Storage, reader: WalReader, codec: WriteCodec) {
+    this.#storage = storage
+    this.#reader = reader
+    this.#codec = codec
+  }
+
+  /** The key under which {@link TailArchive.put} stores a chunk. */
+  key(segment: string, range: TailRange): string {
+    return tailKey(segment, range, this.#codec.extension)
+  }
+
+  /**
+   * Stores an encoded chunk.
+   * @throws WALRX_ARCHIVE_CONFLICT when other bytes are there under that name; what the storage says
+   */
+  async put(segment: string, range: TailRange, encoded: Uint8Array, options?: StorageCallOptions): Promise<void> {
+    const key = this.key(segment, range)
+    if ((await this.#storage.putIfAbsent(key, encoded, options)) === 'created') return
+    const codec = codecOfExtension(this.#codec.extension, key)
+    const theirs = decoded(await this.#storage.get(key, options), codec, key)
+    const { equal, offset } = await compareStreams(decoded(once(encoded), codec, 'ours'), theirs)
+    if (equal) return
+    throw new WalrxError(
+      'WALRX_ARCHIVE_CONFLICT',
+      `${this.#storage.location}/${key} holds other bytes from byte ${range.from + offset} of the segment on`,
+      { hint: 'another cluster or a restored copy writes to this archive: give each its own prefix' },
+    )
+  }
+
+  /** Removes chunks. */
+  async delete(keys: readonly string[], options?: StorageCallOptions): Promise<void> {
+    await this.#storage.delete(keys, options)
+  }
+
+  /**
+   * Reads what the chunks cover of a segment.
+   * @param buffer a whole segment's
+   * @throws WALRX_ARCHIVE_CONFLICT when they disagree, WALRX_OBJECT_DAMAGED, what the storage says
+   */
+  async read(segment: string, buffer: Buffer, options?: StorageCallOptions): Promise<FoundTail> {
+    const tail = await tailOf(this.#storage, segment, options)
+    const length = await readChunks(this.#storage, tail, buffer, options)
+    return { length, keys: tail.chunks.map(({ key }) => key) }
+  }
+
+  /** Segments of a timeline of which chunks or a partial are there, in any order. */
+  async *beginnings(
+    timeline: number,
+    segmentSize: number,
+    options?: StorageCallOptions,
+  ): AsyncGenerator<SegmentId, undefined> {
+    for await (const { segment } of listTails(this.#storage, timeline, options)) {
+      const id = parseSegmentName(segment, segmentSize)
+      if (id) yield id
+    }
+    for await (const { name } of this.#reader.partials(timeline, options)) {
+      const id = parseSegmentName(name.slice(0, 24), segmentSize)
+      if (id) yield id
+    }
+  }
+
+  /**
+   * Segments that are there as chunks, from the first byte to the last, and not as a whole: a receiver was killed
+   * before it had put them.
+   * @param segmentSize in bytes
+   */
+  async *complete(segmentSize: number, options?: StorageCallOptions): AsyncGenerator<AssembledTail, undefined> {
+    for await (const tail of listTails(this.#storage, undefined, options)) {
+      if (coveredLength(tail.chunks) !== segmentSize) continue
+      if (await this.#reader.has(tail.segment, options)) continue
+      const assembled = await assembleTail(this.#storage, this.#reader, tail.segment, options)
+      if (assembled?.bytes.length === segmentSize) yield assembled
+    }
+  }
+
+  /**
+   * Removes chunks of segments that are archived as a whole, or as a partial that reaches as far, after comparing them.
+   * @throws what the storage says
+   */
+  async clear(options?: StorageCallOptions): Promise<ClearedTails> {
+    let removed = 0
+    const contradicting: string[] = []
+    for await (const tail of listTails(this.#storage, undefined, options)) {
+      const isHeld = await this.#isHeld(tail, options)
+      if (isHeld === 'contradicted') contradicting.push(tail.segment)
+      if (isHeld !== 'yes') continue
+      await this.delete(
+        tail.chunks.map(({ key }) => key),
+        options,
+      )
+      removed += tail.chunks.length
+    }
+    return { removed, contradicting }
+  }
+
+  async #isHeld(tail: SegmentTail, options?: StorageCallOptions): Promise<'yes' | 'no' | 'contradicted'> {
+    const end = Math.max(...tail.chunks.map(({ to }) => to))
+    for (const name of [tail.segment, partialName(tail.segment)]) {
+      const file = await this.#reader.openWalFile(name, this.#codec.extension, options)
+      if (!file) continue
+      const pieces: Buffer[] = []
+      for await (const piece of file.body) pieces.push(Buffer.from(piece))
+      const held = Buffer.concat(pieces)
+      if (held.length < end) return 'contradicted'
+      try {
+        for (const chunk of tail.chunks) await this.#compare(tail.segment, chunk, held, options)
+        return 'yes'
+      } catch (error) {
+        if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return 'no'
+        if (!hasCode(error, 'WALRX_ARCHIVE_CONFLICT') && !hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
+        // A partial may end before the chunks do.
+        return name === tail.segment ? 'contradicted' : 'no'
+      }
+    }
+    return 'no'
+  }
+
+  /** Throws WALRX_ARCHIVE_CONFLICT when the chunk is not what `held` says. */
+  async #compare(
+    segment: string,
+    chunk: SegmentTail['chunks'][number],
+    held: Buffer,
+    options?: StorageCallOptions,
+  ): Promise<void> {
+    const at = { ...chunk, from: 0, to: chunk.to - chunk.from }
+    const bytes = Buffer.allocUnsafe(at.to)
+    await readChunks(this.#storage, { segment, chunks: [at] }, bytes, options)
+    if (bytes.compare(held, chunk.from, chunk.to) === 0) return
+    throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${chunk.key} is not what the archive has of ${segment}`)
+  }
+}

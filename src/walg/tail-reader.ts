@@ -1,0 +1,202 @@
+/**
+ * Tails: what the archive has of segments that are not whole yet, as chunks under `walrx_005/tail/`, where neither WAL-G
+ * nor WAL-RUS looks. A tail is worth as much as its chunks cover from the segment's first byte on without a hole.
+ * Chunks may overlap (a receiver that was started anew begins again, and small chunks are replaced by larger ones), and
+ * then must agree.
+ */
+import { codecOfExtension } from '../compression/codecs.ts'
+import { hasCode, WalrxError } from '../primitives/errors.ts'
+import { partialName } from '../postgres/wal-file.ts'
+import type { ObjectInfo, Storage, StorageCallOptions } from '../storage/storage.ts'
+import { decoded } from './decoded.ts'
+import { parseTailKey, tailFolder, tailFolderOf, type TailObjectName } from './names.ts'
+import { trimmedLength } from './trimmed.ts'
+import type { WalReader } from './wal-reader.ts'
+
+/** A chunk in the archive. */
+export interface TailChunk extends TailObjectName, ObjectInfo {}
+
+/** The chunks of one segment. */
+export interface SegmentTail {
+  /** Name of the segment. */
+  readonly segment: string
+  /** In the order in which they begin, those that begin together shortest first. */
+  readonly chunks: readonly TailChunk[]
+}
+
+/** How often chunks may vanish between being listed and being read before that is taken for a fault of the storage. */
+const attemptsMax = 5
+
+/** How many bytes the chunks cover from the segment's first on. They are in the order of {@link SegmentTail}. */
+export function coveredLength(chunks: readonly { readonly from: number; readonly to: number }[]): number {
+  let covered = 0
+  for (const { from, to } of chunks) {
+    if (from > covered) break
+    covered = Math.max(covered, to)
+  }
+  return covered
+}
+
+/** Chunks of all segments of a timeline, or of all timelines, in the order of names. One listing. */
+export async function* listTails(
+  storage: Pick<Storage, 'list'>,
+  timeline: number | undefined,
+  options?: StorageCallOptions,
+): AsyncGenerator<SegmentTail, undefined> {
+  const prefix =
+    timeline === undefined ? tailFolder : `${tailFolder}${timeline.toString(16).toUpperCase().padStart(8, '0')}/`
+  yield* tailsBelow(storage, prefix, options)
+}
+
+async function* tailsBelow(
+  storage: Pick<Storage, 'list'>,
+  prefix: string,
+  options?: StorageCallOptions,
+): AsyncGenerator<SegmentTail, undefined> {
+  let chunks: TailChunk[] = []
+  for await (const info of storage.list(prefix, options)) {
+    const parsed = parseTailKey(info.key)
+    if (!parsed) continue
+    const first = chunks[0]
+    if (first && first.segment !== parsed.segment) {
+      yield { segment: first.segment, chunks }
+      chunks = []
+    }
+    chunks.push({ ...info, ...parsed })
+  }
+  if (chunks[0]) yield { segment: chunks[0].segment, chunks }
+}
+
+/** The chunks of one segment. */
+export async function tailOf(
+  storage: Pick<Storage, 'list'>,
+  segment: string,
+  options?: StorageCallOptions,
+): Promise<SegmentTail> {
+  for await (const tail of tailsBelow(storage, tailFolderOf(segment), options)) return tail
+  return { segment, chunks: [] }
+}
+
+/**
+ * Reads the covered prefix of a segment into `buffer`.
+ * @param buffer as long as the covered prefix at least
+ * @returns its length in bytes
+ * @throws WALRX_OBJECT_DAMAGED for a chunk that does not decode to as many bytes as its name says;
+ * WALRX_ARCHIVE_CONFLICT for two that disagree; WALRX_OBJECT_NOT_FOUND for one that has gone; what the storage says
+ */
+export async function readChunks(
+  storage: Pick<Storage, 'get' | 'location'>,
+  { chunks, segment }: SegmentTail,
+  buffer: Buffer,
+  options?: StorageCallOptions,
+): Promise<number> {
+  let covered = 0
+  for (const chunk of chunks) {
+    if (chunk.from > covered) break
+    const at = `${storage.location}/${chunk.key}`
+    let offset = chunk.from
+    for await (const bytes of chunkBytes(storage, chunk, at, options)) {
+      const known = Math.min(bytes.length, Math.max(0, covered - offset))
+      if (known > 0 && buffer.compare(bytes, 0, known, offset, offset + known) !== 0) {
+        throw new WalrxError(
+          'WALRX_ARCHIVE_CONFLICT',
+          `${at} holds other bytes of ${segment} than the chunks before it, between bytes ${offset} and ${offset + known}`,
+          { hint: 'two receivers of different servers write to this archive, or a server was restored: compare them' },
+        )
+      }
+      buffer.set(bytes.subarray(known), offset + known)
+      offset += bytes.length
+    }
+    covered = Math.max(covered, chunk.to)
+  }
+  return covered
+}
+
+/** The bytes of a chunk: as many as its name says. */
+async function* chunkBytes(
+  storage: Pick<Storage, 'get'>,
+  { extension, from, key, to }: TailChunk,
+  at: string,
+  options?: StorageCallOptions,
+): AsyncGenerator<Uint8Array, undefined> {
+  let offset = from
+  for await (const bytes of decoded(await storage.get(key, options), codecOfExtension(extension, at), at)) {
+    if (offset + bytes.length > to) throw wrongLength(at, to - from, `${offset + bytes.length - from} or more`)
+    yield bytes
+    offset += bytes.length
+  }
+  if (offset !== to) throw wrongLength(at, to - from, String(offset - from))
+}
+
+function wrongLength(at: string, named: number, found: string): WalrxError {
+  return new WalrxError('WALRX_OBJECT_DAMAGED', `${at} holds ${found} bytes, its name says ${named}`)
+}
+
+/** A tail in memory. */
+export interface AssembledTail {
+  readonly segment: string
+  /** What the archive has of the segment, from its first byte on. */
+  readonly bytes: Buffer
+  /** The newest object that it was made of, in milliseconds since 1970 by the clock of the storage. */
+  readonly lastModifiedMs: number
+}
+
+/**
+ * Assembles what the archive has of a segment that is not there as a whole: its chunks, and its `.partial` where that
+ * reaches farther. Chunks that vanish meanwhile have been replaced or became the whole segment: then it looks again.
+ * @returns undefined where there is nothing, and where the whole segment has appeared
+ * @throws as {@link readChunks}, but WALRX_STORAGE_UNAVAILABLE for what keeps vanishing
+ */
+export async function assembleTail(
+  storage: Storage,
+  reader: WalReader,
+  segment: string,
+  options?: StorageCallOptions,
+): Promise<AssembledTail | undefined> {
+  for (let attempt = 1; attempt <= attemptsMax; attempt++) {
+    try {
+      const tail = await tailOf(storage, segment, options)
+      const length = coveredLength(tail.chunks)
+      const bytes = Buffer.allocUnsafe(length)
+      await readChunks(storage, tail, bytes, options)
+      const ofChunks = { segment, bytes, lastModifiedMs: Math.max(0, ...tail.chunks.map((one) => one.lastModifiedMs)) }
+      const assembled = await withPartial(reader, ofChunks, options)
+      // A whole segment is written before its chunks go.
+      if (await reader.has(segment, options)) return undefined
+      return assembled.bytes.length > 0 ? assembled : undefined
+    } catch (error) {
+      if (!hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) throw error
+    }
+  }
+  throw new WalrxError(
+    'WALRX_STORAGE_UNAVAILABLE',
+    `${storage.location}/${tailFolderOf(segment)}: chunks are there when they are listed and gone when they are read`,
+  )
+}
+
+/** A partial that agrees with the chunks and is longer replaces them; one that contradicts them is an error. */
+async function withPartial(
+  reader: WalReader,
+  tail: AssembledTail,
+  options?: StorageCallOptions,
+): Promise<AssembledTail> {
+  const name = partialName(tail.segment)
+  const [info] = await reader.find(name, options)
+  const file = info && (await reader.openWalFile(name, info.extension, options))
+  if (!info || !file) return tail
+  const pieces: Buffer[] = []
+  for await (const piece of file.body) pieces.push(Buffer.from(piece))
+  const whole = Buffer.concat(pieces)
+  const partial = whole.subarray(0, trimmedLength(whole))
+  const common = Math.min(partial.length, trimmedLength(tail.bytes))
+  if (partial.compare(tail.bytes, 0, common, 0, common) !== 0) {
+    throw new WalrxError(
+      'WALRX_ARCHIVE_CONFLICT',
+      `${reader.location}/${file.key} and the chunks under ${tailFolderOf(tail.segment)} hold different WAL`,
+      { hint: 'two receivers of different servers write to this archive, or a server was restored: compare them' },
+    )
+  }
+  return partial.length > tail.bytes.length
+    ? { segment: tail.segment, bytes: partial, lastModifiedMs: info.lastModifiedMs }
+    : tail
+}
