@@ -23,7 +23,7 @@ export interface GapBackupOptions {
   readonly log: Logger
   /** Told how each backup ended. */
   readonly onEnd: (outcome: 'done' | 'failed') => void
-  /** Ends the backup under way and starts no other. */
+  /** Ends the backup under way as {@link GapBackup.close} does. */
   readonly signal: AbortSignal
 }
 
@@ -35,28 +35,35 @@ export class GapBackup {
   readonly #options: GapBackupOptions
   #running: Promise<void> | undefined
   #isAskedAgain = false
+  readonly #stopped = new AbortController()
+  readonly #onAbort = () => this.#stopped.abort()
 
   constructor(options: GapBackupOptions) {
     this.#options = options
+    options.signal.addEventListener('abort', this.#onAbort, { once: true })
   }
 
   /** Looks whether the archive has a gap without a backup behind it, and takes one then; one at a time. */
   look(): void {
     this.#isAskedAgain = true
+    if (this.#stopped.signal.aborted) return
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined
-      if (this.#isAskedAgain && !this.#options.signal.aborted) this.look()
+      if (this.#isAskedAgain) this.look()
     })
   }
 
-  /** Resolves when nothing runs any more: soon, once the signal has aborted. */
-  async settled(): Promise<void> {
-    while (this.#running) await this.#running
+  /** Ends the backup under way, which tidies up, and starts no other. */
+  async close(): Promise<void> {
+    this.#options.signal.removeEventListener('abort', this.#onAbort)
+    this.#stopped.abort()
+    await this.#running
   }
 
   /** Until no gap lacks a backup; failures are tried again, after a minute at first, after an hour at last. */
   async #run(): Promise<void> {
-    const { clock, log, onEnd, signal } = this.#options
+    const { clock, log, onEnd } = this.#options
+    const { signal } = this.#stopped
     const backoff = new Backoff({ firstMs: 60_000, maxMs: 3_600_000 })
     while (!signal.aborted) {
       this.#isAskedAgain = false
@@ -77,7 +84,8 @@ export class GapBackup {
 
   /** The last gap, unless the newest backup that says where it begins was begun behind it. */
   async #gapWithoutBackup(): Promise<GapRecord | undefined> {
-    const { signal, storage } = this.#options
+    const { storage } = this.#options
+    const { signal } = this.#stopped
     const gaps = await listGaps(storage, { signal })
     const last = gaps.reduce<GapRecord | undefined>((a, b) => (a && a.endLsn >= b.endLsn ? a : b), undefined)
     if (!last) return undefined
@@ -102,7 +110,8 @@ export class GapBackup {
   }
 
   async #followed(child: ChildProcess): Promise<number | undefined> {
-    const { clock, log, signal } = this.#options
+    const { clock, log } = this.#options
+    const { signal } = this.#stopped
     for (const stream of [child.stdout, child.stderr]) {
       if (stream) createInterface({ input: stream }).on('line', (line) => log.info('the base backup says', { line }))
     }

@@ -1,6 +1,5 @@
 /** `walrx wal-receive`: archives the WAL of a running server. */
 import { openCodec, openStorage } from '../../config/open-storage.ts'
-import type { Logger } from '../../observe/log.ts'
 import { createMetrics, type Metrics } from '../../observe/metrics.ts'
 import { bytesBetween, formatLsn } from '../../postgres/lsn.ts'
 import { systemClock } from '../../primitives/clock.ts'
@@ -75,8 +74,7 @@ export const walReceive: Command<'wal-receive'> = {
       try {
         await receiver.run(signals.drain, signals.now)
       } finally {
-        stop.abort()
-        await backup?.settled()
+        await backup?.close()
         await status?.close()
       }
       return 0
