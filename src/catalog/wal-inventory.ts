@@ -3,10 +3,11 @@
  * handful of numbers; how the timelines hang together; and what is missing between the ranges.
  */
 import { WalrxError } from '../primitives/errors.ts'
-import type { Lsn, Timeline } from '../postgres/lsn.ts'
+import { type Lsn, type Timeline, toLsn } from '../postgres/lsn.ts'
 import { historyName, parseHistory, parseSegmentName, segmentName } from '../postgres/wal-file.ts'
 import { decodePageHeader, longHeaderSize } from '../postgres/wal-page.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
+import { coveredLength, listTails } from '../walg/tail-reader.ts'
 import type { WalReader } from '../walg/wal-reader.ts'
 
 /** An unbroken range of segments: numbers, both included. */
@@ -26,6 +27,10 @@ export interface TimelineInventory {
   /** Timelines whose history is archived but which have no segment have no ranges. */
   readonly segmentCount: bigint
   readonly hasPartial: boolean
+  /** One past the last byte that follows the last range without a hole, chunks included; undefined where there is none. */
+  readonly durableEnd: Lsn | undefined
+  /** When the newest of its objects was written, in milliseconds since 1970 by the clock of the storage. */
+  readonly newestMs: number
 }
 
 /** The whole archive. */
@@ -39,6 +44,9 @@ interface Collected {
   count: bigint
   hasPartial: boolean
   hasHistory: boolean
+  newestMs: number
+  /** Bytes of unfinished segments by their numbers. */
+  readonly beginnings: Map<bigint, number>
 }
 
 /**
@@ -53,21 +61,50 @@ export async function readInventory(
 ): Promise<WalInventory> {
   const collected = new Map<Timeline, Collected>()
   let size = segmentSize
-  for await (const { kind, name } of reader.walObjects(options)) {
-    const timeline = parseInt(name.slice(0, 8), 16)
-    const entry = collected.get(timeline) ?? { ranges: [], count: 0n, hasPartial: false, hasHistory: false }
-    collected.set(timeline, entry)
+  for await (const { kind, lastModifiedMs, name } of reader.walObjects(options)) {
+    const entry = entryOf(collected, name)
+    if (kind === 'segment') entry.newestMs = Math.max(entry.newestMs, lastModifiedMs)
     if (kind === 'history') entry.hasHistory = true
     else if (kind === 'partial') entry.hasPartial = true
     else if (kind === 'segment') addSegment(entry, name, (size ??= await segmentSizeOfFile(reader, name, options)))
   }
+  for await (const { chunks, segment } of listTails(reader.storage, undefined, options)) {
+    const entry = entryOf(collected, segment)
+    entry.newestMs = Math.max(entry.newestMs, ...chunks.map(({ lastModifiedMs }) => lastModifiedMs))
+    const segno = parseSegmentName(segment, (size ??= defaultSegmentSize))?.segno
+    if (segno !== undefined) entry.beginnings.set(segno, coveredLength(chunks))
+  }
+  const segmentBytes = size ?? defaultSegmentSize
   const timelines: TimelineInventory[] = []
-  for (const [timeline, { count, hasHistory, hasPartial, ranges }] of [...collected].sort(([a], [b]) => a - b)) {
+  for (const [timeline, entry] of [...collected].sort(([a], [b]) => a - b)) {
+    const { count, hasHistory, hasPartial, newestMs, ranges } = entry
     const origin = hasHistory ? await readOrigin(reader, timeline, options) : undefined
     const { parent, switchpoint } = origin ?? { parent: 0, switchpoint: 0n as Lsn }
-    timelines.push({ timeline, parent, switchpoint, ranges, segmentCount: count, hasPartial })
+    const durableEnd = durableEndOf(entry, segmentBytes)
+    timelines.push({ timeline, parent, switchpoint, ranges, segmentCount: count, hasPartial, durableEnd, newestMs })
   }
-  return { segmentSize: size ?? 16 * 1024 * 1024, timelines }
+  return { segmentSize: segmentBytes, timelines }
+}
+
+const defaultSegmentSize = 16 * 1024 * 1024
+
+function entryOf(collected: Map<Timeline, Collected>, name: string): Collected {
+  const timeline = parseInt(name.slice(0, 8), 16)
+  const known = collected.get(timeline)
+  if (known) return known
+  const entry = { ranges: [], count: 0n, hasPartial: false, hasHistory: false, newestMs: 0, beginnings: new Map() }
+  collected.set(timeline, entry)
+  return entry
+}
+
+/** The end of the last range, or of the chunks that follow it. */
+function durableEndOf({ beginnings, ranges }: Collected, segmentSize: number): Lsn | undefined {
+  const last = ranges.at(-1)?.last
+  const first = [...beginnings.keys()].sort((a, b) => (a < b ? -1 : 1))[0]
+  let segno = last === undefined ? first : last + 1n
+  if (segno === undefined) return undefined
+  while (beginnings.get(segno) === segmentSize) segno++
+  return toLsn(segno * BigInt(segmentSize) + BigInt(beginnings.get(segno) ?? 0))
 }
 
 function addSegment(entry: Collected, name: string, segmentSize: number): void {

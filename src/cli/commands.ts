@@ -37,6 +37,10 @@ export const commands: Registry = {
     summary: 'show which WAL the archive holds, by timeline, and what is missing',
     load: async () => (await import('./commands/wal-show.ts')).walShow,
   },
+  'wal-finalize': {
+    summary: 'make an ordinary segment of the last, unfinished one, for WAL-G and WAL-RUS',
+    load: async () => (await import('./commands/wal-finalize.ts')).walFinalize,
+  },
   'backup-push': {
     summary: 'take a full backup of a running server',
     load: async () => (await import('./commands/backup-push.ts')).backupPush,

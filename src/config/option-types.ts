@@ -8,6 +8,7 @@ export type CommandName =
   | 'restore-command'
   | 'wal-prefetch'
   | 'wal-show'
+  | 'wal-finalize'
   | 'backup-push'
   | 'backup-finish'
   | 'scrub'

@@ -38,8 +38,8 @@ export const restoreOptions = {
     flag: 'dry-run',
     type: { kind: 'boolean' },
     default: 'false',
-    commands: fetch,
+    commands: [...fetch, 'wal-finalize'],
     group: 'Restore',
-    help: 'check that the backup and its target can be restored, and write nothing',
+    help: 'check that it can be done, and write nothing',
   },
 } as const satisfies Record<string, OptionSpec>

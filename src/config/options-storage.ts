@@ -7,6 +7,7 @@ const commands = [
   'restore-command',
   'wal-prefetch',
   'wal-show',
+  'wal-finalize',
   'backup-push',
   'backup-finish',
   'backup-fetch',

@@ -2,7 +2,7 @@
 import type { CommandName, OptionSpec } from './option-types.ts'
 
 const receive = ['wal-receive'] as const satisfies CommandName[]
-const write = ['wal-receive', 'backup-push'] as const satisfies CommandName[]
+const write = ['wal-receive', 'backup-push', 'wal-finalize'] as const satisfies CommandName[]
 const fetch = ['wal-fetch', 'restore-command', 'wal-prefetch'] as const satisfies CommandName[]
 const MiB = 1024 * 1024
 

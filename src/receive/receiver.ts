@@ -211,7 +211,12 @@ export class Receiver {
     })
     this.#state = 'streaming'
     this.#options.watch?.start(connection)
-    const signals = [drain, stop.signal, run.queue.failed, ...(guard ? [guard.streamBegan(source, start.startLsn)] : [])]
+    const signals = [
+      drain,
+      stop.signal,
+      run.queue.failed,
+      ...(guard ? [guard.streamBegan(source, start.startLsn)] : []),
+    ]
     return await orAborted(this.#session.run({ ...start, slot }), ...signals)
   }
 

@@ -7,13 +7,14 @@
  * timeline's segment serves up to the fork.
  */
 import { WalrxError } from '../primitives/errors.ts'
-import { type Lsn, segmentNumber, type Timeline, toLsn } from '../postgres/lsn.ts'
+import { addBytes, type Lsn, segmentNumber, segmentStart, type Timeline, toLsn } from '../postgres/lsn.ts'
 import type { ChainLink, TimelineChain } from '../postgres/timeline-chain.ts'
 import { segmentName } from '../postgres/wal-file.ts'
 import type { WalRecord } from '../postgres/wal-record.ts'
 import { WalRecordReader } from '../postgres/wal-record-reader.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
 import type { WalReader } from '../walg/wal-reader.ts'
+import { type SegmentBeginning, segmentBeginning } from './tail-fetch.ts'
 
 /** Segments of one timeline: numbers, both included. */
 export interface SegmentRun {
@@ -33,6 +34,8 @@ export interface ReachableWal {
   readonly missing: string
   /** True when WAL follows behind it in the archive: recovery stops there, and the server does not start. */
   readonly isHole: boolean
+  /** What the archive has of the missing segment: wal-fetch gives it out. */
+  readonly beginning?: SegmentBeginning | undefined
 }
 
 /**
@@ -63,7 +66,14 @@ export async function reachableWal(
     const isHole = found.isHole || successor !== undefined
     const fork = isFirstOfLink && before ? await forkEnd(reader, before, next, segmentSize, options) : undefined
     if (fork !== undefined && before) runs.push({ timeline: before.timeline, first: next, last: next })
-    return { segmentSize, runs, end: fork ?? toLsn(next * BigInt(segmentSize)), missing, isHole }
+    const end = toLsn(next * BigInt(segmentSize))
+    if (fork !== undefined) return { segmentSize, runs, end: fork, missing, isHole }
+    const ofOld = isFirstOfLink && before ? segmentName(before.timeline, next, segmentSize) : undefined
+    const beginning =
+      (await segmentBeginning(reader, missing, options)) ?? (ofOld && (await segmentBeginning(reader, ofOld, options)))
+    if (!beginning) return { segmentSize, runs, end, missing, isHole }
+    const beginningEnd = addBytes(end, beginning.bytes.length)
+    return { segmentSize, runs, end: beginningEnd, missing, isHole: successor !== undefined, beginning }
   }
   throw new Error('the newest timeline has no end')
 }
@@ -119,6 +129,7 @@ export async function readRecords(
     extension = file.extension
     for await (const chunk of file.body) records.write(chunk)
   }
+  if (wal.beginning && until > segmentStart(wal.end, wal.segmentSize)) records.write(wal.beginning.bytes)
 }
 
 /** What {@link findLast} found. */

@@ -10,7 +10,7 @@
 import { parseSegmentName, segmentStartLsn } from '../postgres/wal-file.ts'
 import { decodePageHeader } from '../postgres/wal-page.ts'
 import { WalrxError } from '../primitives/errors.ts'
-import type { Storage, StorageCallOptions } from '../storage/storage.ts'
+import type { StorageCallOptions } from '../storage/storage.ts'
 import { tailFolderOf } from '../walg/names.ts'
 import { assembleTail, type AssembledTail } from '../walg/tail-reader.ts'
 import type { OpenedWalFile, WalReader } from '../walg/wal-reader.ts'
@@ -28,17 +28,16 @@ export interface SegmentBeginning extends AssembledTail {
  * @throws WALRX_ARCHIVE_CONFLICT or WALRX_OBJECT_DAMAGED for chunks that cannot be right, and what the storage says
  */
 export async function segmentBeginning(
-  storage: Storage,
   reader: WalReader,
   name: string,
   options?: StorageCallOptions,
 ): Promise<SegmentBeginning | undefined> {
-  const tail = await assembleTail(storage, reader, name, options)
+  const tail = await assembleTail(reader, name, options)
   if (!tail) return undefined
   const segmentSize = decodePageHeader(tail.bytes)?.long?.segmentSize
   const id = segmentSize === undefined ? undefined : parseSegmentName(name, segmentSize)
   if (segmentSize === undefined || !id) {
-    throw new WalrxError('WALRX_OBJECT_DAMAGED', `${storage.location}/${tailFolderOf(name)} does not begin as ${name}`)
+    throw new WalrxError('WALRX_OBJECT_DAMAGED', `${reader.location}/${tailFolderOf(name)} does not begin as ${name}`)
   }
   const startLsn = segmentStartLsn(id, segmentSize)
   const fork = await firstFork(reader, id.timeline, options)

@@ -159,7 +159,7 @@ class WalFetch {
   async #beginning(signal: AbortSignal, guard: StallGuard): Promise<boolean> {
     const { clock = systemClock, log, name, storage } = this.#options
     if (walFileKind(name) !== 'segment') return false
-    const beginning = await segmentBeginning(storage, this.#reader, name, { signal })
+    const beginning = await segmentBeginning(this.#reader, name, { signal })
     if (!beginning) return false
     this.#beginningSeenMs ??= clock.now()
     const isFollowed = await this.#reader.hasLaterSegment(name, { signal })

@@ -26,6 +26,9 @@ export const systemKey = `${walrxFolder}system.json`
 /** Beginnings of segments that are not whole yet: `<timeline>/<segment>/<from>-<to>` below it. */
 export const tailFolder = `${walrxFolder}tail/`
 
+/** Chunks that somebody has set aside: nobody reads them. */
+export const asideFolder = `${walrxFolder}aside/`
+
 /** End of a sentinel's key. */
 export const sentinelSuffix = '_backup_stop_sentinel.json'
 

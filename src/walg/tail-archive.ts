@@ -42,8 +42,8 @@ export class TailArchive {
   readonly #reader: WalReader
   readonly #codec: WriteCodec
 
-  constructor(storage: Storage, reader: WalReader, codec: WriteCodec) {
-    this.#storage = storage
+  constructor(reader: WalReader, codec: WriteCodec) {
+    this.#storage = reader.storage
     this.#reader = reader
     this.#codec = codec
   }
@@ -112,7 +112,7 @@ export class TailArchive {
     for await (const tail of listTails(this.#storage, undefined, options)) {
       if (coveredLength(tail.chunks) !== segmentSize) continue
       if (await this.#reader.has(tail.segment, options)) continue
-      const assembled = await assembleTail(this.#storage, this.#reader, tail.segment, options)
+      const assembled = await assembleTail(this.#reader, tail.segment, options)
       if (assembled?.bytes.length === segmentSize) yield assembled
     }
   }

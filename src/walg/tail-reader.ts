@@ -148,11 +148,11 @@ export interface AssembledTail {
  * @throws as {@link readChunks}, but WALRX_STORAGE_UNAVAILABLE for what keeps vanishing
  */
 export async function assembleTail(
-  storage: Storage,
   reader: WalReader,
   segment: string,
   options?: StorageCallOptions,
 ): Promise<AssembledTail | undefined> {
+  const { storage } = reader
   for (let attempt = 1; attempt <= attemptsMax; attempt++) {
     try {
       const tail = await tailOf(storage, segment, options)

@@ -34,7 +34,7 @@ export class WalArchive extends WalReader {
   constructor(storage: Storage, codec: WriteCodec) {
     super(storage)
     this.#codec = codec
-    this.#tails = new TailArchive(storage, this, codec)
+    this.#tails = new TailArchive(this, codec)
   }
 
   /** Compresses `buffer[0, length)` in place; see SegmentEncoder. */

@@ -31,7 +31,8 @@ export interface ListedSegment extends SegmentId {
 
 /** See the file's header. */
 export class WalReader {
-  protected readonly storage: Storage
+  /** Where the archive is. */
+  readonly storage: Storage
 
   constructor(storage: Storage) {
     this.storage = storage

@@ -65,19 +65,25 @@ test("the command prints WAL-G's JSON of an archive that WAL-G wrote", async () 
   const archive = fileURLToPath(new URL('../golden/walg-remote-zstd/archive', import.meta.url))
   const { status, stdout } = await runWalrx(['wal-show', '--json', '--file-prefix', archive])
   assert.equal(status, 0)
-  assert.deepEqual(JSON.parse(stdout), [
-    {
-      id: 1,
-      parent_id: 0,
-      switch_point_lsn: 0,
-      start_segment: '000000010000000000000002',
-      end_segment: '000000010000000000000004',
-      segments_count: 3,
-      missing_segments: [],
-      segment_range_size: 3,
-      status: 'OK',
-    },
-  ])
+  const [{ written_at, ...shown }] = JSON.parse(stdout) as [{ written_at: string }]
+  assert.ok(Date.parse(written_at) > 0)
+  assert.deepEqual(
+    [shown],
+    [
+      {
+        id: 1,
+        parent_id: 0,
+        switch_point_lsn: 0,
+        start_segment: '000000010000000000000002',
+        end_segment: '000000010000000000000004',
+        segments_count: 3,
+        missing_segments: [],
+        segment_range_size: 3,
+        status: 'OK',
+        durable_lsn: 5 * 16 * MiB,
+      },
+    ],
+  )
 })
 
 describe('gaps', () => {
@@ -151,6 +157,8 @@ describe('recorded gaps', () => {
         switchpoint: parseLsn('0/0'),
         segmentCount: BigInt(segnos.length),
         hasPartial: false,
+        durableEnd: undefined,
+        newestMs: 0,
         ranges: segnos.map((segno) => ({ first: segno, last: segno })),
       },
     ],

@@ -3,6 +3,7 @@ import Table from 'cli-table3'
 import { type OpenGap, openGaps } from '../../catalog/open-gaps.ts'
 import { gapsOf, namesOf, readInventory, type SegmentRange, type WalInventory } from '../../catalog/wal-inventory.ts'
 import { openStorage } from '../../config/open-storage.ts'
+import { systemClock } from '../../primitives/clock.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
 import { formatLsn } from '../../postgres/lsn.ts'
 import { segmentName } from '../../postgres/wal-file.ts'
@@ -42,6 +43,7 @@ export const walShow: Command<'wal-show'> = {
 
 /**
  * WAL-G's array: one object a timeline, in order of its id. Timelines of which only the history is there are left out.
+ * `durable_lsn` and `written_at` are ours: how far its WAL reaches, chunks included, and when the last of it came.
  * `gaps` is ours, and there where WAL is known to be lost: those segments will never come, unlike others that are
  * missing. In pieces, because a stray segment far ahead makes millions of names missing.
  */
@@ -49,14 +51,14 @@ function* toJson({ segmentSize, timelines }: WalInventory, open: readonly OpenGa
   let separator = '[\n  '
   for (const entry of timelines) {
     const [first, last] = [entry.ranges[0], entry.ranges.at(-1)]
-    if (!first || !last) continue
+    if (entry.durableEnd === undefined) continue
     const gaps = gapsOf(entry)
     const head = {
       id: entry.timeline,
       parent_id: entry.parent,
       switch_point_lsn: entry.switchpoint,
-      start_segment: segmentName(entry.timeline, first.first, segmentSize),
-      end_segment: segmentName(entry.timeline, last.last, segmentSize),
+      start_segment: first ? segmentName(entry.timeline, first.first, segmentSize) : null,
+      end_segment: last ? segmentName(entry.timeline, last.last, segmentSize) : null,
       segments_count: entry.segmentCount,
     }
     yield `${separator}${formatJson(head).slice(0, -1)},"missing_segments":[`
@@ -69,8 +71,10 @@ function* toJson({ segmentSize, timelines }: WalInventory, open: readonly OpenGa
     }
     const lost = open.filter(({ timeline }) => timeline === entry.timeline)
     const tail = {
-      segment_range_size: last.last - first.first + 1n,
+      segment_range_size: first && last ? last.last - first.first + 1n : 0n,
       status: gaps.length === 0 && lost.length === 0 ? 'OK' : 'LOST_SEGMENTS',
+      durable_lsn: entry.durableEnd,
+      written_at: new Date(entry.newestMs).toISOString(),
       ...(lost.length > 0 && { gaps: lost.map(gapToJson) }),
     }
     yield `],${formatJson(tail).slice(1)}`
@@ -116,7 +120,18 @@ function toText({ segmentSize, timelines }: WalInventory, open: readonly OpenGap
   const lost = open.map((gap) => `${describeGap(gap)}: ${gap.reason}\n`).join('')
   if (timelines.length === 0) return `no WAL at ${location}\n${lost}`
   const table = new Table({
-    head: ['TLI', 'parent', 'forked at', 'first segment', 'last segment', 'segments', 'missing', 'status'],
+    head: [
+      'TLI',
+      'parent',
+      'forked at',
+      'first segment',
+      'last segment',
+      'segments',
+      'missing',
+      'status',
+      'durable to',
+      'written',
+    ],
     style: { head: [], border: [], compact: true },
     chars: {
       top: '',
@@ -153,6 +168,8 @@ function toText({ segmentSize, timelines }: WalInventory, open: readonly OpenGap
       String(segmentCount),
       String(missing),
       status,
+      entry.durableEnd === undefined ? '-' : formatLsn(entry.durableEnd),
+      entry.durableEnd === undefined ? '-' : `${ageOf(entry.newestMs)} ago`,
     ])
     for (const gap of gaps) details.push(describeRange(gap, name))
   }
@@ -165,4 +182,12 @@ function describeRange({ first, last }: SegmentRange, name: (segno: bigint) => s
   return first === last
     ? `missing ${name(first)}`
     : `missing ${name(first)} to ${name(last)}, ${last - first + 1n} segments`
+}
+
+/** How long ago that was, in one unit. */
+function ageOf(ms: number): string {
+  const seconds = Math.max(0, Math.round((systemClock.now() - ms) / 1000))
+  if (seconds < 120) return `${seconds} s`
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`
+  return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} days`
 }

@@ -1,0 +1,128 @@
+/**
+ * Makes an ordinary segment of the last, unfinished one of a timeline, so that WAL-G and WAL-RUS recover as far as walrx:
+ * they know nothing of chunks, and a server never asks for a `.partial`. Zeros follow behind the last byte, as in the
+ * segment that a crashed server finds in its own pg_wal.
+ *
+ * Only for a timeline that nothing is written to any more: a receiver that comes to the segment's end finds other bytes
+ * under its name then, and stops.
+ */
+import { encodeSlack } from '../compression/codec.ts'
+import { WalrxError } from '../primitives/errors.ts'
+import { addBytes, formatLsn, type Lsn, type Timeline } from '../postgres/lsn.ts'
+import { parseSegmentName, segmentStartLsn } from '../postgres/wal-file.ts'
+import { checkSegmentHeader, decodePageHeader } from '../postgres/wal-page.ts'
+import { readObject, type Storage, type StorageCallOptions } from '../storage/storage.ts'
+import { asideFolder, tailFolder } from '../walg/names.ts'
+import { assembleTail, type AssembledTail, listTails, tailOf } from '../walg/tail-reader.ts'
+import type { WalArchive } from '../walg/wal-archive.ts'
+
+/** Options of {@link finalizeTimeline}. */
+export interface FinalizeOptions extends StorageCallOptions {
+  readonly archive: WalArchive
+  /** Undefined: the newest timeline that has the beginning of a segment. */
+  readonly timeline: Timeline | undefined
+  /** True also where somebody wrote a moment ago. */
+  readonly force: boolean
+  /** True changes nothing. */
+  readonly dryRun: boolean
+  /** Milliseconds since 1970. */
+  readonly nowMs: number
+}
+
+/** What became of a segment. */
+export interface FinalizedSegment {
+  readonly segment: string
+  /** One past the last byte of WAL in it. */
+  readonly endLsn: Lsn
+  readonly outcome: 'created' | 'same' | 'would be created'
+}
+
+/** Whoever wrote to a segment within this time probably still does. */
+const restMs = 60_000
+
+/**
+ * Finalises the unfinished segments of one timeline in WAL order, up to the first that is not there to its last byte:
+ * what lies behind that one can't be reached.
+ * @throws WALRX_USAGE when a receiver is at work there; WALRX_ARCHIVE_CONFLICT for chunks that disagree; what the storage
+ * says
+ */
+export async function finalizeTimeline(options: FinalizeOptions): Promise<FinalizedSegment[]> {
+  const { archive } = options
+  const done: FinalizedSegment[] = []
+  for (const segment of await unfinished(options)) {
+    if (await archive.has(segment, options)) continue
+    const tail = await assembleTail(archive, segment, options)
+    if (!tail) continue
+    const finalized = await finalizeSegment(tail, options)
+    done.push(finalized.segment)
+    if (tail.bytes.length < finalized.segmentSize) break
+  }
+  return done
+}
+
+/** Names of the segments of the timeline of which there is a beginning, in WAL order. */
+async function unfinished({ archive, timeline, ...options }: FinalizeOptions): Promise<string[]> {
+  const names = new Set<string>()
+  for await (const { segment } of listTails(archive.storage, timeline, options)) names.add(segment)
+  for await (const { kind, name } of archive.walObjects(options)) {
+    const segment = name.slice(0, 24)
+    if (kind === 'partial' && (timeline === undefined || parseInt(name.slice(0, 8), 16) === timeline))
+      names.add(segment)
+  }
+  const newest = [...names].sort().at(-1)?.slice(0, 8)
+  return [...names].filter((name) => name.slice(0, 8) === newest).sort()
+}
+
+async function finalizeSegment(
+  { bytes, lastModifiedMs, segment }: AssembledTail,
+  { archive, dryRun, force, nowMs, ...options }: FinalizeOptions,
+): Promise<{ segment: FinalizedSegment; segmentSize: number }> {
+  const segmentSize = decodePageHeader(bytes)?.long?.segmentSize
+  const id = segmentSize === undefined ? undefined : parseSegmentName(segment, segmentSize)
+  if (segmentSize === undefined || !id) {
+    throw new WalrxError(
+      'WALRX_OBJECT_DAMAGED',
+      `what ${archive.location} has of ${segment} does not begin as a segment`,
+    )
+  }
+  const startLsn = segmentStartLsn(id, segmentSize)
+  const expected = { name: segment, timeline: id.timeline, startLsn, segmentSize }
+  checkSegmentHeader(bytes, { ...expected, systemId: undefined, magic: undefined })
+  const endLsn = addBytes(startLsn, bytes.length)
+  const ageMs = nowMs - lastModifiedMs
+  if (ageMs < restMs && !force) {
+    throw new WalrxError(
+      'WALRX_USAGE',
+      `${segment} grew ${Math.max(0, Math.round(ageMs / 1000))} s ago, to ${formatLsn(endLsn)}: is its receiver still at work?`,
+      {
+        hint: `stop it and try again in a minute, or --force; a receiver that goes on with the segment will refuse to`,
+      },
+    )
+  }
+  if (dryRun) return { segment: { segment, endLsn, outcome: 'would be created' }, segmentSize }
+  const buffer = Buffer.alloc(segmentSize + encodeSlack(segmentSize))
+  bytes.copy(buffer)
+  const length = await archive.encodeInPlace(buffer, segmentSize)
+  const outcome = await archive.archive(segment, buffer.subarray(0, length), options)
+  const { chunks } = await tailOf(archive.storage, segment, options)
+  await archive.deleteTailChunks(
+    chunks.map(({ key }) => key),
+    options,
+  )
+  return { segment: { segment, endLsn, outcome }, segmentSize }
+}
+
+/**
+ * Moves the chunks of a segment to `walrx_005/aside/`, where nobody reads them: for who has found out that they are of a
+ * server which lost the WAL in them.
+ * @returns how many there were
+ */
+export async function setAside(storage: Storage, segment: string, options?: StorageCallOptions): Promise<number> {
+  const { chunks } = await tailOf(storage, segment, options)
+  for (const { key } of chunks) {
+    const bytes = await readObject(storage, key, options)
+    await storage.put(asideFolder + key.slice(tailFolder.length), bytes, options)
+    await storage.delete([key], options)
+  }
+  return chunks.length
+}

@@ -1,0 +1,62 @@
+/** `walrx wal-finalize`: makes an ordinary segment of the last, unfinished one of a timeline. */
+import { finalizeTimeline, type FinalizedSegment, setAside } from '../../catalog/wal-finalize.ts'
+import { openCodec, openStorage } from '../../config/open-storage.ts'
+import { systemClock } from '../../primitives/clock.ts'
+import { WalrxError } from '../../primitives/errors.ts'
+import { formatJson } from '../../primitives/json.ts'
+import { formatLsn } from '../../postgres/lsn.ts'
+import { isSegmentName } from '../../postgres/wal-file.ts'
+import { WalArchive } from '../../walg/wal-archive.ts'
+import type { Command } from '../command.ts'
+
+/** See the file's header. */
+export const walFinalize: Command<'wal-finalize'> = {
+  name: 'wal-finalize',
+  positionals: [],
+  examples: [
+    { call: 'walrx wal-finalize --dry-run', means: 'show how far WAL-G will be able to recover' },
+    { call: 'walrx wal-finalize', means: 'when server and receiver are gone: let WAL-G recover to the same byte' },
+    {
+      call: 'walrx wal-finalize --timeline 1',
+      means: 'what an old primary wrote behind the place where timeline 2 began',
+    },
+  ],
+  async run({ log, options, signals, stdout }) {
+    const segment = options.setAside
+    if (segment !== undefined && !isSegmentName(segment)) {
+      throw new WalrxError('WALRX_USAGE', `--set-aside ${segment} is no name of a segment: 24 hex digits`)
+    }
+    const storage = await openStorage(options)
+    const signal = signals.drain
+    try {
+      if (segment !== undefined) {
+        const chunks = await setAside(storage, segment, { signal })
+        stdout.write(
+          options.json ? `${formatJson({ segment, chunks })}\n` : `${chunks} chunks of ${segment} set aside\n`,
+        )
+        return 0
+      }
+      const done = await finalizeTimeline({
+        archive: new WalArchive(storage, openCodec(options)),
+        timeline: options.finalizeTimeline,
+        force: options.force,
+        dryRun: options.dryRun,
+        nowMs: systemClock.now(),
+        signal,
+      })
+      if (done.length === 0) log.info('every segment is whole')
+      stdout.write(options.json ? `${formatJson(done.map(toJson))}\n` : done.map(toText).join(''))
+      return 0
+    } finally {
+      await storage.close()
+    }
+  },
+}
+
+function toJson({ endLsn, outcome, segment }: FinalizedSegment): { segment: string; end_lsn: string; outcome: string } {
+  return { segment, end_lsn: formatLsn(endLsn), outcome }
+}
+
+function toText({ endLsn, outcome, segment }: FinalizedSegment): string {
+  return `${segment} ${outcome}, with WAL up to ${formatLsn(endLsn)}\n`
+}
