@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { type IncomingMessage, type ServerResponse, createServer, request as httpRequest } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { buffer } from 'node:stream/consumers'
+import { setTimeout as delay } from 'node:timers/promises'
 
 /**
  * What happens to a request:
@@ -28,6 +29,8 @@ export interface FaultyProxy extends AsyncDisposable {
   readonly endpoint: string
   /** For every request that no rule of `fail` is left for. */
   mode: FaultMode
+  /** Milliseconds by which answers of the target come later; 0 at the start. */
+  delayMs: number
   /** Requests so far, each with what was done to it, oldest first; a test may empty it. */
   readonly log: (ProxiedRequest & { readonly mode: FaultMode })[]
   /** Lets the next `count` (default 1) requests that match fail in this way, then all is as `mode` says. */
@@ -44,9 +47,21 @@ interface Rule {
   left: number
 }
 
+/** Options of {@link startFaultyProxy}. */
+export interface FaultyProxyOptions {
+  /**
+   * True forwards a request only when it is there to its last byte: for a store that keeps what came of one that broke
+   * off, which S3 never does. Default false.
+   */
+  readonly whole?: boolean
+}
+
 /** Starts a proxy for the HTTP server at `target` (a URL without a path). The Host header goes through unchanged: it is
  * signed. */
-export async function startFaultyProxy(target: string): Promise<FaultyProxy> {
+export async function startFaultyProxy(
+  target: string,
+  { whole = false }: FaultyProxyOptions = {},
+): Promise<FaultyProxy> {
   const rules: Rule[] = []
   const waiting: { mode: FaultMode; resolve: () => void }[] = []
   const server = createServer((request, response) => {
@@ -59,14 +74,20 @@ export async function startFaultyProxy(target: string): Promise<FaultyProxy> {
       if (waiter.mode === mode) waiter.resolve()
       else waiting.push(waiter)
     }
-    void treat(mode, target, request, response).catch(() => response.destroy())
+    void treat(mode, () => answer(request), request, response).catch(() => response.destroy())
   })
+  const answer = async (request: IncomingMessage) => {
+    const answered = await forward(target, request, whole)
+    if (proxy.delayMs > 0) await delay(proxy.delayMs)
+    return answered
+  }
   server.keepAliveTimeout = 60_000
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const proxy: FaultyProxy = {
     endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     mode: 'pass',
+    delayMs: 0,
     log: [],
     fail: (mode, { count = 1, when = () => true } = {}) => void rules.push({ mode, when, left: count }),
     reset: () => {
@@ -92,7 +113,7 @@ export async function startFaultyProxy(target: string): Promise<FaultyProxy> {
 
 async function treat(
   mode: FaultMode,
-  target: string,
+  forwarded: () => Promise<IncomingMessage>,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
@@ -111,7 +132,7 @@ async function treat(
     response.end(errorBody(mode === '503' ? 'SlowDown' : 'AccessDenied', 'by the proxy'))
     return
   }
-  const answer = await forward(target, request)
+  const answer = await forwarded()
   if (mode === 'lost') {
     await buffer(answer)
     request.socket.destroy()
@@ -128,13 +149,18 @@ async function treat(
   }
 }
 
-async function forward(target: string, request: IncomingMessage): Promise<IncomingMessage> {
+async function forward(target: string, request: IncomingMessage, whole: boolean): Promise<IncomingMessage> {
   const { hostname, port } = new URL(target)
+  const body = whole ? await buffer(request) : undefined
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
   const onward = httpRequest({ hostname, port, method: request.method, path: request.url, headers: request.rawHeaders })
   onward.on('response', resolve).on('error', reject)
-  request.pipe(onward)
-  request.on('aborted', () => onward.destroy())
+  if (body) {
+    onward.end(body)
+  } else {
+    request.pipe(onward)
+    request.on('aborted', () => onward.destroy())
+  }
   return await promise
 }
 
