@@ -9,10 +9,10 @@
 import { encodeSlack } from '../compression/codec.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import { addBytes, formatLsn, type Lsn, type Timeline } from '../postgres/lsn.ts'
-import { parseSegmentName, segmentStartLsn } from '../postgres/wal-file.ts'
+import { parseSegmentName, segmentStartLsn, walFileKind } from '../postgres/wal-file.ts'
 import { checkSegmentHeader, decodePageHeader } from '../postgres/wal-page.ts'
-import { readObject, type Storage, type StorageCallOptions } from '../storage/storage.ts'
-import { asideFolder, tailFolder } from '../walg/names.ts'
+import type { Storage, StorageCallOptions } from '../storage/storage.ts'
+import { asideFolder, parseWalKey, walFolder, walrxFolder } from '../walg/names.ts'
 import { assembleTail, type AssembledTail, listTails, tailOf } from '../walg/tail-reader.ts'
 import type { WalArchive } from '../walg/wal-archive.ts'
 
@@ -113,16 +113,32 @@ async function finalizeSegment(
 }
 
 /**
- * Moves the chunks of a segment to `walrx_005/aside/`, where nobody reads them: for who has found out that they are of a
- * server which lost the WAL in them.
- * @returns how many there were
+ * Moves objects to `walrx_005/aside/`, where nobody reads them: the chunks of a segment, because the server lost the WAL
+ * in them, or all of a timeline, because it is not the one that goes on. A timeline's history goes last: until then no
+ * receiver goes on with the timeline that it left.
+ * @param name of a segment, or of a history file
+ * @returns how many objects there were
+ * @throws what the storage says; what was moved by then is moved, and to be called again moves the rest
  */
-export async function setAside(storage: Storage, segment: string, options?: StorageCallOptions): Promise<number> {
-  const { chunks } = await tailOf(storage, segment, options)
-  for (const { key } of chunks) {
-    const bytes = await readObject(storage, key, options)
-    await storage.put(asideFolder + key.slice(tailFolder.length), bytes, options)
+export async function setAside(storage: Storage, name: string, options?: StorageCallOptions): Promise<number> {
+  const keys: string[] = []
+  if (walFileKind(name) === 'segment') {
+    for (const { key } of (await tailOf(storage, name, options)).chunks) keys.push(key)
+  } else {
+    const timeline = name.slice(0, 8)
+    for await (const { chunks } of listTails(storage, parseInt(timeline, 16), options)) {
+      keys.push(...chunks.map(({ key }) => key))
+    }
+    const histories: string[] = []
+    for await (const { key } of storage.list(walFolder + timeline, options)) {
+      if (parseWalKey(key)?.kind === 'history') histories.push(key)
+      else keys.push(key)
+    }
+    keys.push(...histories)
+  }
+  for (const key of keys) {
+    await storage.put(asideFolder + key.replace(walrxFolder, ''), await storage.get(key, options), options)
     await storage.delete([key], options)
   }
-  return chunks.length
+  return keys.length
 }

@@ -31,6 +31,9 @@ export interface PgServerOptions {
   readonly random?: () => number
 }
 
+/** Throws for a session that will not do. */
+type Judge = Parameters<ReplicationServer['connect']>[1]
+
 /** What target_session_attrs asks for. */
 type Attributes = Conninfo['targetSessionAttributes']
 
@@ -62,9 +65,10 @@ export class PgServer implements ReplicationServer {
 
   /**
    * Connects to the first host, and of that the first address, that answers and suits.
+   * @param judge see {@link ReplicationServer.connect}
    * @throws WalrxError that lists what was wrong with each host; the signal's reason when it aborts
    */
-  async connect(signal: AbortSignal = new AbortController().signal): Promise<PgSession> {
+  async connect(signal: AbortSignal = new AbortController().signal, judge?: Judge): Promise<PgSession> {
     const passes: Attributes[] = this.#attributes === 'prefer-standby' ? ['standby', 'any'] : [this.#attributes]
     let failures: WalrxError[] = []
     for (const attributes of passes) {
@@ -72,7 +76,7 @@ export class PgServer implements ReplicationServer {
       for (const host of this.#ordered(this.#conninfo.hosts)) {
         const targets = await this.#find(host, failures, signal)
         for (const target of this.#ordered(targets)) {
-          const session = await this.#try(target, attributes, failures, signal)
+          const session = await this.#try(target, { attributes, judge }, failures, signal)
           if (session) return session
         }
       }
@@ -112,7 +116,7 @@ export class PgServer implements ReplicationServer {
 
   async #try(
     target: Target,
-    attributes: Attributes,
+    { attributes, judge }: { readonly attributes: Attributes; readonly judge: Judge | undefined },
     failures: WalrxError[],
     signal: AbortSignal,
   ): Promise<PgSession | undefined> {
@@ -120,7 +124,10 @@ export class PgServer implements ReplicationServer {
     try {
       session = await this.#open(target, signal)
       const refusal = unsuitable(session, attributes)
-      if (!refusal) return session
+      if (!refusal) {
+        await judge?.(session)
+        return session
+      }
       failures.push(refusal)
     } catch (error) {
       signal.throwIfAborted()

@@ -85,8 +85,10 @@ export interface ReplicationSession {
 export interface ReplicationServer {
   /**
    * Connects to the first host that answers and suits, and reads server_version and in_hot_standby.
+   * @param judge looks at an open session, and throws a WalrxError for one that will not do: then the next host's turn
+   * comes
    * @throws WalrxError WALRX_CONNECT_FAILED, WALRX_AUTH_FAILED, WALRX_NO_PRIVILEGE, WALRX_NO_WALSENDER,
    * WALRX_SERVER_STARTING …, by SQLSTATE
    */
-  connect(signal?: AbortSignal): Promise<ReplicationSession>
+  connect(signal?: AbortSignal, judge?: (session: ReplicationSession) => Promise<void>): Promise<ReplicationSession>
 }

@@ -83,6 +83,11 @@ export interface ReceiveArchive extends SegmentSink, TailSink {
   bindSystem(systemId: bigint, segmentSize: number, options?: CallOptions): Promise<void>
   /** Archives a timeline history file; throws WALRX_ARCHIVE_CONFLICT when there is another one. */
   archiveHistory(fileName: string, content: Uint8Array, options?: CallOptions): Promise<'created' | 'same'>
+  /** Newer timelines that left this one, by the histories in the archive. */
+  forksOf(
+    timeline: Timeline,
+    options?: CallOptions,
+  ): AsyncIterable<{ readonly timeline: Timeline; readonly switchpoint: Lsn }>
   /** Called before a run begins with its first segment: what the archive holds from there on under other names. */
   lookAhead(segment: string, options?: CallOptions): Promise<void>
   /** True when a WAL file of that name is there under any extension. */

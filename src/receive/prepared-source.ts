@@ -41,11 +41,13 @@ export interface PrepareOptions {
   readonly signal: AbortSignal
   /** History files that this process has archived already, or found missing (empty then). */
   readonly archivedHistories: Map<Timeline, Buffer>
+  /** The newest timeline that any server knew. */
+  readonly newestTimeline: Timeline
 }
 
 /**
  * Asks the server who it is and makes ready to stream.
- * @throws WALRX_SOURCE_IN_RECOVERY, WALRX_OTHER_CLUSTER, WALRX_ARCHIVE_CONFLICT (another history file),
+ * @throws WALRX_SOURCE_IN_RECOVERY, WALRX_SOURCE_BEHIND (a newer timeline has left the server's), WALRX_OTHER_CLUSTER, WALRX_ARCHIVE_CONFLICT (another history file),
  * WALRX_SLOT_UNUSABLE, and what server and storage say
  */
 export async function prepareSource(session: ReplicationSession, options: PrepareOptions): Promise<PreparedSource> {
@@ -61,6 +63,7 @@ export async function prepareSource(session: ReplicationSession, options: Prepar
   await archive.bindSystem(identity.systemId, segmentSize, { signal })
   const history = await readHistory(session, identity.timeline)
   const chain = new TimelineChain(identity.timeline, history ? parseHistory(history.content, history.fileName) : [])
+  await refuseFormerPrimary(session, chain, options)
   const slot = options.slot === undefined ? noSlot : await ensureSlot(session, options.slot, options)
   await archiveHistories(session, chain, history, options)
   log.info('connected', {
@@ -91,6 +94,31 @@ async function readHistory(session: ReplicationSession, timeline: Timeline): Pro
   const file = await session.timelineHistory(timeline)
   if (file) return file
   throw new WalrxError('WALRX_SERVER_ERROR', `${session.host} has no history file of its own timeline ${timeline}`)
+}
+
+/**
+ * A primary that another one has replaced, and that came back: what it writes belongs to nobody. The archive knows by the
+ * histories of newer timelines, this process by the servers that it has seen. A standby may only be slow.
+ */
+async function refuseFormerPrimary(
+  session: ReplicationSession,
+  chain: TimelineChain,
+  { archive, newestTimeline, signal }: PrepareOptions,
+): Promise<void> {
+  const { timeline } = chain.newest
+  const behind = (newer: Timeline, where: string) =>
+    new WalrxError('WALRX_SOURCE_BEHIND', `${session.host} is on timeline ${timeline}, and ${where}`, {
+      hint: `this is probably a former primary: give the address of the present one; if this one is right, walrx wal-finalize --set-aside ${historyName(newer)}`,
+    })
+  if (timeline < newestTimeline) throw behind(newestTimeline, `timeline ${newestTimeline} has begun already`)
+  if (session.inRecovery) return
+  for await (const newer of archive.forksOf(timeline, { signal })) {
+    const at = formatLsn(newer.switchpoint)
+    throw behind(
+      newer.timeline,
+      `${historyName(newer.timeline)} in the archive says that timeline ${newer.timeline} left it at ${at}`,
+    )
+  }
 }
 
 /** What {@link ensureSlot} found or made. */

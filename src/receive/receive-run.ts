@@ -142,6 +142,11 @@ export class ReceiveRun {
     this.queue.destroy()
   }
 
+  /** The newest timeline that any server knew. */
+  get newestTimeline(): Timeline {
+    return this.#newestTimeline
+  }
+
   /** True when WAL that the server no longer has can be skipped, as a reported gap. */
   get hasFallback(): boolean {
     return this.#fallback !== undefined && this.#fallback.startLsn > this.assembler.segmentStart
@@ -168,8 +173,7 @@ export class ReceiveRun {
   /**
    * Where to stream from on this server: the present run goes on where that is right, or it is settled and the next
    * one begins. The assembler is ready for the answer.
-   * @throws WALRX_SOURCE_BEHIND for a server that does not know the newest timeline that another one knew, the signal's
-   * reason, and what the archive says
+   * @throws the signal's reason, and what the archive says
    */
   async begin(source: PreparedSource, signal: AbortSignal): Promise<StartPosition> {
     const { log } = this.#options
@@ -179,7 +183,7 @@ export class ReceiveRun {
         `wal_segment_size was ${this.#segmentSize} and is now ${source.segmentSize} on ${source.session.host}`,
       )
     }
-    this.#refuseFormerPrimary(source)
+    this.#newestTimeline = Math.max(this.#newestTimeline, source.chain.newest.timeline)
     this.#source = source
     this.gaps.connected(source)
     this.#magic = walMagic(source.session.serverVersion)
@@ -295,18 +299,6 @@ export class ReceiveRun {
         if (!signal.aborted) log.warn('old chunks could not be looked at', { error: (error as Error).message })
       },
     )
-  }
-
-  #refuseFormerPrimary({ chain, session }: PreparedSource): void {
-    const { timeline } = chain.newest
-    if (timeline < this.#newestTimeline) {
-      throw new WalrxError(
-        'WALRX_SOURCE_BEHIND',
-        `${session.host} is on timeline ${timeline}, and timeline ${this.#newestTimeline} has begun already`,
-        { hint: 'this is probably a former primary: give the address of the present one' },
-      )
-    }
-    this.#newestTimeline = timeline
   }
 
   /**

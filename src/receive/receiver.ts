@@ -172,17 +172,15 @@ export class Receiver {
   /** Streams until the connection ends or the receiver is to stop; then the session is left open for the drain. */
   async #connectAndStream(drain: AbortSignal): Promise<SessionEnd> {
     const { archive, allowStandby, clock, guard, log, meter, server, slot } = this.#options
-    const connection = await server.connect(drain)
-    try {
+    let source: PreparedSource | undefined
+    const connection = await server.connect(drain, async (session) => {
       const prepare = { archive, allowStandby, archivedHistories: this.#archivedHistories, log, signal: drain, slot }
-      const remakeSlot = this.#remakesSlot
-      this.#source = await orAborted(prepareSource(connection, { ...prepare, remakeSlot }), drain)
-      this.#remakesSlot = false
-    } catch (error) {
-      await connection.close()
-      throw error
-    }
-    const source = this.#source
+      const known = { newestTimeline: this.#run?.newestTimeline ?? 0, remakeSlot: this.#remakesSlot }
+      source = await orAborted(prepareSource(session, { ...prepare, ...known }), drain)
+    })
+    if (!source) throw new Error('a server was connected to and not looked at')
+    this.#source = source
+    this.#remakesSlot = false
     this.#serverEnd = source.serverEnd
     this.#walSenderTimeoutMs = source.walSenderTimeoutMs
     this.#run ??= new ReceiveRun(this.#options, source)

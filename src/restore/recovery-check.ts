@@ -13,7 +13,7 @@ import type { TimelineChain } from '../postgres/timeline-chain.ts'
 import { parseSegmentName } from '../postgres/wal-file.ts'
 import { transactionTime, type WalRecord } from '../postgres/wal-record.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
-import { describeGap, type GapRecord, segmentsOf } from '../walg/gap-records.ts'
+import { describeGap, gapHolding, type GapRecord } from '../walg/gap-records.ts'
 import type { WalReader } from '../walg/wal-reader.ts'
 import { describeTarget, type RecoveryRequest, type RecoveryTarget } from './recovery-request.ts'
 import { Histories, recoveryChain, type RecoveryStart, whyNotOnChain } from './recovery-timelines.ts'
@@ -87,11 +87,7 @@ export async function checkReachable(check: ReachabilityCheck): Promise<Reachabi
 /** The gap that the first missing segment lies in. */
 function gapAt({ missing, segmentSize }: ReachableWal, gaps: readonly GapRecord[]): GapRecord | undefined {
   const id = parseSegmentName(missing, segmentSize)
-  if (!id) return undefined
-  return gaps.find((gap) => {
-    const range = segmentsOf(gap, segmentSize)
-    return gap.timeline === id.timeline && range && range.first <= id.segno && id.segno <= range.last
-  })
+  return id && gapHolding(gaps, id, segmentSize)
 }
 
 const anotherBackup = 'choose a backup that was begun behind it, or an earlier target'

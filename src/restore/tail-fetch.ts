@@ -14,7 +14,6 @@ import type { StorageCallOptions } from '../storage/storage.ts'
 import { tailFolderOf } from '../walg/names.ts'
 import { assembleTail, type AssembledTail } from '../walg/tail-reader.ts'
 import type { OpenedWalFile, WalReader } from '../walg/wal-reader.ts'
-import { Histories } from './recovery-timelines.ts'
 
 /** The beginning of a segment. */
 export interface SegmentBeginning extends AssembledTail {
@@ -51,12 +50,9 @@ async function firstFork(
   timeline: number,
   options?: StorageCallOptions,
 ): Promise<bigint | undefined> {
-  const histories = new Histories(reader)
   let first: bigint | undefined
-  for await (const newer of reader.timelinesAfter(timeline, options)) {
-    const ancestors = await histories.ancestors(newer, options)
-    const entry = ancestors?.find((ancestor) => ancestor.timeline === timeline)
-    if (entry && (first === undefined || entry.switchpoint < first)) first = entry.switchpoint
+  for await (const { switchpoint } of reader.forksOf(timeline, options)) {
+    if (first === undefined || switchpoint < first) first = switchpoint
   }
   return first
 }

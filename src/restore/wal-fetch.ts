@@ -13,6 +13,7 @@ import { type ErrorCode, toWalrxError, WalrxError } from '../primitives/errors.t
 import { Backoff } from '../primitives/retry.ts'
 import { walFileKind } from '../postgres/wal-file.ts'
 import type { Storage } from '../storage/storage.ts'
+import { describeGap, type GapRecord } from '../walg/gap-records.ts'
 import { WalReader } from '../walg/wal-reader.ts'
 import { RequiredSystems } from './required-systems.ts'
 import { runningProcess } from './recovery-process.ts'
@@ -205,6 +206,14 @@ class WalFetch {
     )
   }
 
+  /** Nothing has been archived behind it yet: it would look like the end of the archive, and the server would promote. */
+  #lost(gap: GapRecord): WalrxError {
+    const { name, storage } = this.#options
+    return new WalrxError('WALRX_ARCHIVE_HOLE', `${storage.location} lacks ${name}: ${describeGap(gap)}`, {
+      hint: 'recovery cannot pass here; set a recovery target before it, or take a backup that was begun behind it',
+    })
+  }
+
   /** The end of the archive, if it is one. */
   async #absent(signal: AbortSignal): Promise<'absent'> {
     const { log, name, storage } = this.#options
@@ -212,6 +221,8 @@ class WalFetch {
     if (kind === 'segment' && (await this.#reader.hasLaterSegment(name, { signal }))) {
       throw this.#hole()
     }
+    const gap = kind === 'segment' ? await this.#reader.gapAt(name, { signal }) : undefined
+    if (gap) throw this.#lost(gap)
     if (
       kind === 'history' &&
       !/^0{7}1/.test(name) &&

@@ -8,6 +8,7 @@
  */
 import { formatJson } from '../primitives/json.ts'
 import { formatLsn, type Lsn, segmentNumber, type Timeline, toLsn } from '../postgres/lsn.ts'
+import type { SegmentId } from '../postgres/wal-file.ts'
 import { readObject, type Storage, type StorageCallOptions } from '../storage/storage.ts'
 import { parseBackupTime } from './backup-time.ts'
 import { JsonDocument } from './json-document.ts'
@@ -75,11 +76,17 @@ export async function writeGap(
 
 /**
  * Every gap that was ever recorded, by timeline and start. One listing, and a small object for each.
+ * @param timeline only those of this one; default all
  * @throws WALRX_OBJECT_DAMAGED for an object that does not say what its key says, and what the storage says
  */
-export async function listGaps(storage: Storage, options?: StorageCallOptions): Promise<GapRecord[]> {
+export async function listGaps(
+  storage: Storage,
+  options?: StorageCallOptions,
+  timeline?: Timeline,
+): Promise<GapRecord[]> {
   const gaps: GapRecord[] = []
-  for await (const { key } of storage.list(gapFolder, options)) {
+  const folder = timeline === undefined ? gapFolder : `${gapFolder}${hex(timeline, 8)}/`
+  for await (const { key } of storage.list(folder, options)) {
     const range = parseGapKey(key)
     if (range) gaps.push(await readGap(storage, range, options))
   }
@@ -99,6 +106,14 @@ export interface SegnoRange {
 export function segmentsOf({ endLsn, startLsn }: GapRange, segmentSize: number): SegnoRange | undefined {
   const range = { first: segmentNumber(startLsn, segmentSize), last: segmentNumber(endLsn, segmentSize) - 1n }
   return range.last < range.first ? undefined : range
+}
+
+/** The first of these gaps that a segment lies in. */
+export function gapHolding(gaps: readonly GapRecord[], id: SegmentId, segmentSize: number): GapRecord | undefined {
+  return gaps.find((gap) => {
+    const range = segmentsOf(gap, segmentSize)
+    return gap.timeline === id.timeline && range && range.first <= id.segno && id.segno <= range.last
+  })
 }
 
 /** A gap for people: `WAL from 0/6000000 to 0/8000000 on timeline 1 was lost, as was noticed at 2026-03-01T12:00:00Z`. */

@@ -1,11 +1,21 @@
 /** Reads WAL files of an archive, whoever wrote them and in whatever codec. */
 import { codecOfExtension, extensions, methodOfExtension } from '../compression/codecs.ts'
 import { hasCode } from '../primitives/errors.ts'
-import { parseSegmentName, type SegmentId, segmentName, walFileKind, type WalFileKind } from '../postgres/wal-file.ts'
+import type { Lsn } from '../postgres/lsn.ts'
+import {
+  historyName,
+  parseHistory,
+  parseSegmentName,
+  type SegmentId,
+  segmentName,
+  walFileKind,
+  type WalFileKind,
+} from '../postgres/wal-file.ts'
 import type { ObjectInfo, Storage, StorageCallOptions } from '../storage/storage.ts'
 import { decoded } from './decoded.ts'
-import { type GapRecord, listGaps } from './gap-records.ts'
+import { gapHolding, type GapRecord, listGaps } from './gap-records.ts'
 import { parseWalKey, walFolder, walKey } from './names.ts'
+import { readSystem } from './system-binding.ts'
 
 /** A WAL file that was found. */
 export interface OpenedWalFile {
@@ -169,6 +179,22 @@ export class WalReader {
     return listGaps(this.storage, options)
   }
 
+  /** Newer timelines that left this one, by their histories. One page of a listing and one file for each newer one. */
+  async *forksOf(
+    timeline: number,
+    options?: StorageCallOptions,
+  ): AsyncGenerator<{ timeline: number; switchpoint: Lsn }, undefined> {
+    for await (const newer of this.timelinesAfter(timeline, options)) {
+      const name = historyName(newer)
+      const file = await this.openWalFile(name, undefined, options)
+      if (!file) continue
+      const pieces: Buffer[] = []
+      for await (const piece of file.body) pieces.push(Buffer.from(piece))
+      const entry = parseHistory(Buffer.concat(pieces), name).find((ancestor) => ancestor.timeline === timeline)
+      if (entry) yield { timeline: newer, switchpoint: entry.switchpoint }
+    }
+  }
+
   /** Timelines behind this one of which there is anything, in order. One page of a listing for each. */
   async *timelinesAfter(timeline: number, options?: StorageCallOptions): AsyncGenerator<number, undefined> {
     for (let last: number | undefined = timeline; last !== undefined;) {
@@ -190,6 +216,17 @@ export class WalReader {
       const parsed = parseWalKey(info.key)
       if (parsed?.kind === 'partial') yield { ...info, ...parsed }
     }
+  }
+
+  /**
+   * The recorded gap that a segment lies in; undefined where there is none, or where nothing says how large segments
+   * are. One listing where there are no gaps.
+   */
+  async gapAt(segment: string, options?: StorageCallOptions): Promise<GapRecord | undefined> {
+    const gaps = await listGaps(this.storage, options, parseInt(segment.slice(0, 8), 16))
+    const size = gaps.length === 0 ? undefined : (await readSystem(this.storage, options))?.segmentSize
+    const id = size === undefined ? undefined : parseSegmentName(segment, size)
+    return id && size !== undefined ? gapHolding(gaps, id, size) : undefined
   }
 
   /** Every WAL file of the archive in byte order of its key; with `startAfter` those behind that key. */

@@ -284,12 +284,14 @@ function mortalCopy<T extends object>(target: T, isAlive: () => boolean): T {
 
 function mortalServer(cluster: FakeCluster, isAlive: () => boolean): ReplicationServer {
   return {
-    connect: async (signal) => {
+    connect: async (signal, judge) => {
       const session = await mortalCopy(cluster, isAlive).connect(signal)
-      return mortalCopy<ReplicationSession>(
+      const mortal = mortalCopy<ReplicationSession>(
         { ...session, takeOver: () => mortalSocket(session.takeOver(), isAlive) },
         isAlive,
       )
+      await judge?.(mortal)
+      return mortal
     },
   }
 }

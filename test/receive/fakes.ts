@@ -111,6 +111,15 @@ export class FakeArchive implements ReceiveArchive {
 
   async *beginnings(): AsyncGenerator<ArchivedSegment, undefined> {}
 
+  /** By timeline. */
+  readonly forks = new Map<Timeline, { timeline: Timeline; switchpoint: Lsn }>()
+
+  async *forksOf(timeline: Timeline): AsyncGenerator<{ timeline: Timeline; switchpoint: Lsn }, undefined> {
+    await Promise.resolve()
+    const fork = this.forks.get(timeline)
+    if (fork) yield fork
+  }
+
   async *completeTails(): AsyncGenerator<{ segment: string; bytes: Buffer }, undefined> {}
 
   clearTails(): Promise<{ removed: number; contradicting: string[] }> {

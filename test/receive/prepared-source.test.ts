@@ -23,6 +23,7 @@ class Bench {
       log: silentLog,
       signal: new AbortController().signal,
       archivedHistories: this.archivedHistories,
+      newestTimeline: 0,
       ...over,
     })
   }
@@ -47,6 +48,22 @@ describe('a server is asked', () => {
     bench.session.inRecovery = true
     await assert.rejects(bench.prepare(), { code: 'WALRX_SOURCE_IN_RECOVERY', hint: /--allow-standby/ })
     assert.deepEqual([bench.session.calls, bench.archive.calls], [[], []], 'nothing was touched')
+    await bench.prepare({ allowStandby: true })
+  })
+
+  test('and refused before anything is made, when it is a former primary', async () => {
+    const bench = new Bench()
+    const refusal = (message: RegExp) => ({
+      code: 'WALRX_SOURCE_BEHIND',
+      message,
+      hint: /--set-aside 00000002.history/,
+    })
+    const seen = bench.prepare({ newestTimeline: 2 })
+    await assert.rejects(seen, refusal(/fake:5432 is on timeline 1, and timeline 2 has begun already/))
+    bench.archive.forks.set(1, { timeline: 2, switchpoint: parseLsn('0/5000028') })
+    await assert.rejects(bench.prepare(), refusal(/00000002.history in the archive says .* left it at 0\/5000028/))
+    assert.ok(!bench.session.calls.some((call) => call.startsWith('create')))
+    bench.session.inRecovery = true
     await bench.prepare({ allowStandby: true })
   })
 

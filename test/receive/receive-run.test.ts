@@ -270,25 +270,14 @@ describe('a server that has gone back', () => {
   })
 })
 
-describe('a former primary', () => {
-  test('is refused once a newer timeline was seen, whatever is held', async () => {
-    const bench = new Bench()
-    await bench.begin({ slot: 0, end: 2, timeline: 2, ends: [[1, 1.5]] })
-    await bench.feed(1.2)
-    const zombie = source({ slot: 1, end: 4 })
-    await assert.rejects(bench.run.begin(zombie, never), {
-      code: 'WALRX_SOURCE_BEHIND',
-      message: /fake:5432 is on timeline 1, and timeline 2 has begun already/,
-    })
-    assert.equal(bench.run.assembler.heldEnd, at(1.2), 'and nothing was lost by it')
-  })
-
-  test('is refused after its own timeline has ended, settled as everything is by then', async () => {
+describe('the newest timeline', () => {
+  test('is remembered from the servers that were seen, and from timelines that ended', async () => {
     const bench = new Bench()
     await bench.begin({ slot: 0, end: 2 })
+    assert.equal(bench.run.newestTimeline, 1)
     await bench.feed(1.5)
     await bench.run.endTimeline(2, at(1.5), never)
-    await assert.rejects(bench.run.begin(source({ slot: 1, end: 4 }), never), { code: 'WALRX_SOURCE_BEHIND' })
+    assert.equal(bench.run.newestTimeline, 2)
     assert.equal(await bench.begin({ slot: 1, end: 3, timeline: 2, ends: [[1, 1.5]] }), where(2, 1))
   })
 })

@@ -73,9 +73,12 @@ export class ReceiverBench implements ReplicationServer {
     })
   }
 
-  connect(): Promise<ReplicationSession> {
+  async connect(
+    _signal?: AbortSignal,
+    judge?: (session: ReplicationSession) => Promise<void>,
+  ): Promise<ReplicationSession> {
     const refusal = this.refusals.shift()
-    if (refusal) return Promise.reject(refusal)
+    if (refusal) throw refusal
     const session = new FakeSession(at(6.9), at(0))
     session.systemId = systemId
     const confirmed = this.sessions.at(-1)?.socket.statuses.findLast(({ flush }) => flush > 0n)?.flush
@@ -83,7 +86,13 @@ export class ReceiverBench implements ReplicationServer {
     if (this.slotLsn !== undefined) session.setSlot('walrx', this.slotLsn)
     this.prepare(session)
     this.sessions.push(session)
-    return Promise.resolve(session)
+    try {
+      await judge?.(session)
+    } catch (error) {
+      await session.close()
+      throw error
+    }
+    return session
   }
 
   start(): this {

@@ -38,7 +38,9 @@ describe('receiving', () => {
       serverEnd: at(2.5),
       poolCapacity: 3,
       queued: 0,
+      isSynchronous: false,
       lastError: undefined,
+      oldestMs: 0,
     })
   })
 
