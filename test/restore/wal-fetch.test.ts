@@ -7,9 +7,11 @@ import { zstdCompressSync } from 'node:zlib'
 import type { Logger } from '../../src/observe/log.ts'
 import { silentLog } from '../../src/observe/log.ts'
 import { type ErrorCode, hasCode, WalrxError } from '../../src/primitives/errors.ts'
+import { toLsn } from '../../src/postgres/lsn.ts'
 import { fetchWalFile, sweepTemporaries, type WalFetchOptions } from '../../src/restore/wal-fetch.ts'
 import { FastClock } from '../harness/fast-clock.ts'
 import { madeSegmentSize, makeHistory, makeSegment } from '../harness/made-wal.ts'
+import { writeGap } from '../../src/walg/gap-records.ts'
 import { MemoryStorage, unavailable } from '../harness/memory-storage.ts'
 
 const name = '000000010000000000000005'
@@ -112,6 +114,25 @@ describe('a file that is not there', () => {
     archive(later)
     await fails(fetch(), 'WALRX_ARCHIVE_HOLE', /lacks 000000010000000000000005/)
     await fails(fetch({ isStandby: true }), 'WALRX_ARCHIVE_HOLE')
+  })
+
+  test('is a hole when it is known to be lost, although nothing is archived behind it yet', async () => {
+    const size = 16 * 1024 * 1024
+    storage.seed('walrx_005/system.json', JSON.stringify({ SystemIdentifier: 1, WalSegmentSize: size }))
+    const gap = {
+      timeline: 1,
+      startLsn: toLsn(BigInt(5 * size)),
+      endLsn: toLsn(BigInt(7 * size)),
+      detectedAt: '2026-03-01T12:00:00Z',
+      reason: 'test',
+      host: 'db1',
+      slot: undefined,
+    }
+    await writeGap(storage, gap)
+    const told = /lacks 000000010000000000000005: WAL from 0\/5000000 to 0\/7000000 on timeline 1 was lost/
+    await fails(fetch(), 'WALRX_ARCHIVE_HOLE', told)
+    assert.equal(await fetch({ name: '000000010000000000000007' }), 'absent', 'behind the gap it is not there yet')
+    assert.equal(await fetch({ name: '000000020000000000000005' }), 'absent')
   })
 
   test('is no hole because of what is no segment: partials, labels, metadata, delta maps', async () => {
