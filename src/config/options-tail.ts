@@ -63,9 +63,9 @@ export const tailOptions = {
     env: [],
     flag: 'set-aside',
     type: { kind: 'string' },
-    valueName: 'SEGMENT',
+    valueName: 'NAME',
     commands: ['wal-finalize'],
     group: 'Catalogue',
-    help: 'instead: move the chunks of this segment to walrx_005/aside, because its server lost what is in them',
+    help: 'instead: move to walrx_005/aside the chunks of this segment, whose server lost what is in them, or, for TIMELINE.history, all WAL of a timeline that is not the one to go on',
   },
 } as const satisfies Record<string, OptionSpec>

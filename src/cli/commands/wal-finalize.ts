@@ -5,7 +5,7 @@ import { systemClock } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson } from '../../primitives/json.ts'
 import { formatLsn } from '../../postgres/lsn.ts'
-import { isSegmentName } from '../../postgres/wal-file.ts'
+import { walFileKind } from '../../postgres/wal-file.ts'
 import { WalArchive } from '../../walg/wal-archive.ts'
 import type { Command } from '../command.ts'
 
@@ -22,18 +22,20 @@ export const walFinalize: Command<'wal-finalize'> = {
     },
   ],
   async run({ log, options, signals, stdout }) {
-    const segment = options.setAside
-    if (segment !== undefined && !isSegmentName(segment)) {
-      throw new WalrxError('WALRX_USAGE', `--set-aside ${segment} is no name of a segment: 24 hex digits`)
+    const name = options.setAside
+    if (name !== undefined && !['segment', 'history'].includes(walFileKind(name) ?? '')) {
+      throw new WalrxError(
+        'WALRX_USAGE',
+        `--set-aside ${name} is no name of a segment (24 hex digits) and none of a history file (8 and .history)`,
+      )
     }
     const storage = await openStorage(options)
     const signal = signals.drain
     try {
-      if (segment !== undefined) {
-        const chunks = await setAside(storage, segment, { signal })
-        stdout.write(
-          options.json ? `${formatJson({ segment, chunks })}\n` : `${chunks} chunks of ${segment} set aside\n`,
-        )
+      if (name !== undefined) {
+        const objects = await setAside(storage, name, { signal })
+        const text = `moved ${objects} objects of ${name} to walrx_005/aside\n`
+        stdout.write(options.json ? `${formatJson({ set_aside: name, objects })}\n` : text)
         return 0
       }
       const done = await finalizeTimeline({
