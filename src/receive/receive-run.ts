@@ -152,6 +152,11 @@ export class ReceiveRun {
     return this.#fallback !== undefined && this.#fallback.startLsn > this.assembler.segmentStart
   }
 
+  /** The server that the run was last begun on; undefined before the first time. */
+  get host(): string | undefined {
+    return this.#source?.session.host
+  }
+
   /** True when the slot's position was read on the server that the run was last begun on. */
   get hasReadSlot(): boolean {
     return this.#source?.slotRestart !== undefined

@@ -74,8 +74,8 @@ export class Receiver {
   #serverEnd: Lsn = invalidLsn
   #walSenderTimeoutMs = 0
   #lastError: string | undefined
-  /** Whether the next connection is to make the slot anew. */
-  #remakesSlot = false
+  /** The host on which the slot is to be made anew: another one's may be as good as it looks. */
+  #uselessSlotOn: string | undefined
   #hasRemadeSlot = false
   #isCandidate = false
 
@@ -175,12 +175,13 @@ export class Receiver {
     let source: PreparedSource | undefined
     const connection = await server.connect(drain, async (session) => {
       const prepare = { archive, allowStandby, archivedHistories: this.#archivedHistories, log, signal: drain, slot }
-      const known = { newestTimeline: this.#run?.newestTimeline ?? 0, remakeSlot: this.#remakesSlot }
+      const remakeSlot = session.host === this.#uselessSlotOn
+      const known = { newestTimeline: this.#run?.newestTimeline ?? 0, remakeSlot }
       source = await orAborted(prepareSource(session, { ...prepare, ...known }), drain)
     })
     if (!source) throw new Error('a server was connected to and not looked at')
     this.#source = source
-    this.#remakesSlot = false
+    this.#uselessSlotOn = undefined
     this.#serverEnd = source.serverEnd
     this.#walSenderTimeoutMs = source.walSenderTimeoutMs
     this.#run ??= new ReceiveRun(this.#options, source)
@@ -267,7 +268,7 @@ export class Receiver {
     const isRunOver = hasCode(failure, 'WALRX_WAL_DIVERGED') || hasCode(failure, 'WALRX_SLOT_INVALIDATED')
     if (isRunOver) await this.#run?.restart(drain)
     if (this.#isSlotUseless(failure)) {
-      this.#remakesSlot = true
+      this.#uselessSlotOn = this.#run?.host
       this.#hasRemadeSlot = true
     }
     if (hasCode(failure, 'WALRX_WAL_REMOVED')) return !(await this.#run?.skipRemoved(drain))

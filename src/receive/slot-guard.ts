@@ -124,11 +124,11 @@ export class SlotGuard {
    * @throws the signal's reason
    */
   async drop(signal: AbortSignal): Promise<boolean> {
-    const { clock, log, random, server, slot } = this.#options
+    const { clock, log, random, slot } = this.#options
     const backoff = new Backoff({ firstMs: 50, maxMs: 2_000, random })
     for (;;) {
       try {
-        await withSession(server, signal, (session) => this.#dropIn(session))
+        await this.#withSession(signal, (session) => this.#dropIn(session))
         return true
       } catch (error) {
         if (signal.aborted || isAbort(error)) throw error
@@ -199,10 +199,10 @@ export class SlotGuard {
 
   /** Asks the server, with nothing streaming; whatever goes wrong is tried again. */
   async #probe(): Promise<void> {
-    const { log, server, slot } = this.#options
+    const { log, slot } = this.#options
     const { signal } = this.#stopped
     try {
-      await withSession(server, signal, (session) => this.#look(session))
+      await this.#withSession(signal, (session) => this.#look(session))
     } catch (error) {
       if (!signal.aborted) log.debug('the lag of the slot is not known', { slot, error: toWalrxError(error).message })
     }
@@ -216,23 +216,22 @@ export class SlotGuard {
     const reading = await session.readSlot(slot)
     // A stream that has begun meanwhile knows better.
     if (this.#exceeded) return
-    this.#host = session.host
     if (reading.kind === 'missing') return onLag(0, false)
     if (reading.kind === 'physical') this.#restartLsn = reading.restartLsn
     if (this.#restartLsn === undefined) return
     if (this.#judge(Math.max(0, bytesBetween(this.#restartLsn, xlogpos)))) await this.#dropIn(session)
   }
-}
 
-async function withSession(
-  server: ReplicationServer,
-  signal: AbortSignal,
-  use: (session: ReplicationSession) => Promise<void>,
-): Promise<void> {
-  const session = await server.connect(signal)
-  try {
-    await use(session)
-  } finally {
-    await session.close()
+  /** On the host that streamed last, for that is where our slot is: a former primary may still answer beside it. */
+  async #withSession(signal: AbortSignal, use: (session: ReplicationSession) => Promise<void>): Promise<void> {
+    const session = await this.#options.server.connect(signal, ({ host }) => {
+      if (this.#host === '' || host === this.#host) return Promise.resolve()
+      return Promise.reject(new WalrxError('WALRX_CONNECT_FAILED', `${host} is not ${this.#host}, where the slot is`))
+    })
+    try {
+      await use(session)
+    } finally {
+      await session.close()
+    }
   }
 }

@@ -26,6 +26,7 @@ class Bench {
   /** What the server has; undefined refuses connections. */
   server: { end: Lsn; slot: Lsn | undefined | 'unreadable' } | undefined
   dropFailures: Error[] = []
+  host = 'fake:5432'
   readonly guard: SlotGuard
 
   constructor(over: Partial<SlotGuardOptions> = {}) {
@@ -33,7 +34,7 @@ class Bench {
     const log: Logger = { debug: () => {}, info: say('info'), warn: say('warn'), error: say('error'), child: () => log }
     this.guard = new SlotGuard({
       slot: 'walrx',
-      server: { connect: () => this.#connect() },
+      server: { connect: (_signal, judge) => this.#connect(judge) },
       limitBytes: 8 * MiB,
       action: 'drop',
       clock: this.clock,
@@ -44,14 +45,16 @@ class Bench {
     })
   }
 
-  #connect(): Promise<ReplicationSession> {
-    if (!this.server) return Promise.reject(new WalrxError('WALRX_CONNECT_FAILED', 'nobody there (test)'))
+  async #connect(judge?: (session: ReplicationSession) => Promise<void>): Promise<ReplicationSession> {
+    if (!this.server) throw new WalrxError('WALRX_CONNECT_FAILED', 'nobody there (test)')
     const session = new FakeSession(this.server.end)
+    session.host = this.host
+    await judge?.(session)
     if (this.server.slot === 'unreadable') session.slots.set('walrx', { kind: 'unreadable' })
     else if (this.server.slot !== undefined) session.setSlot('walrx', this.server.slot)
     session.dropFailure = this.dropFailures.shift()
     this.sessions.push(session)
-    return Promise.resolve(session)
+    return session
   }
 
   stream(slotRestart: Lsn | undefined, serverEnd: Lsn, startLsn = start): AbortSignal {
@@ -198,6 +201,17 @@ describe('while nothing streams', () => {
     await bench.pass(10 * slotProbeMs)
     assert.deepEqual([bench.lags.at(-1), bench.drops], [[0, false], 1])
     assert.ok(bench.sessions.every(({ isClosed }) => isClosed))
+    bench.guard.stop()
+  })
+
+  test('only the host is asked that streamed last: our slot is there, and not on a former primary', async () => {
+    const bench = new Bench()
+    bench.stream(at(0), at(1))
+    bench.guard.streamEnded()
+    bench.host = 'former:5432'
+    bench.server = { end: at(9), slot: at(0) }
+    await bench.pass(3 * slotProbeMs)
+    assert.deepEqual([bench.lags.at(-1), bench.sessions.length], [[1, false], 0])
     bench.guard.stop()
   })
 
