@@ -13,7 +13,7 @@ import { SlotWatch } from '../receive/slot-watch.ts'
 /** Options about the slot. */
 export type SlotCareOptions = Pick<
   OptionValues<'wal-receive'>,
-  'slotName' | 'slotless' | 'maxSlotLagBytes' | 'slotLagAction'
+  'slotName' | 'slotless' | 'maxSlotLagBytes' | 'slotLagAction' | 'synchronous'
 >
 
 /** Refuses options that would have no effect. Throws WALRX_USAGE. */
@@ -55,6 +55,7 @@ export function slotCare(
     slot: options.slotName,
     clock: systemClock,
     log,
+    isSynchronous: options.synchronous,
     open: async (session) => {
       if (!(session instanceof PgSession)) throw new Error('not a session of this server')
       const { sql, reason } = await server.trySql(session)

@@ -29,6 +29,8 @@ export interface SlotWatchOptions {
   readonly slot: string
   readonly clock: Clock
   readonly log: Logger
+  /** True where commits are meant to wait for us. */
+  readonly isSynchronous?: boolean
   /** Opens the ordinary connection to the host of a session, or says why there is none. */
   readonly open: (session: ReplicationSession) => Promise<SlotQueries | { readonly reason: string }>
   /** Told after every look. */
@@ -45,6 +47,8 @@ export class SlotWatch {
   #saidWhyNot = false
   #lastStatus: string | undefined
   #lastSyncState: string | undefined
+  /** True when the last look saw us as no synchronous standby. */
+  #wasAsync = false
   #lastIdleTimeout: number | undefined
 
   constructor(options: SlotWatchOptions) {
@@ -60,6 +64,7 @@ export class SlotWatch {
   /** Stops watching and closes the connection. */
   stop(): void {
     this.#generation++
+    this.#wasAsync = false
     this.#timer?.cancel()
     this.#timer = undefined
     void this.#queries?.close().catch(() => {})
@@ -88,7 +93,7 @@ export class SlotWatch {
   }
 
   async #look(queries: SlotQueries): Promise<void> {
-    const { log, onHealth, slot } = this.#options
+    const { onHealth, slot } = this.#options
     const health = await queries.readSlotHealth(slot)
     const syncState = await queries.readSyncState()
     if (health) {
@@ -96,10 +101,24 @@ export class SlotWatch {
       this.#report(health)
       this.#warnOfIdleTimeout(health)
     }
-    if (syncState !== undefined && syncState !== 'async' && syncState !== this.#lastSyncState) {
-      log.warn('the server takes us for a synchronous standby', { syncState })
-    }
+    this.#tellSyncState(syncState)
+  }
+
+  #tellSyncState(syncState: string | undefined): void {
+    const { isSynchronous, log } = this.#options
+    // Until the first flush position of a stream was reported everyone is async.
+    const isTooEarly = isSynchronous && syncState === 'async' && !this.#wasAsync
+    this.#wasAsync = syncState === 'async'
+    if (syncState === undefined || syncState === this.#lastSyncState || isTooEarly) return
     this.#lastSyncState = syncState
+    if (!isSynchronous && syncState !== 'async') {
+      log.warn('the server takes us for a synchronous standby', { syncState })
+    } else if (isSynchronous && syncState === 'async') {
+      log.warn('no commit waits for the archive: the server does not take us for a synchronous standby', {
+        syncState,
+        hint: 'name our application_name, which is walrx by default, in synchronous_standby_names',
+      })
+    } else if (isSynchronous) log.info('commits wait for the archive', { syncState })
   }
 
   /** The timeout counts while we are away: an outage of ours that lasts as long costs the slot, and WAL with it. */
