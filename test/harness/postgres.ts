@@ -7,7 +7,7 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
-import { readFile, rm, writeFile } from 'node:fs/promises'
+import { readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Client } from 'pg'
@@ -261,8 +261,10 @@ export class TestPostgres {
    */
   async promote(timeoutMs: number = startTimeoutMs): Promise<void> {
     const request = join(this.dataDir, 'promote')
-    await writeFile(request, '')
-    await giveToServer(request)
+    // The server removes it as soon as it looks.
+    await writeFile(`${request}.new`, '')
+    await giveToServer(`${request}.new`)
+    await rename(`${request}.new`, request)
     this.#child?.kill('SIGUSR1')
     await this.recovered(timeoutMs)
   }
