@@ -236,7 +236,7 @@ export class ReceiveRun {
       this.#isOpen = false
     }
     await orAborted(this.queue.drained(), signal)
-    await this.tails.settle()
+    await orAborted(this.tails.settle(), signal)
   }
 
   /** Settles, and forgets where the run ended: the next one is planned from slot and archive, and compares what is there. */

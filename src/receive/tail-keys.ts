@@ -22,6 +22,7 @@ export class TailKeys {
   readonly #abort = new AbortController()
   #waiting: string[] = []
   #isRunning = false
+  #idle: Promise<void> = Promise.resolve()
 
   constructor(options: TailKeysOptions) {
     this.#options = options
@@ -36,7 +37,12 @@ export class TailKeys {
       return
     }
     this.#waiting.push(...keys)
-    if (!this.#isRunning) void this.#run()
+    if (!this.#isRunning) this.#idle = this.#run()
+  }
+
+  /** Resolves when nothing waits for its removal, or nothing is removed any more. */
+  idle(): Promise<void> {
+    return this.#idle
   }
 
   /** Removes nothing any more. */

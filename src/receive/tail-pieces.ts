@@ -28,6 +28,8 @@ export interface TailSegment {
 /** See the file's header. One run at a time. */
 export class TailPieces {
   readonly #segments = new Map<Lsn, TailSegment>()
+  /** Segments that are durable as a whole, maybe ahead of one that is not. */
+  readonly #whole = new Set<Lsn>()
   readonly #segmentSize: number
 
   constructor(segmentSize: number) {
@@ -53,6 +55,17 @@ export class TailPieces {
     return segment
   }
 
+  /** The segment that begins at `startLsn` is durable as a whole; those before `durable` count without being known. */
+  addWhole(startLsn: Lsn, durable: Lsn): void {
+    for (const known of this.#whole) if (known < durable) this.#whole.delete(known)
+    this.#whole.add(startLsn)
+  }
+
+  /** Another run begins. */
+  clearWhole(): void {
+    this.#whole.clear()
+  }
+
   /** Adds a piece in its place. */
   add(segment: TailSegment, piece: TailPiece): void {
     const after = segment.pieces.findIndex(
@@ -71,7 +84,7 @@ export class TailPieces {
   }
 
   /**
-   * How far durable chunks lead on from `lsn`, which is durable itself.
+   * How far durable chunks and segments lead on from `lsn`, which is durable itself.
    * @returns `lsn` where they don't
    */
   durableFrom(lsn: Lsn): Lsn {
@@ -79,7 +92,7 @@ export class TailPieces {
     for (;;) {
       const size = BigInt(this.#segmentSize)
       const startLsn = (end - (end % size)) as Lsn
-      let covered = Number(end - startLsn)
+      let covered = this.#whole.has(startLsn) ? this.#segmentSize : Number(end - startLsn)
       for (const { from, isDurable, to } of this.#segments.get(startLsn)?.pieces ?? []) {
         if (isDurable && from <= covered && to > covered) covered = to
       }

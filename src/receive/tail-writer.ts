@@ -54,8 +54,10 @@ export interface TailWriterOptions {
 const lanesByInterval = 2
 /** In synchronous mode the time of one put divided by this is the longest that a commit waits for its turn. */
 export const lanesSynchronous = 4
-/** So many small chunks are merged into one. */
+/** So many small chunks are merged into one, */
 const mergeAfter = 32
+/** and so many are not worth it when they fill a whole one: then the base moves on behind them. */
+const fewChunks = 4
 
 /** Bytes that the writer holds at most. */
 export function tailMemory({ bytesMax, intervalMs, isSynchronous }: TailPace): number {
@@ -86,6 +88,8 @@ export class TailWriter {
   /** True when the interval has passed and what is new goes as soon as a buffer is free. */
   #isDue = false
   #waiters: (() => void)[] = []
+  /** Settle when chunks that are not needed any more have been handed over for their removal. */
+  readonly #removals = new Set<Promise<void>>()
 
   constructor(options: TailWriterOptions) {
     this.#options = options
@@ -109,6 +113,7 @@ export class TailWriter {
    */
   begin(held: number, keys: readonly string[]): void {
     const { assembler, segmentSize } = this.#options
+    this.#pieces.clearWhole()
     this.#sent = held
     this.#base = held
     this.#small = 0
@@ -147,12 +152,19 @@ export class TailWriter {
 
   /** The segment that begins at `startLsn` is durable as a whole, or as a partial: its chunks go. */
   archived(startLsn: Lsn): void {
+    const { assembler, durableSegments } = this.#options
+    // A partial is what is left of the present one.
+    if (startLsn < assembler.segmentStart) this.#pieces.addWhole(startLsn, durableSegments())
     const segment = this.#pieces.take(startLsn)
     if (!segment) return
     for (const piece of segment.pieces) piece.abort.abort()
     const overs = segment.pieces.map(({ over }) => over)
     const keys = [...new Set([...segment.keys, ...segment.pieces.map(({ key }) => key)])]
-    void Promise.all(overs).then(() => this.#keys.remove(keys))
+    const removal = Promise.all(overs).then(() => {
+      this.#keys.remove(keys)
+      this.#removals.delete(removal)
+    })
+    this.#removals.add(removal)
   }
 
   /** Sends all that was received, and resolves when it is durable; rejects with the reason of the first that aborts. */
@@ -170,13 +182,18 @@ export class TailWriter {
     }
   }
 
-  /** The run is over: its chunks are left as they are unless {@link archived} was called for them. */
+  /**
+   * The run is over: its chunks are left as they are unless {@link archived} was called for them. Those are gone when
+   * this returns, for the next run counts on what it finds.
+   */
   async settle(): Promise<void> {
     this.#timer?.cancel()
     this.#timer = undefined
     const pieces = this.#pieces.segments.flatMap((segment) => this.#pieces.take(segment.startLsn)?.pieces ?? [])
     for (const { abort } of pieces) abort.abort()
     await Promise.all(pieces.map(({ over }) => over))
+    await Promise.all(this.#removals)
+    await this.#keys.idle()
   }
 
   /** Ends everything at once. */
@@ -232,8 +249,11 @@ export class TailWriter {
       this.#lastStartMs = clock.now()
       this.#launch({ ...assembler.held }, from, to)
       this.#sent = to
-      if (to - this.#base >= pace.bytesMax) this.#base = to
       if (pace.isSynchronous) this.#small++
+      if (to - this.#base >= pace.bytesMax && (from === this.#base || this.#small <= fewChunks)) {
+        this.#base = to
+        this.#small = 0
+      }
     }
     if (this.#held <= this.#sent) this.#isDue = false
     this.#mergeSmall()
@@ -242,11 +262,13 @@ export class TailWriter {
   /** Puts one chunk in the place of many small ones. */
   #mergeSmall(): void {
     const { assembler, pace } = this.#options
-    if (this.#small < mergeAfter || this.#isMerging || this.#lent >= this.#buffersMax - 1) return
+    const full = this.#base + pace.bytesMax
+    if (this.#small < mergeAfter && this.#sent < full) return
+    if (!pace.isSynchronous || this.#isMerging || this.#lent >= this.#buffersMax - 1) return
     const { startLsn } = assembler.held
     const durable = Number(this.durableLsn - startLsn)
-    const to = Math.min(durable, this.#base + pace.bytesMax)
-    if (to <= this.#base || to > this.#held) return
+    const to = Math.min(durable, full)
+    if (to <= this.#base || to > this.#held || (to < full && this.#small < mergeAfter)) return
     this.#isMerging = true
     this.#small = 0
     const piece = this.#launch({ ...assembler.held }, this.#base, to)
