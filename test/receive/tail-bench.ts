@@ -28,7 +28,7 @@ export function walBytes(lsn: Lsn, length: number): Buffer {
   const bytes = Buffer.alloc(length)
   for (let at = 0; at < length; at++) {
     const position = Number(lsn) + at
-    bytes[at] = (Math.imul(position, 0x9e3779b1) >>> 24) ^ (position & 0x7f) | 1
+    bytes[at] = ((Math.imul(position, 0x9e3779b1) >>> 24) ^ (position & 0x7f)) | 1
   }
   return bytes
 }
@@ -39,8 +39,17 @@ class WatchedArchive extends FakeArchive {
   readonly deleted: string[] = []
   /** Waited for by every removal. */
   beforeDelete: (() => Promise<void>) | undefined
+  onPut: (() => void) | undefined
+  /** Puts that were under way at once, at most. */
   putsMax = 0
+  /** The memory that chunks were copied to. */
+  readonly memory = new Set<ArrayBufferLike>()
   #puts = 0
+
+  override encodeInPlace(buffer: Buffer, length: number): Promise<number> {
+    this.memory.add(buffer.buffer)
+    return super.encodeInPlace(buffer, length)
+  }
 
   override async putTailChunk(
     segment: string,
@@ -55,6 +64,7 @@ class WatchedArchive extends FakeArchive {
       if (!expected.equals(encoded)) this.wrong.push(`${key} ${when}`)
     }
     check('at first')
+    this.onPut?.()
     this.putsMax = Math.max(this.putsMax, ++this.#puts)
     try {
       await super.putTailChunk(segment, range, encoded, options)
@@ -88,7 +98,11 @@ export class TailBench {
   news = 0
 
   constructor(pace: Partial<TailPace> = {}) {
-    const log: Logger = { ...silentLog, warn: (text) => this.logged.push(text), error: (text) => this.logged.push(text) }
+    const log: Logger = {
+      ...silentLog,
+      warn: (text) => this.logged.push(text),
+      error: (text) => this.logged.push(text),
+    }
     this.assembler = new SegmentAssembler(this.pool, (segment) => {
       this.tails.completed(segment)
       // It is compressed where it is.
