@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { GapWorld } from './gap-world.ts'
 
-const timeout = 120_000
+const timeout = 300_000
 
 test('without a slot, WAL that was removed is a gap', { timeout }, async () => {
   await using world = await GapWorld.open({ major: 15, flags: ['--slotless'] })

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { GapWorld } from './gap-world.ts'
 
-const timeout = 120_000
+const timeout = 300_000
 
 describe('a slot that keeps nothing', () => {
   test('was dropped and made anew above what is archived', { timeout }, async () => {
