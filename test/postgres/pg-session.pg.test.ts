@@ -87,6 +87,16 @@ for (const major of pgMajors) {
       assert.deepEqual(await reading(), unreadable ? { kind: 'unreadable' } : physical)
     })
 
+    test('a slot is dropped, and that there is none is no error', async () => {
+      const count = async () => (await server.sql("select from pg_replication_slots where slot_name = 'doomed'")).length
+      await session.createSlot('doomed')
+      assert.equal(await count(), 1)
+      await session.dropSlot('doomed')
+      await session.dropSlot('doomed')
+      assert.equal(await count(), 0)
+      await assert.rejects(session.dropSlot('No Name'), { code: 'WALRX_USAGE' })
+    })
+
     const noCommand = major < 15 ? { skip: 'PostgreSQL 14 has no command to read slots' } : {}
     test('a logical slot and one that holds nothing are told apart', noCommand, async () => {
       assert.deepEqual(await session.readSlot('logical_one'), { kind: 'logical' })

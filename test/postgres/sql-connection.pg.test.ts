@@ -23,15 +23,21 @@ describe('the ordinary connection', () => {
       await using server = await startPostgres({
         major,
         segmentSizeMb: 1,
-        settings: { max_slot_wal_keep_size: '4MB', max_wal_size: '2MB', min_wal_size: '2MB' },
+        settings: {
+          max_slot_wal_keep_size: '4MB',
+          max_wal_size: '2MB',
+          min_wal_size: '2MB',
+          ...(major >= 18 && { idle_replication_slot_timeout: '2h' }),
+        },
       })
       await server.sql('create role repl login replication')
       const { session, sql } = await open(server, 'repl')
       assert.equal(await sql.readSlotHealth('walrx'), undefined)
       await session.createSlot('walrx')
       const healthy = await sql.readSlotHealth('walrx')
-      const [row] = await server.sql<{ lsn: string; safe: string }>(
-        "select restart_lsn::text as lsn, safe_wal_size::text as safe from pg_replication_slots where slot_name = 'walrx'",
+      const [row] = await server.sql<{ lsn: string; safe: string; end: string }>(
+        `select restart_lsn::text as lsn, safe_wal_size::text as safe, pg_current_wal_flush_lsn()::text as end
+         from pg_replication_slots where slot_name = 'walrx'`,
       )
       assert.deepEqual(
         { ...healthy, inactiveSince: undefined },
@@ -44,6 +50,8 @@ describe('the ordinary connection', () => {
           safeWalBytes: BigInt(row?.safe ?? ''),
           inactiveSince: undefined,
           invalidationReason: undefined,
+          serverEnd: parseLsn(row?.end ?? ''),
+          idleTimeoutSeconds: major >= 18 ? 7_200 : undefined,
         },
       )
       if (major >= 17) assert.match(healthy?.inactiveSince ?? '', /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/)
