@@ -100,6 +100,9 @@ export class SynchronousAcknowledger implements Acknowledger {
   #outage: Timer | undefined
   /** The durable end when the outage's timer was set. */
   #durableThen: Lsn = invalidLsn
+  #received: Lsn = invalidLsn
+  /** After an outage: what had been received at some time, to see how long it takes to become durable. */
+  #mark: { readonly lsn: Lsn; readonly ms: number } = { lsn: invalidLsn, ms: 0 }
   #pings = 0
   #firstPingMs = 0
   #lastPingMs = -Infinity
@@ -112,8 +115,9 @@ export class SynchronousAcknowledger implements Acknowledger {
 
   progress(received: Lsn): Acknowledgement | undefined {
     const durable = minLsn(this.#options.durable(), received)
-    this.#watchOutage(durable, received)
-    if (this.#steppedDown === 'outage' && durable >= received) this.#comeBack(durable)
+    this.#received = received
+    this.#watchOutage(durable)
+    if (this.#steppedDown === 'outage' && this.#isOutageOver(durable)) this.#comeBack(durable)
     if (durable <= this.#reported) return undefined
     if (this.#steppedDown) return undefined
     return { statuses: [{ write: durable, flush: durable, apply: invalidLsn, replyRequested: false }], durable }
@@ -153,25 +157,38 @@ export class SynchronousAcknowledger implements Acknowledger {
   }
 
   /** Keeps a timer while something waits, which is set anew by whatever becomes durable. */
-  #watchOutage(durable: Lsn, received: Lsn): void {
+  #watchOutage(durable: Lsn): void {
     const { clock, outageMs } = this.#options
     if (outageMs === undefined || this.#steppedDown) return
-    if (durable >= received) {
-      this.#outage?.cancel()
+    const isWaiting = durable < this.#received
+    if (this.#outage && isWaiting && durable <= this.#durableThen) return
+    this.#outage?.cancel()
+    this.#outage = undefined
+    if (!isWaiting) return
+    this.#durableThen = durable
+    this.#outage = clock.setTimer(outageMs, () => {
       this.#outage = undefined
-    } else if (!this.#outage) {
-      this.#durableThen = durable
-      this.#outage = clock.setTimer(outageMs, () => {
-        this.#outage = undefined
-        if (this.#options.durable() > this.#durableThen) this.#watchOutage(this.#options.durable(), received)
-        else this.#stepDown('outage', received)
-      })
-    }
+      this.#stepDown('outage', this.#received)
+    })
+  }
+
+  /**
+   * True when all is durable, or what had arrived became so in less time than commits are kept waiting: under load
+   * something is always on its way.
+   */
+  #isOutageOver(durable: Lsn): boolean {
+    if (durable >= this.#received) return true
+    if (durable < this.#mark.lsn) return false
+    const now = this.#options.clock.now()
+    const isQuick = now - this.#mark.ms < (this.#options.outageMs ?? 0)
+    this.#mark = { lsn: this.#received, ms: now }
+    return isQuick
   }
 
   #stepDown(why: 'outage' | 'shutdown', received: Lsn): void {
     const { log, onCandidate, outageMs, send } = this.#options
     this.#steppedDown = why
+    this.#mark = { lsn: received, ms: -Infinity }
     onCandidate(false)
     const facts = { received: formatLsn(received), durable: formatLsn(this.#options.durable()) }
     if (why === 'shutdown') log.warn('the server shuts down and the storage is out: it need not wait for us', facts)

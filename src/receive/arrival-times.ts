@@ -4,7 +4,7 @@ import type { Clock } from '../primitives/clock.ts'
 
 /** Marks are at least this far apart. */
 const markMs = 50
-/** Marks that are kept: beyond that every second one goes, so that hours of outage cost no more than seconds. */
+/** Marks that are kept: beyond that every two become one, so that hours of outage cost no more than seconds. */
 const marksMax = 1024
 
 /** See the file's header. */
@@ -25,7 +25,13 @@ export class ArrivalTimes {
     // Marked with the time of the first byte behind the mark before: too old rather than too young.
     if (last && now - last.ms < markMs) last.lsn = received
     else this.#marks.push({ lsn: received, ms: now })
-    if (this.#marks.length > marksMax) this.#marks = this.#marks.filter((_, index) => index % 2 === 1)
+    if (this.#marks.length > marksMax) this.#marks = this.#halved()
+  }
+
+  /** Of each two the later position and the earlier time: too old rather than too young. */
+  #halved(): { lsn: Lsn; ms: number }[] {
+    const first = this.#marks.filter((_, index) => index % 2 === 0)
+    return first.map(({ lsn, ms }, index) => ({ lsn: this.#marks[2 * index + 1]?.lsn ?? lsn, ms }))
   }
 
   /** Milliseconds since the oldest byte behind `durable` arrived; 0 when all is durable. */
