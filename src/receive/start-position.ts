@@ -141,7 +141,7 @@ async function newestArchivedEnd(
     const end = await endOfTimeline(facts, link.timeline, from, limit, archive, signal)
     if (end === undefined) continue
     if (link.end === undefined || end <= link.end) return end
-    return maxLsn(segmentStart(link.end, segmentSize), link.begin)
+    return segmentStart(link.end, segmentSize)
   }
   return undefined
 }

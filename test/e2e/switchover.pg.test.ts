@@ -159,7 +159,8 @@ describe('a receiver follows the primary', () => {
         `the history of timeline ${id} is archived`,
       )
     }
-    await using recovered = await startRecovery({ copy, restoreCommand: walrxRestoring(archive) })
+    await using recovered = await startRecovery({ copy, restoreCommand: walrxRestoring(archive), wait: false })
+    await recovered.recovered(60_000 + rounds * 20_000)
     assert.equal(await rowsOf(recovered), rows, `seed ${seed}`)
   })
 })

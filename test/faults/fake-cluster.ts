@@ -36,8 +36,8 @@ export class FakeCluster implements ReplicationServer {
   readonly events: ClusterEvents
   readonly walSenderTimeoutMs: number
   /** Every timeline there ever was, with its WAL. */
-  readonly timelines = new Map<Timeline, TimelineWal>([[1, timelineOne]])
-  readonly histories = new Map<Timeline, readonly HistoryEntry[]>([[1, []]])
+  readonly timelines: Map<Timeline, TimelineWal>
+  readonly histories: Map<Timeline, readonly HistoryEntry[]>
   timeline: Timeline = 1
   /** The server's flush position: grows as the schedule says. */
   end: Lsn
@@ -47,12 +47,32 @@ export class FakeCluster implements ReplicationServer {
   readonly senders = new Set<FakeWalsender>()
   #oldestLsn: Lsn = firstLsn
 
-  constructor(clock: Clock, random: Random, events: ClusterEvents) {
+  /** @param like a host of the same cluster, at this moment */
+  constructor(clock: Clock, random: Random, events: ClusterEvents, like?: FakeCluster) {
     this.clock = clock
     this.random = random
     this.events = events
+    this.timelines = like?.timelines ?? new Map([[1, timelineOne]])
+    this.histories = like?.histories ?? new Map([[1, []]])
     this.walSenderTimeoutMs = random.pick([1_000, 10_000, 60_000])
-    this.end = addBytes(firstLsn, random.int(0, segmentSize))
+    this.end = like?.end ?? addBytes(firstLsn, random.int(0, segmentSize))
+    if (!like) return
+    this.timeline = like.timeline
+    this.slot = like.slot && { ...like.slot }
+    this.#oldestLsn = like.#oldestLsn
+  }
+
+  /** The primary as it is now, on its own: what it will be if another one is promoted and it comes back. */
+  former(): FakeCluster {
+    return new FakeCluster(this.clock, this.random, this.events, this)
+  }
+
+  /** Somebody drops the slot, or the server invalidates it, and removes what only the slot had kept. */
+  loseSlot(): void {
+    this.cutAll()
+    this.slot = undefined
+    const keep = segmentStart(this.end, segmentSize)
+    if (keep > this.#oldestLsn) this.#oldestLsn = keep
   }
 
   /** The chain that ends in the present timeline, or in another one. */

@@ -6,8 +6,10 @@
  */
 import assert from 'node:assert/strict'
 import { afterEach, describe, test } from 'node:test'
-import type { Lsn } from '../../src/postgres/lsn.ts'
+import { addBytes, type Lsn, maxLsn } from '../../src/postgres/lsn.ts'
+import { ReceiveRun } from '../../src/receive/receive-run.ts'
 import type { ReceivedSegment } from '../../src/receive/segment-assembler.ts'
+import { TailPieces } from '../../src/receive/tail-pieces.ts'
 import { UploadQueue } from '../../src/receive/upload-queue.ts'
 import { openSimulatedArchive } from './simulated-archive.ts'
 import { World } from './world.ts'
@@ -16,10 +18,13 @@ const replay = process.env.WALRX_SEED
 const scheduleCount = Number(process.env.WALRX_SCHEDULES ?? 1000)
 
 /** Runs schedules from seed 1 on until one fails. */
-async function firstFailure(count: number): Promise<{ seed: number; error: Error } | undefined> {
+async function firstFailure(
+  count: number,
+  open: typeof openSimulatedArchive = openSimulatedArchive,
+): Promise<{ seed: number; error: Error } | undefined> {
   for (let seed = 1; seed <= count; seed++) {
     try {
-      await new World(seed, openSimulatedArchive).run()
+      await new World(seed, open).run()
     } catch (error) {
       return { seed, error: error as Error }
     }
@@ -30,7 +35,7 @@ async function firstFailure(count: number): Promise<{ seed: number; error: Error
 describe('under seeded disorder', () => {
   test('nothing acknowledged is missing, nothing archived is wrong, and every schedule ends in progress', async (t) => {
     const seeds = replay ? [Number(replay)] : Array.from({ length: scheduleCount }, (_, index) => index + 1)
-    const total = { flushes: 0, kills: 0, promotions: 0, shutdowns: 0, outages: 0 }
+    const total = { flushes: 0, kills: 0, promotions: 0, shutdowns: 0, outages: 0, slotLosses: 0 }
     for (const seed of seeds) {
       try {
         const report = await new World(seed, openSimulatedArchive).run()
@@ -87,6 +92,53 @@ describe(
         await new World(seed, open).run().catch((error: unknown) => (caught = error as Error))
       }
       assert.match(caught?.message ?? 'no schedule noticed', /is not in the store|gap reported|no end within/)
+    })
+
+    test('when commits are told that what is in memory is durable', async () => {
+      const honest = Object.getOwnPropertyDescriptor(TailPieces.prototype, 'durableFrom') as PropertyDescriptor
+      TailPieces.prototype.durableFrom = function (lsn) {
+        return this.segments
+          .flatMap(({ pieces, startLsn }) => pieces.map(({ to }) => addBytes(startLsn, to)))
+          .reduce(maxLsn, lsn)
+      }
+      const failure = await firstFailure(300)
+      Object.defineProperty(TailPieces.prototype, 'durableFrom', honest)
+      assert.match(failure?.error.message ?? 'no schedule noticed', /is not in the store/)
+    })
+
+    test('when chunks count although one before them is missing', async () => {
+      const honest = Object.getOwnPropertyDescriptor(TailPieces.prototype, 'durableFrom') as PropertyDescriptor
+      TailPieces.prototype.durableFrom = function (lsn) {
+        return this.segments
+          .flatMap(({ pieces, startLsn }) =>
+            pieces.filter(({ isDurable }) => isDurable).map(({ to }) => addBytes(startLsn, to)),
+          )
+          .reduce(maxLsn, lsn)
+      }
+      const failure = await firstFailure(300)
+      Object.defineProperty(TailPieces.prototype, 'durableFrom', honest)
+      assert.match(failure?.error.message ?? 'no schedule noticed', /is not in the store/)
+    })
+
+    test('when a former primary is not told from the present one', async () => {
+      const honest = Object.getOwnPropertyDescriptor(ReceiveRun.prototype, 'newestTimeline') as PropertyDescriptor
+      Object.defineProperty(ReceiveRun.prototype, 'newestTimeline', { get: () => 0 })
+      const failure = await firstFailure(300, (storage) => {
+        const archive = openSimulatedArchive(storage)
+        archive.forksOf = async function* () {}
+        return archive
+      })
+      Object.defineProperty(ReceiveRun.prototype, 'newestTimeline', honest)
+      assert.match(failure?.error.message ?? 'no schedule noticed', /no end within|is not in the store/)
+    })
+
+    test('when a gap is not recorded', async () => {
+      const failure = await firstFailure(300, (storage) => {
+        const archive = openSimulatedArchive(storage)
+        archive.recordGap = () => Promise.resolve('created')
+        return archive
+      })
+      assert.match(failure?.error.message ?? 'no schedule noticed', /is not in the store/)
     })
   },
 )

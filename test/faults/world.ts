@@ -8,7 +8,7 @@ import type { Clock } from '../../src/primitives/clock.ts'
 import { type Logger, silentLog } from '../../src/observe/log.ts'
 import { addBytes, formatLsn, type Lsn, segmentStart, type Timeline } from '../../src/postgres/lsn.ts'
 import type { ByteSocket, ReplicationServer, ReplicationSession } from '../../src/postgres/session.ts'
-import { segmentNameAt } from '../../src/postgres/wal-file.ts'
+import { historyName, segmentNameAt } from '../../src/postgres/wal-file.ts'
 import type { ReceiveArchive, ReceiveMeter } from '../../src/receive/ports.ts'
 import { Receiver } from '../../src/receive/receiver.ts'
 import type { TailPace } from '../../src/receive/tail-writer.ts'
@@ -31,7 +31,7 @@ export interface ScheduleReport {
   promotions: number
   shutdowns: number
   outages: number
-  divergedPartials: number
+  slotLosses: number
 }
 
 /** See the file's header. */
@@ -47,6 +47,10 @@ export class World {
   readonly #objects = new Map<string, MemoryObject>()
   readonly #openArchive: (storage: FaultyStorage) => ReceiveArchive
   readonly #oracle: StoreOracle
+  /** Primaries that another one has replaced, and that came back. */
+  #zombies: FakeCluster[] = []
+  #slotLosses = 0
+  #isPrimaryFirst = false
   #storage: FaultyStorage
   #incarnation: { alive: boolean; ended: Promise<unknown>; drain: AbortController } | undefined
   #failure: unknown
@@ -54,7 +58,7 @@ export class World {
 
   constructor(seed: number, openArchive: (storage: FaultyStorage) => ReceiveArchive) {
     this.random = new Random(seed)
-    this.report = { seed, flushes: 0, kills: 0, promotions: 0, shutdowns: 0, outages: 0, divergedPartials: 0 }
+    this.report = { seed, flushes: 0, kills: 0, promotions: 0, shutdowns: 0, outages: 0, slotLosses: 0 }
     this.#openArchive = openArchive
     this.tailPace = {
       intervalMs: this.random.pick([0, 100, 1_000]),
@@ -119,7 +123,12 @@ export class World {
     this.#storage.outage = undefined
     this.cluster.startUp()
     this.cluster.grow(segmentSize * 100)
+    // Whoever has never seen the newest timeline can't know that a former primary is one.
+    this.#isPrimaryFirst = true
     if (!this.#incarnation?.alive) this.#startReceiver()
+    await this.#hasSeen(this.cluster.timeline)
+    this.#isPrimaryFirst = false
+    this.cluster.cutAll()
     await this.#caughtUp()
     await this.#stop()
     this.#oracle.checkEverything()
@@ -127,7 +136,7 @@ export class World {
 
   async #disturb(): Promise<void> {
     const { random, cluster, report } = this
-    const pick = random.int(0, 10)
+    const pick = random.int(0, 12)
     if (pick <= 3) cluster.grow(random.int(1, 2 * segmentSize))
     else if (pick === 4) cluster.cutAll()
     else if (pick === 5) await this.#kill()
@@ -138,13 +147,26 @@ export class World {
     } else if (pick === 8 && cluster.timelines.size < 4) {
       report.promotions++
       const inPlace = random.chance(0.5)
+      if (!inPlace && random.chance(0.5)) this.#zombies.push(cluster.former())
       cluster.promote(
         random.pick([0, random.int(0, 100_000), random.int(0, 2 * segmentSize)]),
         random.pick([0, 0, 1]),
         inPlace,
       )
       cluster.grow(random.int(0, segmentSize))
+    } else if (pick === 11) {
+      report.slotLosses++
+      this.#slotLosses++
+      cluster.loseSlot()
+    } else if (pick === 12) {
+      for (const zombie of this.#zombies) zombie.grow(random.int(0, segmentSize))
+      for (const zombie of this.#zombies) zombie.cutAll()
     } else this.#storage.weather = this.#drawWeather()
+  }
+
+  /** The hosts in the order of the connection string: former primaries come first, so that nobody ends there by luck. */
+  #hosts(): readonly FakeCluster[] {
+    return this.#isPrimaryFirst ? [this.cluster] : [...this.#zombies, this.cluster]
   }
 
   async #shutDown(): Promise<void> {
@@ -187,7 +209,10 @@ export class World {
     }
     const mortal = <T extends object>(target: T): T => mortalCopy(target, () => incarnation.alive)
     const receiver = new Receiver({
-      server: mortalServer(this.cluster, () => incarnation.alive),
+      server: mortalServer(
+        () => this.#hosts(),
+        () => incarnation.alive,
+      ),
       archive: mortal(this.#openArchive(this.#storage)),
       clock,
       random: this.random.next,
@@ -225,7 +250,8 @@ export class World {
       pastFork: nothing,
       gap: (start, end) => {
         this.#gaps++
-        this.#failure ??= new Error(`gap reported from ${formatLsn(start)} to ${formatLsn(end)}`)
+        if (this.#slotLosses === 0)
+          this.#failure ??= new Error(`gap reported from ${formatLsn(start)} to ${formatLsn(end)}`)
       },
     }
   }
@@ -248,6 +274,13 @@ export class World {
 
   #checkMemory(): void {
     assert.ok(this.#storage.bodyBytes <= memoryBytes, `${this.#storage.bodyBytes} bytes under way in uploads`)
+  }
+
+  async #hasSeen(timeline: Timeline): Promise<void> {
+    while (timeline > 1 && !this.#objects.has(`wal_005/${historyName(timeline)}`)) {
+      for (const zombie of this.#zombies) zombie.cutAll()
+      await this.clock.sleep(500)
+    }
   }
 
   async #caughtUp(): Promise<void> {
@@ -282,16 +315,26 @@ function mortalCopy<T extends object>(target: T, isAlive: () => boolean): T {
   })
 }
 
-function mortalServer(cluster: FakeCluster, isAlive: () => boolean): ReplicationServer {
+/** Hosts that are tried one after the other, as PgServer does. */
+function mortalServer(hosts: () => readonly FakeCluster[], isAlive: () => boolean): ReplicationServer {
   return {
     connect: async (signal, judge) => {
-      const session = await mortalCopy(cluster, isAlive).connect(signal)
-      const mortal = mortalCopy<ReplicationSession>(
-        { ...session, takeOver: () => mortalSocket(session.takeOver(), isAlive) },
-        isAlive,
-      )
-      await judge?.(mortal)
-      return mortal
+      let failure: unknown
+      for (const host of hosts()) {
+        try {
+          const session = await mortalCopy(host, isAlive).connect(signal)
+          const mortal = mortalCopy<ReplicationSession>(
+            { ...session, takeOver: () => mortalSocket(session.takeOver(), isAlive) },
+            isAlive,
+          )
+          await judge?.(mortal)
+          return mortal
+        } catch (error) {
+          signal?.throwIfAborted()
+          failure ??= error
+        }
+      }
+      throw failure as Error
     },
   }
 }
