@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { segmentSize, timelineOne } from '../faults/recorded-wal.ts'
+import { storageOut } from './fakes.ts'
+import { at, nameOf } from './receiver-bench.ts'
+import { never, RunBench, type Server, where } from './run-bench.ts'
+
+describe('WAL that the server no longer has', () => {
+  /** The slot was made anew at 3, the archive ends at 1: there is something to try, and somewhere to go on. */
+  async function behindSlot(): Promise<RunBench> {
+    const bench = new RunBench()
+    bench.archive.files.set(nameOf(0), timelineOne.bytes.subarray(0, segmentSize))
+    assert.equal(await bench.begin({ slot: 3.5, end: 3.6 }), where(1, 1))
+    return bench
+  }
+
+  test('is a gap, reported with both ends; the next run begins behind it', async () => {
+    const bench = await behindSlot()
+    assert.ok(bench.run.hasFallback)
+    assert.equal(await bench.run.skipRemoved(never), true)
+    assert.deepEqual(bench.meter.lines, ['gap 0/600000 0/800000'])
+    assert.equal(await bench.begin({ slot: 3.5, end: 3.6 }), where(1, 3))
+    assert.equal(bench.run.queue.durableLsn, at(3))
+    assert.equal(bench.run.hasFallback, false)
+  })
+
+  test('is recorded before anything goes on behind it, with what the archive already holds left out', async () => {
+    const bench = await behindSlot()
+    await bench.feed(1.25)
+    bench.archive.outage = storageOut()
+    const skipped = bench.run.skipRemoved(never)
+    await bench.pass(30_000)
+    assert.deepEqual([bench.meter.lines.filter((line) => line.startsWith('gap')), bench.archive.gaps], [[], []])
+    bench.archive.outage = undefined
+    await bench.pass(20_000)
+    assert.equal(await skipped, true)
+    const [gap] = bench.archive.gaps
+    assert.deepEqual(
+      { ...gap, detectedAt: undefined },
+      {
+        timeline: 1,
+        startLsn: at(1.25),
+        endLsn: at(3),
+        detectedAt: undefined,
+        reason: 'the server removed it although the slot was there',
+        host: 'fake:5432',
+        slot: 'walrx',
+      },
+    )
+    assert.match(gap?.detectedAt ?? '', /^\d{4}-\d\d-\d\dT[\d:.]+Z$/)
+  })
+
+  test('is recorded on every timeline that it lies on', async () => {
+    const bench = new RunBench()
+    bench.archive.files.set(nameOf(0), timelineOne.bytes.subarray(0, segmentSize))
+    const server: Server = {
+      slot: 5.5,
+      end: 6,
+      timeline: 4,
+      ends: [
+        [1, 2.5],
+        [2, 2.75],
+        [3, 4],
+      ],
+    }
+    assert.equal(await bench.begin(server), where(1, 1))
+    assert.equal(await bench.run.skipRemoved(never), true)
+    assert.deepEqual(
+      bench.archive.gaps.map(({ endLsn, startLsn, timeline }) => [timeline, startLsn, endLsn]),
+      [
+        [1, at(1), at(2.5)],
+        // Nothing of timeline 2 is lost that timeline 3 has no copy of.
+        [3, at(2.75), at(4)],
+        [4, at(4), at(5)],
+      ],
+    )
+    assert.equal(await bench.begin(server), where(4, 5))
+  })
+
+  test('is reported once, even if the store fails before the next run has begun', async () => {
+    const bench = await behindSlot()
+    await bench.run.skipRemoved(never)
+    bench.archive.outage = storageOut()
+    await assert.rejects(bench.begin({ slot: 3.5, end: 3.6 }), bench.archive.outage)
+    bench.archive.outage = undefined
+    assert.equal(await bench.begin({ slot: 3.5, end: 3.6 }), where(1, 3))
+    assert.equal(bench.meter.lines.length, 1)
+  })
+
+  test('much later is no gap that leads back to where the run once could have begun', async () => {
+    const bench = await behindSlot()
+    await bench.feed(5.5)
+    await bench.begin({ slot: 3.5, end: 6 })
+    assert.equal(bench.run.hasFallback, false)
+    assert.equal(await bench.run.skipRemoved(never), false)
+    assert.deepEqual(
+      bench.meter.lines.filter((entry) => entry.startsWith('gap')),
+      [],
+    )
+    assert.equal(await bench.begin({ slot: 6, end: 6.5 }), where(1, 5), 'planned anew, from the archive')
+  })
+
+  test('with nowhere to go on is planned anew', async () => {
+    const bench = new RunBench()
+    await bench.begin({ slot: 1, end: 3 })
+    assert.equal(await bench.run.skipRemoved(never), false)
+    assert.equal(await bench.begin({ slot: 2, end: 3 }), where(1, 2))
+  })
+})
