@@ -34,7 +34,7 @@ describe('createMetrics', () => {
 
 test('names carry room and unit, and only counters end in _total', () => {
   for (const { name, type, help } of Object.values(metricSpecs)) {
-    assert.match(name, /^walrx_(receive_[a-z_]+|build_info)$/)
+    assert.match(name, /^walrx_((receive|rpo|slot|tail)_[a-z_]+|build_info|synchronous)$/)
     assert.equal(name.endsWith('_total'), type === 'counter', name)
     assert.match(help, /^[A-Z1][^\n]*[^.\n]$/, name)
   }
