@@ -55,18 +55,26 @@ export class TailArchive {
 
   /**
    * Stores an encoded chunk.
-   * @throws WALRX_ARCHIVE_CONFLICT when other bytes are there under that name; what the storage says
+   * @throws WALRX_ARCHIVE_CONFLICT when other bytes are there under that name, or none that can be read; what the storage
+   * says
    */
   async put(segment: string, range: TailRange, encoded: Uint8Array, options?: StorageCallOptions): Promise<void> {
     const key = this.key(segment, range)
     if ((await this.#storage.putIfAbsent(key, encoded, options)) === 'created') return
     const codec = codecOfExtension(this.#codec.extension, key)
     const theirs = decoded(await this.#storage.get(key, options), codec, key)
-    const { equal, offset } = await compareStreams(decoded(once(encoded), codec, 'ours'), theirs)
-    if (equal) return
+    const at = `${this.#storage.location}/${key}`
+    const compared = await compareStreams(decoded(once(encoded), codec, 'ours'), theirs).catch((error: unknown) => {
+      if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
+      throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${at} is there but cannot be compared: ${error.message}`, {
+        hint: 'it is damaged: see walrx wal-finalize --set-aside',
+        cause: error,
+      })
+    })
+    if (compared.equal) return
     throw new WalrxError(
       'WALRX_ARCHIVE_CONFLICT',
-      `${this.#storage.location}/${key} holds other bytes from byte ${range.from + offset} of the segment on`,
+      `${at} holds other bytes from byte ${range.from + compared.offset} of the segment on`,
       { hint: 'another cluster or a restored copy writes to this archive: give each its own prefix' },
     )
   }
@@ -145,14 +153,14 @@ export class TailArchive {
       const pieces: Buffer[] = []
       for await (const piece of file.body) pieces.push(Buffer.from(piece))
       const held = Buffer.concat(pieces)
-      if (held.length < end) return 'contradicted'
+      // A partial may end before the chunks do.
+      if (held.length < end) return name === tail.segment ? 'contradicted' : 'no'
       try {
         for (const chunk of tail.chunks) await this.#compare(tail.segment, chunk, held, options)
         return 'yes'
       } catch (error) {
         if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return 'no'
         if (!hasCode(error, 'WALRX_ARCHIVE_CONFLICT') && !hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
-        // A partial may end before the chunks do.
         return name === tail.segment ? 'contradicted' : 'no'
       }
     }

@@ -94,6 +94,9 @@ export async function readChunks(
   for (const chunk of chunks) {
     if (chunk.from > covered) break
     const at = `${storage.location}/${chunk.key}`
+    if (chunk.to > buffer.length) {
+      throw new WalrxError('WALRX_OBJECT_DAMAGED', `${at} reaches behind the end of its segment`)
+    }
     let offset = chunk.from
     for await (const bytes of chunkBytes(storage, chunk, at, options)) {
       const known = Math.min(bytes.length, Math.max(0, covered - offset))
@@ -120,7 +123,8 @@ async function* chunkBytes(
   options?: StorageCallOptions,
 ): AsyncGenerator<Uint8Array, undefined> {
   let offset = from
-  for await (const bytes of decoded(await storage.get(key, options), codecOfExtension(extension, at), at)) {
+  const codec = codecOfExtension(extension, at)
+  for await (const bytes of decoded(await storage.get(key, options), codec, at)) {
     if (offset + bytes.length > to) throw wrongLength(at, to - from, `${offset + bytes.length - from} or more`)
     yield bytes
     offset += bytes.length
@@ -137,7 +141,7 @@ export interface AssembledTail {
   readonly segment: string
   /** What the archive has of the segment, from its first byte on. */
   readonly bytes: Buffer
-  /** The newest object that it was made of, in milliseconds since 1970 by the clock of the storage. */
+  /** When the newest of its objects was written, in milliseconds since 1970 by the clock of the storage. */
   readonly lastModifiedMs: number
 }
 
@@ -188,7 +192,8 @@ async function withPartial(
   for await (const piece of file.body) pieces.push(Buffer.from(piece))
   const whole = Buffer.concat(pieces)
   const partial = whole.subarray(0, trimmedLength(whole))
-  const common = Math.min(partial.length, trimmedLength(tail.bytes))
+  // The zeros of a partial may be padding, those of a chunk are WAL.
+  const common = Math.min(partial.length, tail.bytes.length)
   if (partial.compare(tail.bytes, 0, common, 0, common) !== 0) {
     throw new WalrxError(
       'WALRX_ARCHIVE_CONFLICT',
@@ -197,6 +202,6 @@ async function withPartial(
     )
   }
   return partial.length > tail.bytes.length
-    ? { segment: tail.segment, bytes: partial, lastModifiedMs: info.lastModifiedMs }
+    ? { ...tail, bytes: partial, lastModifiedMs: Math.max(info.lastModifiedMs, tail.lastModifiedMs) }
     : tail
 }

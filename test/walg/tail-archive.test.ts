@@ -1,0 +1,186 @@
+/** Chunks are written once, and go only when what they hold is durable elsewhere. */
+import assert from 'node:assert/strict'
+import { beforeEach, describe, test } from 'node:test'
+import type { WriteMethod } from '../../src/compression/codec.ts'
+import { extensions, openWriteCodec } from '../../src/compression/codecs.ts'
+import { hasCode } from '../../src/primitives/errors.ts'
+import { tailKey } from '../../src/walg/names.ts'
+import { WalArchive } from '../../src/walg/wal-archive.ts'
+import { encodeCopy } from '../harness/codec-streams.ts'
+import { madeSegmentSize, makeSegment } from '../harness/made-wal.ts'
+import { MemoryStorage, unavailable } from '../harness/memory-storage.ts'
+
+const methods: readonly WriteMethod[] = ['zstd', 'lz4', 'brotli', 'none']
+const nameOf = (number: number) => `00000001000000000000000${number}`
+const segment = nameOf(5)
+const bytes = makeSegment(segment)
+
+let storage: MemoryStorage
+let archive: WalArchive
+beforeEach(() => {
+  storage = new MemoryStorage()
+  archive = new WalArchive(storage, openWriteCodec('none'))
+})
+
+const seed = (from: number, to: number, name = segment, content: Buffer = makeSegment(name).subarray(from, to)) =>
+  storage.seed(tailKey(name, { from, to }, ''), content)
+const chunks = () => [...storage.objects.keys()].filter((key) => key.startsWith('walrx_005/tail/'))
+const isConflict = (error: unknown) => hasCode(error, 'WALRX_ARCHIVE_CONFLICT')
+
+describe('a chunk', () => {
+  test('is put under its range, and found again, in every codec', async () => {
+    for (const method of methods) {
+      const codec = openWriteCodec(method)
+      archive = new WalArchive(storage, codec)
+      const range = { from: 0, to: 70_000 }
+      await archive.putTailChunk(segment, range, await encodeCopy(codec, bytes.subarray(0, 70_000)))
+      assert.ok(storage.objects.has(tailKey(segment, range, extensions[method])), method)
+      await archive.putTailChunk(segment, range, await encodeCopy(codec, bytes.subarray(0, 70_000)))
+      const buffer = Buffer.alloc(madeSegmentSize)
+      assert.equal((await archive.readTail(segment, buffer)).length, 70_000)
+      assert.deepEqual(buffer.subarray(0, 70_000), bytes.subarray(0, 70_000))
+    }
+    const { keys } = await archive.readTail(segment, Buffer.alloc(madeSegmentSize))
+    assert.equal(keys.length, methods.length)
+    await archive.deleteTailChunks(keys)
+    assert.deepEqual(chunks(), [])
+  })
+
+  test('that is there already with the same bytes will do, compressed in another way as well', async () => {
+    const range = { from: 0, to: 5000 }
+    const slow = openWriteCodec('zstd', { level: 11 })
+    const fast = openWriteCodec('zstd', { level: 1 })
+    const [one, other] = [
+      await encodeCopy(slow, bytes.subarray(0, 5000)),
+      await encodeCopy(fast, bytes.subarray(0, 5000)),
+    ]
+    archive = new WalArchive(storage, fast)
+    await archive.putTailChunk(segment, range, one)
+    await archive.putTailChunk(segment, range, other)
+    assert.deepEqual(storage.peek(archive.tailKey(segment, range)), one)
+  })
+
+  test('that is there with other bytes is a contradiction, which names the key and the place', async () => {
+    seed(100, 200)
+    const other = Buffer.from(bytes.subarray(100, 200))
+    other.writeUInt8(other.readUInt8(7) ^ 1, 7)
+    await assert.rejects(archive.putTailChunk(segment, { from: 100, to: 200 }, other), (error: Error) => {
+      assert.ok(isConflict(error))
+      assert.match(error.message, /walrx_005\/tail\/00000001\/0{7}1\w{16}\/00000064-000000C8 .* from byte 107 of/)
+      return true
+    })
+    assert.deepEqual(storage.peek(tailKey(segment, { from: 100, to: 200 }, '')), bytes.subarray(100, 200))
+  })
+
+  test('that is there and cannot be read is a contradiction as well: it would stand in the way for ever', async () => {
+    archive = new WalArchive(storage, openWriteCodec('zstd'))
+    const range = { from: 0, to: 100 }
+    storage.seed(archive.tailKey(segment, range), 'no zstd')
+    const encoded = await encodeCopy(openWriteCodec('zstd'), bytes.subarray(0, 100))
+    await assert.rejects(archive.putTailChunk(segment, range, encoded), isConflict)
+    assert.equal(storage.openBodies, 0)
+  })
+})
+
+describe('segments that are there in chunks alone', () => {
+  const complete = async () => {
+    const found: string[] = []
+    for await (const { bytes: whole, segment: name } of archive.completeTails(madeSegmentSize)) {
+      assert.deepEqual(whole, makeSegment(name))
+      found.push(name)
+    }
+    return found
+  }
+
+  test('are those whose chunks go from the first byte to the last, and that are not there as a whole', async () => {
+    const half = madeSegmentSize / 2
+    for (const number of [3, 4, 5, 6, 7]) seed(half, madeSegmentSize, nameOf(number))
+    for (const number of [3, 5, 6]) seed(0, half, nameOf(number))
+    seed(0, half - 1, nameOf(7))
+    storage.seed(`wal_005/${nameOf(6)}.lz4`, 'there')
+    assert.deepEqual(await complete(), [nameOf(3), nameOf(5)])
+  })
+
+  test('are none when they become whole while they are read', async () => {
+    seed(0, madeSegmentSize)
+    storage.before = ({ operation }) => {
+      if (operation === 'get') storage.seed(`wal_005/${segment}`, bytes)
+    }
+    assert.deepEqual(await complete(), [])
+  })
+})
+
+test('beginnings are chunks and partials of that timeline', async () => {
+  seed(0, 100, nameOf(5))
+  seed(50, 100, nameOf(6))
+  seed(0, 100, '000000020000000000000005')
+  storage.seed(`wal_005/${nameOf(8)}.partial`, 'x')
+  storage.seed('wal_005/000000020000000000000009.partial', 'x')
+  storage.seed(`wal_005/${nameOf(9)}`, 'x')
+  const found: bigint[] = []
+  for await (const { segno } of archive.beginnings(1, madeSegmentSize)) found.push(segno)
+  assert.deepEqual(found, [5n, 6n, 8n])
+})
+
+describe('clearing away', () => {
+  test('removes the chunks of what is whole, after comparing them, and no others', async () => {
+    for (const number of [5, 6, 7]) {
+      seed(0, 100, nameOf(number))
+      seed(200, 300, nameOf(number))
+    }
+    storage.seed(`wal_005/${nameOf(5)}`, makeSegment(nameOf(5)))
+    const other = makeSegment(nameOf(6))
+    other.writeUInt8(other.readUInt8(250) ^ 1, 250)
+    storage.seed(`wal_005/${nameOf(6)}`, other)
+    assert.deepEqual(await archive.clearTails(), { removed: 2, contradicting: [nameOf(6)] })
+    assert.deepEqual(
+      chunks().map((key) => key.slice(24, 48)),
+      [nameOf(6), nameOf(6), nameOf(7), nameOf(7)],
+    )
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [nameOf(6)] })
+    assert.equal(storage.openBodies, 0)
+  })
+
+  test('keeps a chunk that is damaged, that reaches behind the file, or that the file cannot be read for', async () => {
+    seed(0, 100, segment, Buffer.from('damaged'))
+    storage.seed(`wal_005/${segment}`, bytes)
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [segment] })
+    seed(0, 100)
+    storage.seed(`wal_005/${segment}`, bytes.subarray(0, 50))
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [segment] })
+    storage.before = ({ key, operation }) => {
+      if (operation === 'get' && key.startsWith('wal_005/')) throw unavailable()
+    }
+    await assert.rejects(archive.clearTails(), (error) => hasCode(error, 'WALRX_STORAGE_UNAVAILABLE'))
+    assert.equal(chunks().length, 1)
+  })
+
+  test('removes those that a partial has, and keeps those that reach farther', async () => {
+    const partial = Buffer.alloc(madeSegmentSize)
+    partial.set(bytes.subarray(0, 300))
+    storage.seed(`wal_005/${segment}.partial`, partial)
+    seed(100, 300)
+    seed(0, 301)
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [] })
+    storage.objects.delete(tailKey(segment, { from: 0, to: 301 }, ''))
+    assert.deepEqual(await archive.clearTails(), { removed: 1, contradicting: [] })
+  })
+
+  test('is no contradiction where a partial without padding is shorter', async () => {
+    storage.seed(`wal_005/${segment}.partial`, bytes.subarray(0, 99))
+    seed(0, 100)
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [] })
+    assert.equal(chunks().length, 1)
+  })
+
+  test('minds chunks that vanish meanwhile as little as what else lies there', async () => {
+    seed(0, 100)
+    storage.seed(`wal_005/${segment}`, bytes)
+    storage.seed('walrx_005/tail/x', 'x')
+    storage.before = ({ key, operation }) => {
+      if (operation === 'get' && key.startsWith('walrx_005/tail/')) storage.objects.delete(key)
+    }
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [] })
+    assert.deepEqual(chunks(), ['walrx_005/tail/x'])
+  })
+})
