@@ -162,6 +162,8 @@ class WalFetch {
     if (walFileKind(name) !== 'segment') return false
     const beginning = await segmentBeginning(this.#reader, name, { signal })
     if (!beginning) return false
+    const gap = await this.#reader.gapAt(name, { signal })
+    if (gap) throw this.#lost(gap)
     this.#beginningSeenMs ??= clock.now()
     const isFollowed = await this.#reader.hasLaterSegment(name, { signal })
     if (isFollowed && clock.now() - this.#beginningSeenMs < this.#beginningPatienceMs) throw this.#hole()

@@ -144,8 +144,12 @@ describe('a file that is not there', () => {
     ]) {
       storage.seed(`wal_005/${object}`, 'x')
     }
-    storage.seed(`wal_005/${name}.partial`, 'x')
     assert.equal(await fetch(), 'absent')
+  })
+
+  test('is damage when there is a beginning that is none', async () => {
+    storage.seed(`wal_005/${name}.partial`, 'x')
+    await fails(fetch(), 'WALRX_OBJECT_DAMAGED', /does not begin as/)
   })
 
   test('is an outage when there is nothing at all: a mistyped prefix, or a directory that is not mounted', async () => {
