@@ -255,6 +255,8 @@ async function discard({ storage }: PushOptions, intent: Intent): Promise<void> 
   const keys: string[] = []
   for await (const { key } of storage.list(backupFolder(intent.name))) keys.push(key)
   await storage.delete(keys)
+  // Without its intent nobody would look for them again.
+  await storage.removeUnfinished?.(backupFolder(intent.name)).catch(() => {})
   await intent.withdraw()
 }
 

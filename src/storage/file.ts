@@ -40,6 +40,8 @@ export interface FileStorageOptions {
 
 /** Age at which an unfinished file is one of a dead writer. */
 const STALE_TEMP_MS = 24 * 3600 * 1000
+/** How long a closing storage waits for writes that were aborted to remove their unfinished files. */
+const CLOSE_WAIT_MS = 5000
 /** Where segments are, and with them what a killed writer leaves behind. */
 const WAL_FOLDER = 'wal_005'
 
@@ -58,6 +60,8 @@ export class FileStorage implements Storage {
   readonly #clock: Clock
   readonly #writer: FileWriter
   readonly #listPageNames: number | undefined
+  /** Writes under way, those among them that were aborted, whose callers know of the end already. */
+  readonly #writes = new Set<Promise<unknown>>()
 
   constructor(options: FileStorageOptions) {
     this.#root = resolve(options.root)
@@ -73,14 +77,14 @@ export class FileStorage implements Storage {
   async put(key: string, body: StorageBody, { signal }: StorageCallOptions = {}): Promise<void> {
     refuseHidden(key)
     const path = this.#path(key)
-    await this.#call('put', key, signal, () => this.#writer.replace(path, body, signal))
+    await this.#call('put', key, signal, () => this.#kept(this.#writer.replace(path, body, signal)))
   }
 
   /** Atomic where the file system has hard links; else see {@link FileWriter}. */
   async putIfAbsent(key: string, body: Uint8Array, { signal }: StorageCallOptions = {}): Promise<'created' | 'exists'> {
     refuseHidden(key)
     const path = this.#path(key)
-    return await this.#call('put', key, signal, () => this.#writer.create(path, body, signal))
+    return await this.#call('put', key, signal, () => this.#kept(this.#writer.create(path, body, signal)))
   }
 
   async get(key: string, { signal }: StorageCallOptions = {}): Promise<AsyncIterable<Uint8Array>> {
@@ -156,8 +160,12 @@ export class FileStorage implements Storage {
     return { conditionalPut: isRefused && this.#writer.hasLinks }
   }
 
-  close(): Promise<void> {
-    return Promise.resolve()
+  /** A write that was aborted may still hold an unfinished file, which is to go before the process does. */
+  async close(): Promise<void> {
+    const waited = new AbortController()
+    const timer = setTimeout(() => waited.abort(), CLOSE_WAIT_MS)
+    await abortable(Promise.allSettled(this.#writes), waited.signal).catch(() => {})
+    clearTimeout(timer)
   }
 
   #path(key: string): string {
@@ -178,6 +186,13 @@ export class FileStorage implements Storage {
       signal?.throwIfAborted()
       throw await this.#explain(error, this.#task(operation, key))
     }
+  }
+
+  #kept<T>(write: Promise<T>): Promise<T> {
+    this.#writes.add(write)
+    const forget = () => void this.#writes.delete(write)
+    write.then(forget, forget)
+    return write
   }
 
   async #explain(error: unknown, task: FileTask): Promise<unknown> {

@@ -34,6 +34,27 @@ describe('a call that was aborted', () => {
     assert.ok(!archive.fileSystem.calls.some((call) => /^(rename|link)/.test(call)))
   })
 
+  test('has removed its unfinished file when the storage is closed, so that the process may end then', async () => {
+    await using archive = await openArchive()
+    const { promise: disk, resolve: recover } = Promise.withResolvers<void>()
+    const { promise: hanging, resolve: hangs } = Promise.withResolvers<void>()
+    archive.fileSystem.before = async (_, call) => {
+      if (call !== `sync ${SEGMENT}.tmp`) return
+      hangs()
+      await disk
+    }
+    const controller = new AbortController()
+    const call = archive.storage.put(SEGMENT, seeded(1, 1000), { signal: controller.signal })
+    await hanging
+    controller.abort(new Error('no longer wanted'))
+    await assert.rejects(call, { message: 'no longer wanted' })
+    assert.equal((await leftovers(archive.root)).length, 1)
+    const closed = archive.storage.close()
+    recover()
+    await closed
+    assert.deepEqual(await leftovers(archive.root), [])
+  })
+
   test('a file that is read is closed when its signal aborts, also between two reads', async () => {
     await using archive = await openArchive()
     await archive.fresh.put('long', seeded(1, 3 * 1024 * 1024))
