@@ -6,7 +6,7 @@
  *     npm test -- [--test-timeout=600s] [--test-name-pattern=TEXT] [FILE …]
  */
 import { once } from 'node:events'
-import { chmodSync, globSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, globSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
@@ -41,7 +41,7 @@ if (timeout === undefined) throw new Error(`--test-timeout=${values['test-timeou
 const files = positionals.length > 0 ? positionals : globSync('test/**/*.test.ts', { cwd: top }).sort()
 const cores = availableParallelism()
 process.chdir(top)
-await withTemplates(async () => {
+await withShared(async () => {
   await runPhase(
     files.filter((file) => !heavy.test(file)),
     cores,
@@ -81,11 +81,21 @@ async function runPhase(phase: readonly string[], concurrency: number): Promise<
   await once(report, 'end')
 }
 
-/** A directory in which the test processes share freshly initialised clusters: initdb takes a second each. */
-async function withTemplates(use: () => Promise<void>): Promise<void> {
+/**
+ * A directory in which the test processes share freshly initialised clusters, as initdb takes a second each, and what
+ * Node has compiled: thousands of processes of walrx start, most for a moment.
+ */
+async function withShared(use: () => Promise<void>): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'walrx-templates-'))
   chmodSync(directory, 0o755)
   process.env['WALRX_TEST_TEMPLATES'] = directory
+  if (process.env['NODE_COMPILE_CACHE'] === undefined) {
+    const cache = join(directory, 'compile-cache')
+    mkdirSync(cache)
+    // For the servers' user too; Node makes a folder for each user in it.
+    chmodSync(cache, 0o1777)
+    process.env['NODE_COMPILE_CACHE'] = cache
+  }
   const remove = () => rmSync(directory, { recursive: true, force: true })
   process.once('exit', remove)
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))

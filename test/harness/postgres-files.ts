@@ -35,7 +35,8 @@ export function pgBinary(major: PgMajor, name: 'initdb' | 'pg_ctl' | 'postgres')
 
 /** The environment of a server: ours without what speaks to psql, to initdb or to the test runner. */
 export function serverEnvironment(home: string): NodeJS.ProcessEnv {
-  const entries = Object.entries(process.env).filter(([name]) => !/^(PG|LC_|LANG|NODE_)/.test(name))
+  // The cache of compiled code stays: a restore_command starts walrx again and again.
+  const entries = Object.entries(process.env).filter(([name]) => !/^(PG|LC_|LANG|NODE_(?!COMPILE_CACHE$))/.test(name))
   return { ...Object.fromEntries(entries), LC_ALL: 'C', HOME: home }
 }
 
