@@ -1,7 +1,8 @@
 /**
  * `npm test`: every test below `test/`, or the files that are named. First the pure ones, as many at a time as there
  * are cores; then those with servers and buckets, which would starve each other, half as many. At the end it says
- * which tests were skipped, and why.
+ * which tests were skipped, and why. `WALRX_TEST_ALL=1` runs the full lists on all versions of PostgreSQL, and more
+ * trials (see harness/extent.ts).
  *
  *     npm test -- [--test-timeout=600s] [--test-name-pattern=TEXT] [FILE …]
  */
@@ -15,6 +16,7 @@ import { spec } from 'node:test/reporters'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { parseDurationMs } from '../src/config/option-values.ts'
+import { isFullRun } from './harness/extent.ts'
 
 const top = fileURLToPath(new URL('..', import.meta.url))
 
@@ -41,6 +43,7 @@ if (timeout === undefined) throw new Error(`--test-timeout=${values['test-timeou
 const files = positionals.length > 0 ? positionals : globSync('test/**/*.test.ts', { cwd: top }).sort()
 const cores = availableParallelism()
 process.chdir(top)
+console.log(isFullRun ? 'everything (WALRX_TEST_ALL=1)' : 'the usual extent; WALRX_TEST_ALL=1 runs everything')
 await withShared(async () => {
   await runPhase(
     files.filter((file) => !heavy.test(file)),

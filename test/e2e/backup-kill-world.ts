@@ -13,8 +13,8 @@ import { startRestored } from '../harness/restored-server.ts'
 import { newServerDirectory } from '../harness/test-workspace.ts'
 import { type ProcessEnd, startWalrx, type WalrxProcess } from '../harness/walrx-process.ts'
 
-/** Rows of the table that makes the cluster large: about 110 MB with everything else. */
-const rowCount = 1_000_000
+/** Rows of the table that makes the cluster large: about 70 MB with everything else. */
+const rowCount = 500_000
 
 const intentsFolder = 'walrx_005/backups'
 

@@ -14,6 +14,7 @@ import {
   endOfSwitched,
   watchFlushes,
 } from '../harness/archive-check.ts'
+import { trials } from '../harness/extent.ts'
 import { startPostgres, type TestPostgres } from '../harness/postgres.ts'
 import { startStandby } from '../harness/postgres-copies.ts'
 import { Random } from '../harness/random.ts'
@@ -23,6 +24,9 @@ import { WireTap } from '../harness/wire-tap.ts'
 
 const segmentSize = 1024 * 1024
 const keepAll = { wal_keep_size: '20GB', max_wal_size: '20GB', checkpoint_timeout: '1h' }
+
+const kills = trials('WALRX_TEST_KILLS', 20, 50)
+const cuts = trials('WALRX_TEST_CUTS', 8, 15)
 
 describe('through crashes', () => {
   let server: TestPostgres
@@ -56,13 +60,13 @@ describe('through crashes', () => {
     assert.ok(compareWithServer(archive, server) > 0)
   }
 
-  test('50 kills of walrx at random moments', { timeout: 300_000 }, async (t) => {
+  test(`${kills} kills of walrx at random moments`, { timeout: 180_000 + kills * 3_000 }, async (t) => {
     const seed = Number(process.env.WALRX_SEED ?? Date.now() % 100_000)
     t.diagnostic(`seed ${seed}`)
     const random = new Random(seed)
     const load = await startLoad(server)
     let receiver = start()
-    for (let kill = 0; kill < 50; kill++) {
+    for (let kill = 0; kill < kills; kill++) {
       if (random.chance(0.8)) await receiver.logged('streaming')
       await delay(random.int(0, 400))
       await receiver.stop('SIGKILL')
@@ -79,7 +83,7 @@ describe('through crashes', () => {
     const random = new Random(seed)
     await using receiver = start()
     const load = await startLoad(server)
-    for (let cut = 0; cut < 15; cut++) {
+    for (let cut = 0; cut < cuts; cut++) {
       const from = receiver.lines.length
       await receiver.logged('streaming', Math.max(0, from - 3))
       tap.cutAfter(random.int(1, 300_000))

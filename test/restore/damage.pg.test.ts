@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { after, before, describe, test } from 'node:test'
 import { backupFolder, contentsKey, filesMetadataKey, sentinelKey } from '../../src/walg/backup-names.ts'
+import { isFullRun } from '../harness/extent.ts'
 import { pgBinary, serverIdentity } from '../harness/postgres-files.ts'
 import { Random } from '../harness/random.ts'
 import { runWalrx } from '../harness/walrx-process.ts'
@@ -130,6 +131,14 @@ describe('damage to a backup', () => {
     }))
   }
 
+  /** Parts to be damaged: usually all by two of the codecs, and by the others, which differ in little, some. */
+  function triedParts(backup: MadeBackup, random: Random): string[] {
+    const parts = partsOf(backup)
+    if (isFullRun || backup.method === 'zstd' || backup.method === 'none') return parts
+    const drawn = random.int(0, parts.length - 1)
+    return parts.filter((key, index) => index === drawn || key.includes('pg_control'))
+  }
+
   for (const method of methods) {
     describe(`stored by ${method}`, { timeout: 300_000 }, () => {
       const random = new Random(seed)
@@ -151,12 +160,12 @@ describe('damage to a backup', () => {
       test('is found when any bit of any part has changed', async (t) => {
         t.diagnostic(`seed ${seed}`)
         const backup = backupOf(method)
-        await assertCaught(backup, flips(backup, partsOf(backup), 5, random))
+        await assertCaught(backup, flips(backup, triedParts(backup, random), isFullRun ? 5 : 4, random))
       })
 
       test('does no harm when any bit of a part has changed and nothing knows its checksum', async (t) => {
         const backup = backupOf(method)
-        const damages = withoutContents(backup, flips(backup, partsOf(backup), 4, random))
+        const damages = withoutContents(backup, flips(backup, triedParts(backup, random), isFullRun ? 4 : 3, random))
         const caught = await assertCaughtOrHarmless(backup, damages)
         t.diagnostic(`${caught} of ${damages.length} caught (seed ${seed})`)
         assert.ok(caught > damages.length / 2, `only ${caught} of ${damages.length} were caught (seed ${seed})`)
@@ -168,7 +177,10 @@ describe('damage to a backup', () => {
         const documents = [...backup.objects.keys()].filter((key) => !parts.has(key))
         assert.equal(documents.length, 5, String(documents))
         for (const key of documents) {
-          const damages = flips(backup, [key], 6, random).map((damage) => ({ ...damage, blamed: [backup.name] }))
+          const damages = flips(backup, [key], isFullRun ? 6 : 4, random).map((damage) => ({
+            ...damage,
+            blamed: [backup.name],
+          }))
           const caught = await assertCaughtOrHarmless(backup, damages)
           t.diagnostic(`${base(key)}: ${caught} of ${damages.length} caught (seed ${seed})`)
           if (/backup_manifest|walrx/.test(key)) assert.equal(caught, damages.length, `${key} (seed ${seed})`)
@@ -188,7 +200,7 @@ describe('damage to a backup', () => {
 
       test('is found when a part was cut short', async () => {
         const backup = backupOf(method)
-        for (const key of partsOf(backup)) {
+        for (const key of triedParts(backup, random)) {
           const { length } = backup.objects.get(key) ?? []
           assert.ok(length !== undefined && length > 20)
           const lengths = [0, random.int(1, 19), random.int(20, length - 1), length - 1]
@@ -222,7 +234,7 @@ describe('damage to a backup', () => {
         const backup = backupOf(method)
         const tail = Buffer.from(Array.from({ length: 700 }, () => random.int(0, 255)))
         for (const bytes of [tail, Buffer.alloc(1)]) {
-          const damages = partsOf(backup).map((key) => ({
+          const damages = triedParts(backup, random).map((key) => ({
             what: `${bytes.length} bytes behind ${key} (seed ${seed})`,
             objects: changed(backup.objects, key, Buffer.concat([backup.objects.get(key) ?? tail, bytes])),
             blamed: [key],
@@ -270,8 +282,10 @@ describe('damage to a backup', () => {
     const backup = backupOf('zstd')
     let blocks = 0
     for (const key of partsOf(backup)) {
-      const ends = zstdBlockEnds(backup.objects.get(key) ?? Buffer.alloc(0))
-      blocks += ends.length
+      const all = zstdBlockEnds(backup.objects.get(key) ?? Buffer.alloc(0))
+      blocks += all.length
+      const ends = isFullRun ? all : all.filter((_, index) => index % 3 === seed % 3 || index === all.length - 1)
+      if (ends.length === 0) continue
       await assertCaught(backup, cuts(backup, key, ends))
       await assertCaught(backup, withoutContents(backup, cuts(backup, key, ends)))
     }
