@@ -1,8 +1,8 @@
 /**
  * `npm test`: every test below `test/`, or the files that are named. First the pure ones, as many at a time as there
- * are cores; then those with servers and buckets, which would starve each other, half as many. At the end it says
- * which tests were skipped, and why. `WALRX_TEST_ALL=1` runs the full lists on all versions of PostgreSQL, and more
- * trials (see harness/extent.ts).
+ * are cores; then those with servers and buckets, as many as well, for they wait a lot; then those that measure time or
+ * memory, one by one. `WALRX_TEST_ALL=1` runs the full lists on all versions of PostgreSQL, and more trials (see
+ * harness/extent.ts). At the end it says which tests were skipped, and why.
  *
  *     npm test -- [--test-timeout=600s] [--test-name-pattern=TEXT] [FILE …]
  */
@@ -23,11 +23,17 @@ const top = fileURLToPath(new URL('..', import.meta.url))
 /** Tests that start servers or talk to a bucket. */
 const heavy = /\.(pg|s3)\.test\.ts$/
 
+/** Those among them that measure time or memory, which others beside them would spoil. */
+const alone = /e2e\/(crashes|rpo\S*|slow-store|synchronous)\.(pg|s3)\.test\.ts$/
+
+/** Those among them that take longest: begun first, they leave no core idle at the end. */
+const longest = ['recovery-target', 'backup-kills', 'damage', 'identical', 'backup-cycle'].map((name) => `/${name}.pg.`)
+
 /** What happened to the tests of all phases. */
 const outcome = { passed: 0, failed: [] as string[], skipped: [] as string[], seconds: new Map<string, number>() }
 
 /** How many of the slowest files are named at the end. */
-const slowestShown = 15
+const slowestShown = 25
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -45,13 +51,16 @@ const cores = availableParallelism()
 process.chdir(top)
 console.log(isFullRun ? 'everything (WALRX_TEST_ALL=1)' : 'the usual extent; WALRX_TEST_ALL=1 runs everything')
 await withShared(async () => {
+  const isLong = (file: string) => longest.some((name) => file.includes(name))
+  const shared = files.filter((file) => heavy.test(file) && !alone.test(file))
   await runPhase(
     files.filter((file) => !heavy.test(file)),
     cores,
   )
+  await runPhase([...shared.filter(isLong), ...shared.filter((file) => !isLong(file))], cores)
   await runPhase(
-    files.filter((file) => heavy.test(file)),
-    Math.max(1, Math.floor(cores / 2)),
+    files.filter((file) => alone.test(file)),
+    1,
   )
 })
 summarise()
