@@ -1,5 +1,5 @@
 /**
- * The receive core against seeded disorder. `WALRX_SEED=n` replays one schedule, `WALRX_SCHEDULES=n` runs more.
+ * The receive core against seeded disorder. `WALRX_SEED=n` replays one schedule, `WALRX_SCHEDULES=n` runs that many.
  *
  * What every schedule is checked for is in world.ts. The second half breaks the promise on purpose: if no schedule
  * noticed, the first half would prove nothing.
@@ -11,11 +11,12 @@ import { ReceiveRun } from '../../src/receive/receive-run.ts'
 import type { ReceivedSegment } from '../../src/receive/segment-assembler.ts'
 import { TailPieces } from '../../src/receive/tail-pieces.ts'
 import { UploadQueue } from '../../src/receive/upload-queue.ts'
+import { trials } from '../harness/extent.ts'
 import { openSimulatedArchive } from './simulated-archive.ts'
 import { World } from './world.ts'
 
 const replay = process.env.WALRX_SEED
-const scheduleCount = Number(process.env.WALRX_SCHEDULES ?? 1000)
+const scheduleCount = trials('WALRX_SCHEDULES', 350, 1000)
 
 /** Runs schedules from seed 1 on until one fails. */
 async function firstFailure(
