@@ -22,7 +22,7 @@ function walrx(
   const env = { PATH: process.env['PATH'] ?? '', HOME: directory, ...options.env }
   const { status, stdout, stderr } = spawnSync(process.execPath, [...(options.nodeArgs ?? []), main, ...args], {
     encoding: 'utf8',
-    timeout: 30_000,
+    timeout: 120_000,
     env,
     cwd: options.cwd ?? directory,
   })

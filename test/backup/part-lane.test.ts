@@ -9,7 +9,7 @@ import { CountingPool } from './counting-pool.ts'
 import { append, type Entry, entryBytes, readParts, write } from './entries.ts'
 import { forever, settle, WatchedStorage, withNothingUnhandled } from './watched-storage.ts'
 
-const timeout = 20_000
+const timeout = 120_000
 const codec = openWriteCodec('zstd')
 
 /** A lane over a small pool, and all that it touches. */

@@ -7,7 +7,7 @@ import { Random } from '../harness/random.ts'
 import { type Entry, readParts, write } from './entries.ts'
 import { forever, settle, WatchedStorage, withNothingUnhandled } from './watched-storage.ts'
 
-const timeout = 20_000
+const timeout = 120_000
 const mega = 1024 * 1024
 /** What a backup may hold of what has been received and not been compressed. */
 const poolBytesMax = 24 * mega

@@ -55,7 +55,7 @@ function run(server: BackupServer, more: Partial<ScrubOptions> = {}) {
   return { log, progress, result }
 }
 
-describe('a scrub', { timeout: 20_000 }, () => {
+describe('a scrub', { timeout: 120_000 }, () => {
   test('has the server read everything and send nothing, and tells how far it is', async () => {
     const server = new BlackholeServer()
     const { progress, result } = run(server)

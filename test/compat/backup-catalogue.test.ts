@@ -43,7 +43,7 @@ function copyArchive(name: string): string[] {
 
 async function tool(name: 'walg' | 'walrus', ...args: string[]): Promise<string> {
   const env = { PATH: process.env.PATH, HOME: folder, TZ: 'UTC', WALG_FILE_PREFIX: root() }
-  const { stdout } = await run(tools[name] ?? '', args, { env, timeout: 60_000, maxBuffer: 64 * 1024 * 1024 })
+  const { stdout } = await run(tools[name] ?? '', args, { env, timeout: 120_000, maxBuffer: 64 * 1024 * 1024 })
   return stdout
 }
 

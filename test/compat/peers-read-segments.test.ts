@@ -40,7 +40,7 @@ for (const [peer, binary] of [
         WALG_COMPRESSION_METHOD: method,
         WALG_DOWNLOAD_CONCURRENCY: '1',
       }
-      await run(binary ?? '', ['wal-fetch', name, target], { env, timeout: 60_000 })
+      await run(binary ?? '', ['wal-fetch', name, target], { env, timeout: 120_000 })
       return readFile(target)
     }
 

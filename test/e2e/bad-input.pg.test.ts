@@ -145,7 +145,7 @@ describe('a bad start', () => {
     },
   ]
   for (const { what, args, env, status, says } of cases) {
-    test(what, { timeout: 60_000 }, async () => {
+    test(what, { timeout: 120_000 }, async () => {
       const end = await runWalrx(args(), { env: env?.() ?? {} })
       const lines = end.stderr.trim().split('\n')
       const last = lines.at(-1) ?? ''
@@ -158,7 +158,7 @@ describe('a bad start', () => {
 
   test(
     'a directory that cannot be written',
-    { timeout: 60_000, skip: platform() !== 'linux' && 'there is no /sys here' },
+    { timeout: 120_000, skip: platform() !== 'linux' && 'there is no /sys here' },
     async () => {
       // Not even root may make a folder there.
       const end = await runWalrx(['wal-receive', '--file-prefix', '/sys/kernel', '--dbname', server.conninfo()])
@@ -167,7 +167,7 @@ describe('a bad start', () => {
     },
   )
 
-  test('a slot that another receiver uses is waited for, then refused', { timeout: 60_000 }, async () => {
+  test('a slot that another receiver uses is waited for, then refused', { timeout: 120_000 }, async () => {
     await using first = startWalrx(receive(server.conninfo(), '--slotname', 'busy'))
     await first.logged('streaming')
     const startedMs = Date.now()
@@ -177,7 +177,7 @@ describe('a bad start', () => {
     assert.ok(Date.now() - startedMs >= 2_000, 'two wal_sender_timeouts were not waited for')
   })
 
-  test('a slot that the server has invalidated', { timeout: 60_000 }, async () => {
+  test('a slot that the server has invalidated', { timeout: 120_000 }, async () => {
     await using small = await startPostgres({
       major: 17,
       segmentSizeMb: 1,
@@ -196,7 +196,7 @@ describe('a bad start', () => {
     }
   })
 
-  test('a server without walsenders', { timeout: 60_000 }, async () => {
+  test('a server without walsenders', { timeout: 120_000 }, async () => {
     await using minimal = await startPostgres({
       major: 17,
       segmentSizeMb: 1,
@@ -207,7 +207,7 @@ describe('a bad start', () => {
     assert.match(end.stderr, /max_wal_senders/)
   })
 
-  test('an archive of another cluster', { timeout: 60_000 }, async () => {
+  test('an archive of another cluster', { timeout: 120_000 }, async () => {
     const folder = mkdtempSync(join(tmpdir(), 'walrx-other-'))
     try {
       await using first = startWalrx([
@@ -230,7 +230,7 @@ describe('a bad start', () => {
     }
   })
 
-  test('a standby, without --allow-standby', { timeout: 60_000 }, async () => {
+  test('a standby, without --allow-standby', { timeout: 120_000 }, async () => {
     const { startStandby } = await import('../harness/postgres-copies.ts')
     await using standby = await startStandby(server)
     const end = await runWalrx(receive(standby.conninfo(), '--slotname', 'standby'))

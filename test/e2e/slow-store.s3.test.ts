@@ -95,7 +95,7 @@ for (const store of ['s3rver', 'the store of the environment'] as const) {
 
     test(
       'a put that takes longer than wal_sender_timeout does not cost the connection',
-      { timeout: 60_000 },
+      { timeout: 120_000 },
       async () => {
         await using receiver = start()
         await receiver.logged('streaming')
@@ -140,7 +140,7 @@ for (const store of ['s3rver', 'the store of the environment'] as const) {
       )
     }
 
-    test('answers that are lost: what is there already is compared and counts', { timeout: 60_000 }, async () => {
+    test('answers that are lost: what is there already is compared and counts', { timeout: 120_000 }, async () => {
       await using receiver = start()
       await receiver.logged('streaming')
       proxy.fail('lost', { count: 3, when: ({ method, url }) => method === 'PUT' && url.includes('wal_005') })

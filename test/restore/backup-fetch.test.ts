@@ -43,7 +43,7 @@ describe('backup-fetch', () => {
   const verify = () => runWalrx(['backup-verify', name, '--file-prefix', archive])
 
   for (const from of archives) {
-    test(`of ${from} makes the files that its writer makes`, { timeout: 60_000 }, async () => {
+    test(`of ${from} makes the files that its writer makes`, { timeout: 120_000 }, async () => {
       await copy(from)
       const { status, stderr } = await fetch()
       assert.equal(status, 0, stderr)

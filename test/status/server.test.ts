@@ -110,7 +110,7 @@ describe('its life', () => {
 
   test(
     'close frees the port beside an idle connection at once, and may be called twice',
-    { timeout: 5000 },
+    { timeout: 30_000 },
     async () => {
       const status = await open()
       const { port } = status
@@ -126,7 +126,7 @@ describe('its life', () => {
     },
   )
 
-  test('destroy drops a request that is being answered, and may be called twice', { timeout: 5000 }, async () => {
+  test('destroy drops a request that is being answered, and may be called twice', { timeout: 30_000 }, async () => {
     const asked = Promise.withResolvers<undefined>()
     const status = await open(() => (asked.resolve(undefined), new Promise<Readiness>(() => {})))
     const answer = ask(status, '/readyz')
