@@ -13,6 +13,7 @@ import { WalrxError } from '../primitives/errors.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
 import { tailFolderOf } from '../walg/names.ts'
 import { assembleTail, type AssembledTail } from '../walg/tail-reader.ts'
+import { withoutTornHeader } from '../walg/trimmed.ts'
 import type { OpenedWalFile, WalReader } from '../walg/wal-reader.ts'
 
 /** The beginning of a segment. */
@@ -40,7 +41,8 @@ export async function segmentBeginning(
   }
   const startLsn = segmentStartLsn(id, segmentSize)
   const fork = await firstFork(reader, id.timeline, options)
-  const length = fork === undefined ? tail.bytes.length : Math.min(tail.bytes.length, Number(fork - startLsn))
+  const end = fork === undefined ? tail.bytes.length : Math.min(tail.bytes.length, Number(fork - startLsn))
+  const length = withoutTornHeader(end)
   return length > 0 ? { ...tail, bytes: tail.bytes.subarray(0, length), segmentSize } : undefined
 }
 

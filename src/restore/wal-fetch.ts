@@ -49,6 +49,8 @@ export interface WalFetchOptions {
 const standbyPatienceMs = 3_000
 /** How long a segment is waited for of which there is the beginning, and others behind it. */
 const beginningPatienceMs = 10_000
+/** A standby is told after its second attempt, which comes after half a second at least. */
+const standbyBeginningPatienceMs = 300
 /** An attempt in which nothing moves for this long has failed: at least, whatever the time for trying again, and at most. */
 const stalledMsMin = 5_000
 const stalledMsMax = 30_000
@@ -122,7 +124,7 @@ class WalFetch {
     this.#reader = new WalReader(options.storage)
     this.#systems = new RequiredSystems(options)
     this.#temporary = temporaryName(options.dest, process.pid)
-    const patienceMs = options.isStandby ? standbyPatienceMs / 3 : beginningPatienceMs
+    const patienceMs = options.isStandby ? standbyBeginningPatienceMs : beginningPatienceMs
     this.#beginningPatienceMs = Math.min(patienceMs, options.retryTimeoutMs / 2)
   }
 
