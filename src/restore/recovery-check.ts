@@ -194,7 +194,8 @@ async function tryToRead<T>(known: Known, read: () => Promise<T>): Promise<T | u
 /** The server asks for the new timeline's first segment, hears that there is none, and goes on with the old one's. */
 function warnOfFork({ chain, request, wal, warnings }: Known): void {
   const isExact = request.target?.kind === 'lsn' || request.target?.kind === 'immediate'
-  if (wal.end % BigInt(wal.segmentSize) === 0n || isExact) return
+  const isBeginning = wal.beginning?.segment === wal.missing
+  if (wal.end % BigInt(wal.segmentSize) === 0n || isExact || isBeginning) return
   const { begin, timeline } = chain.newest
   const at = formatLsn(begin)
   warnings.push(

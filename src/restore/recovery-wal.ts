@@ -56,24 +56,34 @@ export async function reachableWal(
     // Exclusive; the successor's first segment is its own.
     const stop = successor && segmentNumber(successor.begin, segmentSize)
     if (stop !== undefined && next >= stop) continue
-    const found = await unbrokenRun(reader, link.timeline, { first: next, stop, segmentSize }, options)
-    if (found.last >= next) runs.push({ timeline: link.timeline, first: next, last: found.last })
-    const isFirstOfLink = found.last < next && segmentNumber(link.begin, segmentSize) === next
-    next = found.last + 1n
-    if (stop !== undefined && next >= stop) continue
     const before = chain.links[index - 1]
-    const missing = segmentName(link.timeline, next, segmentSize)
-    const isHole = found.isHole || successor !== undefined
-    const fork = isFirstOfLink && before ? await forkEnd(reader, before, next, segmentSize, options) : undefined
-    if (fork !== undefined && before) runs.push({ timeline: before.timeline, first: next, last: next })
-    const end = toLsn(next * BigInt(segmentSize))
-    if (fork !== undefined) return { segmentSize, runs, end: fork, missing, isHole }
-    const ofOld = isFirstOfLink && before ? segmentName(before.timeline, next, segmentSize) : undefined
-    const beginning =
-      (await segmentBeginning(reader, missing, options)) ?? (ofOld && (await segmentBeginning(reader, ofOld, options)))
-    if (!beginning) return { segmentSize, runs, end, missing, isHole }
-    const beginningEnd = addBytes(end, beginning.bytes.length)
-    return { segmentSize, runs, end: beginningEnd, missing, isHole: successor !== undefined, beginning }
+    for (;;) {
+      const found = await unbrokenRun(reader, link.timeline, { first: next, stop, segmentSize }, options)
+      if (found.last >= next) runs.push({ timeline: link.timeline, first: next, last: found.last })
+      const old = found.last < next && segmentNumber(link.begin, segmentSize) === next ? before : undefined
+      next = found.last + 1n
+      if (stop !== undefined && next >= stop) break
+      const end = toLsn(next * BigInt(segmentSize))
+      const missing = segmentName(link.timeline, next, segmentSize)
+      const own = await segmentBeginning(reader, missing, options)
+      if (own?.bytes.length === segmentSize) {
+        // In chunks alone: wal-fetch gives it out like a whole one.
+        runs.push({ timeline: link.timeline, first: next, last: next })
+        next++
+        continue
+      }
+      const isHole = found.isHole || successor !== undefined
+      const fork = old && !own ? await forkEnd(reader, old, next, segmentSize, options) : undefined
+      if (fork !== undefined && old) {
+        runs.push({ timeline: old.timeline, first: next, last: next })
+        return { segmentSize, runs, end: fork, missing, isHole }
+      }
+      const ofOld = old && segmentName(old.timeline, next, segmentSize)
+      const beginning = own ?? (ofOld && (await segmentBeginning(reader, ofOld, options)))
+      if (!beginning) return { segmentSize, runs, end, missing, isHole }
+      const beginningEnd = addBytes(end, beginning.bytes.length)
+      return { segmentSize, runs, end: beginningEnd, missing, isHole: successor !== undefined, beginning }
+    }
   }
   throw new Error('the newest timeline has no end')
 }
@@ -125,12 +135,23 @@ export async function readRecords(
   let extension: string | undefined
   for (const name of segmentNames(wal, from, until)) {
     const file = await reader.openWalFile(name, extension, options)
-    if (!file) throw new WalrxError('WALRX_OBJECT_NOT_FOUND', `segment ${name} has gone from the archive`)
-    extension = file.extension
-    for await (const chunk of file.body) records.write(chunk)
+    if (file) {
+      extension = file.extension
+      for await (const chunk of file.body) records.write(chunk)
+      continue
+    }
+    const beginning = await segmentBeginning(reader, name, options)
+    if (!beginning) throw new WalrxError('WALRX_OBJECT_NOT_FOUND', `segment ${name} has gone from the archive`)
+    records.write(beginning.bytes)
   }
-  if (wal.beginning && until > segmentStart(wal.end, wal.segmentSize)) records.write(wal.beginning.bytes)
+  if (!wal.beginning || until <= segmentStart(wal.end, wal.segmentSize)) return
+  records.write(wal.beginning.bytes)
+  // The last page is read as the server gets it: with zeros behind the last byte.
+  records.write(Buffer.alloc(-wal.beginning.bytes.length & (walPageSizeMax - 1)))
 }
+
+/** Zeros up to a multiple of this end every page, whatever its size is. */
+const walPageSizeMax = 64 * 1024
 
 /** What {@link findLast} found. */
 export interface LastFound<T> {
