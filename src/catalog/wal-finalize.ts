@@ -9,11 +9,13 @@
 import { encodeSlack } from '../compression/codec.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import { addBytes, formatLsn, type Lsn, type Timeline } from '../postgres/lsn.ts'
-import { parseSegmentName, segmentStartLsn, walFileKind } from '../postgres/wal-file.ts'
+import { parseSegmentName, segmentName, segmentStartLsn, walFileKind } from '../postgres/wal-file.ts'
 import { checkSegmentHeader, decodePageHeader } from '../postgres/wal-page.ts'
 import type { Storage, StorageCallOptions } from '../storage/storage.ts'
+import { compareStreams } from '../walg/decoded.ts'
 import { asideFolder, parseWalKey, walFolder, walrxFolder } from '../walg/names.ts'
 import { assembleTail, type AssembledTail, listTails, tailOf } from '../walg/tail-reader.ts'
+import { withoutTornHeader } from '../walg/trimmed.ts'
 import type { WalArchive } from '../walg/wal-archive.ts'
 
 /** Options of {@link finalizeTimeline}. */
@@ -53,11 +55,28 @@ export async function finalizeTimeline(options: FinalizeOptions): Promise<Finali
     if (await archive.has(segment, options)) continue
     const tail = await assembleTail(archive, segment, options)
     if (!tail) continue
+    const last = done.at(-1)
+    if (last && !(await isReached(segment, last, tail, options))) break
     const finalized = await finalizeSegment(tail, options)
     done.push(finalized.segment)
     if (tail.bytes.length < finalized.segmentSize) break
   }
   return done
+}
+
+/** True when the segment before is the last that was made, or is there. */
+async function isReached(
+  segment: string,
+  last: FinalizedSegment,
+  { bytes }: AssembledTail,
+  { archive, ...options }: FinalizeOptions,
+): Promise<boolean> {
+  const segmentSize = decodePageHeader(bytes)?.long?.segmentSize
+  const id = segmentSize === undefined ? undefined : parseSegmentName(segment, segmentSize)
+  // It is refused for that.
+  if (segmentSize === undefined || !id) return true
+  if (segmentStartLsn(id, segmentSize) === last.endLsn) return true
+  return archive.has(segmentName(id.timeline, id.segno - 1n, segmentSize), options)
 }
 
 /** Names of the segments of the timeline of which there is a beginning, in WAL order. */
@@ -88,7 +107,8 @@ async function finalizeSegment(
   const startLsn = segmentStartLsn(id, segmentSize)
   const expected = { name: segment, timeline: id.timeline, startLsn, segmentSize }
   checkSegmentHeader(bytes, { ...expected, systemId: undefined, magic: undefined })
-  const endLsn = addBytes(startLsn, bytes.length)
+  const byteCount = withoutTornHeader(bytes.length)
+  const endLsn = addBytes(startLsn, byteCount)
   const ageMs = nowMs - lastModifiedMs
   if (ageMs < restMs && !force) {
     throw new WalrxError(
@@ -101,14 +121,13 @@ async function finalizeSegment(
   }
   if (dryRun) return { segment: { segment, endLsn, outcome: 'would be created' }, segmentSize }
   const buffer = Buffer.alloc(segmentSize + encodeSlack(segmentSize))
-  bytes.copy(buffer)
+  bytes.copy(buffer, 0, 0, byteCount)
   const length = await archive.encodeInPlace(buffer, segmentSize)
   const outcome = await archive.archive(segment, buffer.subarray(0, length), options)
   const { chunks } = await tailOf(archive.storage, segment, options)
-  await archive.deleteTailChunks(
-    chunks.map(({ key }) => key),
-    options,
-  )
+  // What reaches farther is not in the segment: it lies behind a hole, or was written a moment ago.
+  const keys = chunks.filter(({ to }) => to <= bytes.length).map(({ key }) => key)
+  await archive.deleteTailChunks(keys, options)
   return { segment: { segment, endLsn, outcome }, segmentSize }
 }
 
@@ -137,8 +156,20 @@ export async function setAside(storage: Storage, name: string, options?: Storage
     keys.push(...histories)
   }
   for (const key of keys) {
-    await storage.put(asideFolder + key.replace(walrxFolder, ''), await storage.get(key, options), options)
+    const aside = await freeKey(storage, key, options)
+    if (aside !== undefined) await storage.put(aside, await storage.get(key, options), options)
     await storage.delete([key], options)
   }
   return keys.length
+}
+
+/** Where an object can be set aside without replacing another one; undefined where its bytes are there already. */
+async function freeKey(storage: Storage, key: string, options?: StorageCallOptions): Promise<string | undefined> {
+  const first = asideFolder + key.replace(walrxFolder, '')
+  for (let count = 1; ; count++) {
+    const aside = count === 1 ? first : `${first}.${count}`
+    if (!(await storage.head(aside, options))) return aside
+    const { equal } = await compareStreams(await storage.get(key, options), await storage.get(aside, options))
+    if (equal) return undefined
+  }
 }
