@@ -37,6 +37,7 @@ function loseOften(major: PgMajor): void {
     const count = trials[kind]
     test(`${count} times, ${kind}`, { timeout: 60_000 + count * 60_000 }, async (t) => {
       const losses: Loss[] = []
+      const failures: Error[] = []
       for (let index = 0; index < count; index++) {
         const own = seed + index
         const plan = drawTrial(new Random(own), kind === 'synchronous')
@@ -48,11 +49,14 @@ function loseOften(major: PgMajor): void {
             if (kind === 'synchronous') assert.equal(loss.lost, 0, 'acknowledged commits are lost')
           }
         } catch (error) {
-          throw new Error(`${what}: ${(error as Error).message}`, { cause: error })
+          t.diagnostic(`FAILED: ${what}: ${(error as Error).message}`)
+          failures.push(new Error(`${what}: ${(error as Error).message}`, { cause: error }))
         }
       }
       const [p50, p99, max] = [0.5, 0.99, 1].map((q) => quantile(losses, q))
       t.diagnostic(`${kind}, seed ${seed}: lost ms p50 ${p50}, p99 ${p99}, max ${max}`)
+      if (failures.length > 0)
+        throw new AggregateError(failures, `${failures.length} trials failed: ${failures[0]?.message}`)
       assert.ok(losses.some(({ acknowledged }) => acknowledged > 0))
       if (count >= enoughTrials) assert.ok((p99 ?? NaN) <= p99MaxMs, `p99 ${p99} ms`)
     })
