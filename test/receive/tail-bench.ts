@@ -96,6 +96,7 @@ export class TailBench {
   durableSegments = start
   /** How often something was told to have become durable. */
   news = 0
+  onNews: (() => void) | undefined
 
   constructor(pace: Partial<TailPace> = {}) {
     const log: Logger = {
@@ -119,7 +120,10 @@ export class TailBench {
       log,
       meter: this.meter,
       durableSegments: () => this.durableSegments,
-      onDurable: () => this.news++,
+      onDurable: () => {
+        this.news++
+        this.onNews?.()
+      },
       onConflict: (error) => this.conflicts.push(error),
     })
     this.archive.isManual = true
@@ -170,6 +174,20 @@ export class TailBench {
   /** Chunks in the store, in the order of segments and offsets. */
   get chunks(): string[] {
     return [...this.archive.chunks.keys()].map(short).sort(byOffset)
+  }
+
+  /** Bytes behind the run's beginning that the store has without a hole, in whole segments and chunks. */
+  get storedBytes(): number {
+    let end = 0
+    for (let index = 0; ; index++) {
+      let covered = this.archive.files.has(nameOf(index)) ? segmentSize : 0
+      for (const key of this.chunks) {
+        const [of, from = 0, to = 0] = key.split(/[:-]/).map(Number)
+        if (of === index && from <= covered) covered = Math.max(covered, to)
+      }
+      end += covered
+      if (covered < segmentSize) return end
+    }
   }
 
   /** Durable bytes behind the run's beginning. */
