@@ -7,7 +7,6 @@ import { after, before, describe, test } from 'node:test'
 import { startBucket, type Bucket } from '../harness/bucket.ts'
 import { freePort } from '../harness/ports.ts'
 import { startPostgres, type TestPostgres } from '../harness/postgres.ts'
-import { generateWal } from '../harness/wal-load.ts'
 import { runWalrx, startWalrx } from '../harness/walrx-process.ts'
 
 /** One expectation: how the command is called, and how it must end. */
@@ -175,25 +174,6 @@ describe('a bad start', () => {
     assert.equal(end.status, 3, end.stderr)
     assert.match(end.stderr, /busy/)
     assert.ok(Date.now() - startedMs >= 2_000, 'two wal_sender_timeouts were not waited for')
-  })
-
-  test('a slot that the server has invalidated', { timeout: 120_000 }, async () => {
-    await using small = await startPostgres({
-      major: 17,
-      segmentSizeMb: 1,
-      settings: { max_slot_wal_keep_size: '2MB', min_wal_size: '2MB', max_wal_size: '4MB' },
-    })
-    await small.sql(`select pg_create_physical_replication_slot('walrx', true)`)
-    await generateWal(small, { segments: 20 })
-    await small.checkpoint()
-    const folder = mkdtempSync(join(tmpdir(), 'walrx-lost-'))
-    try {
-      const end = await runWalrx(['wal-receive', '--file-prefix', folder, '--dbname', small.conninfo()])
-      assert.equal(end.status, 6, end.stderr)
-      assert.match(end.stderr, /slot/)
-    } finally {
-      rmSync(folder, { recursive: true, force: true })
-    }
   })
 
   test('a server without walsenders', { timeout: 120_000 }, async () => {
