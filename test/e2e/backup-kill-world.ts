@@ -125,7 +125,7 @@ export class KillWorld implements AsyncDisposable {
     if (uid !== undefined) await promisify(execFile)('chown', ['-R', `${uid}:${gid}`, data])
     const failure = await promisify(execFile)(pgBinary(17, 'postgres'), ['-D', data], {
       ...serverIdentity,
-      timeout: 20_000,
+      timeout: 100_000,
     }).then(
       () => undefined,
       (error: { readonly code?: number; readonly stderr?: string }) => error,

@@ -27,6 +27,12 @@ export interface WalrxOptions {
   readonly cwd?: string
 }
 
+/**
+ * How long a line or the end of a command is waited for. Whoever waited for ever would keep the test process, with all
+ * that it has started, far beyond its test.
+ */
+const patienceMs = 100_000
+
 /** The variables that tests must not inherit from whoever runs them. */
 function cleanEnvironment(): Record<string, string> {
   const kept = Object.entries(process.env).filter(([name]) => !/^(WALG_|WALE_|WALRX_|PG|AWS_|S3_|NODE_TEST)/.test(name))
@@ -67,17 +73,29 @@ export class WalrxProcess implements AsyncDisposable {
     return this.child.exitCode !== null || this.child.signalCode !== null
   }
 
-  /** Resolves with the first log line, from `from` on, that matches; rejects when the process ends first. */
+  /** Resolves with the first log line, from `from` on, that matches; rejects when the process ends first or it is late. */
   async logged(matches: string | ((line: LogLine) => boolean), from = 0): Promise<LogLine> {
     const isMatch = typeof matches === 'string' ? (line: LogLine) => line.msg === matches : matches
+    const deadline = performance.now() + patienceMs
     for (let next = from; ;) {
       for (; next < this.lines.length; next++) {
         const line = this.lines[next] as LogLine
         if (isMatch(line)) return line
       }
       if (this.hasEnded) throw new Error(`walrx ended before it logged ${String(matches)}:\n${this.#stderr}`)
-      await new Promise<void>((resolve) => this.#watchers.add(resolve))
+      const leftMs = deadline - performance.now()
+      if (leftMs <= 0) throw new Error(`walrx has not logged ${String(matches)}:\n${this.#stderr.slice(-4000)}`)
+      await this.#output(leftMs)
     }
+  }
+
+  /** Resolves when there is something new, or after a time. */
+  async #output(atMostMs: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#watchers.add(resolve)
+    const timer = setTimeout(resolve, atMostMs)
+    await promise
+    clearTimeout(timer)
   }
 
   /** Sends a signal and waits for the end. */
@@ -111,7 +129,11 @@ export function startWalrx(args: readonly string[], options: WalrxOptions = {}):
   return new WalrxProcess(args, { ...options, env: { WALRX_LOG_FORMAT: 'json', ...options.env } })
 }
 
-/** Runs a command to its end. */
-export function runWalrx(args: readonly string[], options: WalrxOptions = {}): Promise<ProcessEnd> {
-  return startWalrx(args, options).ended
+/** Runs a command to its end. One that hangs is killed: its status is null. */
+export async function runWalrx(args: readonly string[], options: WalrxOptions = {}): Promise<ProcessEnd> {
+  const walrx = startWalrx(args, options)
+  const timer = setTimeout(() => walrx.child.kill('SIGKILL'), patienceMs)
+  const end = await walrx.ended
+  clearTimeout(timer)
+  return end
 }

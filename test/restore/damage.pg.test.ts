@@ -363,7 +363,7 @@ describe('damage to a backup', () => {
 /** The server itself says that it has no data directory there. */
 async function refusesToStart(directory: string): Promise<void> {
   if (serverIdentity.uid !== undefined) await chown(directory, serverIdentity.uid, serverIdentity.gid ?? -1)
-  const failure = await run(pgBinary(17, 'postgres'), ['-D', directory], { ...serverIdentity, timeout: 20_000 }).then(
+  const failure = await run(pgBinary(17, 'postgres'), ['-D', directory], { ...serverIdentity, timeout: 100_000 }).then(
     () => undefined,
     (error: { readonly code?: number; readonly stderr?: string }) => error,
   )
