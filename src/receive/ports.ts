@@ -49,8 +49,14 @@ export interface TailSink {
     segmentSize: number,
     options?: CallOptions,
   ): AsyncIterable<{ readonly segment: string; readonly bytes: Buffer }>
-  /** Removes chunks of what is archived as a whole, after comparing them; names the segments that contradict theirs. */
-  clearTails(options?: CallOptions): Promise<{ readonly removed: number; readonly contradicting: readonly string[] }>
+  /**
+   * Removes chunks of what is archived as a whole, or as a partial of another timeline than `present`, after comparing
+   * them; names the segments that contradict theirs.
+   */
+  clearTails(
+    present: Timeline | undefined,
+    options?: CallOptions,
+  ): Promise<{ readonly removed: number; readonly contradicting: readonly string[] }>
 }
 
 /** One archived segment. */

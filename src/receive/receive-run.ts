@@ -291,7 +291,7 @@ export class ReceiveRun {
   #clearTails(): void {
     const { archive, log } = this.#options
     const signal = this.queue.failed
-    archive.clearTails({ signal }).then(
+    archive.clearTails(this.assembler.timeline, { signal }).then(
       ({ contradicting, removed }) => {
         if (removed > 0) log.info('removed chunks of segments that are whole', { chunks: removed })
         if (contradicting.length > 0) {

@@ -127,13 +127,17 @@ export class TailArchive {
 
   /**
    * Removes chunks of segments that are archived as a whole, or as a partial that reaches as far, after comparing them.
+   * @param present timeline that a run is receiving: where a partial has the chunks they stay, for the run counts on them
+   * and goes on behind them
    * @throws what the storage says
    */
-  async clear(options?: StorageCallOptions): Promise<ClearedTails> {
+  async clear(present: number | undefined, options?: StorageCallOptions): Promise<ClearedTails> {
     let removed = 0
     const contradicting: string[] = []
     for await (const tail of listTails(this.#storage, undefined, options)) {
-      const isHeld = await this.#isHeld(tail, options)
+      const isPresent = present !== undefined && parseInt(tail.segment.slice(0, 8), 16) === present
+      const names = isPresent ? [tail.segment] : [tail.segment, partialName(tail.segment)]
+      const isHeld = await this.#isHeld(tail, names, options)
       if (isHeld === 'contradicted') contradicting.push(tail.segment)
       if (isHeld !== 'yes') continue
       await this.delete(
@@ -145,9 +149,14 @@ export class TailArchive {
     return { removed, contradicting }
   }
 
-  async #isHeld(tail: SegmentTail, options?: StorageCallOptions): Promise<'yes' | 'no' | 'contradicted'> {
+  /** Looks whether one of the files has what the chunks have. */
+  async #isHeld(
+    tail: SegmentTail,
+    names: readonly string[],
+    options?: StorageCallOptions,
+  ): Promise<'yes' | 'no' | 'contradicted'> {
     const end = Math.max(...tail.chunks.map(({ to }) => to))
-    for (const name of [tail.segment, partialName(tail.segment)]) {
+    for (const name of names) {
       const file = await this.#reader.openWalFile(name, this.#codec.extension, options)
       if (!file) continue
       const pieces: Buffer[] = []

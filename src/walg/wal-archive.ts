@@ -77,8 +77,8 @@ export class WalArchive extends WalReader {
   }
 
   /** See {@link TailArchive.clear}. */
-  clearTails(options?: StorageCallOptions): Promise<ClearedTails> {
-    return this.#tails.clear(options)
+  clearTails(present: number | undefined, options?: StorageCallOptions): Promise<ClearedTails> {
+    return this.#tails.clear(present, options)
   }
 
   /**
