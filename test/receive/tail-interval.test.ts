@@ -200,6 +200,20 @@ describe('a whole segment', () => {
     assert.deepEqual(bench.chunks, ['2:0-200'])
   })
 
+  test('lets a put that does not end by itself come to its end before the chunk is removed', async () => {
+    const bench = new TailBench()
+    const slow = Promise.withResolvers<undefined>()
+    bench.archive.putTailChunk = () => slow.promise
+    await bench.receive(segmentSize - 1)
+    await bench.receive(1)
+    await bench.archived(0)
+    assert.deepEqual(bench.archive.deleted, [], 'it would arrive behind the removal')
+    slow.resolve(undefined)
+    await settle()
+    assert.deepEqual(bench.archive.deleted, [`${nameOf(0)}/0-4096`, `${nameOf(0)}/4096-8192`])
+    assert.equal(bench.durable, segmentSize)
+  })
+
   test('removes its chunks however often the store refuses', async () => {
     const bench = new TailBench()
     bench.archive.isManual = false
@@ -311,6 +325,7 @@ describe('the end', () => {
     const settled = bench.tails.settle().then(() => (isSettled = true))
     await settle()
     assert.equal(isSettled, false, 'the next run would count on them')
+    assert.ok(bench.durable < segmentSize, 'a partial is no whole segment')
     removal.resolve(undefined)
     await settled
     assert.deepEqual(bench.chunks, [])
@@ -327,6 +342,19 @@ describe('the end', () => {
     await bench.receive(segmentSize)
     assert.deepEqual(bench.puts, [])
     assert.deepEqual(bench.chunks, ['0:0-100'])
+  })
+
+  test('of everything ends a removal that is tried again as well', async () => {
+    const bench = new TailBench()
+    await bench.receive(segmentSize - 1)
+    for (const put of bench.puts) await bench.answer(put)
+    await bench.receive(1)
+    bench.archive.beforeDelete = () => Promise.reject(storageOut())
+    await bench.archived(0)
+    bench.tails.destroy()
+    bench.archive.beforeDelete = undefined
+    await bench.pass(600_000)
+    assert.deepEqual(bench.archive.deleted, [])
   })
 })
 

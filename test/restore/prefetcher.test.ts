@@ -11,6 +11,7 @@ import { type PrefetchEnd, Prefetcher, type PrefetcherOptions } from '../../src/
 import { runPrefetcher } from '../../src/restore/prefetch-run.ts'
 import { type Owner, ReadyFolder } from '../../src/restore/ready-folder.ts'
 import { findRecovery, runningProcess } from '../../src/restore/recovery-process.ts'
+import { tailKey } from '../../src/walg/names.ts'
 import { WalReader } from '../../src/walg/wal-reader.ts'
 import { FastClock } from '../harness/fast-clock.ts'
 import { type FakeStartup, startFakeStartup } from '../harness/fake-startup.ts'
@@ -95,6 +96,18 @@ describe('the window', () => {
     }
     assert.deepEqual(gets().sort(), names(1, 4))
     assert.deepEqual(await readdir(join(folder.path, 'running')), [])
+  })
+
+  test('ends before a segment of which only the beginning is there: what is whole is asked for, nothing else', async () => {
+    archive(...names(1, 2), nameOf(4))
+    const key = tailKey(nameOf(3), { from: 0, to: madeSegmentSize }, '')
+    storage.seed(key, makeSegment(nameOf(3)))
+    storage.seed(`wal_005/${nameOf(3)}.partial`, makeSegment(nameOf(3)))
+    void start({ clock: new FastClock(20) })
+    await untilReady(...names(1, 2))
+    await until('more looks', () => gets().filter((name) => name === nameOf(3)).length > 3)
+    assert.ok(!(await ready()).includes(nameOf(3)))
+    assert.ok(!storage.log.some((call) => call.includes('walrx_005/tail')))
   })
 
   test('moves with the server, in order, however it takes them', async () => {
