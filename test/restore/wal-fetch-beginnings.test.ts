@@ -118,6 +118,7 @@ describe('the beginning of a segment', () => {
   test('is of another file none: histories, backups', async () => {
     chunk(0, 9000)
     assert.equal(await fetch({ name: '00000002.history' }), 'absent')
+    assert.ok(!storage.log.some((call) => call.includes('tail')))
   })
 })
 
