@@ -62,13 +62,18 @@ test('hours of arrivals are told from a thousand marks, never too young and hard
   )
 })
 
-test('once an outage is over the age is as exact as before it', () => {
+test('the age is told while an hour of outage is caught up with, and is as exact as before when it is over', () => {
   const clock = new Now()
   const arrivals = new ArrivalTimes(clock)
   let lsn = 0
   const receive = () => arrivals.note(BigInt(++lsn) as Lsn)
   for (; clock.ms < 3600_000; clock.ms += 100) receive()
   assert.equal(arrivals.age(0n as Lsn), 3600_000)
+  for (const share of [0.25, 0.5, 0.75]) {
+    const told = arrivals.age(BigInt(Math.round(lsn * share)) as Lsn)
+    const truth = 3600_000 * (1 - share)
+    assert.ok(told >= truth - 100 && told <= truth + 36_000, `${told} ms told, ${truth} ms it is`)
+  }
   // What arrived a second ago is durable, and WAL never ceases to come.
   for (; clock.ms < 3660_000; clock.ms += 100) {
     receive()
