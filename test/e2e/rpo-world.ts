@@ -259,7 +259,11 @@ async function killAtOnce(server: TestPostgres, receiver: WalrxProcess): Promise
   const killed = server.kill9()
   receiver.child.kill('SIGKILL')
   for (const child of readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ').filter(Boolean)) {
-    process.kill(Number(child), 'SIGKILL')
+    try {
+      process.kill(Number(child), 'SIGKILL')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+    }
   }
   await Promise.all([killed, receiver.ended])
 }
