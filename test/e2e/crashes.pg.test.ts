@@ -25,8 +25,8 @@ import { WireTap } from '../harness/wire-tap.ts'
 const segmentSize = 1024 * 1024
 const keepAll = { wal_keep_size: '20GB', max_wal_size: '20GB', checkpoint_timeout: '1h' }
 
-const kills = trials('WALRX_TEST_KILLS', 20, 50)
-const cuts = trials('WALRX_TEST_CUTS', 8, 15)
+const kills = trials('WALRX_TEST_KILLS', 10, 50)
+const cuts = trials('WALRX_TEST_CUTS', 5, 15)
 
 describe('through crashes', () => {
   let server: TestPostgres

@@ -25,7 +25,7 @@ const MiB = 1024 * 1024
  * another number for all sizes: 300 of 64 MB want 40 GB of disk for each server.
  */
 const switches = new Map(
-  [[1, isFullRun ? 300 : 150] as const, [16, isFullRun ? 40 : 12] as const, [64, isFullRun ? 8 : 3] as const].map(
+  [[1, isFullRun ? 300 : 60] as const, [16, isFullRun ? 40 : 6] as const, [64, isFullRun ? 8 : 3] as const].map(
     ([size, count]) => [size, Number(process.env['WALRX_TEST_SWITCHES'] ?? count)],
   ),
 )

@@ -8,6 +8,7 @@ import { segmentNameAt } from '../../src/postgres/wal-file.ts'
 import { S3Storage } from '../../src/storage/s3.ts'
 import { endOfSwitched } from '../harness/archive-check.ts'
 import { type Bucket, environmentBucket, startBucket } from '../harness/bucket.ts'
+import { isFullRun } from '../harness/extent.ts'
 import { type FaultyProxy, startFaultyProxy } from '../harness/faulty-proxy.ts'
 import { startPostgres, type TestPostgres } from '../harness/postgres.ts'
 import { generateWal } from '../harness/wal-load.ts'
@@ -21,7 +22,10 @@ const fromEnvironment = environmentBucket()
 const outageSeconds = Number(process.env['WALRX_TEST_OUTAGE_SECONDS'] ?? 0)
 
 for (const store of ['s3rver', 'the store of the environment'] as const) {
-  const skip = store !== 's3rver' && typeof fromEnvironment === 'string' ? fromEnvironment : false
+  const isGiven = typeof fromEnvironment !== 'string'
+  const isOther =
+    !isFullRun && store === 's3rver' && isGiven && 'the store of the environment is enough; WALRX_TEST_ALL=1'
+  const skip = store !== 's3rver' && !isGiven ? fromEnvironment : isOther
   describe(`with ${store}`, { skip }, () => {
     let server: TestPostgres
     let bucket: Bucket

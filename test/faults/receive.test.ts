@@ -16,7 +16,7 @@ import { openSimulatedArchive } from './simulated-archive.ts'
 import { World } from './world.ts'
 
 const replay = process.env.WALRX_SEED
-const scheduleCount = trials('WALRX_SCHEDULES', 350, 1000)
+const scheduleCount = trials('WALRX_SCHEDULES', 250, 1000)
 
 /** Runs schedules from seed 1 on until one fails. */
 async function firstFailure(

@@ -139,7 +139,8 @@ describe('damage to a backup', () => {
     return parts.filter((key, index) => index === drawn || key.includes('pg_control'))
   }
 
-  for (const method of methods) {
+  // What a codec finds by itself is tested with the codecs; here it is one with checksums and one with nothing.
+  for (const method of isFullRun ? methods : (['zstd', 'none'] as const)) {
     describe(`stored by ${method}`, { timeout: 300_000 }, () => {
       const random = new Random(seed)
 
