@@ -14,7 +14,8 @@ import { checkSegmentHeader, decodePageHeader } from '../postgres/wal-page.ts'
 import type { Storage, StorageCallOptions } from '../storage/storage.ts'
 import { compareStreams } from '../walg/decoded.ts'
 import { asideFolder, parseWalKey, walFolder, walrxFolder } from '../walg/names.ts'
-import { assembleTail, type AssembledTail, listTails, tailOf } from '../walg/tail-reader.ts'
+import { assembleForked } from '../walg/forked-tail.ts'
+import { type AssembledTail, listTails, tailOf } from '../walg/tail-reader.ts'
 import { withoutTornHeader } from '../walg/trimmed.ts'
 import type { WalArchive } from '../walg/wal-archive.ts'
 
@@ -53,7 +54,7 @@ export async function finalizeTimeline(options: FinalizeOptions): Promise<Finali
   const done: FinalizedSegment[] = []
   for (const segment of await unfinished(options)) {
     if (await archive.has(segment, options)) continue
-    const tail = await assembleTail(archive, segment, options)
+    const tail = await assembleForked(archive, segment, options)
     if (!tail) continue
     const last = done.at(-1)
     if (last && !(await isReached(segment, last, tail, options))) break

@@ -12,7 +12,8 @@ import { decodePageHeader } from '../postgres/wal-page.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
 import { tailFolderOf } from '../walg/names.ts'
-import { assembleTail, type AssembledTail } from '../walg/tail-reader.ts'
+import { assembleForked } from '../walg/forked-tail.ts'
+import type { AssembledTail } from '../walg/tail-reader.ts'
 import { withoutTornHeader } from '../walg/trimmed.ts'
 import type { OpenedWalFile, WalReader } from '../walg/wal-reader.ts'
 
@@ -32,7 +33,7 @@ export async function segmentBeginning(
   name: string,
   options?: StorageCallOptions,
 ): Promise<SegmentBeginning | undefined> {
-  const tail = await assembleTail(reader, name, options)
+  const tail = await assembleForked(reader, name, options)
   if (!tail) return undefined
   const segmentSize = decodePageHeader(tail.bytes)?.long?.segmentSize
   const id = segmentSize === undefined ? undefined : parseSegmentName(name, segmentSize)
