@@ -6,6 +6,7 @@
  */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import { isFullRun } from '../harness/extent.ts'
 import type { PgMajor } from '../harness/postgres.ts'
 import { Random } from '../harness/random.ts'
 import type { Loss } from './commit-clients.ts'
@@ -13,14 +14,18 @@ import { drawTrial, RpoWorld } from './rpo-world.ts'
 
 const seed = Number(process.env['WALRX_SEED'] ?? Date.now() % 100_000)
 const asked = process.env['WALRX_RPO_TRIALS']
-const trials = { asynchronous: Number(asked ?? 1), synchronous: Number(asked ?? 2) }
+const trials = { asynchronous: Number(asked ?? 2), synchronous: Number(asked ?? 3) }
+
+/** A trial takes ten seconds and more: too long for every run. */
+const skip =
+  asked === undefined && !isFullRun && 'a trial takes long: WALRX_RPO_TRIALS says how many, WALRX_TEST_ALL=1 runs some'
 
 /** Of the asynchronous way, where there are enough trials to speak of a percentile: an interval and an upload. */
 const p99MaxMs = 1200
 const enoughTrials = 100
 
 // Side by side where times are not judged.
-describe('gone at once, with its disk and walrx', { concurrency: asked === undefined }, () => {
+describe('gone at once, with its disk and walrx', { concurrency: asked === undefined, skip }, () => {
   for (const major of [17, 18] as const) describe(`PostgreSQL ${major}`, () => loseOften(major))
 })
 
