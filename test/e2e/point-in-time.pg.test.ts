@@ -39,7 +39,7 @@ async function archivedTo(server: TestPostgres, prefix: readonly string[], slot:
   assert.equal(status, 0, stderr)
 }
 
-for (const major of pgMajors) {
+for (const major of pgMajors.filter((one) => isInDepth(one))) {
   describe(`PostgreSQL ${major}`, () => {
     test('recovers to moments on both sides of a promotion', { timeout: 300_000 }, async () => {
       const root = newServerDirectory(`pitr${major}`)
