@@ -6,7 +6,7 @@ import type { ObjectInfo } from './storage.ts'
 /** The part of `node:fs/promises` in use. */
 export type FileSystem = Pick<
   typeof import('node:fs/promises'),
-  'link' | 'lstat' | 'mkdir' | 'open' | 'opendir' | 'rename' | 'stat' | 'unlink'
+  'link' | 'lstat' | 'mkdir' | 'open' | 'opendir' | 'rename' | 'rmdir' | 'stat' | 'unlink'
 >
 
 /** The errno name of an error (`ENOENT`), or undefined when it has none. */

@@ -6,11 +6,13 @@ import { WalrxError } from '../primitives/errors.ts'
 import { type FileSystem, errnoOf, isAbsence } from './file-system.ts'
 import { readSource } from './source.ts'
 import type { StorageBody } from './storage.ts'
-import { SyncedDirectories } from './synced-directories.ts'
+import { type DirectoryIdentity, SyncedDirectories } from './synced-directories.ts'
 import { lockPath, tempPath } from './temp-name.ts'
 
 /** What link(2) answers where the file system has no hard links (CIFS, exFAT, many FUSE ones). */
 const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'])
+/** How often a directory that others remove is made again before it is given up. */
+const OPEN_ATTEMPTS = 5
 /** Age at which a lock is one of a dead process: a living one holds it for two system calls. */
 const LOCK_STALE_MS = 60_000
 const LOCK_POLL_MS = 20
@@ -66,6 +68,23 @@ export class FileWriter {
     await this.#directories.sync(path)
   }
 
+  /**
+   * Removes a directory, and those above it that then hold nothing either, and makes that durable.
+   * @param top it and those above it stay
+   */
+  async removeEmpty(directory: string, top: string): Promise<void> {
+    for (let at = directory; ; at = dirname(at)) {
+      if (at.length > top.length && (await this.#directories.removeEmpty(at))) continue
+      try {
+        await this.#directories.sync(at)
+        return
+      } catch (error) {
+        // Another one has removed it after all.
+        if (!isAbsence(error) || at.length <= top.length) throw error
+      }
+    }
+  }
+
   /** Writes the hidden file and has it published; whatever goes wrong, the hidden file doesn't stay. */
   async #write<T>(
     path: string,
@@ -88,18 +107,30 @@ export class FileWriter {
 
   async #open(temp: string): Promise<FileHandle> {
     const directory = dirname(temp)
-    // 0644 less the umask, as WAL-G: who wants the archive for one user alone sets the umask.
-    const open = async () => {
-      await this.#directories.ensure(directory)
-      return await this.#fs.open(temp, 'wx', 0o644)
-    }
-    try {
-      return await open()
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') throw error
-      // Somebody removed the directory since it was seen last.
-      this.#directories.forget(directory)
-      return await open()
+    for (let attempt = 1; ; attempt++) {
+      let handle: FileHandle
+      let identity: DirectoryIdentity
+      try {
+        identity = await this.#directories.ensure(directory)
+        // 0644 less the umask, as WAL-G: who wants the archive for one user alone sets the umask.
+        handle = await this.#fs.open(temp, 'wx', 0o644)
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT' || attempt === OPEN_ATTEMPTS) throw error
+        // Somebody removed the directory since it was seen last.
+        this.#directories.forget(directory)
+        continue
+      }
+      try {
+        if (await this.#directories.isStill(directory, identity)) return handle
+        // From now on it holds something, and stays.
+        this.#directories.forget(directory)
+        await this.#directories.ensure(directory)
+        return handle
+      } catch (error) {
+        await handle.close().catch(() => {})
+        await this.#fs.unlink(temp).catch(() => {})
+        throw error
+      }
     }
   }
 

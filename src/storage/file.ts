@@ -7,7 +7,7 @@
  */
 import * as nodeFileSystem from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
 import { type Clock, systemClock } from '../primitives/clock.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import { abortable } from './abortable.ts'
@@ -136,7 +136,7 @@ export class FileStorage implements Storage {
         signal?.throwIfAborted()
         if (!isTempName(path) && (await this.#remove(path))) directories.add(dirname(path))
       }
-      for (const directory of directories) await this.#writer.syncDirectory(directory)
+      for (const directory of directories) await this.#removeEmpty(directory)
     })
   }
 
@@ -166,6 +166,12 @@ export class FileStorage implements Storage {
     const timer = setTimeout(() => waited.abort(), CLOSE_WAIT_MS)
     await abortable(Promise.allSettled(this.#writes), waited.signal).catch(() => {})
     clearTimeout(timer)
+  }
+
+  /** Removes a directory that holds nothing any more, and so on upwards, but not the archive's own folders. */
+  async #removeEmpty(directory: string): Promise<void> {
+    const [folder = ''] = relative(this.#base, directory).split('/')
+    await this.#writer.removeEmpty(resolve(directory), join(this.#base, folder))
   }
 
   #path(key: string): string {
@@ -270,6 +276,7 @@ export class FileStorage implements Storage {
       for await (const entry of await this.#fs.opendir(folder, { bufferSize: 1024 })) {
         if (entry.isDirectory()) await this.#tidyBelow(join(folder, entry.name), signal)
       }
+      await this.#removeEmpty(folder)
     } catch (error) {
       if (!isAbsence(error)) throw error
     }

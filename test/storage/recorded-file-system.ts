@@ -10,7 +10,8 @@ import type { FileSystem } from '../../src/storage/file-system.ts'
 export type FileCall = string
 
 /** Name of a call, as hooks compare it. */
-export type FileCallName = 'open' | 'write' | 'sync' | 'close' | 'rename' | 'link' | 'unlink' | 'mkdir' | 'opendir'
+export type FileCallName =
+  'open' | 'write' | 'sync' | 'close' | 'rename' | 'link' | 'unlink' | 'mkdir' | 'rmdir' | 'opendir'
 
 /** See the head of the file. */
 export class RecordedFileSystem implements FileSystem {
@@ -36,6 +37,11 @@ export class RecordedFileSystem implements FileSystem {
     await this.#call('mkdir', path)
     return await real.mkdir(path, options)
   }) as FileSystem['mkdir']
+
+  readonly rmdir = (async (path: string) => {
+    await this.#call('rmdir', path)
+    await real.rmdir(path)
+  }) as FileSystem['rmdir']
 
   readonly rename = (async (from: string, to: string) => {
     await this.#call('rename', from, to)
