@@ -1,4 +1,7 @@
-/** pgbench's own record of how long each transaction took, from its first statement until its commit was acknowledged. */
+/**
+ * pgbench's own record of how long each transaction took, from its first statement until its commit was acknowledged, and
+ * how long the commit alone.
+ */
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TestPostgres } from '../test/harness/postgres.ts'
@@ -14,6 +17,9 @@ export interface CommitTimes {
   readonly clients: number
   readonly transactions: number
   readonly perSecond: number
+  /** Of the statement END alone, the warm-up included. */
+  readonly commitMs: number
+  /** Of whole transactions, as the two that follow. */
   readonly meanMs: number
   readonly p50Ms: number
   readonly p99Ms: number
@@ -27,19 +33,31 @@ export async function runCommitLoad(
   seconds: number,
 ): Promise<CommitTimes> {
   const directory = await work.emptied('commit-log')
-  const flags = ['--no-vacuum', '--skip-some-updates', '--protocol', 'prepared', '--random-seed', '42', '--log']
+  const flags = [
+    '--no-vacuum',
+    '--skip-some-updates',
+    '--protocol',
+    'prepared',
+    '--random-seed',
+    '42',
+    '--log',
+    '--report-per-command',
+  ]
   const sizes = ['--client', clients, '--jobs', Math.min(clients, 2), '--time', warmUpSeconds + seconds].map(String)
-  await runPgbench(server, [...flags, ...sizes], directory)
+  const report = await runPgbench(server, [...flags, ...sizes], directory)
   const lines: string[] = []
   for (const name of await readdir(directory)) {
     lines.push(...(await readFile(join(directory, name), 'latin1')).trimEnd().split('\n'))
   }
   await work.remove('commit-log')
-  return commitTimes(lines, clients, seconds)
+  // From version 15 on the number of failures stands between.
+  const commitMs = Number(/^\s*([\d.]+)\s+(?:\d+\s+)?END;$/m.exec(report)?.[1])
+  if (Number.isNaN(commitMs)) throw new Error(`pgbench says nothing of its commits: ${report}`)
+  return { ...commitTimes(lines, clients, seconds), commitMs }
 }
 
 /** What the lines of `--log` say: client, number, duration in µs, script, time of the end in s and µs. */
-function commitTimes(lines: readonly string[], clients: number, seconds: number): CommitTimes {
+function commitTimes(lines: readonly string[], clients: number, seconds: number): Omit<CommitTimes, 'commitMs'> {
   const all = lines.map((line) => {
     const [, , durationUs, , endSeconds, endUs] = line.split(' ').map(Number)
     return { ms: (durationUs ?? NaN) / 1000, end: (endSeconds ?? NaN) + (endUs ?? NaN) / 1e6 }

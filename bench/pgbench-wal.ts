@@ -33,21 +33,25 @@ export function findPgbench(): string {
 function startPgbench(server: TestPostgres, args: readonly string[], directory?: string): ChildProcess {
   return spawn(findPgbench(), [...args, 'postgres'], {
     cwd: directory,
-    stdio: ['ignore', 'ignore', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe'],
     env: { PATH: process.env['PATH'], PGHOST: '127.0.0.1', PGPORT: String(server.port), PGUSER: 'postgres' },
   })
 }
 
-async function ended(child: ChildProcess): Promise<void> {
+/** Returns the last of what it printed. */
+async function ended(child: ChildProcess): Promise<string> {
+  let stdout = ''
   let stderr = ''
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => (stdout = (stdout + text).slice(-10_000)))
   child.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr = (stderr + text).slice(-2000)))
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   child.once('error', reject)
-  child.once('exit', (code, signal) => {
+  child.once('close', (code, signal) => {
     if (code === 0 || signal !== null) resolve()
     else reject(new Error(`pgbench ended with status ${code}: ${stderr}`))
   })
   await promise
+  return stdout
 }
 
 /** Makes pgbench's tables. @param scale 100,000 accounts each */
@@ -55,9 +59,13 @@ export async function initPgbench(server: TestPostgres, scale: number = pgbenchS
   await ended(startPgbench(server, ['--initialize', '--quiet', '--scale', String(scale)]))
 }
 
-/** Runs pgbench to its end. @param directory where it writes its logs */
-export async function runPgbench(server: TestPostgres, args: readonly string[], directory: string): Promise<void> {
-  await ended(startPgbench(server, args, directory))
+/**
+ * Runs pgbench to its end.
+ * @param directory where it writes its logs
+ * @returns its report
+ */
+export async function runPgbench(server: TestPostgres, args: readonly string[], directory: string): Promise<string> {
+  return ended(startPgbench(server, args, directory))
 }
 
 /** A running load. */
