@@ -4,7 +4,7 @@ import type { OptionValues } from '../config/options.ts'
 import type { Settings } from '../config/load.ts'
 import type { Logger } from '../observe/log.ts'
 import { PgServer } from '../postgres/connection.ts'
-import { parseConninfo } from '../postgres/conninfo.ts'
+import { type Conninfo, parseConninfo } from '../postgres/conninfo.ts'
 
 /** What a command's context knows of the server. */
 export interface ServerContext {
@@ -14,11 +14,20 @@ export interface ServerContext {
 }
 
 /** Opens nothing yet. @param acceptStandby false passes over standbys where several hosts are named */
-export function serverOf({ options, settings, log }: ServerContext, acceptStandby: boolean): PgServer {
-  const conninfo = parseConninfo(options.conninfo, {
+export function serverOf(context: ServerContext, acceptStandby: boolean): PgServer {
+  return new PgServer({ conninfo: conninfoOf(context), log: context.log, acceptStandby })
+}
+
+/** All hosts, standbys too and whatever target_session_attrs says, to look around; undefined where only one is named. */
+export function everyHostOf(context: ServerContext): PgServer | undefined {
+  const conninfo = conninfoOf(context)
+  return conninfo.hosts.length > 1 ? new PgServer({ conninfo, log: context.log, anyHost: true }) : undefined
+}
+
+function conninfoOf({ options, settings }: ServerContext): Conninfo {
+  return parseConninfo(options.conninfo, {
     env: settings.pgEnvironment,
     osUser: userInfo().username,
     home: homedir(),
   })
-  return new PgServer({ conninfo, log, acceptStandby })
 }

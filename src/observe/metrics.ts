@@ -159,6 +159,12 @@ export const metricSpecs = {
     help: 'Base backups that --backup-after-gap has taken, by how they ended: done or failed',
     labels: ['outcome'],
   },
+  repairedBytes: {
+    type: 'counter',
+    name: 'walrx_receive_repaired_bytes_total',
+    help: 'Bytes of WAL that the server no longer had and that came from another host',
+    labels: ['host'],
+  },
   pastForkBytes: {
     type: 'counter',
     name: 'walrx_receive_past_fork_bytes_total',

@@ -26,6 +26,8 @@ export interface PgServerOptions {
    * say otherwise. With a single host it has no effect: its state is the caller's to judge. Default true.
    */
   readonly acceptStandby?: boolean
+  /** True takes every host, whatever target_session_attrs asks for: the caller judges. Default false. */
+  readonly anyHost?: boolean
   readonly clock?: Clock
   /** In [0, 1), for load_balance_hosts=random. Default Math.random. */
   readonly random?: () => number
@@ -60,7 +62,7 @@ export class PgServer implements ReplicationServer {
     this.#random = options.random ?? Math.random
     const asked = conninfo.targetSessionAttributes
     const passesOver = acceptStandby === false && asked === 'any' && conninfo.hosts.length > 1
-    this.#attributes = passesOver ? 'primary' : asked
+    this.#attributes = options.anyHost === true ? 'any' : passesOver ? 'primary' : asked
   }
 
   /**

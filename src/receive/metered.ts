@@ -27,6 +27,7 @@ export function metered(metrics: Metrics): ReceiveMeter {
       metrics.gaps.inc()
       metrics.gapBytes.inc(Math.max(0, bytesBetween(start, end)))
     },
+    repaired: (host, bytes) => metrics.repairedBytes.inc({ host }, bytes),
     pastFork: (bytes) => metrics.pastForkBytes.inc(bytes),
   }
 }

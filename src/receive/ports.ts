@@ -121,6 +121,8 @@ export interface ReceiveMeter {
   poolFull(ms: number): void
   /** WAL between the two positions is lost to the archive. */
   gap(startLsn: Lsn, endLsn: Lsn): void
+  /** Bytes of WAL that one server no longer had were archived from another host. */
+  repaired(host: string, bytes: number): void
   /** Bytes that lie behind the fork of their timeline. */
   pastFork(bytes: number): void
 }

@@ -14,6 +14,7 @@ import type { Clock } from '../primitives/clock.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import { orAborted } from '../primitives/wait.ts'
 import type { Logger } from '../observe/log.ts'
+import type { ReplicationServer } from '../postgres/session.ts'
 import { bytesBetween, formatLsn, invalidLsn, type Lsn, minLsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
 import { checkSegment, walMagic } from '../postgres/wal-page.ts'
 import { segmentNameAt } from '../postgres/wal-file.ts'
@@ -21,13 +22,14 @@ import { ArrivalTimes } from './arrival-times.ts'
 import { ByteArena } from './byte-arena.ts'
 import { defaultMemoryBytes, planMemory } from './memory-budget.ts'
 import { GapRecorder } from './gap-recorder.ts'
+import { GapRepair } from './gap-repair.ts'
 import type { LostWal, ReceiveArchive, ReceiveMeter } from './ports.ts'
 import type { PreparedSource } from './prepared-source.ts'
 import { type ReceivedSegment, SegmentAssembler } from './segment-assembler.ts'
 import { SegmentPool } from './segment-pool.ts'
 import { comparePosition, planStart, positionAfter, type SettledRun, type StartPosition } from './start-position.ts'
 import { tailMemory, type TailPace, TailWriter } from './tail-writer.ts'
-import { finaliseTails, preloadTail } from './tail-start.ts'
+import { clearTails, finaliseTails, preloadTail } from './tail-start.ts'
 import { UploadQueue, uploadWindow } from './upload-queue.ts'
 
 /** What a run needs, beside the first server it is for. */
@@ -47,6 +49,8 @@ export interface ReceiveRunOptions {
   readonly onGap?: ((gap: LostWal) => void) | undefined
   /** When the beginning of an unfinished segment is sent. */
   readonly tailPace: TailPace
+  /** Every host, standbys included, to repair gaps from; default none: there is only one. */
+  readonly otherHosts?: ReplicationServer | undefined
 }
 
 /** See the file's header. */
@@ -217,7 +221,7 @@ export class ReceiveRun {
       this.arrivals.clear()
       this.#reportedLsn = invalidLsn
       this.#isOpen = true
-      this.#clearTails()
+      clearTails({ archive, log, timeline: start.timeline, signal: this.queue.failed })
     } else this.assembler.begin(start.timeline, start.startLsn)
     log.info('streaming', { ...describe(start), host: source.session.host })
     return start
@@ -259,8 +263,8 @@ export class ReceiveRun {
   }
 
   /**
-   * The server no longer has WAL at our position. With a fallback the gap is recorded and the next run begins there;
-   * without one the next run is planned anew.
+   * The server no longer has WAL at our position. With a fallback the other hosts are asked for what lies before it, what
+   * they lack is recorded as a gap, and the next run begins there; without one the next run is planned anew.
    * @returns true when there is a place to go on at once
    * @throws the signal's reason, and what the archive says
    */
@@ -270,9 +274,17 @@ export class ReceiveRun {
     const behind = this.hasFallback ? this.#fallback : undefined
     await this.restart(signal)
     if (!behind || !this.#source) return false
-    await this.gaps.record(this.#source.chain, from, behind.startLsn, signal)
+    const reached = await this.#repair(this.#source, from, behind.startLsn, signal)
+    if (reached < behind.startLsn) await this.gaps.record(this.#source.chain, reached, behind.startLsn, signal)
     this.#resumeAt = behind
     return true
+  }
+
+  /** Has other hosts fill a gap; returns how far it is filled. */
+  async #repair(source: PreparedSource, from: Lsn, to: Lsn, signal: AbortSignal): Promise<Lsn> {
+    const { otherHosts } = this.#options
+    if (!otherHosts) return from
+    return new GapRepair({ ...this.#options, server: otherHosts, pool: this.pool }, source).fill(from, to, signal)
   }
 
   /** Resolves when half of the buffers are free again: coming back for one would only close the connection again. */
@@ -285,25 +297,6 @@ export class ReceiveRun {
   #check({ buffer, timeline, startLsn }: ReceivedSegment, name: string): void {
     const expected = { name, timeline, startLsn, segmentSize: this.#segmentSize }
     checkSegment(buffer, { ...expected, systemId: this.#systemId, magic: this.#magic })
-  }
-
-  /** Behind the stream's back: chunks that an earlier receiver has left of segments that are whole. */
-  #clearTails(): void {
-    const { archive, log } = this.#options
-    const signal = this.queue.failed
-    archive.clearTails(this.assembler.timeline, { signal }).then(
-      ({ contradicting, removed }) => {
-        if (removed > 0) log.info('removed chunks of segments that are whole', { chunks: removed })
-        if (contradicting.length > 0) {
-          log.error('chunks contradict the archived segments: they are kept, find out who wrote them', {
-            contradicting,
-          })
-        }
-      },
-      (error: unknown) => {
-        if (!signal.aborted) log.warn('old chunks could not be looked at', { error: (error as Error).message })
-      },
-    )
   }
 
   /**

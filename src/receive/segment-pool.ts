@@ -42,6 +42,12 @@ export class SegmentPool {
     this.#onFree()
   }
 
+  /** Gives lent buffers up for good: who has them may still use them, and new ones are made in their place. */
+  forgetLent(): void {
+    this.#lent.clear()
+    this.#onFree()
+  }
+
   /** Registers the one listener that is called after each buffer that comes back. */
   onFree(listener: () => void): void {
     this.#onFree = listener

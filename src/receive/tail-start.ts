@@ -76,3 +76,27 @@ export async function preloadTail(options: PreloadOptions): Promise<{ length: nu
     if (length === 0) pool.give(buffer)
   }
 }
+
+/** What {@link clearTails} needs. */
+export interface ClearOptions {
+  readonly archive: Pick<ReceiveArchive, 'clearTails'>
+  readonly log: Logger
+  /** The timeline that a run has begun on. */
+  readonly timeline: Timeline
+  readonly signal: AbortSignal
+}
+
+/** Behind the stream's back: removes chunks that an earlier receiver has left of segments that are whole. */
+export function clearTails({ archive, log, signal, timeline }: ClearOptions): void {
+  archive.clearTails(timeline, { signal }).then(
+    ({ contradicting, removed }) => {
+      if (removed > 0) log.info('removed chunks of segments that are whole', { chunks: removed })
+      if (contradicting.length > 0) {
+        log.error('chunks contradict the archived segments: they are kept, find out who wrote them', { contradicting })
+      }
+    },
+    (error: unknown) => {
+      if (!signal.aborted) log.warn('old chunks could not be looked at', { error: (error as Error).message })
+    },
+  )
+}

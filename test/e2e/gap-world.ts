@@ -31,6 +31,8 @@ export interface GapWorldOptions {
 export class GapWorld implements AsyncDisposable {
   readonly server: TestPostgres
   readonly archive: string
+  /** What receivers connect to: the server alone, if a test names no other hosts. */
+  conninfo: string
   readonly #major: PgMajor
   readonly #flags: readonly string[]
   /** Restore points by name: how many rows the table has there, and where it is. */
@@ -39,6 +41,7 @@ export class GapWorld implements AsyncDisposable {
   private constructor(server: TestPostgres, archive: string, { flags = [], major }: GapWorldOptions) {
     this.server = server
     this.archive = archive
+    this.conninfo = server.conninfo()
     this.#major = major
     this.#flags = flags
   }
@@ -72,7 +75,7 @@ export class GapWorld implements AsyncDisposable {
 
   /** Starts a receiver. */
   receive(...flags: string[]): WalrxProcess {
-    return startWalrx(['wal-receive', ...this.#flags, ...flags, '--dbname', this.server.conninfo(), ...this.#prefix])
+    return startWalrx(['wal-receive', ...this.#flags, ...flags, '--dbname', this.conninfo, ...this.#prefix])
   }
 
   get #prefix(): string[] {
@@ -105,11 +108,31 @@ export class GapWorld implements AsyncDisposable {
     await receiver.logged((line) => line.msg === 'archived' && isLast(line.file))
   }
 
-  /** Writes segments of WAL that the server does not keep, if nothing makes it. */
-  async lose(segments: number): Promise<void> {
+  /**
+   * Writes segments of WAL that the server does not keep, if nothing makes it.
+   * @param standby gets them first
+   */
+  async lose(segments: number, standby?: TestPostgres): Promise<void> {
     await this.mark('lost')
-    await generateWal(this.server, { segments })
+    const end = await generateWal(this.server, { segments })
+    await until('the standby to follow', async () => {
+      const [row] =
+        (await standby?.sql<{ there: boolean }>(`select pg_last_wal_replay_lsn() >= '${end}' as there`)) ?? []
+      return row?.there !== false
+    })
     await this.server.sql('checkpoint')
+  }
+
+  /** Restores to the last mark that was set before, from the newest backup, and compares. */
+  async assertRestored(mark = 'last'): Promise<void> {
+    const directory = newServerDirectory(`gap${this.#major}-restored`)
+    await makeServerDirectory(directory, 0o755)
+    const target = ['--target-lsn', this.#marks.get(mark)?.lsn ?? '', '--target-action', 'promote']
+    const fetched = await runWalrx(['backup-fetch', join(directory, 'data'), 'LATEST', ...target, ...this.#prefix])
+    assert.equal(fetched.status, 0, fetched.stderr)
+    await using restored = await startRestored(directory, this.#major)
+    const [row] = await restored.sql<{ rows: number }>('select count(*)::int as rows from t')
+    assert.equal(row?.rows, this.#marks.get(mark)?.rows)
   }
 
   /** The server has removed what comes right behind the archive. */
@@ -129,9 +152,14 @@ export class GapWorld implements AsyncDisposable {
     return receiver.logged('WAL is gone from the server: the archive has a gap, take a new base backup')
   }
 
+  /** All gaps of the archive. */
+  gaps(): Promise<GapRecord[]> {
+    return listGaps(new FileStorage({ root: this.archive, fsync: false }))
+  }
+
   /** The one gap of the archive. */
   async gap(): Promise<GapRecord> {
-    const gaps = await listGaps(new FileStorage({ root: this.archive, fsync: false }))
+    const gaps = await this.gaps()
     assert.equal(gaps.length, 1, 'one gap is recorded')
     return gaps[0] as GapRecord
   }
@@ -158,7 +186,7 @@ export class GapWorld implements AsyncDisposable {
     if (!hasBackup) await this.backUp()
     await this.mark('last')
     await this.archived(receiver)
-    await this.#assertRestored()
+    await this.assertRestored()
   }
 
   #assertAround(startLsn: Lsn, endLsn: Lsn): void {
@@ -199,16 +227,5 @@ export class GapWorld implements AsyncDisposable {
       [open?.start_lsn, open?.end_lsn, open?.detected_at],
       [Number(startLsn), Number(endLsn), detectedAt],
     )
-  }
-
-  async #assertRestored(): Promise<void> {
-    const directory = newServerDirectory(`gap${this.#major}-restored`)
-    await makeServerDirectory(directory, 0o755)
-    const target = ['--target-lsn', this.#marks.get('last')?.lsn ?? '', '--target-action', 'promote']
-    const fetched = await runWalrx(['backup-fetch', join(directory, 'data'), 'LATEST', ...target, ...this.#prefix])
-    assert.equal(fetched.status, 0, fetched.stderr)
-    await using restored = await startRestored(directory, this.#major)
-    const [row] = await restored.sql<{ rows: number }>('select count(*)::int as rows from t')
-    assert.equal(row?.rows, this.#marks.get('last')?.rows)
   }
 }

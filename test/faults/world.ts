@@ -248,6 +248,7 @@ export class World {
       reconnected: nothing,
       poolFull: nothing,
       pastFork: nothing,
+      repaired: nothing,
       gap: (start, end) => {
         this.#gaps++
         if (this.#slotLosses === 0)

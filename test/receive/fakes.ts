@@ -229,6 +229,9 @@ export class RecordingMeter implements ReceiveMeter {
   gap(startLsn: Lsn, endLsn: Lsn): void {
     this.lines.push(`gap ${formatLsn(startLsn)} ${formatLsn(endLsn)}`)
   }
+  repaired(host: string, bytes: number): void {
+    this.lines.push(`repaired ${bytes} from ${host}`)
+  }
   pastFork(bytes: number): void {
     this.lines.push(`past fork ${bytes}`)
   }

@@ -15,7 +15,7 @@ import type { TailPace } from '../../receive/tail-writer.ts'
 import type { Command, CommandContext } from '../command.ts'
 import { GapBackup } from '../gap-backup.ts'
 import { flagArguments, ownProgram } from '../own-program.ts'
-import { serverOf } from '../server-of.ts'
+import { everyHostOf, serverOf } from '../server-of.ts'
 import { refuseIdleSlotOptions, slotCare } from '../slot-care.ts'
 
 /** See the file's header. */
@@ -67,6 +67,7 @@ export const walReceive: Command<'wal-receive'> = {
         tailPace: tailPace(options),
         syncOutageMs: options.syncOutageMs === 0 ? undefined : options.syncOutageMs,
         onGap: () => backup?.look(),
+        otherHosts: everyHostOf(context),
         ...slotCare(options, server, metrics, log),
       })
       const status = listen && (await openStatus(listen, receiver, metrics))
