@@ -1,7 +1,8 @@
 /** A server as the receiver sees it, over real connections: several hosts, one of which is to suit. */
 import { type Logger, silentLog } from '../observe/log.ts'
-import { type Clock, systemClock } from '../primitives/clock.ts'
+import { type Clock, systemClock, type Timer } from '../primitives/clock.ts'
 import { WalrxError } from '../primitives/errors.ts'
+import { orAborted } from '../primitives/wait.ts'
 import { combineFailures, connectError } from './connect-error.ts'
 import type { Conninfo } from './conninfo.ts'
 import { type ConnectionSettings, openConnection } from './open-connection.ts'
@@ -38,6 +39,9 @@ type Judge = Parameters<ReplicationServer['connect']>[1]
 
 /** What target_session_attrs asks for. */
 type Attributes = Conninfo['targetSessionAttributes']
+
+/** How long the other hosts of a survey are waited for when one has answered. */
+const surveyMs = 3_000
 
 /** A PostgreSQL server, or several hosts of one cluster. */
 export class PgServer implements ReplicationServer {
@@ -84,6 +88,31 @@ export class PgServer implements ReplicationServer {
       }
     }
     throw combineFailures(failures, 'no host can be used')
+  }
+
+  /** See {@link ReplicationServer.survey}. */
+  async survey(signal: AbortSignal, look: (session: PgSession) => Promise<void>): Promise<void> {
+    const late = new AbortController()
+    const onAbort = () => late.abort(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+    let timer: Timer | undefined
+    const visit = async (host: Conninfo['hosts'][number]): Promise<void> => {
+      for (const target of await this.#find(host, [], late.signal)) {
+        const session = await this.#try(target, { attributes: 'any', judge: undefined }, [], late.signal)
+        if (!session) continue
+        try {
+          await orAborted(look(session), late.signal)
+        } finally {
+          await session.close()
+        }
+        timer ??= this.#settings.clock.setTimer(surveyMs, () => late.abort(new Error('a survey is over')))
+        return
+      }
+    }
+    await Promise.allSettled(this.#conninfo.hosts.map(visit))
+    timer?.cancel()
+    signal.removeEventListener('abort', onAbort)
+    signal.throwIfAborted()
   }
 
   /**

@@ -91,4 +91,10 @@ export interface ReplicationServer {
    * WALRX_SERVER_STARTING …, by SQLSTATE
    */
   connect(signal?: AbortSignal, judge?: (session: ReplicationSession) => Promise<void>): Promise<ReplicationSession>
+  /**
+   * Opens a session on every host at once, shows it to `look`, and closes it. Hosts that do not answer, and those at
+   * which `look` fails, are left out; once one has been looked at, the others have a few seconds more.
+   * @throws the signal's reason
+   */
+  survey?(signal: AbortSignal, look: (session: ReplicationSession) => Promise<void>): Promise<void>
 }

@@ -64,6 +64,11 @@ export const errorTable = {
     transient: true,
     meaning: 'the server is on an older timeline than WAL that was already received',
   },
+  WALRX_SOURCE_AMBIGUOUS: {
+    exitStatus: 3,
+    transient: true,
+    meaning: 'several hosts can be written, and their histories part',
+  },
   WALRX_SLOT_ACTIVE: { exitStatus: 3, transient: true, meaning: 'the replication slot is in use by another process' },
   WALRX_SLOT_UNUSABLE: { exitStatus: 3, transient: false, meaning: 'the slot is logical, or has no reserved WAL' },
   WALRX_SLOT_INVALIDATED: {

@@ -12,12 +12,13 @@
 import type { Logger } from '../observe/log.ts'
 import { formatLsn, type Lsn, maxLsn, minLsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
 import type { ReplicationServer, ReplicationSession } from '../postgres/session.ts'
-import { TimelineChain } from '../postgres/timeline-chain.ts'
-import { parseHistory, parseSegmentSize } from '../postgres/wal-file.ts'
+import type { TimelineChain } from '../postgres/timeline-chain.ts'
+import { parseSegmentSize } from '../postgres/wal-file.ts'
 import type { Clock } from '../primitives/clock.ts'
 import { hasCode, toWalrxError, WalrxError } from '../primitives/errors.ts'
 import { Backoff } from '../primitives/retry.ts'
 import { parseTimeoutMs } from './ack-policy.ts'
+import { readChain } from './host-choice.ts'
 import type { ReceiveArchive, ReceiveMeter } from './ports.ts'
 import type { PreparedSource } from './prepared-source.ts'
 import { RepairStream } from './repair-stream.ts'
@@ -160,7 +161,7 @@ export class GapRepair {
     if (parseSegmentSize(await session.show('wal_segment_size')) !== segmentSize) {
       throw refuse('has another wal_segment_size')
     }
-    const theirs = await chainOf(session, identity.timeline)
+    const theirs = await readChain(session, identity.timeline)
     const link = commonLink(chain, theirs, timeline)
     if (!link) throw refuse(`has another history up to timeline ${timeline}`)
     const mayDiffer = !inRecovery && host !== this.#source.session.host
@@ -198,13 +199,6 @@ export class GapRepair {
       await session.close()
     }
   }
-}
-
-async function chainOf(session: ReplicationSession, timeline: Timeline): Promise<TimelineChain> {
-  if (timeline === 1) return new TimelineChain(1, [])
-  const file = await session.timelineHistory(timeline)
-  if (file) return new TimelineChain(timeline, parseHistory(file.content, file.fileName))
-  throw new WalrxError('WALRX_SERVER_ERROR', `${session.host} has no history file of its own timeline ${timeline}`)
 }
 
 /** The timeline in the second chain, where both have the same history up to its beginning. */

@@ -94,6 +94,8 @@ export interface ReceiveArchive extends SegmentSink, TailSink {
     timeline: Timeline,
     options?: CallOptions,
   ): AsyncIterable<{ readonly timeline: Timeline; readonly switchpoint: Lsn }>
+  /** Timelines behind this one of which there is anything, in order. */
+  timelinesAfter(timeline: Timeline, options?: CallOptions): AsyncIterable<Timeline>
   /** Called before a run begins with its first segment: what the archive holds from there on under other names. */
   lookAhead(segment: string, options?: CallOptions): Promise<void>
   /** True when a WAL file of that name is there under any extension. */

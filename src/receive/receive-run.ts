@@ -50,7 +50,7 @@ export interface ReceiveRunOptions {
   /** When the beginning of an unfinished segment is sent. */
   readonly tailPace: TailPace
   /** Every host, standbys included, to repair gaps from; default none: there is only one. */
-  readonly otherHosts?: ReplicationServer | undefined
+  readonly everyHost?: ReplicationServer | undefined
 }
 
 /** See the file's header. */
@@ -282,9 +282,9 @@ export class ReceiveRun {
 
   /** Has other hosts fill a gap; returns how far it is filled. */
   async #repair(source: PreparedSource, from: Lsn, to: Lsn, signal: AbortSignal): Promise<Lsn> {
-    const { otherHosts } = this.#options
-    if (!otherHosts) return from
-    return new GapRepair({ ...this.#options, server: otherHosts, pool: this.pool }, source).fill(from, to, signal)
+    const { everyHost } = this.#options
+    if (!everyHost) return from
+    return new GapRepair({ ...this.#options, server: everyHost, pool: this.pool }, source).fill(from, to, signal)
   }
 
   /** Resolves when half of the buffers are free again: coming back for one would only close the connection again. */

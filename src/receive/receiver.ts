@@ -12,6 +12,7 @@ import { formatLsn, invalidLsn, type Lsn, maxLsn, type Timeline } from '../postg
 import type { ReplicationServer, ReplicationSession } from '../postgres/session.ts'
 import { streamTimings } from './ack-policy.ts'
 import { type Acknowledger, PulseAcknowledger, SynchronousAcknowledger } from './acknowledger.ts'
+import { refusedHosts } from './host-choice.ts'
 import { type PreparedSource, prepareSource } from './prepared-source.ts'
 import { ReceiveRun, type ReceiveRunOptions } from './receive-run.ts'
 import { overBudgetReason, type SlotGuard } from './slot-guard.ts'
@@ -171,9 +172,12 @@ export class Receiver {
 
   /** Streams until the connection ends or the receiver is to stop; then the session is left open for the drain. */
   async #connectAndStream(drain: AbortSignal): Promise<SessionEnd> {
-    const { archive, allowStandby, clock, guard, log, meter, server, slot } = this.#options
+    const { archive, allowStandby, clock, everyHost, guard, log, meter, server, slot } = this.#options
     let source: PreparedSource | undefined
+    const refused = await refusedHosts({ archive, everyHost, log, signal: drain })
     const connection = await server.connect(drain, async (session) => {
+      const refusal = refused.get(session.host)
+      if (refusal) throw refusal
       const prepare = { archive, allowStandby, archivedHistories: this.#archivedHistories, log, signal: drain, slot }
       const remakeSlot = session.host === this.#uselessSlotOn
       const known = { newestTimeline: this.#run?.newestTimeline ?? 0, remakeSlot }

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -204,6 +206,32 @@ describe('several hosts', () => {
     const hosts = `host=127.0.0.1,${server.socketDir} port=${server.port} user=postgres load_balance_hosts=random`
     assert.equal(await connect(hosts, { random: () => 0 }), `${server.socketDir}/.s.PGSQL.${server.port}`)
     assert.equal(await connect(hosts, { random: () => 0.99 }), `127.0.0.1:${server.port}`)
+  })
+
+  test('all are surveyed at once; those that do not answer, or fail, are left out', async () => {
+    await using standby = await startStandby(server)
+    const deaf = createServer().listen(0, '127.0.0.1')
+    try {
+      await once(deaf, 'listening')
+      const ports = [closedPort, (deaf.address() as AddressInfo).port, server.port, standby.port]
+      const hosts = `host=${ports.map(() => '127.0.0.1').join(',')} port=${ports.join(',')} user=postgres`
+      const conninfo = parseConninfo(`${hosts} target_session_attrs=primary`, { env: {} })
+      const seen: string[] = []
+      await new PgServer({ conninfo }).survey(new AbortController().signal, async (session) => {
+        await session.identifySystem()
+        seen.push(session.host)
+        if (session.inRecovery) throw new Error('a failure of the test')
+      })
+      assert.deepEqual(seen.toSorted(), [server.port, standby.port].map((port) => `127.0.0.1:${port}`).toSorted())
+      const stop = new AbortController()
+      const stopped = new PgServer({ conninfo }).survey(stop.signal, () => {
+        stop.abort(new Error('stopped (test)'))
+        return Promise.resolve()
+      })
+      await assert.rejects(stopped, /stopped \(test\)/)
+    } finally {
+      deaf.close()
+    }
   })
 
   test('a standby is passed over or looked for, as target_session_attrs and acceptStandby say', async () => {

@@ -120,6 +120,13 @@ export class FakeArchive implements ReceiveArchive {
     if (fork) yield fork
   }
 
+  async *timelinesAfter(timeline: Timeline): AsyncGenerator<Timeline, undefined> {
+    await Promise.resolve()
+    if (this.outage) throw this.outage
+    const timelines = [...this.files.keys()].map((name) => parseInt(name.slice(0, 8), 16))
+    yield* [...new Set(timelines)].filter((other) => other > timeline).sort((a, b) => a - b)
+  }
+
   async *completeTails(): AsyncGenerator<{ segment: string; bytes: Buffer }, undefined> {}
 
   clearTails(): Promise<{ removed: number; contradicting: string[] }> {

@@ -67,7 +67,7 @@ export const walReceive: Command<'wal-receive'> = {
         tailPace: tailPace(options),
         syncOutageMs: options.syncOutageMs === 0 ? undefined : options.syncOutageMs,
         onGap: () => backup?.look(),
-        otherHosts: everyHostOf(context),
+        everyHost: everyHostOf(context),
         ...slotCare(options, server, metrics, log),
       })
       const status = listen && (await openStatus(listen, receiver, metrics))
