@@ -82,8 +82,7 @@ export class FakeCluster implements ReplicationServer {
 
   /** WAL bytes of a timeline between two positions. */
   wal(timeline: Timeline, start: Lsn, end: Lsn): Buffer {
-    const { bytes } = this.timelines.get(timeline) as TimelineWal
-    return bytes.subarray(Number(start - firstLsn), Number(end - firstLsn))
+    return (this.timelines.get(timeline) as TimelineWal).slice(start, end)
   }
 
   /** The oldest position that can still be streamed. */

@@ -1,13 +1,18 @@
 /** One connection of the fake cluster after START_REPLICATION: the server's end of a ByteSocket. */
 import type { Timer } from '../../src/primitives/clock.ts'
-import { addBytes, type Lsn, minLsn, parseLsn, type Timeline, toLsn } from '../../src/postgres/lsn.ts'
+import { addBytes, type Lsn, minLsn, parseLsn, segmentStart, type Timeline, toLsn } from '../../src/postgres/lsn.ts'
 import type { ByteSocket, ByteSocketHandlers } from '../../src/postgres/session.ts'
 import type { FakeCluster } from './fake-cluster.ts'
+import { segmentSize } from './recorded-wal.ts'
 
 /** walsender.c: MAX_SEND_SIZE. */
 const sendBytesMax = 131_072
 /** What fits into the sockets' buffers while the receiver does not read. */
 const socketBufferBytes = 400_000
+/** Longest read that the receiver is given when several messages, or parts of them, come at once. */
+const readBytesMax = 64 * 1024
+/** Where such a read is put together. It is used again for the next one: who keeps it will find other bytes there. */
+const read = Buffer.alloc(readBytesMax)
 
 function message(type: string, body: Buffer): Buffer {
   const head = Buffer.alloc(5)
@@ -31,7 +36,7 @@ export class FakeWalsender implements ByteSocket {
   #state: 'idle' | 'streaming' | 'done' | 'closed' = 'idle'
   #isPaused = false
   #isShuttingDown = false
-  /** Sent by the server, not read by the receiver yet. */
+  /** Sent by the server, not read by the receiver yet: headers, and WAL where it lies. */
   #buffered: Buffer[] = []
   #bufferedBytes = 0
   #lastReplyMs: number
@@ -218,18 +223,24 @@ export class FakeWalsender implements ByteSocket {
   #sendWal(end: Lsn): void {
     const { random } = this.#cluster
     const size = random.chance(0.1) ? random.int(1, 100) : random.int(8_192, sendBytesMax)
-    const stop = minLsn(end, addBytes(this.#sent, size))
-    const head = Buffer.alloc(25)
-    head[0] = 0x77
-    head.writeBigUInt64BE(this.#sent, 1)
-    head.writeBigUInt64BE(end, 9)
-    this.#deliver(message('d', Buffer.concat([head, this.#cluster.wal(this.#timeline, this.#sent, stop)])))
+    const segmentEnd = addBytes(segmentStart(this.#sent, segmentSize), segmentSize)
+    // Messages end where segments do more often than not: WAL is read file by file (WALRead in xlogreader.c).
+    const limit = random.chance(0.7) ? minLsn(end, segmentEnd) : end
+    const stop = minLsn(limit, addBytes(this.#sent, size))
+    const wal = this.#cluster.wal(this.#timeline, this.#sent, stop)
+    const head = Buffer.alloc(30)
+    head.write('d', 0, 'latin1')
+    head.writeUInt32BE(4 + 25 + wal.length, 1)
+    head[5] = 0x77
+    head.writeBigUInt64BE(this.#sent, 6)
+    head.writeBigUInt64BE(end, 14)
+    this.#deliver(head, wal)
     this.#sent = stop
   }
 
-  #deliver(bytes: Buffer): void {
-    this.#buffered.push(bytes)
-    this.#bufferedBytes += bytes.length
+  #deliver(...pieces: Buffer[]): void {
+    this.#buffered.push(...pieces)
+    for (const { length } of pieces) this.#bufferedBytes += length
     if (this.#bufferedBytes < socketBufferBytes / 2 && this.#cluster.random.chance(0.5) && this.#state === 'streaming')
       return
     this.#flushBuffered()
@@ -239,16 +250,36 @@ export class FakeWalsender implements ByteSocket {
   #flushBuffered(): void {
     const { random } = this.#cluster
     while (!this.#isPaused && this.#buffered.length > 0 && this.#handlers && this.#state !== 'closed') {
-      const joined = random.chance(0.7)
-        ? Buffer.concat(this.#buffered.splice(0, random.int(1, 4)))
-        : (this.#buffered.shift() as Buffer)
-      this.#bufferedBytes -= joined.length
-      const cutAt = random.chance(0.8) ? random.int(0, joined.length) : joined.length
-      if (cutAt > 0) this.#handlers.onBytes(joined.subarray(0, cutAt))
-      if (cutAt < joined.length) {
-        this.#buffered.unshift(joined.subarray(cutAt))
-        this.#bufferedBytes += joined.length - cutAt
-      }
+      const wanted = random.chance(0.5) ? random.int(1, readBytesMax) : 0
+      this.#handlers.onBytes(wanted === 0 ? this.#takePiece() : this.#takeBytes(wanted))
     }
+  }
+
+  /** The first piece, or the beginning of it, where it lies. */
+  #takePiece(): Buffer {
+    const { random } = this.#cluster
+    const piece = this.#buffered[0] as Buffer
+    const length = random.chance(0.3) ? random.int(1, piece.length) : piece.length
+    this.#drop(length)
+    return piece.subarray(0, length)
+  }
+
+  /** Up to so many bytes, put together. */
+  #takeBytes(wanted: number): Buffer {
+    let length = 0
+    for (let piece = this.#buffered[0]; piece && length < wanted; piece = this.#buffered[0]) {
+      const count = piece.copy(read, length, 0, wanted - length)
+      this.#drop(count)
+      length += count
+    }
+    return read.subarray(0, length)
+  }
+
+  /** Takes bytes off the first piece. */
+  #drop(count: number): void {
+    const piece = this.#buffered[0] as Buffer
+    this.#bufferedBytes -= count
+    if (count === piece.length) this.#buffered.shift()
+    else this.#buffered[0] = piece.subarray(count)
   }
 }

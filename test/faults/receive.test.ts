@@ -12,6 +12,7 @@ import type { ReceivedSegment } from '../../src/receive/segment-assembler.ts'
 import { TailPieces } from '../../src/receive/tail-pieces.ts'
 import { UploadQueue } from '../../src/receive/upload-queue.ts'
 import { trials } from '../harness/extent.ts'
+import { type FailedSchedule, runHere, runOnThreads } from './schedules.ts'
 import { openSimulatedArchive } from './simulated-archive.ts'
 import { World } from './world.ts'
 
@@ -19,39 +20,29 @@ const replay = process.env.WALRX_SEED
 const scheduleCount = trials('WALRX_SCHEDULES', 250, 1000)
 
 /** Runs schedules from seed 1 on until one fails. */
-async function firstFailure(
-  count: number,
-  open: typeof openSimulatedArchive = openSimulatedArchive,
-): Promise<{ seed: number; error: Error } | undefined> {
-  for (let seed = 1; seed <= count; seed++) {
-    try {
-      await new World(seed, open).run()
-    } catch (error) {
-      return { seed, error: error as Error }
-    }
-  }
-  return undefined
+async function firstFailure(count: number, open?: typeof openSimulatedArchive): Promise<FailedSchedule | undefined> {
+  const answer = await runHere(1, count + 1, open)
+  return 'seed' in answer ? answer : undefined
 }
 
 describe('under seeded disorder', () => {
   test('nothing acknowledged is missing, nothing archived is wrong, and every schedule ends in progress', async (t) => {
-    const seeds = replay ? [Number(replay)] : Array.from({ length: scheduleCount }, (_, index) => index + 1)
-    const total = { flushes: 0, kills: 0, promotions: 0, shutdowns: 0, outages: 0, slotLosses: 0 }
-    for (const seed of seeds) {
-      try {
-        const report = await new World(seed, openSimulatedArchive).run()
-        for (const what of Object.keys(total) as (keyof typeof total)[]) total[what] += report[what]
-      } catch (error) {
-        throw new Error(`schedule ${seed} failed: replay it with WALRX_SEED=${seed}`, { cause: error })
-      }
+    if (replay) {
+      t.diagnostic(JSON.stringify(await new World(Number(replay)).run()))
+      return
     }
-    t.diagnostic(`${seeds.length} schedules: ${JSON.stringify(total)}`)
-    if (!replay) assert.ok(total.flushes > seeds.length, 'the schedules hardly acknowledged anything')
+    const answer = await runOnThreads(1, scheduleCount)
+    if ('seed' in answer) {
+      const { error, seed } = answer
+      throw new Error(`schedule ${seed} failed: replay it with WALRX_SEED=${seed}`, { cause: error })
+    }
+    t.diagnostic(`${scheduleCount} schedules: ${JSON.stringify(answer)}`)
+    assert.ok(answer.flushes > scheduleCount, 'the schedules hardly acknowledged anything')
   })
 
   test('the same seed draws the same schedule', async () => {
-    const first = await new World(42, openSimulatedArchive).run()
-    assert.deepEqual(await new World(42, openSimulatedArchive).run(), first)
+    const first = await new World(42).run()
+    assert.deepEqual(await new World(42).run(), first)
   })
 })
 
@@ -88,11 +79,8 @@ describe(
         }
         return archive
       }
-      let caught: Error | undefined
-      for (let seed = 1; seed <= 300 && !caught; seed++) {
-        await new World(seed, open).run().catch((error: unknown) => (caught = error as Error))
-      }
-      assert.match(caught?.message ?? 'no schedule noticed', /is not in the store|gap reported|no end within/)
+      const failure = await firstFailure(300, open)
+      assert.match(failure?.error.message ?? 'no schedule noticed', /is not in the store|gap reported|no end within/)
     })
 
     test('when commits are told that what is in memory is durable', async () => {

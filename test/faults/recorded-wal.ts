@@ -31,10 +31,38 @@ export const systemId = decodePageHeader(recorded[0] as Buffer)?.long?.systemId 
 /** xlp_magic of that version. */
 const magic = recorded[0]?.readUInt16LE(0) ?? 0
 
-/** All WAL of one timeline, from firstLsn on. */
-export interface TimelineWal {
+/** All WAL of one timeline, from firstLsn on: nobody writes to it. */
+export class TimelineWal {
   readonly timeline: Timeline
-  readonly bytes: Buffer
+  readonly #make: (index: number) => Buffer
+  readonly #segments: (Buffer | undefined)[] = []
+
+  /** @param make makes a segment, counted from the first; called once for each that is looked at */
+  constructor(timeline: Timeline, make: (index: number) => Buffer) {
+    this.timeline = timeline
+    this.#make = make
+  }
+
+  /** One segment, counted from the first. */
+  segment(index: number): Buffer {
+    return (this.#segments[index] ??= this.#make(index))
+  }
+
+  /** The bytes between two positions: a view where they are of one segment, a copy otherwise. */
+  slice(start: Lsn, end: Lsn): Buffer {
+    const [from, to] = [Number(start - firstLsn), Number(end - firstLsn)]
+    const index = Math.floor(from / segmentSize)
+    const offset = from % segmentSize
+    if (from === to) return Buffer.alloc(0)
+    if (offset + to - from <= segmentSize) return this.segment(index).subarray(offset, offset + to - from)
+    const next = toLsn(firstLsn + BigInt((index + 1) * segmentSize))
+    return Buffer.concat([this.segment(index).subarray(offset), this.slice(next, end)])
+  }
+
+  /** All of it. */
+  get bytes(): Buffer {
+    return this.slice(firstLsn, lastLsn)
+  }
 }
 
 function stamp(page: Buffer, timeline: Timeline, address: bigint): void {
@@ -62,19 +90,29 @@ function record(): Buffer {
   return bytes
 }
 
-/** Timeline 1. Shared by all schedules: nobody writes to it. */
-export const timelineOne: TimelineWal = { timeline: 1, bytes: record() }
+const recordedBytes = record()
+
+/** Timeline 1. Shared by all schedules. */
+export const timelineOne = new TimelineWal(1, (index) =>
+  recordedBytes.subarray(index * segmentSize, (index + 1) * segmentSize),
+)
 
 /** A timeline that forks off `parent` at `switchpoint`: the same bytes before it, others after. */
 export function fork(parent: TimelineWal, timeline: Timeline, switchpoint: Lsn): TimelineWal {
-  const bytes = Buffer.from(parent.bytes)
-  const from = Number(switchpoint - firstLsn)
-  for (let offset = from - (from % walPageSize); offset < bytes.length; offset += walPageSize) {
-    const page = bytes.subarray(offset, offset + walPageSize)
-    if (offset >= from) stamp(page, timeline, firstLsn + BigInt(offset))
-    const bodyStart = Math.max(64, from - offset)
-    const isWritten = page.readUInt16LE(0) !== 0
-    if (isWritten && bodyStart < walPageSize) page[walPageSize - 1] = ((page[walPageSize - 1] ?? 0) + timeline) & 0xff
-  }
-  return { timeline, bytes }
+  const forkOffset = Number(switchpoint - firstLsn)
+  return new TimelineWal(timeline, (index) => {
+    const begin = index * segmentSize
+    if (begin + segmentSize <= forkOffset) return parent.segment(index)
+    const bytes = Buffer.allocUnsafeSlow(segmentSize)
+    parent.segment(index).copy(bytes)
+    const from = Math.max(begin, forkOffset - (forkOffset % walPageSize))
+    for (let offset = from; offset < begin + segmentSize; offset += walPageSize) {
+      const page = bytes.subarray(offset - begin, offset - begin + walPageSize)
+      if (offset >= forkOffset) stamp(page, timeline, firstLsn + BigInt(offset))
+      const bodyStart = Math.max(64, forkOffset - offset)
+      const isWritten = page.readUInt16LE(0) !== 0
+      if (isWritten && bodyStart < walPageSize) page[walPageSize - 1] = ((page[walPageSize - 1] ?? 0) + timeline) & 0xff
+    }
+    return bytes
+  })
 }

@@ -4,6 +4,7 @@
  * after every stored object that it is what the server has.
  */
 import assert from 'node:assert/strict'
+import { setImmediate } from 'node:timers/promises'
 import type { Clock } from '../../src/primitives/clock.ts'
 import { type Logger, silentLog } from '../../src/observe/log.ts'
 import { addBytes, formatLsn, type Lsn, segmentStart, type Timeline } from '../../src/postgres/lsn.ts'
@@ -18,6 +19,7 @@ import { VirtualClock } from '../harness/virtual-clock.ts'
 import { FakeCluster } from './fake-cluster.ts'
 import { calm, FaultyStorage, type Weather } from './faulty-storage.ts'
 import { lastLsn, segmentSize } from './recorded-wal.ts'
+import { openSimulatedArchive } from './simulated-archive.ts'
 import { StoreOracle } from './store-oracle.ts'
 
 /** Memory that each simulated receiver gets: four segments. */
@@ -56,7 +58,8 @@ export class World {
   #failure: unknown
   #gaps = 0
 
-  constructor(seed: number, openArchive: (storage: FaultyStorage) => ReceiveArchive) {
+  /** @param openArchive a test may break it */
+  constructor(seed: number, openArchive: (storage: FaultyStorage) => ReceiveArchive = openSimulatedArchive) {
     this.random = new Random(seed)
     this.report = { seed, flushes: 0, kills: 0, promotions: 0, shutdowns: 0, outages: 0, slotLosses: 0 }
     this.#openArchive = openArchive
@@ -73,7 +76,7 @@ export class World {
   }
 
   #openStorage(): FaultyStorage {
-    const storage = new FaultyStorage(this.clock, this.random, this.#objects)
+    const storage = new FaultyStorage(this.clock, this.random, this.#objects, (key) => this.#oracle.truth(key))
     storage.weather = this.#storage ? this.#storage.weather : this.#drawWeather()
     storage.outage = this.#storage?.outage
     return storage
@@ -107,6 +110,8 @@ export class World {
       () => this.#storage.openBodies > 0,
       6 * 3_600_000,
     )
+    // What is still to be told of the last moment happens before the schedule counts as over.
+    await setImmediate()
     if (this.#failure !== undefined) throw this.#failure as Error
     await script
     return this.report
@@ -287,7 +292,9 @@ export class World {
   async #caughtUp(): Promise<void> {
     const lastByte = addBytes(lastLsn, -1)
     const name = segmentNameAt(this.cluster.chain().at(lastByte).timeline, lastByte, segmentSize)
-    while (!this.#objects.has(`wal_005/${name}`)) await this.clock.sleep(500)
+    const isOver = () =>
+      this.#objects.has(`wal_005/${name}`) || this.#oracle.isLost(segmentStart(lastByte, segmentSize))
+    while (!isOver()) await this.clock.sleep(500)
   }
 }
 

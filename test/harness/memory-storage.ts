@@ -39,6 +39,8 @@ export interface MemoryStorageOptions {
   readonly objects?: Map<string, MemoryObject>
   /** Size of the pieces that `get` answers with, in bytes. Default 64 KiB. */
   readonly chunkBytes?: number
+  /** True: `get` answers with the stored bytes themselves, at once. Default false: with copies, a turn of the loop apart. */
+  readonly sharesBytes?: boolean
   /** Keys in a page of a listing. Default 1,000, as S3. */
   readonly pageKeys?: number
   /** False: putIfAbsent looks first and puts after, and two at a time may both create. Default true. */
@@ -98,7 +100,12 @@ export class MemoryStorage implements Storage {
   /** Stores an object behind the contract's back: no hook, no call counted. */
   seed(key: string, bytes: Uint8Array | string, lastModifiedMs?: number): void {
     const now = (this.#options.clock ?? systemClock).now()
-    this.objects.set(key, { bytes: Buffer.from(bytes as Uint8Array), lastModifiedMs: lastModifiedMs ?? now })
+    this.objects.set(key, { bytes: this.keep(key, bytes), lastModifiedMs: lastModifiedMs ?? now })
+  }
+
+  /** The bytes to be stored, which nobody else may change. */
+  protected keep(_key: string, bytes: Uint8Array | string): Buffer {
+    return Buffer.from(bytes as Uint8Array)
   }
 
   async put(key: string, body: StorageBody, options: StorageCallOptions = {}): Promise<void> {
@@ -229,9 +236,10 @@ export class MemoryStorage implements Storage {
   async *#read(bytes: Buffer, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array, undefined> {
     const step = this.#options.chunkBytes ?? 64 * 1024
     for (let offset = 0; offset < bytes.length; offset += step) {
-      await setImmediate()
+      if (!this.#options.sharesBytes) await setImmediate()
       signal?.throwIfAborted()
-      yield Buffer.from(bytes.subarray(offset, offset + step))
+      const piece = bytes.subarray(offset, offset + step)
+      yield this.#options.sharesBytes ? piece : Buffer.from(piece)
     }
   }
 }

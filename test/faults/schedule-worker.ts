@@ -1,0 +1,7 @@
+/** A thread that runs the schedules of the seeds that it is sent, and answers with what they did. */
+import { parentPort } from 'node:worker_threads'
+import { runHere } from './schedules.ts'
+
+parentPort?.on('message', ({ from, to }: { from: number; to: number }) => {
+  void runHere(from, to).then((answer) => parentPort?.postMessage(answer))
+})
