@@ -24,6 +24,7 @@ export class WireTap implements AsyncDisposable {
   statusCount = 0
   readonly #server
   readonly #pairs = new Set<readonly [Socket, Socket]>()
+  readonly #frozen = new Set<readonly [Socket, Socket]>()
   #target: { host: string; port: number }
   /** The next connection is cut after this many bytes from the server. */
   #cutAfterBytes: number | undefined
@@ -66,12 +67,18 @@ export class WireTap implements AsyncDisposable {
     }
   }
 
+  /** Passes nothing more on over the present connections, their ends included, as if a machine on the way were gone. */
+  freeze(): void {
+    for (const pair of this.#pairs) this.#frozen.add(pair)
+  }
+
   /** Cuts the present or next connection once this many more bytes came from the server: in the middle of anything. */
   cutAfter(bytes: number): void {
     this.#cutAfterBytes = bytes
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#frozen.clear()
     this.cut()
     await new Promise<void>((resolve) => this.#server.close(() => resolve()))
   }
@@ -81,6 +88,7 @@ export class WireTap implements AsyncDisposable {
     const pair = [client, server] as const
     this.#pairs.add(pair)
     const end = () => {
+      if (this.#frozen.has(pair)) return
       this.#pairs.delete(pair)
       client.destroy()
       server.destroy()
@@ -88,11 +96,13 @@ export class WireTap implements AsyncDisposable {
     for (const socket of pair) socket.on('error', end).on('close', end).setNoDelay(true)
     const decode = this.#statusDecoder()
     client.on('data', (chunk) => {
+      if (this.#frozen.has(pair)) return
       decode(chunk)
       if (!server.write(chunk)) client.pause()
     })
     server.on('drain', () => client.resume())
     server.on('data', (chunk) => {
+      if (this.#frozen.has(pair)) return
       const cutAt = this.#cutAfterBytes
       if (cutAt !== undefined && chunk.length >= cutAt) {
         this.#cutAfterBytes = undefined
