@@ -37,6 +37,8 @@ export interface FaultyProxy extends AsyncDisposable {
   fail(mode: FaultMode, options?: { count?: number; when?: (request: ProxiedRequest) => boolean }): void
   /** Passes everything from now on: no rules, no mode, an empty log. */
   reset(): void
+  /** Breaks the connections of all requests that stall. */
+  breakStalled(): void
   /** Resolves when a request has got this treatment; also when one has since the log was emptied. */
   saw(mode: FaultMode): Promise<void>
 }
@@ -64,12 +66,14 @@ export async function startFaultyProxy(
 ): Promise<FaultyProxy> {
   const rules: Rule[] = []
   const waiting: { mode: FaultMode; resolve: () => void }[] = []
+  const stalled = new Set<IncomingMessage>()
   const server = createServer((request, response) => {
     const seen = { method: request.method ?? '', url: request.url ?? '' }
     const rule = rules.find(({ left, when }) => left > 0 && when(seen))
     if (rule) rule.left--
     const mode = rule?.mode ?? proxy.mode
     proxy.log.push({ ...seen, mode })
+    if (mode === 'stall') stalled.add(request)
     for (const waiter of waiting.splice(0)) {
       if (waiter.mode === mode) waiter.resolve()
       else waiting.push(waiter)
@@ -94,6 +98,10 @@ export async function startFaultyProxy(
       rules.length = 0
       proxy.log.length = 0
       proxy.mode = 'pass'
+    },
+    breakStalled: () => {
+      for (const { socket } of stalled) socket.destroy()
+      stalled.clear()
     },
     saw: (mode) => {
       if (proxy.log.some((entry) => entry.mode === mode)) return Promise.resolve()
