@@ -272,10 +272,7 @@ describe('a host gives no WAL', () => {
   })
 
   test('that contradicts the archive: it is not asked again, and the next one is', async () => {
-    const bench = new Bench([
-      host('b', 0, 6, { wal: { ...fork(timelineOne, 1, at(1.5)), timeline: 1 } }),
-      host('c', 0, 6),
-    ])
+    const bench = new Bench([host('b', 0, 6, { wal: fork(timelineOne, 1, at(1.5)) }), host('c', 0, 6)])
     bench.archive.files.set(nameOf(2), Buffer.from(timelineOne.bytes.subarray(2 * segmentSize, 3 * segmentSize)))
     assert.equal(await bench.fill(2, 5), 5)
     assert.deepEqual(bench.hosts.asked, [`b ${formatLsn(at(2))}`, `c ${formatLsn(at(2))}`])
@@ -286,10 +283,7 @@ describe('a host gives no WAL', () => {
   })
 
   test('that differs from the beginning of the segment which the archive has', async () => {
-    const bench = new Bench([
-      host('b', 0, 6, { wal: { ...fork(timelineOne, 1, at(1.1)), timeline: 1 } }),
-      host('c', 0, 6),
-    ])
+    const bench = new Bench([host('b', 0, 6, { wal: fork(timelineOne, 1, at(1.1)) }), host('c', 0, 6)])
     const beginning = timelineOne.bytes.subarray(segmentSize, 1.5 * segmentSize)
     bench.archive.chunks.set(`${nameOf(1)}/0-${segmentSize / 2}`, Buffer.from(beginning))
     assert.equal(await bench.fill(1.5, 3), 3)
