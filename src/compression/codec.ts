@@ -26,7 +26,7 @@ export interface SegmentEncoder {
   readonly extension: string
   /**
    * Compresses `buffer[0, length)` into one frame that replaces it: afterwards the frame is `buffer[0, result)`. The
-   * work is done in the libuv pool in pieces of about a megabyte; besides the buffer it needs about `encodeSlack` plus
+   * work is done in the libuv pool in pieces of about a megabyte, or at once where the way there takes longer; besides the buffer it needs about `encodeSlack` plus
    * the codec's own context. Calls on different buffers run in parallel.
    * @param buffer at least `length + encodeSlack(length)` bytes long; contents beyond `length` are overwritten
    * @returns the frame's length in bytes
