@@ -53,6 +53,7 @@ const WAL_FOLDER = 'wal_005'
  */
 export class FileStorage implements Storage {
   readonly location: string
+  readonly hasCheapHeads = true
   readonly #root: string
   /** The directory of the objects: the root, or the prefix in it. */
   readonly #base: string

@@ -47,6 +47,9 @@ export interface Storage {
   /** The prefix as an operator writes it, for messages: `s3://bucket/path` or `file:///path`. */
   readonly location: string
 
+  /** True where to look for one name costs next to nothing, but a listing reads a whole folder. Default false. */
+  readonly hasCheapHeads?: boolean
+
   /** Writes an object, replacing any of that key. Durable when it resolves. */
   put(key: string, body: StorageBody, options?: PutOptions): Promise<void>
 

@@ -10,7 +10,8 @@ import { partialName, type SegmentId } from '../postgres/wal-file.ts'
 import type { Storage, StorageCallOptions } from '../storage/storage.ts'
 import { compareStreams, decoded, firstDifference, once } from './decoded.ts'
 import { type GapRecord, writeGap } from './gap-records.ts'
-import { divergedFolder, type TailRange, walFolder, walKey } from './names.ts'
+import { asideFolder, divergedFolder, type TailRange, walFolder, walKey } from './names.ts'
+import { OtherForms } from './other-forms.ts'
 import { bindSystem } from './system-binding.ts'
 import { type ClearedTails, type FoundTail, TailArchive } from './tail-archive.ts'
 import type { AssembledTail } from './tail-reader.ts'
@@ -30,11 +31,13 @@ export class WalArchive extends WalReader {
   /** Segments that are there under another extension than ours. */
   readonly #elsewhere = new Set<string>()
   readonly #tails: TailArchive
+  readonly #otherForms: OtherForms
 
   constructor(storage: Storage, codec: WriteCodec) {
     super(storage)
     this.#codec = codec
     this.#tails = new TailArchive(this, codec)
+    this.#otherForms = new OtherForms(storage)
   }
 
   /** Compresses `buffer[0, length)` in place; see SegmentEncoder. */
@@ -107,19 +110,51 @@ export class WalArchive extends WalReader {
   }
 
   /**
-   * Archives a WAL file that is encoded already. Other extensions are looked at as far as {@link lookAhead} found some.
+   * Archives a WAL file that is encoded already. Other extensions are looked at before, as far as {@link lookAhead} found
+   * some, and afterwards: another receiver may have written its own form meanwhile.
    * @returns `same` when it was there with the same decoded bytes
-   * @throws WALRX_ARCHIVE_CONFLICT when other bytes are there
+   * @throws WALRX_ARCHIVE_CONFLICT when other bytes are there, under whatever extension; what was written is set aside then
    */
   async archive(name: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<'created' | 'same'> {
     const key = walKey(name, this.#codec.extension)
     if (this.#elsewhere.has(name) && (await this.isSameUnderAnotherName(name, encoded, options))) return 'same'
     for (let attempt = 1; attempt <= attemptsMax; attempt++) {
-      if ((await this.storage.putIfAbsent(key, encoded, options)) === 'created') return 'created'
-      if (await this.#isSame(key, this.#codec.extension, encoded, options)) return 'same'
+      const outcome = await this.storage.putIfAbsent(key, encoded, options)
+      if (outcome === 'exists' && !(await this.#isSame(key, this.#codec.extension, encoded, options))) continue
+      await this.#compareOtherForms(name, encoded, outcome === 'created', options)
+      return outcome === 'created' ? 'created' : 'same'
     }
     const detail = `${this.storage.location}/${key} is there when it is written and gone when it is read`
     throw new WalrxError('WALRX_STORAGE_UNAVAILABLE', detail)
+  }
+
+  /**
+   * Compares what has just been written, or found, with the forms that others have written under other extensions.
+   * @param isOurs true when it was written by this call: nobody has been told of it yet, so it gives way
+   */
+  async #compareOtherForms(
+    name: string,
+    encoded: Uint8Array,
+    isOurs: boolean,
+    options?: StorageCallOptions,
+  ): Promise<void> {
+    const { extension } = this.#codec
+    for (const other of await this.#otherForms.of(name, extension, options)) {
+      try {
+        await this.#isSame(other.key, other.extension, encoded, options)
+      } catch (error) {
+        if (isOurs && hasCode(error, 'WALRX_ARCHIVE_CONFLICT')) await this.#withdraw(name, encoded, options)
+        throw error
+      }
+    }
+  }
+
+  /** Sets aside what this call has written: two forms of one name with different bytes must not stay. */
+  async #withdraw(name: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<void> {
+    const key = walKey(name, this.#codec.extension)
+    const hash = createHash('sha256').update(encoded).digest('hex').slice(0, 16)
+    await this.storage.putIfAbsent(`${asideFolder}${key}.${hash}`, encoded, options)
+    await this.storage.delete([key], options)
   }
 
   /**

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { beforeEach, describe, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import type { WriteMethod } from '../../src/compression/codec.ts'
 import { openWriteCodec } from '../../src/compression/codecs.ts'
@@ -7,6 +8,7 @@ import { hasCode } from '../../src/primitives/errors.ts'
 import { WalArchive } from '../../src/walg/wal-archive.ts'
 import { encodeCopy, randomBytesOf, walLikeBytes } from '../harness/codec-streams.ts'
 import { MemoryStorage, unavailable } from '../harness/memory-storage.ts'
+import { Random } from '../harness/random.ts'
 
 const segment = '000000010000000000000007'
 const content = walLikeBytes(1, 3 * 1024 * 1024)
@@ -23,10 +25,10 @@ beforeEach(() => {
 })
 
 describe('archive', () => {
-  test('a new segment is one conditional put under the extension of the codec', async () => {
+  test('a new segment is one conditional put under the extension of the codec, and a look for other forms', async () => {
     const encoded = await encode(content)
     assert.equal(await archive.archive(segment, encoded), 'created')
-    assert.deepEqual(storage.log, [`putIfAbsent wal_005/${segment}.zst`])
+    assert.deepEqual(storage.log, [`putIfAbsent wal_005/${segment}.zst`, `list wal_005/${segment}`])
     assert.ok(storage.peek(`wal_005/${segment}.zst`)?.equals(encoded))
   })
 
@@ -166,7 +168,10 @@ describe('other forms of the name', () => {
     )
     storage.calls.length = 0
     assert.equal(await archive.archive('00000001000000000000000B', encoded), 'created')
-    assert.deepEqual(storage.log, ['putIfAbsent wal_005/00000001000000000000000B.zst'])
+    assert.deepEqual(storage.log, [
+      'putIfAbsent wal_005/00000001000000000000000B.zst',
+      'list wal_005/00000001000000000000000B',
+    ])
     assert.equal([...storage.objects.keys()].filter((key) => key.endsWith('.zst')).length, 1)
   })
 
@@ -190,6 +195,70 @@ describe('other forms of the name', () => {
     await archive.lookAhead(segment)
     assert.equal(await archive.isSameUnderAnotherName(segment, await encode(content)), false)
     assert.equal(await archive.archive(segment, await encode(content)), 'created')
+  })
+})
+
+describe('another receiver with another codec', () => {
+  /** Names of what is there under `wal_005`. */
+  const stored = () => [...storage.objects.keys()].filter((key) => key.startsWith('wal_005/')).sort()
+
+  test('writes its form at the same time: both are told apart by their bytes alone', async () => {
+    for (const wrote of ['before the put', 'behind the put'] as const) {
+      for (const [theirs, isSame] of [
+        [content, true],
+        [other, false],
+      ] as const) {
+        storage.objects.clear()
+        const form = await encode(theirs, 'lz4')
+        const write = ({ operation }: { operation: string }) => {
+          if (operation === 'putIfAbsent') storage.seed(`wal_005/${segment}.lz4`, form)
+        }
+        storage[wrote === 'before the put' ? 'before' : 'after'] = write
+        const ours = await encode(content)
+        if (isSame) {
+          assert.equal(await archive.archive(segment, ours), 'created', wrote)
+          assert.deepEqual(stored(), [`wal_005/${segment}.lz4`, `wal_005/${segment}.zst`])
+        } else {
+          await assert.rejects(
+            archive.archive(segment, ours),
+            (error) => hasCode(error, 'WALRX_ARCHIVE_CONFLICT') && error.message.includes(`${segment}.lz4`),
+          )
+          assert.deepEqual(stored(), [`wal_005/${segment}.lz4`], 'ours gives way')
+          const [aside = ''] = [...storage.objects.keys()].filter((key) => key.startsWith('walrx_005/aside/'))
+          assert.ok(storage.peek(aside)?.equals(ours), 'and is not lost')
+        }
+        storage.before = undefined
+        storage.after = undefined
+      }
+    }
+  })
+
+  test('never gets away with other bytes, whoever is first', async () => {
+    for (const seed of [1, 2, 3, 4, 5, 6, 7, 8]) {
+      storage.objects.clear()
+      const random = new Random(seed)
+      storage.before = async () => {
+        for (let turns = random.int(0, 4); turns > 0; turns--) await setImmediate()
+      }
+      const receivers = [archive, new WalArchive(storage, openWriteCodec('lz4'))]
+      const forms = [await encode(content), await encode(other, 'lz4')]
+      const outcomes = await Promise.allSettled(
+        receivers.map((receiver, index) => receiver.archive(segment, forms[index] as Buffer)),
+      )
+      const done = outcomes.filter(({ status }) => status === 'fulfilled').length
+      assert.ok(done <= 1, `seed ${seed}: two receivers archived different bytes`)
+      assert.equal(stored().length, done, `seed ${seed}: what is there is what somebody was told of`)
+    }
+    storage.before = undefined
+  })
+
+  test('that had written other bytes is found where ours were there too', async () => {
+    storage.seed(`wal_005/${segment}.zst`, await encode(content))
+    storage.seed(`wal_005/${segment}.lz4`, await encode(other, 'lz4'))
+    await assert.rejects(archive.archive(segment, await encode(content)), (error) =>
+      hasCode(error, 'WALRX_ARCHIVE_CONFLICT'),
+    )
+    assert.equal(stored().length, 2, 'who was told of which is not known: both stay')
   })
 })
 
