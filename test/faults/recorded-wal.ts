@@ -36,6 +36,7 @@ export class TimelineWal {
   readonly timeline: Timeline
   readonly #make: (index: number) => Buffer
   readonly #segments: (Buffer | undefined)[] = []
+  #bytes: Buffer | undefined
 
   /** @param make makes a segment, counted from the first; called once for each that is looked at */
   constructor(timeline: Timeline, make: (index: number) => Buffer) {
@@ -59,9 +60,9 @@ export class TimelineWal {
     return Buffer.concat([this.segment(index).subarray(offset), this.slice(next, end)])
   }
 
-  /** All of it. */
+  /** All of it, in one piece. */
   get bytes(): Buffer {
-    return this.slice(firstLsn, lastLsn)
+    return (this.#bytes ??= this.slice(firstLsn, lastLsn))
   }
 }
 
