@@ -12,9 +12,10 @@ import { setTimeout as delay } from 'node:timers/promises'
  * - `stall`: it is read, and neither forwarded nor answered.
  * - `cut`: it is forwarded; half of the answer's body comes back, then the connection breaks.
  * - `lost`: it is forwarded and carried out; then the connection breaks before the answer.
+ * - `mute`: it is forwarded and carried out, and not answered. It is in the log when it has been carried out.
  * - `refuse`: the connection breaks at once.
  */
-export type FaultMode = 'pass' | '503' | '403' | 'stall' | 'cut' | 'lost' | 'refuse'
+export type FaultMode = 'pass' | '503' | '403' | 'stall' | 'cut' | 'lost' | 'mute' | 'refuse'
 
 /** A request as a rule of the proxy sees it. */
 export interface ProxiedRequest {
@@ -37,7 +38,7 @@ export interface FaultyProxy extends AsyncDisposable {
   fail(mode: FaultMode, options?: { count?: number; when?: (request: ProxiedRequest) => boolean }): void
   /** Passes everything from now on: no rules, no mode, an empty log. */
   reset(): void
-  /** Breaks the connections of all requests that stall. */
+  /** Breaks the connections of all requests that wait for an answer in vain. */
   breakStalled(): void
   /** Resolves when a request has got this treatment; also when one has since the log was emptied. */
   saw(mode: FaultMode): Promise<void>
@@ -72,13 +73,20 @@ export async function startFaultyProxy(
     const rule = rules.find(({ left, when }) => left > 0 && when(seen))
     if (rule) rule.left--
     const mode = rule?.mode ?? proxy.mode
-    proxy.log.push({ ...seen, mode })
-    if (mode === 'stall') stalled.add(request)
-    for (const waiter of waiting.splice(0)) {
-      if (waiter.mode === mode) waiter.resolve()
-      else waiting.push(waiter)
+    if (mode === 'stall' || mode === 'mute') stalled.add(request)
+    const note = () => {
+      proxy.log.push({ ...seen, mode })
+      for (const waiter of waiting.splice(0)) {
+        if (waiter.mode === mode) waiter.resolve()
+        else waiting.push(waiter)
+      }
     }
-    void treat(mode, () => answer(request), request, response).catch(() => response.destroy())
+    // Nobody else would tell that it has been carried out.
+    if (mode !== 'mute') note()
+    void treat(mode, () => answer(request), request, response).then(
+      () => mode === 'mute' && note(),
+      () => response.destroy(),
+    )
   })
   const answer = async (request: IncomingMessage) => {
     const answered = await forward(target, request, whole)
@@ -141,9 +149,9 @@ async function treat(
     return
   }
   const answer = await forwarded()
-  if (mode === 'lost') {
+  if (mode === 'lost' || mode === 'mute') {
     await buffer(answer)
-    request.socket.destroy()
+    if (mode === 'lost') request.socket.destroy()
   } else if (mode === 'cut') {
     const body = await buffer(answer)
     response.writeHead(answer.statusCode ?? 502, answer.rawHeaders)

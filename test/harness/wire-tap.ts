@@ -98,6 +98,8 @@ export class WireTap implements AsyncDisposable {
     client.on('data', (chunk) => {
       if (this.#frozen.has(pair)) return
       decode(chunk)
+      // By what read along just now.
+      if (this.#frozen.has(pair)) return
       if (!server.write(chunk)) client.pause()
     })
     server.on('drain', () => client.resume())
