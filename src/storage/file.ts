@@ -44,6 +44,8 @@ const STALE_TEMP_MS = 24 * 3600 * 1000
 const CLOSE_WAIT_MS = 5000
 /** Where segments are, and with them what a killed writer leaves behind. */
 const WAL_FOLDER = 'wal_005'
+/** Where the beginnings of unfinished segments are, in a folder for each segment. */
+const CHUNK_FOLDER = 'walrx_005/tail'
 
 /**
  * A storage in a directory.
@@ -125,7 +127,7 @@ export class FileStorage implements Storage {
 
   async removeUnfinished(prefix: string, { signal }: StorageCallOptions = {}): Promise<void> {
     checkPrefix(prefix)
-    await this.#call('delete', prefix, signal, () => this.#tidyBelow(join(this.#base, prefix), signal))
+    await this.#call('delete', prefix, signal, () => this.#tidyBelow(join(this.#base, prefix), signal, 0))
   }
 
   async delete(keys: readonly string[], { signal }: StorageCallOptions = {}): Promise<void> {
@@ -141,11 +143,12 @@ export class FileStorage implements Storage {
     })
   }
 
-  /** Also syncs the folder of segments and removes unfinished files in it that are older than a day. */
+  /** Also syncs the folder of segments, and removes unfinished files older than a day from it and from those of chunks. */
   async probe({ signal }: StorageCallOptions = {}): Promise<StorageTraits> {
     await this.#call('probe', WAL_FOLDER, signal, async () => {
       await this.#checkRoot()
-      await this.#tidy(join(this.#base, WAL_FOLDER), signal)
+      await this.#tidy(join(this.#base, WAL_FOLDER), signal, STALE_TEMP_MS)
+      await this.#tidyBelow(join(this.#base, CHUNK_FOLDER), signal, STALE_TEMP_MS)
     })
     const isRefused = await proveStorage(
       {
@@ -271,11 +274,11 @@ export class FileStorage implements Storage {
     }
   }
 
-  async #tidyBelow(folder: string, signal: AbortSignal | undefined): Promise<void> {
-    await this.#tidy(folder, signal, 0)
+  async #tidyBelow(folder: string, signal: AbortSignal | undefined, staleMs: number): Promise<void> {
+    await this.#tidy(folder, signal, staleMs)
     try {
       for await (const entry of await this.#fs.opendir(folder, { bufferSize: 1024 })) {
-        if (entry.isDirectory()) await this.#tidyBelow(join(folder, entry.name), signal)
+        if (entry.isDirectory()) await this.#tidyBelow(join(folder, entry.name), signal, staleMs)
       }
       await this.#removeEmpty(folder)
     } catch (error) {
@@ -283,7 +286,7 @@ export class FileStorage implements Storage {
     }
   }
 
-  async #tidy(folder: string, signal: AbortSignal | undefined, staleMs: number = STALE_TEMP_MS): Promise<void> {
+  async #tidy(folder: string, signal: AbortSignal | undefined, staleMs: number): Promise<void> {
     try {
       for await (const { name } of await this.#fs.opendir(folder, { bufferSize: 1024 })) {
         signal?.throwIfAborted()

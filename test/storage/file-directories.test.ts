@@ -1,7 +1,7 @@
 /** Directories of a file storage go when they hold nothing any more, whoever puts something in them meanwhile. */
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync } from 'node:fs'
-import { mkdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, rm, symlink, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { FileStorage } from '../../src/storage/file.ts'
@@ -50,6 +50,27 @@ describe('directories that hold nothing any more', () => {
     )
     await archive.storage.removeUnfinished('basebackups_005/base_1/')
     assert.deepEqual(readdirSync(archive.root, { recursive: true }), ['basebackups_005'])
+  })
+
+  test('go with the chunks that a killed receiver has not finished, a day later', async () => {
+    await using archive = await openArchive()
+    const [old, young] = ['1', '2'].map((segment) => join(archive.root, `walrx_005/tail/00000001/${segment}`)) as [
+      string,
+      string,
+    ]
+    const unfinished = '00000000-00000100.zst.tmp.20260102T030405Z-0123456789abcdef'
+    const then = Date.now() / 1000 - 2 * 24 * 3600
+    for (const folder of [old, young]) {
+      await mkdir(folder, { recursive: true })
+      await writeFile(join(folder, unfinished), '')
+    }
+    await utimes(join(old, unfinished), then, then)
+    await archive.storage.probe()
+    assert.deepEqual(
+      [old, young].map((folder) => existsSync(folder)),
+      [false, true],
+    )
+    assert.deepEqual(readdirSync(young), [unfinished])
   })
 
   test('are made anew by puts, and what those have promised stays', async (t) => {
