@@ -6,7 +6,7 @@ import { WalrxError } from '../primitives/errors.ts'
 import type { Logger } from '../observe/log.ts'
 import { formatLsn, type Lsn, type Timeline } from '../postgres/lsn.ts'
 import type { HistoryFile, ReplicationSession } from '../postgres/session.ts'
-import { TimelineChain } from '../postgres/timeline-chain.ts'
+import { type ChainLink, TimelineChain } from '../postgres/timeline-chain.ts'
 import { historyName, parseHistory, parseSegmentSize } from '../postgres/wal-file.ts'
 import { parseTimeoutMs } from './ack-policy.ts'
 import type { ReceiveArchive } from './ports.ts'
@@ -173,8 +173,9 @@ function keepsNothing(slot: string, host: string): WalrxError {
 }
 
 /**
- * Archives the history of the server's timeline and of every ancestor, oldest first. The server's own is looked at anew
- * at every connection: two standbys that were promoted apart give the same number to different timelines.
+ * Archives the history of the server's timeline and of every ancestor, oldest first. Two standbys that were promoted apart
+ * give the same number to different timelines, and what was archived of one must not be taken for the other's: the
+ * server's own is looked at anew at every connection, and an ancestor's where it does not say what the server's own does.
  */
 async function archiveHistories(
   session: ReplicationSession,
@@ -186,7 +187,8 @@ async function archiveHistories(
   for (const { timeline } of chain.links) {
     const isNewest = timeline === newest?.timeline
     const known = archivedHistories.get(timeline)
-    if (timeline === 1 || (known && !(isNewest && !known.equals(newest.content)))) continue
+    if (timeline === 1 || (known && (isNewest ? known.equals(newest.content) : isHistoryOf(chain, timeline, known))))
+      continue
     const file = isNewest ? newest : await session.timelineHistory(timeline)
     if (file) {
       const outcome = await archive.archiveHistory(file.fileName, file.content, { signal })
@@ -197,4 +199,17 @@ async function archiveHistories(
     }
     archivedHistories.set(timeline, file?.content ?? Buffer.alloc(0))
   }
+}
+
+/** True when a history file's content is that of this ancestor, as the chain has it. An empty one is of a file that was missing. */
+function isHistoryOf(chain: TimelineChain, timeline: Timeline, content: Buffer): boolean {
+  if (content.length === 0) return true
+  const entries = parseHistory(content, historyName(timeline))
+  const before = chain.links.slice(
+    0,
+    chain.links.findIndex((link) => link.timeline === timeline),
+  )
+  const isSame = (link: ChainLink, index: number) =>
+    link.timeline === entries[index]?.timeline && link.end === entries[index].switchpoint
+  return before.length === entries.length && before.every(isSame)
 }

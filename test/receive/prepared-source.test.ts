@@ -217,6 +217,16 @@ describe('timeline histories', () => {
     await assert.rejects(bench.prepare(), { code: 'WALRX_ARCHIVE_CONFLICT', message: /00000003.history/ })
   })
 
+  test('of ancestors that differ are a contradiction as well, also when the own one is new', async () => {
+    const bench = new Bench()
+    bench.session.timeline = 2
+    bench.session.histories.set(2, line(1, '0/4000000'))
+    await bench.prepare()
+    bench.session = onTimeline3().session
+    await assert.rejects(bench.prepare(), { code: 'WALRX_ARCHIVE_CONFLICT', message: /00000002.history/ })
+    assert.equal(bench.archive.files.has('00000003.history'), false)
+  })
+
   test('of ancestors may be missing on the server: the newest names them all', async () => {
     const bench = onTimeline3()
     bench.session.histories.delete(2)
