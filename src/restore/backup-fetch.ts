@@ -1,9 +1,9 @@
 /**
  * A backup as a data directory. In this order, so that a restore that was killed is never taken for a complete one:
  *
- *   the marker file, links of tablespaces, all files but pg_control (each durable before the next step), checks, settings
- *   and signal file of the recovery, backup_manifest, pg_control under another name, the last checks, its renaming, then
- *   the marker goes
+ *   the marker file, links of tablespaces, all files but pg_control (each durable before the next step; for a delta those
+ *   of the backups below first, then what it changes), checks, settings and signal file of the recovery, backup_manifest,
+ *   pg_control under another name, the last checks, its renaming, then the marker goes
  *
  * PostgreSQL does not start without pg_control.
  */
@@ -15,8 +15,9 @@ import { WalrxError } from '../primitives/errors.ts'
 import type { Storage } from '../storage/storage.ts'
 import { decoded } from '../walg/decoded.ts'
 import type { BackupDocuments } from './backup-documents.ts'
-import { controlFile, type ReadSummary, readBackup } from './backup-reader.ts'
+import { type ReadSummary, readBackup } from './backup-reader.ts'
 import { changedManifest } from './changed-manifest.ts'
+import { controlFile } from './entry-path.ts'
 import { DirectorySink, type RestoreSink } from './restore-sink.ts'
 import { linkTablespaces, type PlacedTablespace, refuseUsedFolders, rewriteTablespaceMap } from './tablespaces.ts'
 
@@ -62,7 +63,9 @@ export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
     sink: holdingControl(sink),
     rewrite: new Map([['tablespace_map', rewriteMap]]),
     beforeControl: async () => {
-      if (documents.manifestKey !== undefined) await writeManifest(options, documents.manifestKey, sink, newMap)
+      // A delta's describes what the server sent, not what has become of it.
+      const manifestKey = documents.parents.length === 0 ? documents.manifestKey : undefined
+      if (manifestKey !== undefined) await writeManifest(options, manifestKey, sink, newMap)
       await options.writeSettings()
       await sink.sync()
     },
@@ -82,6 +85,7 @@ function holdingControl(sink: RestoreSink): RestoreSink {
   return {
     directory: (path, mode) => sink.directory(path, mode),
     file: (path, mode) => sink.file(path === controlFile ? heldControlFile : path, mode),
+    change: (path) => sink.change(path),
     sync: () => sink.sync(),
   }
 }

@@ -1,6 +1,7 @@
 /**
  * Reads all tars of a backup, several at a time, checks everything that can be checked and hands the files to a sink:
- * objects against walrx.json, files against the server's manifest, the whole against the table of files.
+ * objects against walrx.json, files against the server's manifest, the whole against the table of files. What a delta
+ * builds on is read first, the full backup first of all, each to its end before the next.
  */
 import { codecOfExtension } from '../compression/codecs.ts'
 import type { Logger } from '../observe/log.ts'
@@ -10,13 +11,12 @@ import type { BackupPart } from '../walg/backup-archive.ts'
 import { backupFolder } from '../walg/backup-names.ts'
 import { decodedPieces } from '../walg/decoded.ts'
 import { blamingBackup, damaged, StoredSum } from './backup-damage.ts'
-import type { BackupDocuments } from './backup-documents.ts'
+import { type BackupDocuments, chainOf } from './backup-documents.ts'
 import { openChecksum } from './checksums.ts'
+import { controlFile, entryPath, utilityFiles } from './entry-path.ts'
+import { applyIncrement } from './increment-apply.ts'
 import type { RestoreSink } from './restore-sink.ts'
 import { type TarEntry, tarEntries } from './tar-entries.ts'
-
-/** The file without which no server starts: it comes last. */
-export const controlFile = 'global/pg_control'
 
 /** Options of {@link readBackup}. */
 export interface ReadOptions {
@@ -39,14 +39,19 @@ export interface ReadOptions {
 
 /** What was read. */
 export interface ReadSummary {
+  /** Whole files: what is there in the end. */
   readonly files: number
+  /** Increments that were applied to them; 0 for a full backup. */
+  readonly increments: number
+  /** Bytes of both. */
   readonly bytes: number
-  /** True when every file was checked against the server's manifest. */
+  /** True when every whole file was checked against a manifest of the server's. */
   readonly checked: boolean
 }
 
 /**
- * Reads the backup: the parts, then backup_label.tar (a part of WAL-G's may hold a stale label), at last pg_control.tar.
+ * Reads the backup: what it builds on, its parts, then backup_label.tar (a part of WAL-G's may hold a stale label), at
+ * last pg_control.tar.
  * @throws WALRX_BACKUP_DAMAGED, naming the object and the file; WALRX_BACKUP_UNSUPPORTED for a part in a codec that walrx
  * cannot read; what storage and sink throw
  */
@@ -55,48 +60,58 @@ export function readBackup(options: ReadOptions): Promise<ReadSummary> {
 }
 
 async function readAllParts(options: ReadOptions): Promise<ReadSummary> {
-  const reading = new BackupReading(options)
-  const parts = options.documents.parts.filter((part) => reading.isWanted(part))
-  await reading.readAll(parts.filter(({ kind }) => kind === 'data'))
-  await reading.readAll(parts.filter(({ kind }) => kind === 'label'))
+  const { documents } = options
+  const tally: Tally = { readBytes: 0, files: 0, increments: 0, bytes: 0 }
+  for (const parent of documents.parents) {
+    const reading = new BackupReading({ ...options, documents: parent }, tally, true)
+    await reading.readAll(reading.wantedParts('data'))
+    reading.refuseMissing()
+  }
+  const reading = new BackupReading(options, tally, false)
+  await reading.readAll(reading.wantedParts('data'))
+  await reading.readAll(reading.wantedParts('label'))
   reading.refuseMissing(controlFile)
   await options.beforeControl()
-  await reading.readAll(parts.filter(({ kind }) => kind === 'control'))
+  await reading.readAll(reading.wantedParts('control'))
   reading.refuseMissing()
-  return reading.summary
+  const { bytes, files, increments } = tally
+  const checked = chainOf(documents).every(({ manifest }) => manifest !== undefined)
+  return { files, increments, bytes, checked }
 }
-
-/** Names that are restored although no table of files has them (walg-format.md 5.6). */
-const utilityNames = new Set([controlFile, 'backup_label', 'tablespace_map'])
 
 /** The longest file that a rewrite may hold in memory. */
 const rewriteBytesMax = 16 * 1024 * 1024
 
+/** Of all backups of a chain. */
+interface Tally {
+  readBytes: number
+  files: number
+  increments: number
+  bytes: number
+}
+
+/** One backup of a chain. */
 class BackupReading {
   readonly #options: ReadOptions
-  /** Names of the table of files, without their leading slash. */
-  readonly #wanted: ReadonlySet<string> | undefined
+  readonly #tally: Tally
+  /** Another backup builds on this one: only the files that it takes are read. */
+  readonly #isParent: boolean
   readonly #seen = new Set<string>()
-  #readBytes = 0
-  #files = 0
-  #bytes = 0
 
-  constructor(options: ReadOptions) {
+  constructor(options: ReadOptions, tally: Tally, isParent: boolean) {
     this.#options = options
-    const files = options.documents.filesMetadata?.files
-    this.#wanted = files && files.size > 0 ? new Set([...files.keys()].map((name) => plainName(name) ?? '')) : undefined
+    this.#tally = tally
+    this.#isParent = isParent
   }
 
-  /** False for a tar without a file that the mask lets through, as far as the table of files tells. */
-  isWanted({ base, fileName }: BackupPart): boolean {
+  /** The tars of a kind, but for those without a file that the mask lets through, as far as the table of files tells. */
+  wantedParts(kind: BackupPart['kind']): BackupPart[] {
     const { documents, mask } = this.#options
-    const sets = documents.filesMetadata?.tarFileSets
-    const names = sets?.get(fileName) ?? sets?.get(base) ?? sets?.get(`${base}.tar`)
-    return !mask || !names || names.some((name) => mask(plainName(name) ?? ''))
-  }
-
-  get summary(): ReadSummary {
-    return { files: this.#files, bytes: this.#bytes, checked: this.#options.documents.manifest !== undefined }
+    return documents.parts.filter((part) => {
+      const { tarFileSets: sets } = documents
+      const names = sets.get(part.fileName) ?? sets.get(part.base) ?? sets.get(`${part.base}.tar`)
+      return part.kind === kind && (!mask || !names || names.some((name) => mask(entryPath(name) ?? '')))
+    })
   }
 
   /** Reads tars, as many at a time as allowed; the first failure ends all. */
@@ -128,22 +143,22 @@ class BackupReading {
 
   /** Throws WALRX_BACKUP_DAMAGED for a file that did not come. @param except one that need not have come yet */
   refuseMissing(except?: string): void {
-    const { filesMetadata, manifest, name } = this.#options.documents
+    const { files, manifest, name } = this.#options.documents
     const { mask } = this.#options
-    for (const [key, record] of filesMetadata?.files ?? []) {
-      const path = plainName(key) ?? ''
-      if (record.isSkipped || this.#seen.has(path) || path === except || mask?.(path) === false) continue
-      throw damaged(`${name} lacks ${key}, which ${this.#partOf(path)} should hold`)
+    const isMissing = (path: string) => !this.#seen.has(path) && path !== except && mask?.(path) !== false
+    for (const path of files?.keys() ?? []) {
+      if (isMissing(path)) throw damaged(`${name} lacks ${path}, which ${this.#partOf(path)} should hold`)
     }
+    if (this.#isParent) return
     for (const path of manifest?.keys() ?? []) {
-      if (this.#seen.has(path) || path === except || mask?.(path) === false) continue
+      if (!isMissing(path)) continue
       throw damaged(`${name} lacks ${path}, which the server's manifest lists and ${this.#partOf(path)} should hold`)
     }
   }
 
   #partOf(path: string): string {
-    for (const [part, names] of this.#options.documents.filesMetadata?.tarFileSets ?? []) {
-      if (names.some((name) => plainName(name) === path)) return part
+    for (const [part, names] of this.#options.documents.tarFileSets) {
+      if (names.some((name) => entryPath(name) === path)) return part
     }
     return path === controlFile ? 'pg_control.tar' : 'one of its parts'
   }
@@ -179,45 +194,48 @@ class BackupReading {
 
   async *#counted(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
     for await (const chunk of source) {
-      this.#readBytes += chunk.length
-      this.#options.onProgress(this.#readBytes)
+      this.#tally.readBytes += chunk.length
+      this.#options.onProgress(this.#tally.readBytes)
       yield chunk
     }
   }
 
   async #readEntry(entry: TarEntry, part: BackupPart, at: string): Promise<void> {
-    const path = plainName(entry.name)
+    const path = entryPath(entry.name)
     if (path === undefined) throw damaged(`${at} holds an entry by the name "${entry.name}"`)
-    const { mask } = this.#options
+    const { documents, log, mask, sink } = this.#options
+    const object = { object: at, name: entry.name }
     if (entry.kind === 'directory') {
-      if (mask) return
+      // A tablespace that was dropped since would be an unexpected directory, at which recovery stops.
+      if (mask || this.#isParent) return
       this.#seen.add(path)
-      return this.#options.sink.directory(path, entry.mode & 0o7777)
+      return sink.directory(path, entry.mode & 0o7777)
     }
-    if (entry.kind === 'other') {
-      this.#options.log.warn('an entry that is neither file nor directory is left out', {
-        object: at,
-        name: entry.name,
-      })
-      return
-    }
+    if (entry.kind === 'other') return log.warn('an entry that is neither file nor directory is left out', object)
     // WAL-G's remote backups have it in a part too.
     if (path === controlFile && part.kind !== 'control') return
     if (mask?.(path) === false) return
-    if (this.#wanted && !this.#wanted.has(path) && !utilityNames.has(path)) {
-      this.#options.log.debug('a file that the table of files does not list is left out', {
-        object: at,
-        name: entry.name,
-      })
+    const isUtility = !this.#isParent && utilityFiles.has(path)
+    const record = documents.files?.get(path)
+    if (documents.files && !record && !isUtility) {
+      if (!this.#isParent) log.debug('a file that the table of files does not list is left out', object)
       return
     }
-    await this.#readFile(entry, path, at)
+    if (record?.isIncremented) await this.#readIncrement(entry, path, at)
+    else await this.#readFile(entry, path, at)
+    this.#seen.add(path)
+  }
+
+  async #readIncrement(entry: TarEntry, path: string, at: string): Promise<void> {
+    await applyIncrement(entry, await this.#options.sink.change(path), at)
+    this.#tally.increments++
+    this.#tally.bytes += entry.size
   }
 
   async #readFile(entry: TarEntry, path: string, at: string): Promise<void> {
-    const { manifest, name } = this.#options.documents
+    const { manifest, name, sentinel } = this.#options.documents
     const expected = manifest?.get(path)
-    if (manifest && !expected)
+    if (manifest && !expected && !sentinel.delta)
       throw damaged(`${at} holds ${entry.name}, which the server's manifest of ${name} does not list`)
     if (expected && expected.size !== entry.size) {
       throw damaged(
@@ -249,14 +267,7 @@ class BackupReading {
     } finally {
       await file.drop()
     }
-    this.#seen.add(path)
-    this.#files++
-    this.#bytes += bytes
+    this.#tally.files++
+    this.#tally.bytes += bytes
   }
-}
-
-/** A tar entry's name as a path within the data directory: '' for the directory itself. Undefined for what leads out. */
-function plainName(name: string): string | undefined {
-  const words = name.split('/').filter((word) => word !== '' && word !== '.')
-  return words.includes('..') || name.includes('\0') ? undefined : words.join('/')
 }

@@ -14,15 +14,25 @@ export interface RestoredFile {
   drop(): Promise<void>
 }
 
+/** A file of a backup before, that is being changed. */
+export interface ChangedFile extends Omit<RestoredFile, 'write'> {
+  /** Cuts it to this many bytes, or extends it with zeros. */
+  resize(bytes: number): Promise<void>
+  write(position: number, bytes: Uint8Array): Promise<void>
+}
+
 /** Takes directories and files, by paths relative to the data directory. */
 export interface RestoreSink {
   directory(path: string, mode: number): Promise<void>
   file(path: string, mode: number): Promise<RestoredFile>
+  /** A file that was finished before; its mode stays. */
+  change(path: string): Promise<ChangedFile>
   /** Makes all that is finished durable, with its names. */
   sync(): Promise<void>
 }
 
-const nowhereFile: RestoredFile = {
+const nowhereFile: RestoredFile & ChangedFile = {
+  resize: async () => {},
   write: async () => {},
   finish: async () => {},
   drop: async () => {},
@@ -32,6 +42,7 @@ const nowhereFile: RestoredFile = {
 export const nowhere: RestoreSink = {
   directory: async () => {},
   file: () => Promise.resolve(nowhereFile),
+  change: () => Promise.resolve(nowhereFile),
   sync: async () => {},
 }
 
@@ -68,6 +79,29 @@ export class DirectorySink implements RestoreSink {
       return opened
     })
     this.#directories.add(dirname(full))
+    return { write: (bytes) => this.#write(full, handle, bytes), ...this.#ending(full, handle) }
+  }
+
+  async change(path: string): Promise<ChangedFile> {
+    const full = join(this.root, path)
+    const handle = await this.#told(full, () => fs.open(full, constants.O_WRONLY | constants.O_NOFOLLOW))
+    return {
+      resize: (bytes) => this.#told(full, () => handle.truncate(bytes)),
+      write: (position, bytes) => this.#write(full, handle, bytes, position),
+      ...this.#ending(full, handle),
+    }
+  }
+
+  #write(full: string, handle: fs.FileHandle, bytes: Uint8Array, position?: number): Promise<void> {
+    return this.#told(full, async () => {
+      for (let at = 0; at < bytes.length;) {
+        const where = position === undefined ? null : position + at
+        at += (await handle.write(bytes, at, bytes.length - at, where)).bytesWritten
+      }
+    })
+  }
+
+  #ending(full: string, handle: fs.FileHandle): Pick<RestoredFile, 'finish' | 'drop'> {
     let isOpen = true
     const close = async () => {
       if (!isOpen) return
@@ -75,11 +109,6 @@ export class DirectorySink implements RestoreSink {
       await handle.close()
     }
     return {
-      write: (bytes) =>
-        this.#told(full, async () => {
-          let at = 0
-          while (at < bytes.length) at += (await handle.write(bytes, at, bytes.length - at)).bytesWritten
-        }),
       finish: async () => {
         if (!this.#fsync) return this.#told(full, close)
         isOpen = false

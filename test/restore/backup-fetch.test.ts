@@ -170,12 +170,4 @@ describe('backup-fetch', () => {
       assert.ok(!left.includes('global/pg_control'))
     })
   }
-
-  test('refuses a delta by name', async () => {
-    await copy('walg-local-lz4-deltas')
-    const delta = 'base_000000010000000000000004_D_000000010000000000000002'
-    const { status, stderr } = await runWalrx(['backup-verify', delta, '--file-prefix', archive])
-    assert.equal(status, 2)
-    assert.match(stderr, new RegExp(`${delta} is a delta of ${name}`))
-  })
 })

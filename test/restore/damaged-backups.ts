@@ -182,6 +182,10 @@ export class TreeDigest implements RestoreSink {
     }
   }
 
+  change(path: string): Promise<never> {
+    throw new Error(`${path} is changed: these are full backups`)
+  }
+
   async sync(): Promise<void> {}
 }
 

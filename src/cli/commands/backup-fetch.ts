@@ -9,7 +9,7 @@ import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson } from '../../primitives/json.ts'
 import { fetchBackup, fetchFiles, refuseUsedDestination } from '../../restore/backup-fetch.ts'
 import { fileMask } from '../../restore/file-mask.ts'
-import { type BackupDocuments, readDocuments } from '../../restore/backup-documents.ts'
+import { type BackupDocuments, chainOf, readDocuments } from '../../restore/backup-documents.ts'
 import { chooseBackup, recoveryBackup } from '../../restore/recovery-backup.ts'
 import { checkReachable } from '../../restore/recovery-check.ts'
 import { parseRecoveryRequest, type RecoveryRequest } from '../../restore/recovery-request.ts'
@@ -20,6 +20,7 @@ import { parseMapping, placeTablespaces, refuseUsedFolders } from '../../restore
 import type { Storage } from '../../storage/storage.ts'
 import { BackupArchive } from '../../walg/backup-archive.ts'
 import { WalReader } from '../../walg/wal-reader.ts'
+import { chainNames, chainTitle, countsText, plainBytes, storedBytes } from '../chain-text.ts'
 import type { Command } from '../command.ts'
 import { flagArguments, ownProgram } from '../own-program.ts'
 import { openProgress } from '../progress.ts'
@@ -62,10 +63,10 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
       const { name, sentinel } = documents
       const tablespaces = mask ? [] : placeTablespaces(sentinel.spec, mappings)
       await refuseUsedFolders(tablespaces)
-      const totalBytes = documents.parts.reduce((sum, { size }) => sum + size, 0)
+      const totalBytes = storedBytes(documents)
       if (options.dryRun) {
         stdout.write(
-          `${name} can be restored to ${destination}: ${totalBytes} bytes to read, ${sentinel.uncompressedSize} to write\n`,
+          `${chainTitle(documents)} can be restored to ${destination}: ${totalBytes} bytes to read, ${plainBytes(documents)} to write\n`,
         )
         return 0
       }
@@ -88,13 +89,12 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
           ? await fetchFiles({ ...task, mask })
           : await fetchBackup({ ...task, tablespaces, writeSettings })
         progress.stop()
-        const checked = summary.checked ? ", each as the server's manifest says" : ''
+        const which = summary.increments > 0 ? 'each whole file' : 'each'
+        const checked = summary.checked ? `, ${which} as the server's manifest says` : ''
         if (request.recover && request.restoreCommand === undefined) sayWhatTheServerNeeds(settings, log)
-        if (options.json) stdout.write(`${formatJson({ backup_name: name, destination, ...summary })}\n`)
-        else
-          stdout.write(
-            `${name} is restored to ${destination}: ${summary.files} files, ${summary.bytes} bytes${checked}\n`,
-          )
+        const backups = chainNames(documents)
+        if (options.json) stdout.write(`${formatJson({ backup_name: name, backups, destination, ...summary })}\n`)
+        else stdout.write(`${chainTitle(documents)} is restored to ${destination}: ${countsText(summary)}${checked}\n`)
         return 0
       } finally {
         progress.stop()
@@ -148,6 +148,12 @@ async function choose(
       for (const warning of warnings) log.warn(warning)
     }
   }
-  log.info('restoring', { name, parts: documents.parts.length, manifest: documents.manifest !== undefined })
+  const chain = chainOf(documents)
+  log.info('restoring', {
+    name,
+    ...(chain.length > 1 && { backups: chain.map((each) => each.name) }),
+    parts: chain.reduce((sum, { parts }) => sum + parts.length, 0),
+    manifest: documents.manifest !== undefined,
+  })
   return documents
 }

@@ -1,4 +1,7 @@
-/** `walrx backup-verify NAME`: reads a backup as a restore does, checks every file, and writes nothing. */
+/**
+ * `walrx backup-verify NAME`: reads a backup as a restore does, with all that it builds on, checks every file, and writes
+ * nothing.
+ */
 import { selectBackup } from '../../catalog/backups.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import { formatJson } from '../../primitives/json.ts'
@@ -6,6 +9,7 @@ import { readDocuments } from '../../restore/backup-documents.ts'
 import { readBackup } from '../../restore/backup-reader.ts'
 import { nowhere } from '../../restore/restore-sink.ts'
 import { BackupArchive } from '../../walg/backup-archive.ts'
+import { chainNames, chainTitle, countsText, storedBytes } from '../chain-text.ts'
 import type { Command } from '../command.ts'
 import { openProgress } from '../progress.ts'
 
@@ -22,7 +26,7 @@ export const backupVerify: Command<'backup-verify', 'name'> = {
       const { name, notes } = await selectBackup(archive, positionals.name, { signal })
       for (const note of notes) log.warn(note)
       const documents = await readDocuments(storage, archive, name, signal)
-      const totalBytes = documents.parts.reduce((sum, { size }) => sum + size, 0)
+      const totalBytes = storedBytes(documents)
       const progress = await openProgress({ what: 'verify', stream: stderr, log })
       try {
         const summary = await readBackup({
@@ -36,12 +40,14 @@ export const backupVerify: Command<'backup-verify', 'name'> = {
           beforeControl: async () => {},
         })
         progress.stop()
-        if (options.json) stdout.write(`${formatJson({ backup_name: name, status: 'OK', ...summary })}\n`)
+        const backups = chainNames(documents)
+        if (options.json) stdout.write(`${formatJson({ backup_name: name, status: 'OK', backups, ...summary })}\n`)
         else {
+          const which = summary.increments > 0 ? 'each whole file' : 'each file'
           const how = summary.checked
-            ? "each file as the server's manifest says"
+            ? `${which} as the server's manifest says`
             : 'without a manifest: only that every file is there'
-          stdout.write(`${name} is whole: ${summary.files} files, ${summary.bytes} bytes, ${how}\n`)
+          stdout.write(`${chainTitle(documents)} is whole: ${countsText(summary)}, ${how}\n`)
         }
         return 0
       } finally {
