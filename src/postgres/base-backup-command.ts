@@ -28,6 +28,8 @@ export interface BaseBackupOptions {
   readonly acceptChecksumFailures?: boolean
   /** Undefined asks for no manifest. */
   readonly manifestChecksums?: ManifestChecksums
+  /** True for what has changed since the backup whose manifest was uploaded (17 and later). */
+  readonly incremental?: boolean
   /** `blackhole` reads everything and sends nothing (15 and later). */
   readonly target?: 'client' | 'blackhole'
 }
@@ -41,12 +43,18 @@ const maxRateMax = 1_048_576
 /**
  * The command.
  * @param serverVersion server_version_num
- * @throws WALRX_USAGE for a rate outside the server's limits, and for a blackhole before 15
+ * @throws WALRX_USAGE for a rate outside the server's limits, a blackhole before 15, an increment before 17
  */
 export function baseBackupCommand(serverVersion: number, options: BaseBackupOptions): string {
   const { maxRateKb } = options
   if (maxRateKb !== undefined && !(Number.isInteger(maxRateKb) && maxRateKb >= maxRateMin && maxRateKb <= maxRateMax)) {
     throw new WalrxError('WALRX_USAGE', `a rate of ${maxRateKb} kB/s is outside the server's ${maxRateMin} to 1048576`)
+  }
+  if (options.incremental === true && serverVersion < 170_000) {
+    const version = Math.floor(serverVersion / 10_000)
+    throw new WalrxError('WALRX_USAGE', `PostgreSQL ${version} takes no incremental backups`, {
+      hint: 'they came with PostgreSQL 17',
+    })
   }
   return serverVersion < 150_000 ? wordList(options) : `BASE_BACKUP (${optionList(options).join(', ')})`
 }
@@ -62,6 +70,7 @@ function optionList(options: BaseBackupOptions): string[] {
   if (maxRateKb !== undefined) list.push(`MAX_RATE ${maxRateKb}`)
   if (manifestChecksums === undefined) list.push(`MANIFEST 'no'`)
   else list.push(`MANIFEST 'yes'`, `MANIFEST_CHECKSUMS '${manifestChecksums}'`)
+  if (options.incremental === true) list.push('INCREMENTAL true')
   return list
 }
 

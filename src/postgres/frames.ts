@@ -37,6 +37,15 @@ export function encodeStartReplication({ slot, startLsn, timeline }: StartOption
   return encodeQuery(`START_REPLICATION ${withSlot}PHYSICAL ${position} TIMELINE ${timeline}`)
 }
 
+/** `d`: CopyData. */
+export function encodeCopyData(bytes: Uint8Array): Buffer {
+  const message = Buffer.allocUnsafe(5 + bytes.length)
+  message[0] = 0x64
+  message.writeUInt32BE(4 + bytes.length, 1)
+  message.set(bytes, 5)
+  return message
+}
+
 /** `c`: CopyDone. */
 export function encodeCopyDone(): Buffer {
   return Buffer.from([0x63, 0, 0, 0, 4])

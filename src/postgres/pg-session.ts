@@ -126,6 +126,15 @@ export class PgSession implements ReplicationSession {
     return { timeline, fileName: historyName(timeline), content: Buffer.from(content) }
   }
 
+  /**
+   * UPLOAD_MANIFEST (17 and later): what the next incremental base backup of this connection builds on.
+   * @param pieces the manifest, cut anywhere
+   * @throws ServerError when the server does not like it; what `pieces` throws
+   */
+  async uploadManifest(pieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<void> {
+    await this.#wire.copyIn('UPLOAD_MANIFEST', 'UPLOAD_MANIFEST', pieces)
+  }
+
   takeOver(): ByteSocket {
     const unread = this.#wire.release()
     this.#isTaken = true

@@ -7,6 +7,14 @@ export const pageBytes = 8192
 /** RELSEG_SIZE: blocks of a segment, after which a relation goes on in the file with the next `.N`. One GiB. */
 export const segmentBlocksMax = 131072
 
+/**
+ * True for the path of a segment of a relation's main fork, outside of `global`. Relative to the data directory, without
+ * a leading slash: `base/5/1259`, `pg_tblspc/16385/PG_17_202406281/5/16386.1`.
+ */
+export function isMainFork(path: string): boolean {
+  return /^(?:base\/\d+|pg_tblspc\/\d+\/PG_[^/]+\/\d+)\/\d+(?:\.\d+)?$/.test(path)
+}
+
 /** Makes the error of something malformed: `what` says which field is wrong, and the maker knows in which file. */
 export type Refuse = (what: string) => WalrxError
 

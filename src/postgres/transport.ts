@@ -229,6 +229,15 @@ export class Transport {
     if (this.#socket.writable) this.#socket.write(bytes)
   }
 
+  /** Resolves when there is room for more to be written, or the socket is closed. */
+  async drained(): Promise<void> {
+    if (!this.#socket.writableNeedDrain) return
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#socket.once('drain', resolve)
+    await Promise.race([promise, this.closed])
+    this.#socket.removeListener('drain', resolve)
+  }
+
   pause(): void {
     this.#socket.pause()
   }

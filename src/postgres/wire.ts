@@ -3,10 +3,10 @@
  * ReadyForQuery comes back. Values stay raw bytes.
  */
 import type { Clock } from '../primitives/clock.ts'
-import { WalrxError } from '../primitives/errors.ts'
+import { toWalrxError, WalrxError } from '../primitives/errors.ts'
 import { settledWithin } from '../primitives/wait.ts'
 import { tlsError } from './connect-error.ts'
-import { encodeQuery, parseDataRow, parseErrorFields, type Row } from './frames.ts'
+import { encodeCopyData, encodeCopyDone, encodeQuery, parseDataRow, parseErrorFields, type Row } from './frames.ts'
 import { type ErrorFields, serverErrorFromFields } from './server-error.ts'
 import { TlsError, type Transport } from './transport.ts'
 
@@ -45,6 +45,8 @@ interface RunningQuery {
   readonly rows: Row[]
   fields: ErrorFields | undefined
   readonly settled: PromiseWithResolvers<Row[]>
+  /** Called when the server asks for data; undefined where none is meant to be sent. */
+  readonly onCopyIn: (() => void) | undefined
 }
 
 /** A connection on which messages come one at a time. */
@@ -94,20 +96,62 @@ export class Wire {
    * @throws ServerError for an ErrorResponse, WALRX_CONNECTION_LOST, WALRX_PROTOCOL
    */
   async query(text: string, name: string): Promise<Row[]> {
-    if (this.#failure) throw this.#failure
+    const answer = this.#send(text, name, undefined)
+    return this.#inTime(answer, name)
+  }
+
+  /**
+   * Runs one command that wants data (CopyInResponse), and sends it no faster than the server takes it.
+   * @param pieces what is sent; not read any further once the server has answered with an error
+   * @throws as {@link query} does; what `pieces` throws, and the connection is of no more use then
+   */
+  async copyIn(text: string, name: string, pieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<void> {
+    const wanted = Promise.withResolvers<'wanted'>()
+    const answer = this.#send(text, name, () => wanted.resolve('wanted'))
+    let isAnswered = false
+    const answered = answer.then(
+      () => (isAnswered = true),
+      () => (isAnswered = true),
+    )
+    if ((await this.#inTime(Promise.race([wanted.promise, answer]), name)) !== 'wanted') {
+      throw new WalrxError('WALRX_PROTOCOL', `${this.host} answered ${name} without asking for data`)
+    }
+    try {
+      for await (const piece of pieces) {
+        if (isAnswered) break
+        this.transport.write(encodeCopyData(piece))
+        await this.#inTime(Promise.race([this.transport.drained(), answered]), name)
+      }
+    } catch (error) {
+      this.#abandon(toWalrxError(error))
+      throw error
+    }
+    this.transport.write(encodeCopyDone())
+    await this.#inTime(answer, name)
+  }
+
+  /** Sends a command; the promise is that of its answer. */
+  #send(text: string, name: string, onCopyIn: (() => void) | undefined): Promise<Row[]> {
+    if (this.#failure) return Promise.reject(this.#failure)
     if (this.#query) {
-      throw new WalrxError('WALRX_INTERNAL', `${name} was sent to ${this.host} while ${this.#query.name} runs`)
+      const message = `${name} was sent to ${this.host} while ${this.#query.name} runs`
+      return Promise.reject(new WalrxError('WALRX_INTERNAL', message))
     }
     const settled = Promise.withResolvers<Row[]>()
-    this.#query = { name, rows: [], fields: undefined, settled }
+    this.#query = { name, rows: [], fields: undefined, settled, onCopyIn }
+    this.transport.write(encodeQuery(text))
+    return settled.promise
+  }
+
+  /** Waits for a step of a command; one that takes too long means a dead connection. */
+  async #inTime<T>(step: Promise<T>, name: string): Promise<T> {
     const { clock, commandTimeoutMs } = this.#options
     const timer = clock.setTimer(commandTimeoutMs, () => {
       const seconds = commandTimeoutMs / 1000
       this.#abandon(new WalrxError('WALRX_CONNECTION_LOST', `${this.host} did not answer ${name} within ${seconds} s`))
     })
-    this.transport.write(encodeQuery(text))
     try {
-      return await settled.promise
+      return await step
     } finally {
       timer.cancel()
     }
@@ -212,6 +256,10 @@ export class Wire {
       case 'C': // CommandComplete
         if (query) return
         break
+      case 'G': // CopyInResponse
+        if (!query?.onCopyIn) break
+        query.onCopyIn()
+        return
       case 'D':
         if (!query) break
         query.rows.push(parseDataRow(body))
