@@ -2,11 +2,18 @@
  * What the receive core needs from the outside, as small as it can be: the real ones come from `walg/`, `observe/` and
  * the command line, the simulation brings its own.
  */
+import type { WalrxError } from '../primitives/errors.ts'
 import type { Lsn, Timeline } from '../postgres/lsn.ts'
 
 /** Options of calls that wait. */
 export interface CallOptions {
   readonly signal?: AbortSignal
+}
+
+/** Options of calls that read chunks, and set damaged ones aside. */
+export interface TailReadOptions extends CallOptions {
+  /** Told of every chunk that was set aside: its key, where it is now, what is wrong with it. */
+  readonly onDamaged?: (chunk: { readonly key: string; readonly aside: string; readonly error: WalrxError }) => void
 }
 
 /** Where whole segments and partials go. */
@@ -42,12 +49,12 @@ export interface TailSink {
   readTail(
     segment: string,
     buffer: Buffer,
-    options?: CallOptions,
+    options?: TailReadOptions,
   ): Promise<{ readonly length: number; readonly keys: readonly string[] }>
   /** Segments that are there as chunks from the first byte to the last, and not as a whole. */
   completeTails(
     segmentSize: number,
-    options?: CallOptions,
+    options?: TailReadOptions,
   ): AsyncIterable<{ readonly segment: string; readonly bytes: Buffer }>
   /**
    * Removes chunks of what is archived as a whole, or as a partial of another timeline than `present`, after comparing

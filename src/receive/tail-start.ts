@@ -3,9 +3,23 @@ import { WalrxError } from '../primitives/errors.ts'
 import type { Logger } from '../observe/log.ts'
 import { type Lsn, type Timeline } from '../postgres/lsn.ts'
 import { parseSegmentName, segmentNameAt, segmentStartLsn } from '../postgres/wal-file.ts'
-import type { ReceiveArchive } from './ports.ts'
+import type { ReceiveArchive, TailReadOptions } from './ports.ts'
 import type { ReceivedSegment, SegmentAssembler } from './segment-assembler.ts'
 import type { SegmentPool } from './segment-pool.ts'
+
+/** The server is asked for the WAL of a damaged chunk again: it keeps the segment in which the slot's position lies. */
+function tellDamage(log: Logger, signal: AbortSignal): TailReadOptions {
+  return {
+    signal,
+    onDamaged: ({ aside, error, key }) =>
+      log.error('a chunk is damaged: it is set aside, and its WAL is taken from the server again', {
+        file: key,
+        movedTo: aside,
+        error: error.message,
+        hint: 'find out what has damaged it; if the server no longer has that WAL, a gap is reported',
+      }),
+  }
+}
 
 /** What {@link finaliseTails} needs. */
 export interface FinaliseOptions {
@@ -24,7 +38,7 @@ export interface FinaliseOptions {
  * @throws WALRX_ARCHIVE_CONFLICT, WALRX_WAL_INVALID, and what the storage says
  */
 export async function finaliseTails({ archive, check, log, pool, signal }: FinaliseOptions): Promise<void> {
-  for await (const { bytes, segment } of archive.completeTails(pool.segmentSize, { signal })) {
+  for await (const { bytes, segment } of archive.completeTails(pool.segmentSize, tellDamage(log, signal))) {
     const id = parseSegmentName(segment, pool.segmentSize)
     const buffer = pool.take()
     if (!buffer) throw new Error('no buffer is free before a run begins')
@@ -56,7 +70,7 @@ export interface PreloadOptions {
 /**
  * Puts what the archive has of the run's first segment into the assembler, which compares it with the stream.
  * @returns how many bytes that is, and the keys of the chunks
- * @throws WALRX_ARCHIVE_CONFLICT when the chunks disagree, WALRX_OBJECT_DAMAGED, and what the storage says
+ * @throws WALRX_ARCHIVE_CONFLICT when the chunks disagree, and what the storage says
  */
 export async function preloadTail(options: PreloadOptions): Promise<{ length: number; keys: readonly string[] }> {
   const { archive, assembler, log, pool, signal, startLsn, timeline } = options
@@ -65,7 +79,7 @@ export async function preloadTail(options: PreloadOptions): Promise<{ length: nu
   if (!buffer) throw new Error('no buffer is free before a run begins')
   let length = 0
   try {
-    const found = await archive.readTail(name, buffer.subarray(0, pool.segmentSize), { signal })
+    const found = await archive.readTail(name, buffer.subarray(0, pool.segmentSize), tellDamage(log, signal))
     length = found.length === pool.segmentSize ? 0 : found.length
     if (length > 0) {
       assembler.preload({ timeline, startLsn, buffer, length })

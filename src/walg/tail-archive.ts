@@ -13,11 +13,13 @@ import {
   assembleTail,
   type AssembledTail,
   coveredLength,
+  DamagedChunk,
   listTails,
   readChunks,
   type SegmentTail,
   tailOf,
 } from './tail-reader.ts'
+import { setObjectAside } from './set-aside.ts'
 import type { WalReader } from './wal-reader.ts'
 
 /** What was found of a segment whose receiving began before. */
@@ -27,6 +29,24 @@ export interface FoundTail {
   /** Keys of all its chunks. */
   readonly keys: readonly string[]
 }
+
+/** A chunk that could not be read, and was moved out of the way. */
+export interface SetAsideChunk {
+  readonly key: string
+  /** Where its bytes are now. */
+  readonly aside: string
+  /** What is wrong with it. */
+  readonly error: WalrxError
+}
+
+/** Options of calls that read chunks and go on without damaged ones. */
+export interface TailReadOptions extends StorageCallOptions {
+  /** Told of every chunk that was set aside. */
+  readonly onDamaged?: (chunk: SetAsideChunk) => void
+}
+
+/** How often chunks may vanish between being listed and being read. */
+const attemptsMax = 5
 
 /** What became of the tails of an archive; see {@link TailArchive.clear}. */
 export interface ClearedTails {
@@ -85,14 +105,27 @@ export class TailArchive {
   }
 
   /**
-   * Reads what the chunks cover of a segment.
+   * Reads what the chunks cover of a segment, for a receiver that is about to receive it anew. A damaged chunk would stand
+   * in its way for ever: it is set aside, and what remains counts.
    * @param buffer a whole segment's
-   * @throws WALRX_ARCHIVE_CONFLICT when they disagree, WALRX_OBJECT_DAMAGED, what the storage says
+   * @throws WALRX_ARCHIVE_CONFLICT when they disagree, what the storage says
    */
-  async read(segment: string, buffer: Buffer, options?: StorageCallOptions): Promise<FoundTail> {
-    const tail = await tailOf(this.#storage, segment, options)
-    const length = await readChunks(this.#storage, tail, buffer, options)
-    return { length, keys: tail.chunks.map(({ key }) => key) }
+  async read(segment: string, buffer: Buffer, options: TailReadOptions = {}): Promise<FoundTail> {
+    for (let attempt = 1; ;) {
+      const tail = await tailOf(this.#storage, segment, options)
+      try {
+        const length = await readChunks(this.#storage, tail, buffer, options)
+        return { length, keys: tail.chunks.map(({ key }) => key) }
+      } catch (error) {
+        if (error instanceof DamagedChunk) await this.#setAside(error, options)
+        else if (!hasCode(error, 'WALRX_OBJECT_NOT_FOUND') || attempt++ >= attemptsMax) throw error
+      }
+    }
+  }
+
+  async #setAside(error: DamagedChunk, options: TailReadOptions): Promise<void> {
+    const { key } = error
+    options.onDamaged?.({ key, aside: await setObjectAside(this.#storage, key, options), error })
   }
 
   /** Segments of a timeline of which chunks or a partial are there, in any order. */
@@ -113,15 +146,20 @@ export class TailArchive {
 
   /**
    * Segments that are there as chunks, from the first byte to the last, and not as a whole: a receiver was killed
-   * before it had put them.
+   * before it had put them. One with a damaged chunk is none any more: the chunk is set aside.
    * @param segmentSize in bytes
    */
-  async *complete(segmentSize: number, options?: StorageCallOptions): AsyncGenerator<AssembledTail, undefined> {
+  async *complete(segmentSize: number, options: TailReadOptions = {}): AsyncGenerator<AssembledTail, undefined> {
     for await (const tail of listTails(this.#storage, undefined, options)) {
       if (coveredLength(tail.chunks) !== segmentSize) continue
       if (await this.#reader.has(tail.segment, options)) continue
-      const assembled = await assembleTail(this.#reader, tail.segment, options)
-      if (assembled?.bytes.length === segmentSize) yield assembled
+      try {
+        const assembled = await assembleTail(this.#reader, tail.segment, options)
+        if (assembled?.bytes.length === segmentSize) yield assembled
+      } catch (error) {
+        if (!(error instanceof DamagedChunk)) throw error
+        await this.#setAside(error, options)
+      }
     }
   }
 

@@ -77,12 +77,28 @@ export async function tailOf(
   return { segment, chunks: [] }
 }
 
+/** A chunk that does not decode to what its name says. */
+export class DamagedChunk extends WalrxError {
+  /** Key of the chunk. */
+  readonly key: string
+
+  constructor(key: string, message: string, cause?: unknown) {
+    super('WALRX_OBJECT_DAMAGED', message, { cause })
+    this.name = 'DamagedChunk'
+    this.key = key
+  }
+}
+
+/** Chunks that are read at once, and how many bytes of them are in memory: each costs a round trip. */
+const readAheadMax = 16
+const readAheadBytesMax = 8 * 1024 * 1024
+
 /**
- * Reads the covered prefix of a segment into `buffer`.
+ * Reads the covered prefix of a segment into `buffer`, several chunks at a time.
  * @param buffer as long as the covered prefix at least
  * @returns its length in bytes
- * @throws WALRX_OBJECT_DAMAGED for a chunk that does not decode to as many bytes as its name says;
- * WALRX_ARCHIVE_CONFLICT for two that disagree; WALRX_OBJECT_NOT_FOUND for one that has gone; what the storage says
+ * @throws DamagedChunk for one that does not decode to as many bytes as its name says; WALRX_ARCHIVE_CONFLICT for two
+ * that disagree; WALRX_OBJECT_NOT_FOUND for one that has gone; what the storage says
  */
 export async function readChunks(
   storage: Pick<Storage, 'get' | 'location'>,
@@ -90,50 +106,91 @@ export async function readChunks(
   buffer: Buffer,
   options?: StorageCallOptions,
 ): Promise<number> {
+  const length = coveredLength(chunks)
+  const wanted = chunks.filter(({ from }) => from <= length)
   let covered = 0
-  for (const chunk of chunks) {
-    if (chunk.from > covered) break
-    const at = `${storage.location}/${chunk.key}`
-    if (chunk.to > buffer.length) {
-      throw new WalrxError('WALRX_OBJECT_DAMAGED', `${at} reaches behind the end of its segment`)
+  for await (const { bytes, chunk } of chunksInOrder(storage, wanted, buffer.length, options)) {
+    const { from, key, to } = chunk
+    const known = Math.min(bytes.length, Math.max(0, covered - from))
+    if (known > 0 && buffer.compare(bytes, 0, known, from, from + known) !== 0) {
+      throw new WalrxError(
+        'WALRX_ARCHIVE_CONFLICT',
+        `${storage.location}/${key} holds other bytes of ${segment} than the chunks before it, between bytes ${from} and ${from + known}`,
+        { hint: 'two receivers of different servers write to this archive, or a server was restored: compare them' },
+      )
     }
-    let offset = chunk.from
-    for await (const bytes of chunkBytes(storage, chunk, at, options)) {
-      const known = Math.min(bytes.length, Math.max(0, covered - offset))
-      if (known > 0 && buffer.compare(bytes, 0, known, offset, offset + known) !== 0) {
-        throw new WalrxError(
-          'WALRX_ARCHIVE_CONFLICT',
-          `${at} holds other bytes of ${segment} than the chunks before it, between bytes ${offset} and ${offset + known}`,
-          { hint: 'two receivers of different servers write to this archive, or a server was restored: compare them' },
-        )
-      }
-      buffer.set(bytes.subarray(known), offset + known)
-      offset += bytes.length
-    }
-    covered = Math.max(covered, chunk.to)
+    buffer.set(bytes.subarray(known), from + known)
+    covered = Math.max(covered, to)
   }
   return covered
 }
 
-/** The bytes of a chunk: as many as its name says. */
-async function* chunkBytes(
-  storage: Pick<Storage, 'get'>,
-  { extension, from, key, to }: TailChunk,
-  at: string,
-  options?: StorageCallOptions,
-): AsyncGenerator<Uint8Array, undefined> {
-  let offset = from
-  const codec = codecOfExtension(extension, at)
-  for await (const bytes of decoded(await storage.get(key, options), codec, at)) {
-    if (offset + bytes.length > to) throw wrongLength(at, to - from, `${offset + bytes.length - from} or more`)
-    yield bytes
-    offset += bytes.length
+/** The bytes of each chunk, in the order of the chunks; the next ones are read meanwhile. */
+async function* chunksInOrder(
+  storage: Pick<Storage, 'get' | 'location'>,
+  chunks: readonly TailChunk[],
+  lengthMax: number,
+  options: StorageCallOptions = {},
+): AsyncGenerator<{ chunk: TailChunk; bytes: Buffer }, undefined> {
+  const stop = new AbortController()
+  const onAbort = () => stop.abort(options.signal?.reason)
+  options.signal?.addEventListener('abort', onAbort, { once: true })
+  const reading = new Map<TailChunk, Promise<Buffer>>()
+  const waiting = [...chunks]
+  let ahead = 0
+  try {
+    options.signal?.throwIfAborted()
+    for (const chunk of chunks) {
+      for (let next = waiting[0]; next && reading.size < readAheadMax; next = waiting[0]) {
+        const size = next.to - next.from
+        if (next !== chunk && ahead + size > readAheadBytesMax) break
+        waiting.shift()
+        ahead += size
+        const bytes = readChunk(storage, next, lengthMax, stop.signal)
+        bytes.catch(() => {})
+        reading.set(next, bytes)
+      }
+      const bytes = await reading.get(chunk)
+      reading.delete(chunk)
+      ahead -= chunk.to - chunk.from
+      if (bytes) yield { chunk, bytes }
+    }
+  } finally {
+    options.signal?.removeEventListener('abort', onAbort)
+    stop.abort()
+    await Promise.allSettled(reading.values())
   }
-  if (offset !== to) throw wrongLength(at, to - from, String(offset - from))
 }
 
-function wrongLength(at: string, named: number, found: string): WalrxError {
-  return new WalrxError('WALRX_OBJECT_DAMAGED', `${at} holds ${found} bytes, its name says ${named}`)
+/** The bytes of a chunk: as many as its name says. */
+async function readChunk(
+  storage: Pick<Storage, 'get' | 'location'>,
+  { extension, from, key, to }: TailChunk,
+  lengthMax: number,
+  signal: AbortSignal,
+): Promise<Buffer> {
+  const at = `${storage.location}/${key}`
+  if (to > lengthMax) throw new DamagedChunk(key, `${at} reaches behind the end of its segment`)
+  const codec = codecOfExtension(extension, at)
+  const bytes = Buffer.allocUnsafe(to - from)
+  let length = 0
+  try {
+    for await (const piece of decoded(await storage.get(key, { signal }), codec, at)) {
+      if (length + piece.length > bytes.length)
+        throw wrongLength(key, at, bytes.length, `${length + piece.length} or more`)
+      bytes.set(piece, length)
+      length += piece.length
+    }
+  } catch (error) {
+    if (error instanceof DamagedChunk || !hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
+    throw new DamagedChunk(key, error.message, error)
+  }
+  if (length !== bytes.length) throw wrongLength(key, at, bytes.length, String(length))
+  return bytes
+}
+
+function wrongLength(key: string, at: string, named: number, found: string): DamagedChunk {
+  return new DamagedChunk(key, `${at} holds ${found} bytes, its name says ${named}`)
 }
 
 /** A tail in memory. */

@@ -13,7 +13,7 @@ import { type GapRecord, writeGap } from './gap-records.ts'
 import { asideFolder, divergedFolder, type TailRange, walFolder, walKey } from './names.ts'
 import { OtherForms } from './other-forms.ts'
 import { bindSystem } from './system-binding.ts'
-import { type ClearedTails, type FoundTail, TailArchive } from './tail-archive.ts'
+import { type ClearedTails, type FoundTail, TailArchive, type TailReadOptions } from './tail-archive.ts'
 import type { AssembledTail } from './tail-reader.ts'
 import { trimmedLength } from './trimmed.ts'
 import { type WalObject, WalReader } from './wal-reader.ts'
@@ -61,7 +61,7 @@ export class WalArchive extends WalReader {
   }
 
   /** See {@link TailArchive.read}. */
-  readTail(segment: string, buffer: Buffer, options?: StorageCallOptions): Promise<FoundTail> {
+  readTail(segment: string, buffer: Buffer, options?: TailReadOptions): Promise<FoundTail> {
     return this.#tails.read(segment, buffer, options)
   }
 
@@ -75,7 +75,7 @@ export class WalArchive extends WalReader {
   }
 
   /** See {@link TailArchive.complete}. */
-  completeTails(segmentSize: number, options?: StorageCallOptions): AsyncGenerator<AssembledTail, undefined> {
+  completeTails(segmentSize: number, options?: TailReadOptions): AsyncGenerator<AssembledTail, undefined> {
     return this.#tails.complete(segmentSize, options)
   }
 

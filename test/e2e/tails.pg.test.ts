@@ -1,8 +1,9 @@
 /** What is in the archive before a segment is whole, and what it is worth when the server is gone. */
 import assert from 'node:assert/strict'
-import { chmodSync, mkdirSync, readdirSync } from 'node:fs'
+import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import { compareWithServer } from '../harness/archive-check.ts'
 import { type PgMajor, startPostgres, type TestPostgres } from '../harness/postgres.ts'
 import { copyDataDir, startRecovery } from '../harness/postgres-copies.ts'
 import { walrxRestoring } from '../harness/walrx-restoring.ts'
@@ -101,3 +102,31 @@ for (const major of [14, 18] as PgMajor[]) {
     })
   })
 }
+
+test('a chunk that was damaged is set aside, and its segment is received anew', { timeout: 120_000 }, async () => {
+  const archive = newArchive()
+  await using server = await startPostgres({ major: 17, segmentSizeMb: 1 })
+  await server.sql('create table t (i int)')
+  {
+    await using receiver = receive(archive, server, '--tail-interval=100ms')
+    await receiver.logged('stored')
+    await receiver.stop()
+  }
+  const [damaged = ''] = chunks(archive)
+  const path = join(archive, damaged)
+  const bytes = readFileSync(path).subarray(0, 100)
+  writeFileSync(path, bytes)
+  await using receiver = receive(archive, server, '--tail-interval=100ms')
+  const told = await receiver.logged('a chunk is damaged: it is set aside, and its WAL is taken from the server again')
+  assert.equal(told['file'], damaged)
+  assert.ok(readFileSync(join(archive, String(told['movedTo']))).equals(bytes))
+  await receiver.logged('streaming')
+  await server.sql('insert into t values (1)')
+  const [row] = await server.sql<{ file: string }>('select pg_walfile_name(pg_current_wal_lsn()) as file')
+  await server.switchWal()
+  await server.sql(`select pg_logical_emit_message(true, 'walrx', 'one more')`)
+  await receiver.logged(({ file, msg }) => msg === 'archived' && file === row?.file)
+  assert.equal((await receiver.stop()).status, 0)
+  assert.equal(receiver.lines.filter(({ msg }) => msg === told.msg).length, 1)
+  assert.ok(compareWithServer(archive, server) > 0)
+})

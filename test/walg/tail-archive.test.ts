@@ -194,3 +194,70 @@ describe('clearing away', () => {
     assert.deepEqual(chunks(), ['walrx_005/tail/x'])
   })
 })
+
+describe('a damaged chunk', () => {
+  const set: { key: string; aside: string; message: string }[] = []
+  const onDamaged = ({ aside, error, key }: { key: string; aside: string; error: Error }) =>
+    set.push({ key, aside, message: error.message })
+  beforeEach(() => set.splice(0))
+
+  test('is set aside once, and what comes before it counts', async () => {
+    seed(0, 1000)
+    const key = tailKey(segment, { from: 1000, to: 2000 }, '')
+    storage.seed(key, bytes.subarray(1000, 1500))
+    seed(2000, 3000)
+    const buffer = Buffer.alloc(madeSegmentSize)
+    const found = await archive.readTail(segment, buffer, { onDamaged })
+    assert.equal(found.length, 1000)
+    assert.equal(found.keys.length, 2)
+    assert.equal(set.length, 1)
+    const [{ aside, message } = { aside: '', message: '' }] = set
+    assert.match(message, /000003E8-000007D0 holds 500 bytes, its name says 1000/)
+    assert.equal(aside, key.replace('walrx_005/', 'walrx_005/aside/'))
+    assert.deepEqual(storage.peek(aside), bytes.subarray(1000, 1500), 'nothing is destroyed')
+    assert.equal(storage.peek(key), undefined)
+    await archive.readTail(segment, buffer, { onDamaged })
+    assert.equal(set.length, 1)
+  })
+
+  test('under one name twice is kept twice', async () => {
+    const key = tailKey(segment, { from: 0, to: 1000 }, '')
+    for (const length of [10, 20, 10]) {
+      storage.seed(key, bytes.subarray(0, length))
+      assert.equal((await archive.readTail(segment, Buffer.alloc(madeSegmentSize), { onDamaged })).length, 0)
+    }
+    assert.equal([...storage.objects.keys()].filter((one) => one.startsWith('walrx_005/aside/')).length, 2)
+  })
+
+  test('keeps a segment from being whole', async () => {
+    seed(0, 1000)
+    storage.seed(tailKey(segment, { from: 1000, to: madeSegmentSize }, ''), 'not all of it')
+    for await (const { segment: name } of archive.completeTails(madeSegmentSize, { onDamaged })) assert.fail(name)
+    assert.equal(set.length, 1)
+    assert.equal((await archive.readTail(segment, Buffer.alloc(madeSegmentSize))).length, 1000)
+  })
+
+  test('is left where it is while the storage cannot take it', async () => {
+    const key = tailKey(segment, { from: 0, to: 1000 }, '')
+    storage.seed(key, 'not all of it')
+    storage.before = ({ operation }) => {
+      if (operation === 'put') throw unavailable()
+    }
+    const read = archive.readTail(segment, Buffer.alloc(madeSegmentSize), { onDamaged })
+    await assert.rejects(read, { code: 'WALRX_STORAGE_UNAVAILABLE' })
+    assert.ok(storage.peek(key))
+    assert.deepEqual(set, [])
+  })
+
+  test('that vanishes meanwhile is none: what is there is looked at again', async () => {
+    seed(0, 1000)
+    seed(1000, 2000)
+    storage.before = ({ key, operation }) => {
+      if (operation !== 'get') return
+      storage.objects.delete(key)
+      storage.before = undefined
+    }
+    const found = await archive.readTail(segment, Buffer.alloc(madeSegmentSize), { onDamaged })
+    assert.deepEqual([found.length, found.keys.length, set.length], [0, 1, 0])
+  })
+})

@@ -1,6 +1,7 @@
 /** A tail is worth what its chunks cover from the first byte on, and nothing that contradicts itself is given out. */
 import assert from 'node:assert/strict'
 import { beforeEach, describe, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import fc from 'fast-check'
 import type { WriteMethod } from '../../src/compression/codec.ts'
 import { extensions, openWriteCodec } from '../../src/compression/codecs.ts'
@@ -9,7 +10,7 @@ import { parseTailKey, parseWalKey, tailFolderOf, tailKey } from '../../src/walg
 import { assembleTail, coveredLength, listTails, readChunks, tailOf } from '../../src/walg/tail-reader.ts'
 import { WalReader } from '../../src/walg/wal-reader.ts'
 import { encodeCopy, walLikeBytes } from '../harness/codec-streams.ts'
-import { MemoryStorage } from '../harness/memory-storage.ts'
+import { MemoryStorage, unavailable } from '../harness/memory-storage.ts'
 
 const segment = '000000010000000000000007'
 const size = 64 * 1024
@@ -312,5 +313,66 @@ describe('a partial', () => {
     assert.equal((await assemble())?.lastModifiedMs, 9000)
     storage.seed(tailKey(segment, { from: 0, to: 400 }, ''), full.subarray(0, 400), 2000)
     assert.equal((await assemble())?.lastModifiedMs, 5000, 'what is there of chunks')
+  })
+})
+
+describe('chunks are read', () => {
+  /** Reads a tail of chunks of this length; says how many were asked for, and read, at once. */
+  async function readAtOnce(count: number, length: number): Promise<{ requests: number; bytes: number }> {
+    const most = { requests: 0, bytes: 0 }
+    const under = new Map<string, number>()
+    const note = () => {
+      most.requests = Math.max(most.requests, under.size)
+      most.bytes = Math.max(most.bytes, under.size * length)
+    }
+    storage = new MemoryStorage({
+      before: async ({ key, operation }) => {
+        if (operation !== 'get') return
+        under.set(key, length)
+        note()
+        await setImmediate()
+        under.delete(key)
+      },
+    })
+    const whole = Buffer.alloc(count * length, 'walrx')
+    for (let index = 0; index < count; index++) {
+      const range = { from: index * length, to: (index + 1) * length }
+      storage.seed(tailKey(segment, range, ''), whole.subarray(range.from, range.to))
+    }
+    const buffer = Buffer.alloc(whole.length)
+    assert.equal(await readChunks(storage, await tailOf(storage, segment), buffer), whole.length)
+    assert.ok(buffer.equals(whole))
+    return most
+  }
+
+  test('several at a time, but neither too many nor too much', async () => {
+    const small = await readAtOnce(40, 1000)
+    assert.ok(small.requests > 8 && small.requests <= 16, `${small.requests} small ones at once`)
+    const large = await readAtOnce(12, 4 * 1024 * 1024)
+    assert.ok(large.bytes > 4 * 1024 * 1024 && large.bytes <= 8 * 1024 * 1024, `${large.bytes} bytes at once`)
+    assert.equal((await readAtOnce(2, 12 * 1024 * 1024)).requests, 1, 'one that is larger than the bound, alone')
+  })
+
+  test('until the first that fails, or an abort: then nothing is under way any more', async () => {
+    const never = new Promise<void>(() => {})
+    const signals: AbortSignal[] = []
+    storage = new MemoryStorage({
+      before: ({ key, operation, signal }) => {
+        if (operation !== 'get') return undefined
+        if (signal) signals.push(signal)
+        return key.includes('00000000-') && !stalls ? Promise.reject(unavailable()) : never
+      },
+    })
+    let stalls = false
+    for (let from = 0; from < 500; from += 100)
+      storage.seed(tailKey(segment, { from, to: from + 100 }, ''), Buffer.alloc(100))
+    const tail = await tailOf(storage, segment)
+    await assert.rejects(readChunks(storage, tail, Buffer.alloc(500)), { code: 'WALRX_STORAGE_UNAVAILABLE' })
+    assert.deepEqual([signals.length, signals.every(({ aborted }) => aborted)], [5, true])
+    stalls = true
+    const stop = new AbortController()
+    const stopped = readChunks(storage, tail, Buffer.alloc(500), { signal: stop.signal })
+    stop.abort(new Error('stopped (test)'))
+    await assert.rejects(stopped, /stopped \(test\)/)
   })
 })
