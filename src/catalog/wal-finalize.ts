@@ -12,8 +12,8 @@ import { addBytes, formatLsn, type Lsn, type Timeline } from '../postgres/lsn.ts
 import { parseSegmentName, segmentName, segmentStartLsn, walFileKind } from '../postgres/wal-file.ts'
 import { checkSegmentHeader, decodePageHeader } from '../postgres/wal-page.ts'
 import type { Storage, StorageCallOptions } from '../storage/storage.ts'
-import { compareStreams } from '../walg/decoded.ts'
-import { asideFolder, parseWalKey, walFolder, walrxFolder } from '../walg/names.ts'
+import { parseWalKey, walFolder } from '../walg/names.ts'
+import { setObjectAside } from '../walg/set-aside.ts'
 import { assembleForked } from '../walg/forked-tail.ts'
 import { type AssembledTail, listTails, tailOf } from '../walg/tail-reader.ts'
 import { withoutTornHeader } from '../walg/trimmed.ts'
@@ -22,14 +22,22 @@ import type { WalArchive } from '../walg/wal-archive.ts'
 /** Options of {@link finalizeTimeline}. */
 export interface FinalizeOptions extends StorageCallOptions {
   readonly archive: WalArchive
-  /** Undefined: the newest timeline that has the beginning of a segment. */
+  /** Undefined: the newest timeline that has the beginning of a segment, up to where a newer one left it. */
   readonly timeline: Timeline | undefined
+  /** Told of what lies behind the place where a newer timeline left this one, and is not taken for that. */
+  readonly onPastFork?: ((segment: string, fork: Fork) => void) | undefined
   /** True also where somebody wrote a moment ago. */
   readonly force: boolean
   /** True changes nothing. */
   readonly dryRun: boolean
   /** Milliseconds since 1970. */
   readonly nowMs: number
+}
+
+/** Where a newer timeline left the one that is finalised. */
+export interface Fork {
+  readonly timeline: Timeline
+  readonly switchpoint: Lsn
 }
 
 /** What became of a segment. */
@@ -54,7 +62,8 @@ export async function finalizeTimeline(options: FinalizeOptions): Promise<Finali
   const done: FinalizedSegment[] = []
   for (const segment of await unfinished(options)) {
     if (await archive.has(segment, options)) continue
-    const tail = await assembleForked(archive, segment, options)
+    const assembled = await assembleForked(archive, segment, options)
+    const tail = assembled && (await upToFork(assembled, options))
     if (!tail) continue
     const last = done.at(-1)
     if (last && !(await isReached(segment, last, tail, options))) break
@@ -63,6 +72,28 @@ export async function finalizeTimeline(options: FinalizeOptions): Promise<Finali
     if (tail.bytes.length < finalized.segmentSize) break
   }
   return done
+}
+
+/**
+ * What comes before the place where a newer timeline left this one, if no timeline was asked for: recovery follows the
+ * newer one, and what the old primary has written behind that place is not part of its history.
+ * @returns undefined where nothing does, and where the newer timeline has its copy of the segment
+ */
+async function upToFork(tail: AssembledTail, options: FinalizeOptions): Promise<AssembledTail | undefined> {
+  const { archive, onPastFork, timeline } = options
+  if (timeline !== undefined) return tail
+  const { bytes, segment } = tail
+  let fork: Fork | undefined
+  for await (const newer of archive.forksOf(parseInt(segment.slice(0, 8), 16), options)) fork = newer
+  const segmentSize = decodePageHeader(bytes)?.long?.segmentSize
+  const id = segmentSize === undefined ? undefined : parseSegmentName(segment, segmentSize)
+  if (!fork || segmentSize === undefined || !id) return tail
+  const length = Number(fork.switchpoint - segmentStartLsn(id, segmentSize))
+  if (length >= segmentSize) return tail
+  if (bytes.length > Math.max(0, length)) onPastFork?.(segment, fork)
+  if (length <= 0) return undefined
+  if (await archive.has(segmentName(fork.timeline, id.segno, segmentSize), options)) return undefined
+  return { ...tail, bytes: bytes.subarray(0, length) }
 }
 
 /** True when the segment before is the last that was made, or is there. */
@@ -156,21 +187,6 @@ export async function setAside(storage: Storage, name: string, options?: Storage
     }
     keys.push(...histories)
   }
-  for (const key of keys) {
-    const aside = await freeKey(storage, key, options)
-    if (aside !== undefined) await storage.put(aside, await storage.get(key, options), options)
-    await storage.delete([key], options)
-  }
+  for (const key of keys) await setObjectAside(storage, key, options)
   return keys.length
-}
-
-/** Where an object can be set aside without replacing another one; undefined where its bytes are there already. */
-async function freeKey(storage: Storage, key: string, options?: StorageCallOptions): Promise<string | undefined> {
-  const first = asideFolder + key.replace(walrxFolder, '')
-  for (let count = 1; ; count++) {
-    const aside = count === 1 ? first : `${first}.${count}`
-    if (!(await storage.head(aside, options))) return aside
-    const { equal } = await compareStreams(await storage.get(key, options), await storage.get(aside, options))
-    if (equal) return undefined
-  }
 }

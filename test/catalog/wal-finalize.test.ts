@@ -171,6 +171,50 @@ test('of the newest timeline that has a beginning, or of the one that is asked f
   assert.ok(storage.objects.has(tailKey(nameOf(7, 1), { from: 0, to: 9000 }, '')))
 })
 
+describe('a timeline that a newer one has left', () => {
+  /** Timeline 2 began at 5,000 bytes into segment 7. */
+  const fork = () => storage.seed('wal_005/00000002.history', `1\t0/701388\tno recovery target specified\n`)
+  const told: string[] = []
+  const onPastFork: FinalizeOptions['onPastFork'] = (segment, { switchpoint, timeline }) =>
+    told.push(`${segment} ${timeline} ${formatLsn(switchpoint)}`)
+  beforeEach(() => told.splice(0))
+
+  test('is taken no further than there, which is told; what lies behind stays', async () => {
+    fork()
+    chunk(nameOf(6), 0, madeSegmentSize)
+    chunk(nameOf(7), 0, 4000)
+    chunk(nameOf(7), 4000, 9000)
+    chunk(nameOf(8), 0, 100)
+    assert.deepEqual(await finalize({ onPastFork }), [`${nameOf(6)} created 0/700000`, `${nameOf(7)} created 0/701388`])
+    assert.deepEqual(await stored(nameOf(7)), padded(nameOf(7), 5000))
+    assert.ok(storage.objects.has(tailKey(nameOf(7), { from: 4000, to: 9000 }, '')))
+    assert.ok(storage.objects.has(tailKey(nameOf(8), { from: 0, to: 100 }, '')))
+    assert.deepEqual(told, [`${nameOf(7)} 2 0/701388`])
+  })
+
+  test('is left alone where the newer one has its copy of the segment', async () => {
+    fork()
+    whole(nameOf(7, 2))
+    storage.seed(`wal_005/${nameOf(7)}.partial`, padded(nameOf(7), 12_000), nowMs - 60_000)
+    assert.deepEqual(await finalize({ onPastFork }), [])
+    assert.deepEqual(told, [`${nameOf(7)} 2 0/701388`])
+  })
+
+  test('is taken to its end when it is asked for', async () => {
+    fork()
+    chunk(nameOf(7), 0, 9000)
+    assert.deepEqual(await finalize({ onPastFork, timeline: 1 }), [`${nameOf(7)} created 0/702328`])
+    assert.deepEqual(told, [])
+  })
+
+  test('and ends before the fork, is taken to its end', async () => {
+    fork()
+    chunk(nameOf(7), 0, 4000)
+    assert.deepEqual(await finalize({ onPastFork }), [`${nameOf(7)} created 0/700FA0`])
+    assert.deepEqual(told, [])
+  })
+})
+
 describe('setting aside', () => {
   const aside = (from: number, to: number) =>
     tailKey(nameOf(7), { from, to }, '').replace('walrx_005/', 'walrx_005/aside/')

@@ -41,12 +41,19 @@ export const walFinalize: Command<'wal-finalize'> = {
       const done = await finalizeTimeline({
         archive: new WalArchive(storage, openCodec(options)),
         timeline: options.finalizeTimeline,
+        onPastFork: (segment, { switchpoint, timeline }) =>
+          log.warn('a newer timeline left this one: what lies behind that is left as it is', {
+            segment,
+            newTimeline: timeline,
+            forkedAt: formatLsn(switchpoint),
+            hint: `--timeline ${parseInt(segment.slice(0, 8), 16)} makes segments of it all the same`,
+          }),
         force: options.force,
         dryRun: options.dryRun,
         nowMs: systemClock.now(),
         signal,
       })
-      if (done.length === 0) log.info('every segment is whole')
+      if (done.length === 0) log.info('there is no segment to finalise')
       stdout.write(options.json ? `${formatJson(done.map(toJson))}\n` : done.map(toText).join(''))
       return 0
     } finally {
