@@ -81,6 +81,7 @@ export async function checkReachable(check: ReachabilityCheck): Promise<Reachabi
   const known: Known = { ...check, chain, wal, gap, warnings: [] }
   await judge(known, request.target)
   warnOfFork(known)
+  warnOfCut(known)
   return { chain, end: wal.end, warnings: known.warnings }
 }
 
@@ -204,6 +205,17 @@ function warnOfFork({ chain, request, wal, warnings }: Known): void {
   )
 }
 
+/** The server takes the end of a segment's beginning for the end of all WAL, and does not ask for what follows. */
+function warnOfCut({ request, wal, warnings }: Known): void {
+  const kind = request.target?.kind
+  if (wal.isCut !== true || kind === 'lsn' || kind === 'time' || kind === 'immediate') return
+  warnings.push(`${cutAt(wal)}: recovery ends there`)
+}
+
+function cutAt({ end, missing }: ReachableWal): string {
+  return `of segment ${missing} the archive has no more than what comes before ${formatLsn(end)}, and whole segments follow behind it`
+}
+
 function outOfRange(known: Known, isTooEarly: boolean, low: string, high: string | undefined): WalrxError {
   const { backup, gap, request, wal } = known
   const target = describeTarget(request.target)
@@ -213,7 +225,9 @@ function outOfRange(known: Known, isTooEarly: boolean, low: string, high: string
   if (gap) return unreachable(`${target} is too late: ${range}; ${describeGap(gap)}`, anotherBackup)
   const why = wal.isHole
     ? holeAt(wal)
-    : 'without a target the server recovers all that is there; later WAL is not archived yet'
+    : wal.isCut === true
+      ? cutAt(wal)
+      : 'without a target the server recovers all that is there; later WAL is not archived yet'
   return unreachable(`${target} is too late: ${range}`, why)
 }
 

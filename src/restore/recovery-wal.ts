@@ -34,6 +34,8 @@ export interface ReachableWal {
   readonly missing: string
   /** True when WAL follows behind it in the archive: recovery stops there, and the server does not start. */
   readonly isHole: boolean
+  /** True when the missing segment has a beginning and whole ones follow it: recovery ends at the end of the beginning. */
+  readonly isCut?: boolean
   /** What the archive has of the missing segment: wal-fetch gives it out. */
   readonly beginning?: SegmentBeginning | undefined
 }
@@ -82,7 +84,8 @@ export async function reachableWal(
       const beginning = own ?? (ofOld && (await segmentBeginning(reader, ofOld, options)))
       if (!beginning) return { segmentSize, runs, end, missing, isHole }
       const beginningEnd = addBytes(end, beginning.bytes.length)
-      return { segmentSize, runs, end: beginningEnd, missing, isHole: successor !== undefined, beginning }
+      const isHoleBehind = successor !== undefined
+      return { segmentSize, runs, end: beginningEnd, missing, isHole: isHoleBehind, isCut: found.isHole, beginning }
     }
   }
   throw new Error('the newest timeline has no end')

@@ -205,7 +205,27 @@ describe('recorded gaps', () => {
       /^WAL from 0\/500000 to 0\/900000 on timeline 1 was lost, .* 2026-03-01T12:00:00Z: the slot was missing/m,
     )
     assert.match(text, /^WAL from 0\/500000 to 0\/900000 on timeline 2 was lost/m)
-    const shown = JSON.parse((await show('--json')).stdout) as { status: string; gaps: unknown }[]
+    const all = JSON.parse((await show('--json')).stdout) as { id: number; status: string; gaps: unknown[] }[]
+    const { gaps: ofOther, ...other } = all[1] ?? { gaps: [] }
+    assert.deepEqual(
+      other,
+      {
+        id: 2,
+        parent_id: 0,
+        switch_point_lsn: 0,
+        start_segment: null,
+        end_segment: null,
+        segments_count: 0,
+        missing_segments: [],
+        segment_range_size: 0,
+        status: 'LOST_SEGMENTS',
+        durable_lsn: null,
+        written_at: null,
+      },
+      'a timeline of which there is nothing but a gap',
+    )
+    assert.equal(ofOther.length, 1)
+    const shown = all.slice(0, 1)
     assert.deepEqual(
       shown.map(({ gaps, status }) => [status, gaps]),
       [

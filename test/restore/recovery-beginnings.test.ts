@@ -150,3 +150,31 @@ test('a fork ends what an old timeline has written in the segment in which it ha
     /timeline 2 began at 0\/701000, but its segment 000000020000000000000007 is not archived/,
   )
 })
+
+describe('a beginning that whole segments follow', () => {
+  test('is where recovery ends, which is told', async () => {
+    const world = makeWorld()
+    whole(world, 0, 1, 3)
+    chunk(world, 2, 0, 20_000)
+    const { end, warnings } = await reach(world)
+    assert.equal(end, 0x700000n + 20_000n)
+    assert.deepEqual(
+      warnings.filter((text) => /recovery ends there/.test(text)),
+      [
+        `of segment ${nameOf(2)} the archive has no more than what comes before 0/704E20, and whole segments follow behind it: recovery ends there`,
+      ],
+    )
+    await refused(reach(world, { minute: 40 }))
+    await assert.rejects(reach(world, { minute: 40 }), (error: Error & { hint?: string }) =>
+      /whole segments follow behind it/.test(error.hint ?? ''),
+    )
+    assert.deepEqual((await reach(world, { minute: 7 })).warnings, [])
+  })
+
+  test('is none where nothing follows', async () => {
+    const world = makeWorld()
+    whole(world, 0, 1)
+    chunk(world, 2, 0, 20_000)
+    assert.deepEqual((await reach(world)).warnings, [])
+  })
+})

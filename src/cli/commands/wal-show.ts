@@ -1,11 +1,18 @@
 /** `walrx wal-show`: which WAL the archive holds. */
 import Table from 'cli-table3'
 import { type OpenGap, openGaps } from '../../catalog/open-gaps.ts'
-import { gapsOf, namesOf, readInventory, type SegmentRange, type WalInventory } from '../../catalog/wal-inventory.ts'
+import {
+  gapsOf,
+  namesOf,
+  readInventory,
+  type SegmentRange,
+  type TimelineInventory,
+  type WalInventory,
+} from '../../catalog/wal-inventory.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import { systemClock } from '../../primitives/clock.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
-import { formatLsn } from '../../postgres/lsn.ts'
+import { formatLsn, invalidLsn } from '../../postgres/lsn.ts'
 import { segmentName } from '../../postgres/wal-file.ts'
 import { describeGap } from '../../walg/gap-records.ts'
 import { readSystem } from '../../walg/system-binding.ts'
@@ -42,16 +49,18 @@ export const walShow: Command<'wal-show'> = {
 }
 
 /**
- * WAL-G's array: one object a timeline, in order of its id. Timelines of which only the history is there are left out.
+ * WAL-G's array: one object a timeline, in order of its id. Timelines of which only the history is there are left out,
+ * if no gap of theirs is known.
  * `durable_lsn` and `written_at` are ours: how far its WAL reaches, chunks included, and when the last of it came.
  * `gaps` is ours, and there where WAL is known to be lost: those segments will never come, unlike others that are
  * missing. In pieces, because a stray segment far ahead makes millions of names missing.
  */
 function* toJson({ segmentSize, timelines }: WalInventory, open: readonly OpenGap[]): Generator<string, undefined> {
   let separator = '[\n  '
-  for (const entry of timelines) {
+  for (const entry of withLostOnes(timelines, open)) {
     const [first, last] = [entry.ranges[0], entry.ranges.at(-1)]
-    if (entry.durableEnd === undefined) continue
+    const lost = open.filter(({ timeline }) => timeline === entry.timeline)
+    if (entry.durableEnd === undefined && lost.length === 0) continue
     const gaps = gapsOf(entry)
     const head = {
       id: entry.timeline,
@@ -69,18 +78,36 @@ function* toJson({ segmentSize, timelines }: WalInventory, open: readonly OpenGa
         comma = ','
       }
     }
-    const lost = open.filter(({ timeline }) => timeline === entry.timeline)
     const tail = {
       segment_range_size: first && last ? last.last - first.first + 1n : 0n,
       status: gaps.length === 0 && lost.length === 0 ? 'OK' : 'LOST_SEGMENTS',
-      durable_lsn: entry.durableEnd,
-      written_at: new Date(entry.newestMs).toISOString(),
+      durable_lsn: entry.durableEnd ?? null,
+      written_at: entry.durableEnd === undefined ? null : new Date(entry.newestMs).toISOString(),
       ...(lost.length > 0 && { gaps: lost.map(gapToJson) }),
     }
     yield `],${formatJson(tail).slice(1)}`
     separator = ',\n  '
   }
   yield separator.startsWith('[') ? '[]\n' : '\n]\n'
+}
+
+/** The timelines, and those of which nothing is there because all of their WAL was lost. */
+function withLostOnes(timelines: readonly TimelineInventory[], open: readonly OpenGap[]): TimelineInventory[] {
+  const lost = [...new Set(open.map(({ timeline }) => timeline))]
+    .filter((id) => !timelines.some(({ timeline }) => timeline === id))
+    .map((timeline): TimelineInventory => {
+      const origin = { parent: 0, switchpoint: invalidLsn }
+      return {
+        timeline,
+        ...origin,
+        ranges: [],
+        segmentCount: 0n,
+        hasPartial: false,
+        durableEnd: undefined,
+        newestMs: 0,
+      }
+    })
+  return [...timelines, ...lost].sort((a, b) => a.timeline - b.timeline)
 }
 
 /** Keys are those of WAL-G's documents where it has them: LSNs as numbers. */
