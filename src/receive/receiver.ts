@@ -318,8 +318,9 @@ export class Receiver {
     const timer = clock.setTimer(drainTimeoutMs, () => deadline.abort())
     const giveUp = [now, deadline.signal] as const
     if (queue.length > 0) log.info('finishing uploads', { queued: queue.length, timeoutMs: drainTimeoutMs })
-    const tailSent = tails.flush(deadline.signal, now).catch(() => {
-      log.warn('the beginning of the last segment is not archived: the server still has it')
+    const tailSent = tails.flush(deadline.signal, now).catch((error: unknown) => {
+      const reason = giveUp.some((signal) => signal.aborted) ? undefined : toWalrxError(error).message
+      log.warn('the beginning of the last segment is not archived: the server still has it', { error: reason })
     })
     try {
       await orAborted(queue.drained(), ...giveUp)

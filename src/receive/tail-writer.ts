@@ -50,6 +50,14 @@ export interface TailWriterOptions {
   readonly onConflict: (error: WalrxError) => void
 }
 
+/** The bytes `[from, to)` of a segment. */
+interface Hole {
+  readonly startLsn: Lsn
+  readonly from: number
+  readonly to: number
+  readonly failure: WalrxError
+}
+
 /** Puts under way at once: by interval the next may begin while a slow one lasts. */
 const lanesByInterval = 2
 /** In synchronous mode the time of one put divided by this is the longest that a commit waits for its turn. */
@@ -88,6 +96,8 @@ export class TailWriter {
   /** True when the interval has passed and what is new goes as soon as a buffer is free. */
   #isDue = false
   #waiters: (() => void)[] = []
+  /** Chunks that will not come, with the reason: holes until another chunk or the whole segment is durable. */
+  #holes: Hole[] = []
   /** Settle when chunks that are not needed any more have been handed over for their removal. */
   readonly #removals = new Set<Promise<void>>()
 
@@ -114,6 +124,7 @@ export class TailWriter {
   begin(held: number, keys: readonly string[]): void {
     const { assembler, segmentSize } = this.#options
     this.#pieces.clearWhole()
+    this.#holes = []
     this.#sent = held
     this.#base = held
     this.#small = 0
@@ -156,6 +167,7 @@ export class TailWriter {
     // A partial is what is left of the present one.
     if (startLsn < assembler.segmentStart) this.#pieces.addWhole(startLsn, durableSegments())
     const segment = this.#pieces.take(startLsn)
+    this.#fill((hole) => hole.startLsn === startLsn)
     if (!segment) return
     for (const piece of segment.pieces) piece.abort.abort()
     const overs = segment.pieces.map(({ over }) => over)
@@ -167,7 +179,10 @@ export class TailWriter {
     this.#removals.add(removal)
   }
 
-  /** Sends all that was received, and resolves when it is durable; rejects with the reason of the first that aborts. */
+  /**
+   * Sends all that was received, and resolves when it is durable.
+   * @throws the reason of the first signal that aborts; why a chunk could not be stored, when no other attempt is made
+   */
   flush(...signals: readonly AbortSignal[]): Promise<void> {
     return this.isOn ? orAborted(this.#flush(), ...signals, this.#abort.signal) : Promise.resolve()
   }
@@ -176,8 +191,16 @@ export class TailWriter {
     while (!this.#abort.signal.aborted) {
       this.#isDue = true
       this.#send()
+      // Others are in segments that are whole: those are on their way.
+      const present = this.#options.assembler.segmentStart
+      for (const { failure, startLsn } of this.#holes) if (startLsn === present) throw failure
       const isSent = this.#sent >= this.#held
-      if (isSent && this.#pieces.segments.every(({ pieces }) => pieces.every(({ isDurable }) => isDurable))) return
+      if (
+        isSent &&
+        this.#holes.length === 0 &&
+        this.#pieces.segments.every(({ pieces }) => pieces.every(({ isDurable }) => isDurable))
+      )
+        return
       await new Promise<void>((resolve) => this.#waiters.push(resolve))
     }
   }
@@ -332,6 +355,7 @@ export class TailWriter {
     }
     if (signal.aborted) return
     piece.isDurable = true
+    this.#fill(({ from, startLsn, to }) => startLsn === tail.startLsn && from >= piece.from && to <= piece.to)
     const covered = this.#pieces.takeCovered(tail, piece)
     if (covered.length > 0) this.#keys.remove(covered)
     const { startLsn } = tail
@@ -342,8 +366,16 @@ export class TailWriter {
   #failed(tail: TailSegment, piece: TailPiece, error: unknown): void {
     const failure = toWalrxError(error)
     tail.pieces = tail.pieces.filter((one) => one !== piece)
-    if (hasCode(error, 'WALRX_ARCHIVE_CONFLICT')) this.#options.onConflict(failure)
-    else this.#options.log.error('a chunk could not be stored', { file: piece.key, error: failure })
+    if (hasCode(error, 'WALRX_ARCHIVE_CONFLICT')) return this.#options.onConflict(failure)
+    this.#holes.push({ startLsn: tail.startLsn, from: piece.from, to: piece.to, failure })
+    this.#options.log.error('a chunk could not be stored', { file: piece.key, error: failure })
+  }
+
+  /** Holes that are none any more. */
+  #fill(isFilled: (hole: Hole) => boolean): void {
+    const before = this.#holes.length
+    this.#holes = this.#holes.filter((hole) => !isFilled(hole))
+    if (this.#holes.length < before) this.#wake()
   }
 
   #takeBuffer(): Buffer {

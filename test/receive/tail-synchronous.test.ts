@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { WalrxError } from '../../src/primitives/errors.ts'
-import { storageOut } from './fakes.ts'
+import { settle, storageOut } from './fakes.ts'
 import { bytesMax, segmentSize, TailBench } from './tail-bench.ts'
 
 /** Commits wait; the interval is of no matter. */
@@ -210,5 +210,39 @@ describe('many small chunks', () => {
     await bench.answer('0:0-920')
     assert.deepEqual(bench.chunks, ['0:0-920'])
     assertRight(bench)
+  })
+})
+
+describe('a chunk that cannot be stored, whatever is tried', () => {
+  const defect = new WalrxError('WALRX_INTERNAL', 'a defect (test)')
+
+  test('ends a flush with the reason: what is behind it is not durable', async () => {
+    const bench = synchronous()
+    await bench.receive(100)
+    const flushed = assert.rejects(bench.tails.flush(), defect)
+    bench.archive.pending[0]?.fail(defect)
+    await flushed
+    assert.match(bench.logged[0] ?? '', /a chunk could not be stored/)
+    await bench.receive(100)
+    bench.archive.pending[0]?.succeed()
+    await settle()
+    assert.equal(bench.durable, 0)
+    await assert.rejects(bench.tails.flush(), defect)
+  })
+
+  test('is made up for by the whole segment: a flush waits for that', async () => {
+    const bench = synchronous()
+    await bench.receive(100)
+    bench.archive.pending[0]?.fail(defect)
+    await settle()
+    bench.archive.isManual = false
+    await bench.receive(segmentSize)
+    let isFlushed = false
+    const flushed = bench.tails.flush().then(() => (isFlushed = true))
+    await settle()
+    assert.equal(isFlushed, false)
+    await bench.archived(0)
+    await flushed
+    assert.equal(bench.durable, segmentSize + 100)
   })
 })
