@@ -27,7 +27,14 @@ import type { LostWal, ReceiveArchive, ReceiveMeter } from './ports.ts'
 import type { PreparedSource } from './prepared-source.ts'
 import { type ReceivedSegment, SegmentAssembler } from './segment-assembler.ts'
 import { SegmentPool } from './segment-pool.ts'
-import { comparePosition, planStart, positionAfter, type SettledRun, type StartPosition } from './start-position.ts'
+import {
+  comparePosition,
+  endOfHole,
+  planStart,
+  positionAfter,
+  type SettledRun,
+  type StartPosition,
+} from './start-position.ts'
 import { tailMemory, type TailPace, TailWriter } from './tail-writer.ts'
 import { clearTails, finaliseTails, preloadTail } from './tail-start.ts'
 import { UploadQueue, uploadWindow } from './upload-queue.ts'
@@ -80,6 +87,8 @@ export class ReceiveRun {
   #fallback: StartPosition | undefined
   /** Where the next run begins, where that is no question of planning: behind a gap, or where bytes are compared. */
   #resumeAt: StartPosition | undefined
+  /** End of what was received before a server lacked what follows, with no place known to go on at. */
+  #brokenAt: Lsn | undefined
 
   /** Makes the pool for this server's segment size. Throws WALRX_USAGE when the memory does not hold two segments. */
   constructor(options: ReceiveRunOptions, source: PreparedSource) {
@@ -131,6 +140,7 @@ export class ReceiveRun {
 
   /** WAL has arrived. */
   noteReceived(): void {
+    this.#brokenAt = undefined
     this.arrivals.note(this.assembler.nextLsn)
     this.tails.kick()
   }
@@ -210,6 +220,7 @@ export class ReceiveRun {
         check: (segment, name) => this.#check(segment, name),
       })
       start = await this.#nextStart(source, signal)
+      await this.#fillHole(source, start, signal)
       const first = segmentNameAt(start.timeline, start.startLsn, this.#segmentSize)
       await this.#options.archive.lookAhead(first, { signal })
       this.#resumeAt = undefined
@@ -264,7 +275,8 @@ export class ReceiveRun {
 
   /**
    * The server no longer has WAL at our position. With a fallback the other hosts are asked for what lies before it, what
-   * they lack is recorded as a gap, and the next run begins there; without one the next run is planned anew.
+   * they lack is recorded as a gap, and the next run begins there; without one the next run is planned anew, and what the
+   * archive lacks before it is dealt with then.
    * @returns true when there is a place to go on at once
    * @throws the signal's reason, and what the archive says
    */
@@ -272,19 +284,34 @@ export class ReceiveRun {
     const from = this.assembler.heldEnd
     // One that was passed long ago is no way on: what is missing lies behind it.
     const behind = this.hasFallback ? this.#fallback : undefined
+    if (from > this.queue.runStart || this.#settled) this.#brokenAt ??= from
     await this.restart(signal)
     if (!behind || !this.#source) return false
-    const reached = await this.#repair(this.#source, from, behind.startLsn, signal)
-    if (reached < behind.startLsn) await this.gaps.record(this.#source.chain, reached, behind.startLsn, signal)
+    await this.#fill(this.#source, from, behind.startLsn, signal)
     this.#resumeAt = behind
+    this.#brokenAt = undefined
     return true
   }
 
-  /** Has other hosts fill a gap; returns how far it is filled. */
-  async #repair(source: PreparedSource, from: Lsn, to: Lsn, signal: AbortSignal): Promise<Lsn> {
+  /** Has other hosts fill a gap, and records what they lack. */
+  async #fill(source: PreparedSource, from: Lsn, to: Lsn, signal: AbortSignal): Promise<void> {
     const { everyHost } = this.#options
-    if (!everyHost) return from
-    return new GapRepair({ ...this.#options, server: everyHost, pool: this.pool }, source).fill(from, to, signal)
+    const repair = everyHost && new GapRepair({ ...this.#options, server: everyHost, pool: this.pool }, source)
+    const reached = repair ? await repair.fill(from, to, signal) : from
+    if (reached < to) await this.gaps.record(source.chain, reached, to, signal)
+  }
+
+  /**
+   * A run that broke off goes on farther ahead: what lies between may have come from another receiver, and where it did
+   * not the archive has a hole, which whoever looks only at its end does not see.
+   */
+  async #fillHole(source: PreparedSource, { startLsn }: StartPosition, signal: AbortSignal): Promise<void> {
+    const from = this.#brokenAt
+    if (from === undefined || startLsn <= from) return
+    const facts = { chain: source.chain, segmentSize: this.#segmentSize }
+    const to = minLsn(await endOfHole(facts, from, startLsn, this.#options.archive, signal), startLsn)
+    if (to > from) await this.#fill(source, from, to, signal)
+    this.#brokenAt = undefined
   }
 
   /** Resolves when half of the buffers are free again: coming back for one would only close the connection again. */

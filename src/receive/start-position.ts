@@ -146,6 +146,27 @@ async function newestArchivedEnd(
   return undefined
 }
 
+/**
+ * Where the archive goes on behind `from`, whoever wrote that; a position that is not below `to` where it doesn't before.
+ * @returns `from` where the archive has its segment
+ */
+export async function endOfHole(
+  { chain, segmentSize }: Pick<StartFacts, 'chain' | 'segmentSize'>,
+  from: Lsn,
+  to: Lsn,
+  archive: Pick<Archive, 'has'>,
+  signal: AbortSignal,
+): Promise<Lsn> {
+  let end = from
+  while (end < to) {
+    const next = addBytes(segmentStart(end, segmentSize), segmentSize)
+    const name = segmentNameAt(chain.at(addBytes(next, -1)).timeline, end, segmentSize)
+    if (await archive.has(name, { signal })) break
+    end = next
+  }
+  return end
+}
+
 async function endOfTimeline(
   facts: StartFacts,
   timeline: Timeline,

@@ -106,4 +106,34 @@ describe('WAL that the server no longer has', () => {
     assert.equal(await bench.run.skipRemoved(never), false)
     assert.equal(await bench.begin({ slot: 2, end: 3 }), where(1, 2))
   })
+
+  test('is a gap although another receiver has gone on behind it', async () => {
+    const bench = new RunBench()
+    await bench.begin({ slot: 0, end: 2 })
+    await bench.feed(1.5)
+    for (const segment of [4, 5]) {
+      bench.archive.files.set(nameOf(segment), timelineOne.bytes.subarray(0, segmentSize))
+    }
+    assert.equal(await bench.run.skipRemoved(never), false)
+    assert.equal(await bench.begin({ slot: 6, end: 6.5 }), where(1, 6))
+    assert.deepEqual(
+      bench.meter.lines.filter((entry) => entry.startsWith('gap')),
+      ['gap 0/680000 0/900000'],
+    )
+  })
+
+  test('is none where another receiver has it all', async () => {
+    const bench = new RunBench()
+    await bench.begin({ slot: 0, end: 2 })
+    await bench.feed(1.5)
+    for (const segment of [1, 2, 3, 4, 5]) {
+      bench.archive.files.set(nameOf(segment), timelineOne.bytes.subarray(0, segmentSize))
+    }
+    assert.equal(await bench.run.skipRemoved(never), false)
+    assert.equal(await bench.begin({ slot: 6, end: 6.5 }), where(1, 6))
+    assert.deepEqual(
+      bench.meter.lines.filter((entry) => entry.startsWith('gap')),
+      [],
+    )
+  })
 })
