@@ -21,7 +21,7 @@ class World {
 
   constructor(seed: number) {
     this.#random = new Random(seed)
-    this.storage = new FaultyStorage(this.clock, this.#random, new Map())
+    this.storage = new FaultyStorage(this.clock, this.#random)
   }
 
   /** What came of a push: undefined where it succeeded. */
@@ -53,6 +53,7 @@ class World {
       late: chance(),
       twice: chance(),
       stall: chance(),
+      torn: 0,
       latencyMsMax: random.pick([1, 20, 2000]),
     }
     if (random.chance(0.2)) {

@@ -24,6 +24,11 @@ export class BufferRecycler {
     return () => Object.defineProperty(Buffer, 'allocUnsafeSlow', honest)
   }
 
+  /** How many of a size were lent since {@link takeBack}. */
+  lentOf(size: number): number {
+    return this.#lent.filter(({ length }) => length === size).length
+  }
+
   /** Takes back all that was lent: a schedule is over, and nothing of it runs any more. */
   takeBack(): void {
     for (const buffer of this.#lent) this.#freeOf(buffer.length).push(buffer)

@@ -1,213 +1,159 @@
 /**
- * A fake PostgreSQL cluster that speaks the walsender's side of the protocol byte for byte: it cuts messages and reads
- * where it likes, pings, times out, shuts down, loses connections, promotes, and throws WAL away as soon as the slot
- * allows it, so that a flush position too far costs the WAL for good.
+ * A fake cluster: a primary, standbys, former primaries, and perhaps a server of another cluster at one of the addresses.
+ * Any of them may be shut down, and any standby may be promoted: in good order, after a loss, or apart from the rest.
  */
-import type { Clock } from '../../src/primitives/clock.ts'
-import { WalrxError } from '../../src/primitives/errors.ts'
-import {
-  addBytes,
-  bytesBetween,
-  formatLsn,
-  type Lsn,
-  maxLsn,
-  minLsn,
-  segmentStart,
-  type Timeline,
-  toLsn,
-} from '../../src/postgres/lsn.ts'
-import type { ByteSocket, ReplicationServer, ReplicationSession } from '../../src/postgres/session.ts'
-import { TimelineChain } from '../../src/postgres/timeline-chain.ts'
-import { type HistoryEntry, historyName } from '../../src/postgres/wal-file.ts'
-import type { Random } from '../harness/random.ts'
-import { FakeWalsender } from './fake-walsender.ts'
-import { firstLsn, fork, lastLsn, segmentSize, systemId, timelineOne, type TimelineWal } from './recorded-wal.ts'
+import { bytesBetween, type Lsn, maxLsn, type Timeline, toLsn } from '../../src/postgres/lsn.ts'
+import { FakeHost, type Surroundings } from './fake-host.ts'
+import { Lineage } from './lineage.ts'
+import { firstLsn, systemId } from './recorded-wal.ts'
 
-/** What a schedule may watch. */
-export interface ClusterEvents {
-  /** A status update, at the moment in which the receiver wrote it. */
-  onStatus(timeline: Timeline, write: Lsn, flush: Lsn, apply: Lsn): void
+/** A promotion. */
+export interface Promotion {
+  /** WAL that the new timeline doesn't have. */
+  readonly lostBytes: number
+  /** Failed promotions leave numbers out. */
+  readonly skippedIds: number
 }
 
 /** See the file's header. */
-export class FakeCluster implements ReplicationServer {
-  readonly clock: Clock
-  readonly random: Random
-  readonly events: ClusterEvents
-  readonly walSenderTimeoutMs: number
-  /** Every timeline there ever was, with its WAL. */
-  readonly timelines: Map<Timeline, TimelineWal>
-  readonly histories: Map<Timeline, readonly HistoryEntry[]>
-  timeline: Timeline = 1
-  /** The server's flush position: grows as the schedule says. */
-  end: Lsn
-  slot: { restartLsn: Lsn } | undefined
-  isUp = true
-  /** Ends of timelines: nothing beyond is ever sent on them by the present server. */
-  readonly senders = new Set<FakeWalsender>()
-  #oldestLsn: Lsn = firstLsn
+export class FakeCluster {
+  /** All addresses, in the order in which they are tried. */
+  readonly hosts: FakeHost[] = []
+  primary: FakeHost
+  /** A server of another cluster. */
+  readonly stranger: FakeHost | undefined
+  /** The server that was promoted apart from the others; undefined while there is none. */
+  rival: FakeHost | undefined
+  /** Former primaries that came back as if nothing had happened. */
+  readonly zombies = new Set<FakeHost>()
+  /** Hosts that are not to come back by themselves. */
+  readonly gone = new Set<FakeHost>()
+  readonly #around: Surroundings
+  #count = 0
 
-  /** @param like a host of the same cluster, at this moment */
-  constructor(clock: Clock, random: Random, events: ClusterEvents, like?: FakeCluster) {
-    this.clock = clock
-    this.random = random
-    this.events = events
-    this.timelines = like?.timelines ?? new Map([[1, timelineOne]])
-    this.histories = like?.histories ?? new Map([[1, []]])
-    this.walSenderTimeoutMs = random.pick([1_000, 10_000, 60_000])
-    this.end = like?.end ?? addBytes(firstLsn, random.int(0, segmentSize))
-    if (!like) return
-    this.timeline = like.timeline
-    this.slot = like.slot && { ...like.slot }
-    this.#oldestLsn = like.#oldestLsn
-  }
-
-  /** The primary as it is now, on its own: what it will be if another one is promoted and it comes back. */
-  former(): FakeCluster {
-    return new FakeCluster(this.clock, this.random, this.events, this)
-  }
-
-  /** Somebody drops the slot, or the server invalidates it, and removes what only the slot had kept. */
-  loseSlot(): void {
-    this.cutAll()
-    this.slot = undefined
-    const keep = segmentStart(this.end, segmentSize)
-    if (keep > this.#oldestLsn) this.#oldestLsn = keep
-  }
-
-  /** The chain that ends in the present timeline, or in another one. */
-  chain(timeline: Timeline = this.timeline): TimelineChain {
-    return new TimelineChain(timeline, this.histories.get(timeline) ?? [])
-  }
-
-  /** WAL bytes of a timeline between two positions. */
-  wal(timeline: Timeline, start: Lsn, end: Lsn): Buffer {
-    return (this.timelines.get(timeline) as TimelineWal).slice(start, end)
-  }
-
-  /** The oldest position that can still be streamed. */
-  get oldestLsn(): Lsn {
-    return this.#oldestLsn
-  }
-
-  /** More WAL is flushed. */
-  grow(bytes: number): void {
-    this.end = minLsn(addBytes(this.end, bytes), lastLsn)
-    for (const sender of this.senders) sender.wake()
-  }
-
-  /** The slot moves, and what it no longer holds is gone at once. */
-  confirm(flush: Lsn): void {
-    if (!this.slot) return
-    this.slot.restartLsn = flush
-    const keep = segmentStart(flush, segmentSize)
-    if (keep > this.#oldestLsn) this.#oldestLsn = keep
-  }
-
-  /** Cuts every connection. */
-  cutAll(): void {
-    for (const sender of [...this.senders]) sender.cut('cut by the schedule')
-  }
-
-  /**
-   * A fast shutdown: each walsender sends what is left and ends when the receiver has confirmed it.
-   * @returns milliseconds until the last one was gone
-   */
-  async shutDown(limitMs: number): Promise<number> {
-    const startedMs = this.clock.now()
-    this.isUp = false
-    for (const sender of this.senders) sender.shutDown()
-    while (this.senders.size > 0 && this.clock.now() - startedMs < limitMs) {
-      await new Promise<void>((resolve) => this.clock.setTimer(50, resolve))
+  /** Draws one to three hosts, and sometimes another cluster's server beside them. */
+  constructor(around: Surroundings) {
+    const { random } = around
+    this.#around = around
+    this.primary = new FakeHost(this.#nextName(), around)
+    this.hosts.push(this.primary)
+    for (let standbys = random.pick([0, 0, 1, 2]); standbys > 0; standbys--) this.#addStandby()
+    if (random.chance(0.1)) {
+      this.stranger = this.#insert(new FakeHost('stranger:5432', around, undefined, systemId + 1n))
     }
-    const tookMs = this.clock.now() - startedMs
-    this.cutAll()
-    return tookMs
   }
 
-  startUp(): void {
-    this.isUp = true
+  #nextName(): string {
+    this.#count++
+    return `host${this.#count}:5432`
+  }
+
+  #insert(host: FakeHost): FakeHost {
+    this.hosts.splice(this.#around.random.int(0, this.hosts.length), 0, host)
+    return host
+  }
+
+  #addStandby(): void {
+    const standby = this.#insert(new FakeHost(this.#nextName(), this.#around, this.primary))
+    standby.inRecovery = true
+  }
+
+  /** Standbys of the present primary. */
+  get standbys(): FakeHost[] {
+    return this.hosts.filter((host) => host.inRecovery)
+  }
+
+  /** The newest timeline of the present primary. */
+  get timeline(): Timeline {
+    return this.primary.timeline
+  }
+
+  /** The primary goes on on a new timeline: it was a standby that is promoted while we follow it. */
+  promoteInPlace(skippedIds: number): void {
+    this.#promote(this.primary, { lostBytes: 0, skippedIds })
+  }
+
+  /** The primary is lost, and another one takes its place, with less WAL perhaps. */
+  failOver(promotion: Promotion): void {
+    const { random } = this.#around
+    const former = this.primary
+    const heir = random.chance(0.8) ? this.standbys[0] : undefined
+    former.cutAll()
+    if (heir) {
+      this.#promote(heir, { ...promotion, skippedIds: promotion.skippedIds }, former)
+      this.#retire(former, random.pick(['returns as primary', 'rewound', 'gone']))
+    } else {
+      // The address is moved to a copy of the server; the old one may still answer at another.
+      const copy = new FakeHost(former.name, this.#around, former)
+      this.hosts[this.hosts.indexOf(former)] = copy
+      this.#promote(copy, promotion, former)
+      former.isUp = false
+      if (random.chance(0.5)) return
+      const moved = new FakeHost(this.#nextName(), this.#around, former)
+      moved.takeOver(former)
+      moved.timeline = former.timeline
+      this.#insert(moved)
+      this.zombies.add(moved)
+    }
+    if (random.chance(0.2)) this.primary.remove(this.primary.end)
+  }
+
+  /** The primary was shut down in good order: a standby takes its place with all of its WAL, and it follows that one. */
+  switchOver(): boolean {
+    const former = this.primary
+    const heir = this.standbys[0]
+    if (!heir) return false
+    this.#promote(heir, { lostBytes: 0, skippedIds: 0 }, former)
+    former.inRecovery = true
+    former.isUp = true
+    return true
   }
 
   /**
-   * The server is promoted (in place: it was a standby that we follow) or replaced by a promoted standby that had
-   * less WAL. Ids may be skipped, as failed promotions do.
-   * @param lostBytes WAL that the new timeline doesn't have; 0 for a promotion in place
+   * A standby that lacks some WAL is promoted apart from the rest: two servers that believe to be the primary. Two that
+   * fork at the same byte have the same history file, and only their WAL tells them apart; that is not modelled.
    */
-  promote(lostBytes: number, skippedIds: number, inPlace: boolean): void {
-    const old = this.timeline
-    const begin = maxLsn(this.chain().newest.begin, firstLsn)
-    const target = inPlace ? this.end : toLsn(this.end - BigInt(Math.min(lostBytes, bytesBetween(begin, this.end))))
-    const switchpoint = inPlace || target < begin ? this.end : target
+  splitBrain(lostBytes: number): void {
+    if (bytesBetween(maxLsn(this.primary.chain().newest.begin, firstLsn), this.primary.end) < lostBytes) return
+    const rival = this.#insert(new FakeHost('rival:5432', this.#around, this.primary))
+    rival.lineage = new Lineage(this.primary.lineage)
+    this.rival = rival
+    this.#fork(rival, { lostBytes, skippedIds: 0 }, this.primary)
+  }
+
+  #retire(former: FakeHost, how: 'returns as primary' | 'rewound' | 'gone'): void {
+    if (how === 'returns as primary') this.zombies.add(former)
+    else if (how === 'rewound') {
+      // pg_rewind takes what the new primary has, and leaves no slots.
+      former.slots.clear()
+      former.inRecovery = true
+    } else {
+      former.isUp = false
+      this.gone.add(former)
+    }
+  }
+
+  #promote(host: FakeHost, promotion: Promotion, former: FakeHost = host): void {
+    this.#fork(host, promotion, former)
+    host.inRecovery = false
+    host.isUp = true
+    this.primary = host
+    host.wakeAll()
+  }
+
+  #fork(host: FakeHost, { lostBytes, skippedIds }: Promotion, former: FakeHost): void {
+    const old = former.timeline
+    const begin = maxLsn(former.chain().newest.begin, firstLsn)
+    const target = toLsn(former.end - BigInt(Math.min(lostBytes, Math.max(0, bytesBetween(begin, former.end)))))
+    const switchpoint: Lsn = target < begin ? former.end : target
     const timeline = old + 1 + skippedIds
-    this.timelines.set(timeline, fork(this.timelines.get(old) as TimelineWal, timeline, switchpoint))
-    this.histories.set(timeline, [...(this.histories.get(old) ?? []), { timeline: old, switchpoint }])
-    this.timeline = timeline
-    this.end = switchpoint
-    if (!inPlace) {
-      this.cutAll()
-      this.slot = undefined
-      // Another server, with its own old WAL.
-      this.#oldestLsn = firstLsn
-    }
-    for (const sender of this.senders) sender.wake()
+    host.lineage.fork(old, timeline, switchpoint)
+    host.timeline = timeline
+    host.end = switchpoint
   }
 
-  async connect(signal?: AbortSignal): Promise<ReplicationSession> {
-    await this.#latency(signal)
-    if (!this.isUp) throw new WalrxError('WALRX_CONNECT_FAILED', 'fake:5432 refuses connections')
-    return this.#session()
-  }
-
-  async #latency(signal?: AbortSignal): Promise<void> {
-    await new Promise<void>((resolve) => this.clock.setTimer(this.random.int(0, 20), resolve))
-    signal?.throwIfAborted()
-    if (this.isUp && this.random.chance(0.02)) throw new WalrxError('WALRX_CONNECTION_LOST', 'lost during a command')
-  }
-
-  #session(): ReplicationSession {
-    const session: ReplicationSession = {
-      host: 'fake:5432',
-      serverVersion: 170_010,
-      inRecovery: false,
-      identifySystem: async () => {
-        await this.#latency()
-        return { systemId, timeline: this.timeline, xlogpos: this.end }
-      },
-      show: async (name) => {
-        await this.#latency()
-        return name === 'wal_segment_size' ? '1MB' : `${this.walSenderTimeoutMs}ms`
-      },
-      readSlot: async () => {
-        await this.#latency()
-        if (!this.slot) return { kind: 'missing' }
-        return { kind: 'physical', restartLsn: this.slot.restartLsn, restartTimeline: this.timeline }
-      },
-      createSlot: async () => {
-        await this.#latency()
-        const redo = toLsn(this.end - BigInt(this.random.int(0, bytesBetween(this.#oldestLsn, this.end))))
-        this.slot ??= { restartLsn: redo }
-      },
-      dropSlot: async () => {
-        await this.#latency()
-        this.slot = undefined
-      },
-      timelineHistory: async (timeline) => {
-        await this.#latency()
-        const entries = this.histories.get(timeline)
-        if (timeline === 1 || !entries) return undefined
-        const lines = entries.map(
-          (entry) => `${entry.timeline}\t${formatLsn(entry.switchpoint)}\tno recovery target specified\n`,
-        )
-        return { timeline, fileName: historyName(timeline), content: Buffer.from(lines.join('\n')) }
-      },
-      takeOver: (): ByteSocket => {
-        const sender = new FakeWalsender(this)
-        this.senders.add(sender)
-        return sender
-      },
-      close: () => Promise.resolve(),
-    }
-    return session
+  /** Every host that should be up is. */
+  startAll(): void {
+    for (const host of this.hosts) if (!this.gone.has(host)) host.isUp = true
   }
 }

@@ -2,7 +2,7 @@
 import type { Timer } from '../../src/primitives/clock.ts'
 import { addBytes, type Lsn, minLsn, parseLsn, segmentStart, type Timeline, toLsn } from '../../src/postgres/lsn.ts'
 import type { ByteSocket, ByteSocketHandlers } from '../../src/postgres/session.ts'
-import type { FakeCluster } from './fake-cluster.ts'
+import type { FakeHost } from './fake-host.ts'
 import { segmentSize } from './recorded-wal.ts'
 
 /** walsender.c: MAX_SEND_SIZE. */
@@ -29,7 +29,9 @@ function text(value: string): Buffer {
 
 /** See the file's header. */
 export class FakeWalsender implements ByteSocket {
-  readonly #cluster: FakeCluster
+  /** The slot that START_REPLICATION named; empty for none. */
+  slot = ''
+  readonly #host: FakeHost
   #handlers: ByteSocketHandlers | undefined
   #timeline: Timeline = 0
   #sent = 0n as Lsn
@@ -45,9 +47,9 @@ export class FakeWalsender implements ByteSocket {
   #timer: Timer | undefined
   #pingTimer: Timer | undefined
 
-  constructor(cluster: FakeCluster) {
-    this.#cluster = cluster
-    this.#lastReplyMs = cluster.clock.now()
+  constructor(host: FakeHost) {
+    this.#host = host
+    this.#lastReplyMs = host.around.clock.now()
   }
 
   start(handlers: ByteSocketHandlers): void {
@@ -70,7 +72,7 @@ export class FakeWalsender implements ByteSocket {
   /** The connection breaks, perhaps in the middle of a message that is half delivered. */
   cut(reason: string): void {
     if (this.#state === 'closed') return
-    const { random } = this.#cluster
+    const { random } = this.#host.around
     if (this.#state === 'streaming' && random.chance(0.5) && !this.#isPaused) {
       const half = this.#buffered[0]
       if (half) this.#handlers?.onBytes(Buffer.from(half.subarray(0, random.int(0, half.length))))
@@ -90,7 +92,7 @@ export class FakeWalsender implements ByteSocket {
     this.#state = 'closed'
     this.#timer?.cancel()
     this.#pingTimer?.cancel()
-    this.#cluster.senders.delete(this)
+    this.#host.senders.delete(this)
     this.#buffered = []
     queueMicrotask(() => this.#handlers?.onClose(error))
   }
@@ -107,16 +109,16 @@ export class FakeWalsender implements ByteSocket {
   }
 
   #onMessage(type: string, body: Buffer): void {
-    const { clock, events } = this.#cluster
-    this.#lastReplyMs = clock.now()
+    const { around } = this.#host
+    this.#lastReplyMs = around.clock.now()
     if (type === 'Q') queueMicrotask(() => this.#onStart(body.toString('latin1', 0, body.length - 1)))
     else if (type === 'c') queueMicrotask(() => this.#onCopyDone())
     else if (type === 'd' && body[0] === 0x72) {
       const [write, flush, apply] = [1, 9, 17].map((at) => toLsn(body.readBigUInt64BE(at))) as [Lsn, Lsn, Lsn]
       this.#write = write
       this.#flush = flush
-      events.onStatus(this.#timeline, write, flush, apply)
-      if (flush > 0n) this.#cluster.confirm(flush)
+      around.onStatus({ host: this.#host, slot: this.slot, timeline: this.#timeline, write, flush, apply })
+      if (flush > 0n) this.#host.confirm(this.slot, flush)
       if (body[33] === 1) queueMicrotask(() => this.#keepalive(false))
       this.wake()
     } else throw new Error(`the receiver sent a message ${type} that no walsender expects`)
@@ -125,19 +127,24 @@ export class FakeWalsender implements ByteSocket {
   #onStart(command: string): void {
     const match = /^START_REPLICATION (SLOT "(\w+)" )?PHYSICAL ([0-9a-f]+\/[0-9a-f]+) TIMELINE (\d+)$/.exec(command)
     if (!match) throw new Error(`unexpected command: ${command}`)
-    const { clock, random, walSenderTimeoutMs } = this.#cluster
+    const { walSenderTimeoutMs } = this.#host
+    const { clock, random } = this.#host.around
+    this.slot = match[2] ?? ''
     this.#timeline = Number(match[4])
     this.#sent = parseLsn(match[3] ?? '')
-    const link = this.#cluster.chain().link(this.#timeline)
+    this.#host.around.onStart(this.slot, this.#sent)
+    const link = this.#host.chain().link(this.#timeline)
     if (!link) return this.#fail('XX000', `requested timeline ${match[4]} is not in this server's history`)
     if (link.end !== undefined && this.#sent > link.end)
       return this.#fail('XX000', 'requested starting point is past the switchpoint')
     if (link.end !== undefined && this.#sent === link.end) return this.#endOfTimeline()
     this.#deliver(message('W', Buffer.from([0, 0, 0])))
-    if (this.#sent < this.#cluster.oldestLsn)
+    if (this.#sent < this.#host.oldestLsn) {
+      this.#host.around.onRemoved(this.#sent)
       return this.#fail('58P01', 'requested WAL segment has already been removed')
+    }
     this.#state = 'streaming'
-    this.#isShuttingDown ||= !this.#cluster.isUp
+    this.#isShuttingDown ||= !this.#host.isUp
     const ping = () => {
       if (this.#state === 'closed') return
       if (clock.now() - this.#lastReplyMs > walSenderTimeoutMs) return this.cut('terminating walsender due to timeout')
@@ -163,7 +170,7 @@ export class FakeWalsender implements ByteSocket {
   }
 
   #endOfTimeline(): void {
-    const chain = this.#cluster.chain()
+    const chain = this.#host.chain()
     const next = chain.after(this.#timeline)
     if (!next) throw new Error(`timeline ${this.#timeline} has no successor`)
     const position = `${(next.begin >> 32n).toString(16)}/${(next.begin & 0xffffffffn).toString(16)}`
@@ -186,7 +193,7 @@ export class FakeWalsender implements ByteSocket {
   /** There may be something to send: does a little, then comes back. */
   wake(): void {
     if (this.#state === 'closed' || this.#timer) return
-    const { clock, random } = this.#cluster
+    const { clock, random } = this.#host.around
     this.#timer = clock.setTimer(random.int(0, 30), () => {
       this.#timer = undefined
       this.#step()
@@ -196,9 +203,9 @@ export class FakeWalsender implements ByteSocket {
   #step(): void {
     this.#flushBuffered()
     if (this.#state !== 'streaming' || this.#bufferedBytes >= socketBufferBytes) return
-    const { random } = this.#cluster
-    const link = this.#cluster.chain().link(this.#timeline)
-    const end = link?.end ?? (this.#timeline === this.#cluster.timeline ? this.#cluster.end : this.#sent)
+    const { random } = this.#host.around
+    const link = this.#host.chain().link(this.#timeline)
+    const end = link?.end ?? (this.#timeline === this.#host.timeline ? this.#host.end : this.#sent)
     for (let messages = random.int(1, 6); messages > 0 && this.#sent < end; messages--) this.#sendWal(end)
     if (this.#sent < end) return this.wake()
     if (link?.end !== undefined) {
@@ -221,13 +228,13 @@ export class FakeWalsender implements ByteSocket {
   }
 
   #sendWal(end: Lsn): void {
-    const { random } = this.#cluster
+    const { random } = this.#host.around
     const size = random.chance(0.1) ? random.int(1, 100) : random.int(8_192, sendBytesMax)
     const segmentEnd = addBytes(segmentStart(this.#sent, segmentSize), segmentSize)
     // Messages end where segments do more often than not: WAL is read file by file (WALRead in xlogreader.c).
     const limit = random.chance(0.7) ? minLsn(end, segmentEnd) : end
     const stop = minLsn(limit, addBytes(this.#sent, size))
-    const wal = this.#cluster.wal(this.#timeline, this.#sent, stop)
+    const wal = this.#host.wal(this.#timeline, this.#sent, stop)
     const head = Buffer.alloc(30)
     head.write('d', 0, 'latin1')
     head.writeUInt32BE(4 + 25 + wal.length, 1)
@@ -241,14 +248,18 @@ export class FakeWalsender implements ByteSocket {
   #deliver(...pieces: Buffer[]): void {
     this.#buffered.push(...pieces)
     for (const { length } of pieces) this.#bufferedBytes += length
-    if (this.#bufferedBytes < socketBufferBytes / 2 && this.#cluster.random.chance(0.5) && this.#state === 'streaming')
+    if (
+      this.#bufferedBytes < socketBufferBytes / 2 &&
+      this.#host.around.random.chance(0.5) &&
+      this.#state === 'streaming'
+    )
       return
     this.#flushBuffered()
   }
 
   /** Hands over what the receiver is willing to read, in pieces that have nothing to do with messages. */
   #flushBuffered(): void {
-    const { random } = this.#cluster
+    const { random } = this.#host.around
     while (!this.#isPaused && this.#buffered.length > 0 && this.#handlers && this.#state !== 'closed') {
       const wanted = random.chance(0.5) ? random.int(1, readBytesMax) : 0
       this.#handlers.onBytes(wanted === 0 ? this.#takePiece() : this.#takeBytes(wanted))
@@ -257,7 +268,7 @@ export class FakeWalsender implements ByteSocket {
 
   /** The first piece, or the beginning of it, where it lies. */
   #takePiece(): Buffer {
-    const { random } = this.#cluster
+    const { random } = this.#host.around
     const piece = this.#buffered[0] as Buffer
     const length = random.chance(0.3) ? random.int(1, piece.length) : piece.length
     this.#drop(length)

@@ -1,11 +1,22 @@
 /**
- * A store with the habits of a bad day: slow, refusing for minutes, losing answers, carrying a request out long after
- * it said that it had failed, or twice. All of it on the schedule's clock and dice.
+ * A store with the habits of a bad day, all of it on the schedule's clock and dice. What is modelled, and what is not:
+ *
+ * - A request is slow, is refused (for minutes by everyone, or once), or is carried out and its answer lost.
+ * - Late: a put is answered with an error and carried out seconds after that, perhaps when somebody else has put the
+ *   same key, which it then leaves alone (If-None-Match). Or it is answered rightly, and carried out a second time.
+ * - Abandoned: the client was killed while a request was under way. It is carried out, or it is not. An upload that was
+ *   cut in the middle leaves nothing under its key: S3 shows an object when its last byte has come, and walrx's
+ *   directories get theirs by a rename; what is left (a multipart upload, a temporary file) no listing shows.
+ * - Torn: a put that fails leaves the beginning of its bytes under the key, or all of their length with zeros at the end,
+ *   as a gateway does whose host has crashed. S3 and walrx's own directories never do. A put that was answered with
+ *   success is never torn, for no promise can be kept on such a store. Only segments and chunks are torn.
+ * - Read-after-write is strong, as S3 promises since 2020: whoever lists or reads behind a put that has been carried out
+ *   sees it. So "late" is all that an observer can see of a store that shows objects late.
  */
 import type { Clock } from '../../src/primitives/clock.ts'
 import { WalrxError } from '../../src/primitives/errors.ts'
 import type { StorageCallOptions } from '../../src/storage/storage.ts'
-import { type MemoryObject, MemoryStorage, unavailable } from '../harness/memory-storage.ts'
+import { type MemoryCall, type MemoryObject, MemoryStorage, unavailable } from '../harness/memory-storage.ts'
 import type { Random } from '../harness/random.ts'
 
 /** How bad the day is: probabilities per request, and latencies in milliseconds. */
@@ -15,13 +26,40 @@ export interface Weather {
   readonly late: number
   readonly twice: number
   readonly stall: number
+  /** Of a put that fails. */
+  readonly torn: number
   readonly latencyMsMax: number
 }
 
 /** A quiet day. */
-export const calm: Weather = { failBefore: 0, failAfter: 0, late: 0, twice: 0, stall: 0, latencyMsMax: 20 }
+export const calm: Weather = { failBefore: 0, failAfter: 0, late: 0, twice: 0, stall: 0, torn: 0, latencyMsMax: 20 }
 
-/** See the file's header. */
+/** Some day. */
+export function drawWeather(random: Random): Weather {
+  if (random.chance(0.3)) return calm
+  return {
+    failBefore: random.pick([0, 0.05, 0.3]),
+    failAfter: random.pick([0, 0.05, 0.3]),
+    late: random.pick([0, 0.02, 0.2]),
+    twice: random.pick([0, 0.1]),
+    stall: random.pick([0, 0.02, 0.1]),
+    torn: random.pick([0, 0, 0, 0.05]),
+    latencyMsMax: random.pick([5, 200, 3_000]),
+  }
+}
+
+/** Objects of one store, and what is the matter with them. */
+export interface SharedStore {
+  readonly objects: Map<string, MemoryObject>
+  /** Keys of torn objects. */
+  readonly torn: Set<string>
+  /** What an object of that name may hold: where it does, those bytes are kept instead of a copy. */
+  readonly truths: (key: string) => readonly Buffer[]
+}
+
+const tearable = /^(wal_005\/[0-9A-F]{24}$|walrx_005\/tail\/)/
+
+/** See the file's header. One client's view of the store. */
 export class FaultyStorage extends MemoryStorage {
   weather: Weather = calm
   /** The store refuses everything with this, while set. */
@@ -31,22 +69,25 @@ export class FaultyStorage extends MemoryStorage {
   bodyBytesMax = 0
   readonly #clock: Clock
   readonly #random: Random
+  readonly #shared: SharedStore
+  #isAbandoned = false
 
-  readonly #truth: (key: string) => Buffer | undefined
-
-  /** @param truth what an object of that name should hold: where it does, those bytes are kept instead of a copy */
   constructor(
     clock: Clock,
     random: Random,
-    objects: Map<string, MemoryObject>,
-    truth: (key: string) => Buffer | undefined = () => undefined,
+    shared: SharedStore = { objects: new Map(), torn: new Set(), truths: () => [] },
   ) {
-    super({ clock, objects, chunkBytes: 4 * 1024 * 1024, sharesBytes: true })
-    this.#truth = truth
+    super({ clock, objects: shared.objects, chunkBytes: 4 * 1024 * 1024, sharesBytes: true })
     this.#clock = clock
     this.#random = random
-    this.before = () => this.#before()
+    this.#shared = shared
+    this.before = (call) => this.#before(call)
     this.after = () => this.#after()
+  }
+
+  /** The client was killed. */
+  abandon(): void {
+    this.#isAbandoned = true
   }
 
   override async putIfAbsent(
@@ -63,22 +104,41 @@ export class FaultyStorage extends MemoryStorage {
       }
       if (this.#random.chance(this.weather.twice)) this.#later(key, body)
       return await super.putIfAbsent(key, body, options)
+    } catch (error) {
+      if (this.#random.chance(this.weather.torn)) this.#tear(key, body)
+      throw error
     } finally {
       this.#count(-body.length)
     }
   }
 
+  override async delete(keys: readonly string[], options: StorageCallOptions = {}): Promise<void> {
+    await super.delete(keys, options)
+    for (const key of keys) this.#shared.torn.delete(key)
+  }
+
   protected override keep(key: string, bytes: Uint8Array | string): Buffer {
-    const truth = this.#truth(key)
-    return truth?.equals(bytes as Uint8Array) ? truth : super.keep(key, bytes)
+    this.#shared.torn.delete(key)
+    const truth = this.#shared.truths(key).find((one) => one.equals(bytes as Uint8Array))
+    return truth ?? super.keep(key, bytes)
   }
 
   /** Carries a put out at some later time, with the bytes as they are now. */
   #later(key: string, body: Uint8Array): void {
-    const bytes = this.keep(key, body)
+    const bytes = Buffer.from(body)
     this.#clock.setTimer(this.#random.int(1, 20_000), () => {
       if (!this.objects.has(key)) this.seed(key, bytes)
     })
+  }
+
+  #tear(key: string, body: Uint8Array): void {
+    if (this.objects.has(key) || !tearable.test(key) || body.length < 2) return
+    const length = this.#random.int(1, body.length - 1)
+    const torn = this.#random.chance(0.5) ? Buffer.alloc(body.length) : Buffer.alloc(length)
+    torn.set(body.subarray(0, length))
+    if (torn.equals(body)) return
+    this.seed(key, torn)
+    this.#shared.torn.add(key)
   }
 
   #count(bytes: number): void {
@@ -90,10 +150,11 @@ export class FaultyStorage extends MemoryStorage {
     return new Promise((resolve) => this.#clock.setTimer(ms, resolve))
   }
 
-  async #before(): Promise<void> {
+  async #before({ operation }: MemoryCall): Promise<void> {
     const { failBefore, latencyMsMax, stall } = this.weather
     await this.#sleep(this.#random.int(0, latencyMsMax))
     if (this.#random.chance(stall)) await this.#sleep(this.#random.int(1_000, 60_000))
+    if (this.#isAbandoned && operation !== 'get' && this.#random.chance(0.5)) throw unavailable('the client is gone')
     if (this.outage === 'unavailable') throw unavailable('503')
     if (this.outage === 'denied') throw new WalrxError('WALRX_STORAGE_DENIED', 'the storage refused access (403)')
     if (this.#random.chance(failBefore)) throw unavailable('503')

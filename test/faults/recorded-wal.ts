@@ -98,8 +98,11 @@ export const timelineOne = new TimelineWal(1, (index) =>
   recordedBytes.subarray(index * segmentSize, (index + 1) * segmentSize),
 )
 
-/** A timeline that forks off `parent` at `switchpoint`: the same bytes before it, others after. */
-export function fork(parent: TimelineWal, timeline: Timeline, switchpoint: Lsn): TimelineWal {
+/**
+ * A timeline that forks off `parent` at `switchpoint`: the same bytes before it, others after.
+ * @param flavour tells timelines of one number from each other; default 0
+ */
+export function fork(parent: TimelineWal, timeline: Timeline, switchpoint: Lsn, flavour = 0): TimelineWal {
   const forkOffset = Number(switchpoint - firstLsn)
   return new TimelineWal(timeline, (index) => {
     const begin = index * segmentSize
@@ -112,7 +115,8 @@ export function fork(parent: TimelineWal, timeline: Timeline, switchpoint: Lsn):
       if (offset >= forkOffset) stamp(page, timeline, firstLsn + BigInt(offset))
       const bodyStart = Math.max(64, forkOffset - offset)
       const isWritten = page.readUInt16LE(0) !== 0
-      if (isWritten && bodyStart < walPageSize) page[walPageSize - 1] = ((page[walPageSize - 1] ?? 0) + timeline) & 0xff
+      if (isWritten && bodyStart < walPageSize)
+        page[walPageSize - 1] = ((page[walPageSize - 1] ?? 0) + timeline + flavour) & 0xff
     }
     return bytes
   })

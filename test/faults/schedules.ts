@@ -1,9 +1,9 @@
 /** Many schedules, on as many threads as the machine has cores. */
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
-import { BufferRecycler } from './buffer-recycler.ts'
 import type { openSimulatedArchive } from './simulated-archive.ts'
-import { type ScheduleReport, World } from './world.ts'
+import type { ScheduleReport } from './schedule-report.ts'
+import { World } from './world.ts'
 
 /** What schedules did, summed up. */
 export type Totals = Omit<ScheduleReport, 'seed'>
@@ -72,8 +72,6 @@ function runThread(
   })
 }
 
-const recycler = new BufferRecycler()
-
 /**
  * Runs the schedules of the seeds `[from, to)` on this thread, until one fails.
  * @param open opens the archive of each; a test may break it
@@ -83,14 +81,13 @@ export async function runHere(
   to: number,
   open?: typeof openSimulatedArchive,
 ): Promise<Totals | FailedSchedule> {
-  const stopLending = recycler.install()
   const { stackTraceLimit } = Error
   // Storms of failures are what schedules are made of, and the traces of all are thrown away.
   Error.stackTraceLimit = 0
   const totals: Totals[] = []
   try {
     for (let seed = from; seed < to; seed++) {
-      const { seed: _, ...done } = await new World(seed, open).run().finally(() => recycler.takeBack())
+      const { seed: _, ...done } = await new World(seed, open).run()
       totals.push(done)
     }
     return sum(totals)
@@ -98,6 +95,5 @@ export async function runHere(
     return { seed: from + totals.length, error: error as Error }
   } finally {
     Error.stackTraceLimit = stackTraceLimit
-    stopLending()
   }
 }

@@ -1,40 +1,44 @@
 /**
- * One seeded schedule: a fake cluster, a faulty store, a virtual clock, and a receiver that is killed and started anew.
- * After every status update it is checked that what was reported as flushed is in the store with the right bytes, and
- * after every stored object that it is what the server has.
+ * One seeded schedule: a fake cluster, a faulty store, a virtual clock, and one receiver or two that are killed and
+ * started anew. After every status update it is checked that what was reported as flushed is in the store with the right
+ * bytes, and at the end that every object is what a server had sent, that no receiver held more than its memory, and that
+ * all WAL is archived but for gaps that were recorded, or that receivers name the history which keeps them out.
  */
 import assert from 'node:assert/strict'
 import { setImmediate } from 'node:timers/promises'
-import type { Clock } from '../../src/primitives/clock.ts'
+import { encodeSlack } from '../../src/compression/codec.ts'
 import { type Logger, silentLog } from '../../src/observe/log.ts'
-import { addBytes, formatLsn, type Lsn, segmentStart, type Timeline } from '../../src/postgres/lsn.ts'
-import type { ByteSocket, ReplicationServer, ReplicationSession } from '../../src/postgres/session.ts'
-import { historyName, segmentNameAt } from '../../src/postgres/wal-file.ts'
-import type { ReceiveArchive, ReceiveMeter } from '../../src/receive/ports.ts'
-import { Receiver } from '../../src/receive/receiver.ts'
-import type { TailPace } from '../../src/receive/tail-writer.ts'
+import {
+  addBytes,
+  bytesBetween,
+  formatLsn,
+  type Lsn,
+  parseLsn,
+  segmentStart,
+  type Timeline,
+} from '../../src/postgres/lsn.ts'
+import { historyName, parseHistory, segmentNameAt } from '../../src/postgres/wal-file.ts'
+import type { LostWal, ReceiveArchive } from '../../src/receive/ports.ts'
+import { systemKey } from '../../src/walg/names.ts'
+import { tailMemory } from '../../src/receive/tail-writer.ts'
 import type { MemoryObject } from '../harness/memory-storage.ts'
 import { Random } from '../harness/random.ts'
 import { VirtualClock } from '../harness/virtual-clock.ts'
+import { BufferRecycler } from './buffer-recycler.ts'
 import { FakeCluster } from './fake-cluster.ts'
-import { calm, FaultyStorage, type Weather } from './faulty-storage.ts'
+import type { FakeHost, HeardStatus } from './fake-host.ts'
+import { calm, drawWeather, FaultyStorage } from './faulty-storage.ts'
+import type { Lineage } from './lineage.ts'
 import { lastLsn, segmentSize } from './recorded-wal.ts'
 import { openSimulatedArchive } from './simulated-archive.ts'
+import { emptyReport, type ScheduleReport } from './schedule-report.ts'
+import { memoryBytes, SimulatedReceiver } from './simulated-receiver.ts'
 import { StoreOracle } from './store-oracle.ts'
 
-/** Memory that each simulated receiver gets: four segments. */
-const memoryBytes = 4 * segmentSize
+/** What the last segment is kept for: that something is left to receive when all is calm again. */
+const disorderEnd = addBytes(lastLsn, -segmentSize)
 
-/** What a schedule did, for the test's report. */
-export interface ScheduleReport {
-  readonly seed: number
-  flushes: number
-  kills: number
-  promotions: number
-  shutdowns: number
-  outages: number
-  slotLosses: number
-}
+const recycler = new BufferRecycler()
 
 /** See the file's header. */
 export class World {
@@ -43,60 +47,91 @@ export class World {
   log: Logger = silentLog
   readonly random: Random
   readonly report: ScheduleReport
-  /** Of every receiver of the schedule. */
-  readonly tailPace: TailPace
   readonly cluster: FakeCluster
+  readonly receivers: SimulatedReceiver[] = []
   readonly #objects = new Map<string, MemoryObject>()
   readonly #openArchive: (storage: FaultyStorage) => ReceiveArchive
   readonly #oracle: StoreOracle
-  /** Primaries that another one has replaced, and that came back. */
-  #zombies: FakeCluster[] = []
-  #slotLosses = 0
+  /** Keys of objects that a put has left torn. */
+  readonly #torn = new Set<string>()
+  readonly #storages: FaultyStorage[] = []
+  /** Positions from which a server was asked for WAL that it had removed. */
+  readonly #removed = new Set<Lsn>()
   #isPrimaryFirst = false
-  #storage: FaultyStorage
-  #incarnation: { alive: boolean; ended: Promise<unknown>; drain: AbortController } | undefined
   #failure: unknown
-  #gaps = 0
 
   /** @param openArchive a test may break it */
   constructor(seed: number, openArchive: (storage: FaultyStorage) => ReceiveArchive = openSimulatedArchive) {
     this.random = new Random(seed)
-    this.report = { seed, flushes: 0, kills: 0, promotions: 0, shutdowns: 0, outages: 0, slotLosses: 0 }
+    this.report = emptyReport(seed)
     this.#openArchive = openArchive
-    this.tailPace = {
-      intervalMs: this.random.pick([0, 100, 1_000]),
-      bytesMax: this.random.pick([64 * 1024, 300_000]),
-      isSynchronous: this.random.chance(0.4),
-    }
-    this.cluster = new FakeCluster(this.clock, this.random, {
-      onStatus: (timeline, write, flush, apply) => this.#onStatus(timeline, write, flush, apply),
+    this.cluster = new FakeCluster({
+      clock: this.clock,
+      random: this.random,
+      onStart: (slot, start) => this.#oracle.streamBegan(slot, start),
+      onRemoved: (start) => this.#removed.add(start),
+      onStatus: (status) => this.#guarded(() => this.#onStatus(status)),
     })
-    this.#oracle = new StoreOracle(this.cluster, this.#objects)
-    this.#storage = this.#openStorage()
+    this.#oracle = new StoreOracle(() => this.#lineages, this.#objects, this.#torn)
+    this.receivers.push(this.#makeReceiver('walrx'))
+    if (this.random.chance(0.4)) this.receivers.push(this.#makeReceiver('walrx_2'))
+    this.report.pairs = this.receivers.length - 1
   }
 
-  #openStorage(): FaultyStorage {
-    const storage = new FaultyStorage(this.clock, this.random, this.#objects, (key) => this.#oracle.truth(key))
-    storage.weather = this.#storage ? this.#storage.weather : this.#drawWeather()
-    storage.outage = this.#storage?.outage
+  get #lineages(): readonly Lineage[] {
+    const { primary, rival } = this.cluster
+    return rival ? [primary.lineage, rival.lineage] : [primary.lineage]
+  }
+
+  #makeReceiver(slot: string): SimulatedReceiver {
+    const isBackwards = this.random.chance(0.5)
+    return new SimulatedReceiver({
+      clock: this.clock,
+      random: this.random,
+      slot,
+      hosts: () => this.#hosts(isBackwards),
+      openStorage: (before) => this.#openStorage(before),
+      openArchive: this.#openArchive,
+      log: () => this.log,
+      onGap: (gap) => this.#guarded(() => this.#onGap(gap)),
+      onTrouble: (message) => this.#setAside(message),
+      onEnd: (error) => this.#onEnd(error),
+      onDefect: (error) => (this.#failure ??= error),
+    })
+  }
+
+  #openStorage(before: FaultyStorage | undefined): FaultyStorage {
+    const truths = (key: string) => this.#oracle.truths(key)
+    const storage = new FaultyStorage(this.clock, this.random, { objects: this.#objects, torn: this.#torn, truths })
+    this.#storages.push(storage)
+    storage.weather = before ? before.weather : drawWeather(this.random)
+    storage.outage = before?.outage
     return storage
   }
 
-  #drawWeather(): Weather {
-    const { random } = this
-    if (random.chance(0.3)) return calm
-    return {
-      failBefore: random.pick([0, 0.05, 0.3]),
-      failAfter: random.pick([0, 0.05, 0.3]),
-      late: random.pick([0, 0.02, 0.2]),
-      twice: random.pick([0, 0.1]),
-      stall: random.pick([0, 0.02, 0.1]),
-      latencyMsMax: random.pick([5, 200, 3_000]),
-    }
+  /** Each receiver has its own order of them. Whoever comes first is not always the right one. */
+  #hosts(isBackwards: boolean): readonly FakeHost[] {
+    const { primary, stranger } = this.cluster
+    // An archive that is bound to no cluster yet takes the first that it sees.
+    const hosts = this.cluster.hosts.filter((host) => host !== stranger || this.#objects.has(systemKey))
+    const ordered = isBackwards ? [...hosts].reverse() : hosts
+    return this.#isPrimaryFirst ? [primary, ...ordered.filter((host) => host !== primary)] : ordered
   }
 
   /** Runs the whole schedule: disorder first, then calm, in which everything must come right. */
   async run(): Promise<ScheduleReport> {
+    const stopLending = recycler.install()
+    try {
+      return await this.#run()
+    } finally {
+      // What is still to be told of the last moment happens before the schedule counts as over.
+      await setImmediate()
+      stopLending()
+      recycler.takeBack()
+    }
+  }
+
+  async #run(): Promise<ScheduleReport> {
     let isDone = false
     const script = this.#script()
       .catch((error: unknown) => {
@@ -105,258 +140,239 @@ export class World {
       .finally(() => {
         isDone = true
       })
-    await this.clock.run(
-      () => isDone || this.#failure !== undefined,
-      () => this.#storage.openBodies > 0,
-      6 * 3_600_000,
-    )
-    // What is still to be told of the last moment happens before the schedule counts as over.
-    await setImmediate()
+    await this.clock
+      .run(
+        () => isDone || this.#failure !== undefined,
+        () => this.receivers.some(({ storage }) => storage.openBodies > 0),
+        6 * 3_600_000,
+      )
+      .catch((error: unknown) => {
+        const states = this.receivers.map(({ durableLsn, lastFailure }) => `${formatLsn(durableLsn)} ${lastFailure}`)
+        this.#failure ??= new Error(`${(error as Error).message}: ${states.join(', ')}`)
+      })
     if (this.#failure !== undefined) throw this.#failure as Error
     await script
     return this.report
   }
 
   async #script(): Promise<void> {
-    const { random, clock } = this
-    this.#startReceiver()
+    const { clock, random } = this
+    for (const receiver of this.receivers) {
+      receiver.start()
+      await clock.sleep(random.int(0, random.pick([10, 5_000])))
+    }
     for (let steps = random.int(3, 12); steps > 0; steps--) {
       await clock.sleep(random.int(10, random.pick([200, 3_000, 40_000])))
       await this.#disturb()
     }
-    this.#storage.weather = calm
-    this.#storage.outage = undefined
-    this.cluster.startUp()
-    this.cluster.grow(segmentSize * 100)
-    // Whoever has never seen the newest timeline can't know that a former primary is one.
-    this.#isPrimaryFirst = true
-    if (!this.#incarnation?.alive) this.#startReceiver()
-    await this.#hasSeen(this.cluster.timeline)
-    this.#isPrimaryFirst = false
-    this.cluster.cutAll()
-    await this.#caughtUp()
-    await this.#stop()
-    this.#oracle.checkEverything()
+    await this.#calmDown()
+    await this.#settled()
+    for (const receiver of this.receivers) await receiver.stop()
+    this.#checkMemory()
+    const { primary } = this.cluster
+    if (this.#isKeptOut()) this.report.fenced++
+    else this.#oracle.checkChain(primary.lineage, primary.timeline)
+    this.#oracle.checkObjects()
   }
 
   async #disturb(): Promise<void> {
-    const { random, cluster, report } = this
-    const pick = random.int(0, 12)
-    if (pick <= 3) cluster.grow(random.int(1, 2 * segmentSize))
-    else if (pick === 4) cluster.cutAll()
-    else if (pick === 5) await this.#kill()
-    else if (pick === 6) await this.#shutDown()
-    else if (pick === 7) {
+    const { cluster, random, report } = this
+    const pick = random.int(0, 17)
+    if (pick <= 3) this.#grow(cluster.primary, random.int(1, 2 * segmentSize))
+    else if (pick === 4) cluster.primary.cutAll()
+    else if (pick <= 6) await this.#kill(random.pick(this.receivers))
+    else if (pick === 7) await this.#shutDown()
+    else if (pick === 8) {
       report.outages++
-      this.#storage.outage = this.#storage.outage ? undefined : random.pick(['unavailable', 'denied'])
-    } else if (pick === 8 && cluster.timelines.size < 4) {
-      report.promotions++
-      const inPlace = random.chance(0.5)
-      if (!inPlace && random.chance(0.5)) this.#zombies.push(cluster.former())
-      cluster.promote(
-        random.pick([0, random.int(0, 100_000), random.int(0, 2 * segmentSize)]),
-        random.pick([0, 0, 1]),
-        inPlace,
-      )
-      cluster.grow(random.int(0, segmentSize))
-    } else if (pick === 11) {
+      const { storage } = random.pick(this.receivers)
+      storage.outage = storage.outage ? undefined : random.pick(['unavailable', 'denied'])
+    } else if (pick <= 11) await this.#promote(pick)
+    else if (pick === 12) {
       report.slotLosses++
-      this.#slotLosses++
-      cluster.loseSlot()
-    } else if (pick === 12) {
-      for (const zombie of this.#zombies) zombie.grow(random.int(0, segmentSize))
-      for (const zombie of this.#zombies) zombie.cutAll()
-    } else this.#storage.weather = this.#drawWeather()
+      cluster.primary.loseSlot(random.pick(this.receivers).slot)
+    } else if (pick === 13) {
+      for (const host of [...cluster.zombies, ...(cluster.rival ? [cluster.rival] : [])]) {
+        this.#grow(host, random.int(0, segmentSize))
+        host.cutAll()
+      }
+    } else if (pick === 14) {
+      const host = random.pick(cluster.hosts)
+      host.isUp = !host.isUp && !cluster.gone.has(host)
+      if (!host.isUp) host.cutAll()
+    } else if (pick === 15 && !cluster.rival && random.chance(0.3)) {
+      cluster.splitBrain(random.int(1, random.pick([100, segmentSize])))
+      if (!cluster.rival) return
+      report.splits++
+      this.#grow(cluster.rival, random.int(0, segmentSize))
+    } else random.pick(this.receivers).storage.weather = drawWeather(random)
   }
 
-  /** The hosts in the order of the connection string: former primaries come first, so that nobody ends there by luck. */
-  #hosts(): readonly FakeCluster[] {
-    return this.#isPrimaryFirst ? [this.cluster] : [...this.#zombies, this.cluster]
+  #grow(host: FakeHost, bytes: number): void {
+    host.grow(Math.max(0, Math.min(bytes, bytesBetween(host.end, disorderEnd))))
+  }
+
+  async #promote(pick: number): Promise<void> {
+    const { cluster, random, report } = this
+    if (cluster.timeline >= 6) return
+    const skippedIds = random.pick([0, 0, 1])
+    if (pick === 9) {
+      report.promotions++
+      const lostBytes = random.pick([0, random.int(0, 100_000), random.int(0, 2 * segmentSize)])
+      cluster.failOver({ lostBytes, skippedIds })
+    } else if (pick === 10 && cluster.standbys.length > 0) {
+      report.switchovers++
+      await this.#shutDownPrimary()
+      cluster.switchOver()
+    } else {
+      report.promotions++
+      cluster.promoteInPlace(skippedIds)
+    }
+    this.#grow(cluster.primary, random.int(0, segmentSize))
   }
 
   async #shutDown(): Promise<void> {
     this.report.shutdowns++
-    const { outage, weather } = this.#storage
-    const tookMs = await this.cluster.shutDown(60_000)
+    const { primary } = this.cluster
+    await this.#shutDownPrimary()
+    await this.clock.sleep(this.random.int(100, 30_000))
+    primary.isUp = true
+  }
+
+  async #shutDownPrimary(): Promise<void> {
+    const before = this.receivers.map(({ storage: { outage, weather } }) => outage ?? weather === calm)
+    const tookMs = await this.cluster.primary.shutDown(60_000)
     // A receiver that reads confirms at once. One whose pool is full and stays full gives the connection up after 15 s;
     // only a store that takes a segment now and then may keep the server waiting while it sends the rest.
-    if (outage ?? weather === calm) assert.ok(tookMs < 20_000, `a fast shutdown took ${tookMs} ms`)
-    await this.clock.sleep(this.random.int(100, 30_000))
-    this.cluster.startUp()
+    if (before.every(Boolean)) assert.ok(tookMs < 20_000, `a fast shutdown took ${tookMs} ms`)
   }
 
-  /** kill -9: from now on nothing that the receiver set off has any effect, except requests already in the store's hands. */
-  async #kill(): Promise<void> {
-    const incarnation = this.#incarnation
-    if (!incarnation) return
+  async #kill(receiver: SimulatedReceiver): Promise<void> {
     this.report.kills++
-    incarnation.alive = false
-    this.cluster.cutAll()
+    receiver.kill()
     await this.clock.sleep(this.random.int(0, 10_000))
-    // A failed start may have been repeated meanwhile.
-    if (this.#incarnation) this.#incarnation.alive = false
-    this.cluster.cutAll()
-    this.#storage = this.#openStorage()
-    this.#startReceiver()
+    receiver.start()
   }
 
-  async #stop(): Promise<void> {
-    this.#incarnation?.drain.abort()
-    await this.#incarnation?.ended
-  }
-
-  #startReceiver(): void {
-    const incarnation = { alive: true, ended: Promise.resolve() as Promise<unknown>, drain: new AbortController() }
-    this.#incarnation = incarnation
-    const clock: Clock = {
-      now: () => this.clock.now(),
-      setTimer: (ms, fire) => this.clock.setTimer(ms, () => incarnation.alive && fire()),
+  /** The store answers, the servers are back, the rival has been shut down, and the primary goes on. */
+  async #calmDown(): Promise<void> {
+    const { clock, cluster, receivers } = this
+    for (const { storage } of receivers) {
+      storage.weather = calm
+      storage.outage = undefined
     }
-    const mortal = <T extends object>(target: T): T => mortalCopy(target, () => incarnation.alive)
-    const receiver = new Receiver({
-      server: mortalServer(
-        () => this.#hosts(),
-        () => incarnation.alive,
-      ),
-      archive: mortal(this.#openArchive(this.#storage)),
-      clock,
-      random: this.random.next,
-      log: this.log,
-      meter: this.#meter(),
-      slot: 'walrx',
-      allowStandby: false,
-      memoryBytes,
-      uploadConcurrency: this.random.int(1, 4),
-      endpos: undefined,
-      drainTimeoutMs: 60_000,
-      tailPace: this.tailPace,
-      syncOutageMs: this.random.pick([undefined, 5_000]),
-    })
-    incarnation.ended = receiver.run(incarnation.drain.signal, new AbortController().signal).catch((error: unknown) => {
-      if (!incarnation.alive) return
-      incarnation.alive = false
-      // The start may fail while server or store are out, and is tried again as a supervisor would.
-      if (isStartFailure(error))
-        this.clock.setTimer(1_000, () => this.#incarnation === incarnation && this.#startReceiver())
-      else this.#failure ??= error
+    cluster.startAll()
+    cluster.primary.isUp = true
+    if (cluster.rival) {
+      cluster.rival.isUp = false
+      cluster.rival.cutAll()
+    }
+    // Whoever has never seen the newest timeline can't know that a former primary is one.
+    this.#isPrimaryFirst = true
+    const isSeen = () => cluster.timeline === 1 || this.#objects.has(`wal_005/${historyName(cluster.timeline)}`)
+    while (!isSeen() && !this.#isKeptOut()) {
+      for (const zombie of cluster.zombies) zombie.cutAll()
+      await clock.sleep(500)
+    }
+    this.#isPrimaryFirst = false
+    for (const host of cluster.hosts) host.cutAll()
+    while (receivers.some(({ lastFailure }) => lastFailure !== undefined) && !this.#isKeptOut()) await clock.sleep(500)
+    cluster.primary.grow(bytesBetween(cluster.primary.end, lastLsn))
+  }
+
+  /** Every receiver has received all, or says what keeps it out. */
+  async #settled(): Promise<void> {
+    const isOver = ({ durableLsn, lastFailure }: SimulatedReceiver) =>
+      this.#isKeptOut()
+        ? lastFailure === 'WALRX_ARCHIVE_CONFLICT' || lastFailure === 'WALRX_SOURCE_BEHIND'
+        : durableLsn >= lastLsn
+    while (!this.receivers.every(isOver)) await this.clock.sleep(500)
+  }
+
+  /** True when the archive holds the history of another promotion, which the primary's contradicts. */
+  #isKeptOut(): boolean {
+    const { primary, rival } = this.cluster
+    return (rival?.lineage.timelines ?? []).some((timeline) => {
+      const archived = this.#objects.get(`wal_005/${historyName(timeline)}`)?.bytes
+      if (!archived || primary.lineage.history(timeline)?.equals(archived)) return false
+      const isAncestor = primary.chain().link(timeline) !== undefined
+      return isAncestor || this.#leaves(primary.timeline, timeline, archived)
     })
   }
 
-  #meter(): ReceiveMeter {
-    const nothing = () => {}
-    return {
-      received: nothing,
-      uploaded: nothing,
-      uploadFailed: nothing,
-      tailStored: nothing,
-      flushed: nothing,
-      reconnected: nothing,
-      poolFull: nothing,
-      pastFork: nothing,
-      repaired: nothing,
-      gap: (start, end) => {
-        this.#gaps++
-        if (this.#slotLosses === 0)
-          this.#failure ??= new Error(`gap reported from ${formatLsn(start)} to ${formatLsn(end)}`)
-      },
+  #leaves(old: Timeline, timeline: Timeline, history: Buffer): boolean {
+    return timeline > old && parseHistory(history, historyName(timeline)).some((entry) => entry.timeline === old)
+  }
+
+  /** What a receiver may end with, and how long until its supervisor starts it again. */
+  #onEnd(error: unknown): number {
+    const { code } = error as { code?: string }
+    // The start may fail while server or store are out, and is tried again as a supervisor would.
+    if (this.#setAside((error as Error).message)) return 1_000
+    if (code === undefined || code === 'WALRX_WAL_INVALID' || code === 'WALRX_INTERNAL') throw error
+    if (code !== 'WALRX_ARCHIVE_CONFLICT') return 1_000
+    if (this.cluster.rival) return 30_000
+    throw error
+  }
+
+  /** The operator sets the torn objects aside that a receiver has named, or whose WAL it has named; says if there were any. */
+  #setAside(message: string): boolean {
+    const range = /between ([0-9A-F]+\/[0-9A-F]+) and/.exec(message)?.[1]
+    const isMeant = (key: string) => {
+      const segment = /[0-9A-F]{24}/.exec(key)?.[0] ?? ''
+      return (
+        message.includes(segment) ||
+        (range && segmentNameAt(1, parseLsn(range), segmentSize).slice(8) === segment.slice(8))
+      )
+    }
+    const keys = [...this.#torn].filter(isMeant)
+    for (const key of keys) this.#objects.delete(key)
+    for (const key of keys) this.#torn.delete(key)
+    this.report.torn += keys.length
+    return keys.length > 0
+  }
+
+  #onGap({ host, startLsn, timeline }: LostWal): void {
+    this.report.gaps++
+    const isRemoved = [...this.#removed].some((asked) => asked <= startLsn)
+    assert.ok(isRemoved, `a gap on timeline ${timeline} at ${formatLsn(startLsn)} that ${host} could have filled`)
+  }
+
+  #onStatus({ apply, flush, host, slot, timeline, write }: HeardStatus): void {
+    const receiver = this.receivers.find((one) => one.slot === slot)
+    assert.ok(receiver, `a status for the slot ${slot}`)
+    assert.equal(apply, 0n, 'apply must never be answered')
+    this.#oracle.noteFirst()
+    if (flush === 0n) return
+    this.report.flushes++
+    assert.ok(write >= flush, 'flush is ahead of write')
+    if (receiver.tailPace.isSynchronous) assert.equal(write, flush, 'remote_write passes from memory')
+    else assert.equal(segmentStart(flush, segmentSize), flush, 'flush is no segment boundary')
+    this.#oracle.checkFlush(slot, host.lineage, timeline, flush)
+  }
+
+  /** No receiver had more buffers than its memory is divided into, nor more bytes on their way to the store. */
+  #checkMemory(): void {
+    for (const { bodyBytesMax } of this.#storages)
+      assert.ok(bodyBytesMax <= memoryBytes, `${bodyBytesMax} bytes under way in puts`)
+    const starts = this.receivers.reduce((sum, receiver) => sum + receiver.starts, 0)
+    const pooled = segmentSize + encodeSlack(segmentSize)
+    const buffers = Math.floor(((memoryBytes / segmentSize) * 3) / 4)
+    assert.ok(recycler.lentOf(pooled) <= starts * buffers, `${recycler.lentOf(pooled)} buffers in ${starts} starts`)
+    for (const size of new Set(this.receivers.map(({ tailPace }) => tailPace.bytesMax))) {
+      const tail = size + encodeSlack(size)
+      const most = this.receivers.reduce(
+        (sum, { starts: count, tailPace }) => sum + (tailPace.bytesMax === size ? count * tailMemory(tailPace) : 0),
+        0,
+      )
+      assert.ok(recycler.lentOf(tail) * tail <= most, `${recycler.lentOf(tail)} buffers for chunks of ${size} bytes`)
     }
   }
 
-  #onStatus(timeline: Timeline, write: Lsn, flush: Lsn, apply: Lsn): void {
+  #guarded(check: () => void): void {
     try {
-      assert.equal(apply, 0n, 'apply must never be answered')
-      this.#checkMemory()
-      this.#oracle.noteFirst()
-      if (flush === 0n) return
-      this.report.flushes++
-      assert.ok(write >= flush, 'flush is ahead of write')
-      if (this.tailPace.isSynchronous) assert.equal(write, flush, 'remote_write passes from memory')
-      else assert.equal(segmentStart(flush, segmentSize), flush, 'flush is no segment boundary')
-      this.#oracle.checkDurable(timeline, flush)
+      check()
     } catch (error) {
       this.#failure ??= error
     }
-  }
-
-  #checkMemory(): void {
-    assert.ok(this.#storage.bodyBytes <= memoryBytes, `${this.#storage.bodyBytes} bytes under way in uploads`)
-  }
-
-  async #hasSeen(timeline: Timeline): Promise<void> {
-    while (timeline > 1 && !this.#objects.has(`wal_005/${historyName(timeline)}`)) {
-      for (const zombie of this.#zombies) zombie.cutAll()
-      await this.clock.sleep(500)
-    }
-  }
-
-  async #caughtUp(): Promise<void> {
-    const lastByte = addBytes(lastLsn, -1)
-    const name = segmentNameAt(this.cluster.chain().at(lastByte).timeline, lastByte, segmentSize)
-    const isOver = () =>
-      this.#objects.has(`wal_005/${name}`) || this.#oracle.isLost(segmentStart(lastByte, segmentSize))
-    while (!isOver()) await this.clock.sleep(500)
-  }
-}
-
-function isStartFailure(error: unknown): boolean {
-  const { code } = error as { code?: string }
-  return code !== undefined && !['WALRX_ARCHIVE_CONFLICT', 'WALRX_WAL_INVALID', 'WALRX_INTERNAL'].includes(code)
-}
-
-/** The same object whose promises never settle any more once `isAlive` says no. */
-function mortalCopy<T extends object>(target: T, isAlive: () => boolean): T {
-  return new Proxy(target, {
-    get: (object, property) => {
-      const value: unknown = Reflect.get(object, property, object)
-      if (typeof value !== 'function') return value
-      return (...args: unknown[]): unknown => {
-        const result: unknown = isAlive() ? Reflect.apply(value, object, args) : new Promise(() => {})
-        if (!(result instanceof Promise)) return result
-        return new Promise((resolve, reject) => {
-          result.then(
-            (outcome) => isAlive() && resolve(outcome),
-            (error: unknown) => isAlive() && reject(error as Error),
-          )
-        })
-      }
-    },
-  })
-}
-
-/** Hosts that are tried one after the other, as PgServer does. */
-function mortalServer(hosts: () => readonly FakeCluster[], isAlive: () => boolean): ReplicationServer {
-  return {
-    connect: async (signal, judge) => {
-      let failure: unknown
-      for (const host of hosts()) {
-        try {
-          const session = await mortalCopy(host, isAlive).connect(signal)
-          const mortal = mortalCopy<ReplicationSession>(
-            { ...session, takeOver: () => mortalSocket(session.takeOver(), isAlive) },
-            isAlive,
-          )
-          await judge?.(mortal)
-          return mortal
-        } catch (error) {
-          signal?.throwIfAborted()
-          failure ??= error
-        }
-      }
-      throw failure as Error
-    },
-  }
-}
-
-function mortalSocket(socket: ByteSocket, isAlive: () => boolean): ByteSocket {
-  return {
-    start: (handlers) =>
-      socket.start({
-        onBytes: (chunk) => isAlive() && handlers.onBytes(chunk),
-        onClose: (error) => isAlive() && handlers.onClose(error),
-      }),
-    write: (bytes) => isAlive() && socket.write(bytes),
-    pause: () => isAlive() && socket.pause(),
-    resume: () => isAlive() && socket.resume(),
-    destroy: () => socket.destroy(),
   }
 }
