@@ -6,6 +6,7 @@ import type { BackupArchive, BackupPart, FoundFilesMetadata, ListedBackup } from
 import { parseBackupName } from '../walg/backup-names.ts'
 import { JsonDocument } from '../walg/json-document.ts'
 import { type BackupDetail, listInOrder, readDetail } from './backups.ts'
+import { type BackupChain, followChain, type LinkedBackup, linkOf } from './chains.ts'
 import { mapInParallel } from './map-in-parallel.ts'
 
 /** See the file's header. */
@@ -17,6 +18,8 @@ export interface BackupDescription {
   readonly parts: readonly BackupPart[]
   /** The server's own manifest. */
   readonly manifest: ObjectInfo | undefined
+  /** What it builds on. */
+  readonly chain: BackupChain
   /** Names of the deltas that build on it directly. */
   readonly children: readonly string[]
   /** Only where it was asked for, and can be read. */
@@ -41,13 +44,15 @@ export async function describeBackup(
   const inOrder = await listInOrder(archive, options)
   const detail = await readDetail(archive, backup, options)
   const problems = [...detail.problems]
+  const links = await readLinks(archive, inOrder, options)
   return {
     detail,
     isLatest: inOrder.at(-1)?.name === name,
     sentinelJson: await readSentinelJson(archive, name, options),
     parts: await archive.listParts(name, options),
     manifest: await archive.findManifest(name, options),
-    children: await childrenOf(archive, inOrder, name, options),
+    chain: followChain(name, new Map(links.map((link) => [link.name, link]))),
+    children: links.filter(({ parentName }) => parentName === name).map((link) => link.name),
     files: options.withFiles ? await readFiles(archive, detail, problems, options) : undefined,
     problems,
   }
@@ -68,15 +73,16 @@ async function readSentinelJson(
 }
 
 /** Every tool writes `_D_` into the name of a delta: the sentinels of full backups need not be read. */
-async function childrenOf(
+async function readLinks(
   archive: BackupArchive,
   backups: readonly ListedBackup[],
-  name: string,
   options: StorageCallOptions,
-): Promise<string[]> {
-  const deltas = backups.filter((each) => parseBackupName(each.name)?.deltaSuffix !== undefined)
-  const details = await mapInParallel(deltas, (delta) => readDetail(archive, delta, options))
-  return details.filter(({ sentinel }) => sentinel?.delta?.parentName === name).map((delta) => delta.name)
+): Promise<LinkedBackup[]> {
+  return mapInParallel(backups, async (backup) => {
+    const isFull = parseBackupName(backup.name)?.deltaSuffix === undefined
+    if (isFull) return { name: backup.name, parentName: undefined, isParentKnown: true }
+    return linkOf(await readDetail(archive, backup, options))
+  })
 }
 
 async function readFiles(

@@ -15,15 +15,11 @@ import {
   selectBackup,
   type SelectedBackup,
 } from './backups.ts'
+import { type LinkedBackup, linkOf } from './chains.ts'
 import { finishSentinelOrder, type SentinelOrder, type SentinelWriting, writeSentinelOrder } from './sentinel-order.ts'
 
 /** What is known of a backup before it is marked. */
-export interface MarkableBackup {
-  readonly name: string
-  /** Name of the backup that it builds on; undefined for a full one, and where the sentinel cannot be read. */
-  readonly parentName: string | undefined
-  /** False where the sentinel cannot be read: it may build on any. */
-  readonly isParentKnown: boolean
+export interface MarkableBackup extends LinkedBackup {
   readonly permanence: Permanence
   /** Why one of its documents cannot be read, where one cannot. */
   readonly problem: WalrxError | undefined
@@ -77,14 +73,8 @@ export async function markBackup(writing: SentinelWriting, request: MarkRequest)
   return { ...plan, backup, finished }
 }
 
-function markable({ name, permanence, problems, sentinel }: BackupDetail): MarkableBackup {
-  return {
-    name,
-    parentName: sentinel?.delta?.parentName,
-    isParentKnown: sentinel !== undefined,
-    permanence,
-    problem: problems[0],
-  }
+function markable(detail: BackupDetail): MarkableBackup {
+  return { ...linkOf(detail), permanence: detail.permanence, problem: detail.problems[0] }
 }
 
 /**

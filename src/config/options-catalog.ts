@@ -12,6 +12,15 @@ export const catalogOptions = {
     group: 'Catalogue',
     help: 'backup-list: what metadata.json says as well; backup-show: every part, and the table of files as well',
   },
+  chains: {
+    env: [],
+    flag: 'chains',
+    type: { kind: 'boolean' },
+    default: 'false',
+    commands: ['backup-list'],
+    group: 'Catalogue',
+    help: "what each delta builds on, and whether all of it is there, in columns or fields behind WAL-G's own",
+  },
   impermanent: {
     env: [],
     flag: 'impermanent',

@@ -65,6 +65,35 @@ describe('backup-list', () => {
     assert.deepEqual(Object.keys(brief[0] ?? {}), ['backup_name', 'time', 'wal_file_name', 'storage_name'])
   })
 
+  test('shows chains behind what WAL-G prints, and which of them are broken', async () => {
+    const plain = await walrx('backup-list')
+    const whole = await walrx('backup-list', '--chains')
+    assert.deepEqual([whole.status, whole.stderr], [0, ''])
+    const [titles, ...lines] = whole.stdout.trimEnd().split('\n')
+    assert.match(titles!, / storage_name delta_count delta_from +chain$/)
+    const ends = lines.map((line, row) =>
+      line
+        .split(plain.stdout.split('\n')[row + 1]!)[1]
+        ?.trim()
+        .split(/ +/),
+    )
+    assert.deepEqual(ends, [
+      ['0', '-', 'whole'],
+      ['1', full, 'whole'],
+      ['2', first, 'whole'],
+    ])
+    const rows = parseJson((await walrx('backup-list', '--chains', '--json')).stdout) as Record<string, unknown>[]
+    assert.deepEqual(rows[2]!.chain, [full, first, second])
+    assert.deepEqual([rows[2]!.delta_from, rows[2]!.delta_count, rows[2]!.chain_problem], [first, 2, null])
+    assert.deepEqual([rows[0]!.delta_from, rows[0]!.delta_count], [null, 0])
+
+    rmSync(join(root, sentinelKey(full)))
+    const broken = await walrx('backup-list', '--chains', '--detail')
+    assert.match(broken.stdout, new RegExp(`${second} .* false +2 +${first} ${full} is missing\n`))
+    const shown = await walrx('backup-show', second)
+    assert.match(shown.stdout, new RegExp(`^cannot be restored +${full} is missing$`, 'm'))
+  })
+
   test('sorts by start with --detail, as WAL-G does', async () => {
     utimesSync(join(root, sentinelKey(full)), 1_716_000_000, 1_716_000_000)
     const names = (text: string) => (JSON.parse(text) as { backup_name: string }[]).map((row) => row.backup_name)

@@ -1,5 +1,6 @@
 /** `walrx backup-list`: the backups of the archive, in the form of WAL-G's. */
 import { type BackupDetail, isPermanent, listInOrder, readDetails } from '../../catalog/backups.ts'
+import { type BackupChain, followChain, linkOf } from '../../catalog/chains.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
 import { formatLsn, invalidLsn } from '../../postgres/lsn.ts'
@@ -7,6 +8,8 @@ import { BackupArchive, type ListedBackup } from '../../walg/backup-archive.ts'
 import { metadataToJson } from '../../walg/backup-metadata.ts'
 import { parseBackupName } from '../../walg/backup-names.ts'
 import { formatBackupTime, parseBackupTime } from '../../walg/backup-time.ts'
+import type { JsonObject } from '../../walg/json-document.ts'
+import type { DeltaOrigin } from '../../walg/sentinel.ts'
 import type { Command } from '../command.ts'
 
 /** See the file's header. */
@@ -15,6 +18,7 @@ export const backupList: Command<'backup-list'> = {
   positionals: [],
   examples: [
     { call: 'walrx backup-list --detail', means: 'the backups with their times, positions and marks' },
+    { call: 'walrx backup-list --chains', means: 'what each delta builds on' },
     {
       call: "walrx backup-list --json | jq -r '.[-1].backup_name'",
       means: 'the name of the newest, from what WAL-G would print',
@@ -27,12 +31,12 @@ export const backupList: Command<'backup-list'> = {
       const archive = new BackupArchive(storage)
       const backups = await listInOrder(archive, { signal })
       if (backups.length === 0) log.info('the archive has no backup', { archive: storage.location })
-      const rows: readonly (ListedBackup | BackupDetail)[] = options.detail
-        ? (await readDetails(archive, backups, { signal })).sort(byStart)
-        : backups
-      const text = options.json ? `${formatJson(rows.map(toJson))}\n` : toTable(rows, options.detail)
+      const { chains, detail } = options
+      const details = detail || chains ? await readDetails(archive, backups, { signal }) : []
+      const rows = toRows(detail ? details.toSorted(byStart) : backups, chains ? details : [])
+      const text = options.json ? `${formatJson(rows.map(toJson))}\n` : toTable(rows, detail, chains)
       await new Promise<void>((resolve) => void stdout.write(text, () => resolve()))
-      const problems = rows.flatMap((row) => ('problems' in row ? [...row.problems] : []))
+      const problems = details.flatMap((each) => [...each.problems])
       for (const { message } of problems.slice(1)) log.warn(message)
       // What can be shown has been; the exit status says that it is not all.
       if (problems[0]) throw problems[0]
@@ -41,6 +45,27 @@ export const backupList: Command<'backup-list'> = {
       await storage.close()
     }
   },
+}
+
+/** A backup; with --detail its documents, with --chains what it builds on. */
+interface Row {
+  readonly backup: ListedBackup | BackupDetail
+  readonly link: ChainLink | undefined
+}
+
+interface ChainLink {
+  readonly delta: DeltaOrigin | undefined
+  readonly chain: BackupChain
+}
+
+/** @param details of all backups, to follow their chains; empty where nobody asked for that */
+function toRows(backups: readonly (ListedBackup | BackupDetail)[], details: readonly BackupDetail[]): Row[] {
+  const links = new Map(details.map((detail) => [detail.name, linkOf(detail)]))
+  const deltas = new Map(details.map(({ name, sentinel }) => [name, sentinel?.delta]))
+  return backups.map((backup) => {
+    const { name } = backup
+    return { backup, link: links.has(name) ? { delta: deltas.get(name), chain: followChain(name, links) } : undefined }
+  })
 }
 
 /** WAL-G's order with --detail. */
@@ -56,17 +81,28 @@ function startOf({ metadata }: BackupDetail): bigint {
 /** Fail-over storages are a thing of WAL-G's: there is one here. */
 const storageName = 'default'
 
-/** WAL-G's fields; the first four only for a backup whose documents cannot be read, and without --detail. */
-function toJson(row: ListedBackup | BackupDetail): JsonValue {
+/** WAL-G's fields; the first four only for a backup whose documents cannot be read, and without --detail. Then ours. */
+function toJson({ backup, link }: Row): JsonValue {
   const head = {
-    backup_name: row.name,
-    time: formatBackupTime(row.lastModifiedMs),
-    wal_file_name: walFileName(row.name),
+    backup_name: backup.name,
+    time: formatBackupTime(backup.lastModifiedMs),
+    wal_file_name: walFileName(backup.name),
     storage_name: storageName,
   }
-  if (!('metadata' in row) || !row.metadata) return head
-  const metadata = { ...row.metadata, isPermanent: isPermanent(row.permanence), extra: {} }
-  return { ...head, ...metadataToJson(metadata) }
+  return { ...head, ...('metadata' in backup && detailToJson(backup)), ...(link && linkToJson(link)) }
+}
+
+function detailToJson({ metadata, permanence }: BackupDetail): JsonObject {
+  return metadata ? metadataToJson({ ...metadata, isPermanent: isPermanent(permanence), extra: {} }) : {}
+}
+
+function linkToJson({ chain, delta }: ChainLink): JsonObject {
+  return {
+    delta_from: delta?.parentName ?? null,
+    delta_count: delta?.count ?? 0,
+    chain: [...chain.names],
+    chain_problem: chain.problem ?? null,
+  }
 }
 
 /** The segment in the name. What is no backup's name, but has a sentinel, has what WAL-G shows for it. */
@@ -80,11 +116,14 @@ const detailHeads = [
   ...['pg_version', 'start_lsn', 'finish_lsn', 'is_permanent'],
 ]
 
+const chainHeads = ['delta_count', 'delta_from', 'chain']
+
 /** WAL-G's table: columns as wide as they must be, one space between them. */
-function toTable(rows: readonly (ListedBackup | BackupDetail)[], detail: boolean): string {
+function toTable(rows: readonly Row[], detail: boolean, chains: boolean): string {
   if (rows.length === 0) return ''
-  const lines = [detail ? [...heads, ...detailHeads] : heads, ...rows.map(cells)]
-  const widths = lines[0]?.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0))) ?? []
+  const titles = [...heads, ...(detail ? detailHeads : []), ...(chains ? chainHeads : [])]
+  const lines = [titles, ...rows.map(cells)]
+  const widths = titles.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)))
   const text = lines.map((line) => {
     const last = line.length - 1
     return line.map((cell, column) => (column === last ? cell : cell.padEnd((widths[column] ?? 0) + 1))).join('')
@@ -92,13 +131,15 @@ function toTable(rows: readonly (ListedBackup | BackupDetail)[], detail: boolean
   return text.map((line) => `${line}\n`).join('')
 }
 
-function cells(row: ListedBackup | BackupDetail): string[] {
-  const head = [row.name, wholeSeconds(formatBackupTime(row.lastModifiedMs)), walFileName(row.name), storageName]
-  if (!('metadata' in row)) return head
-  const { metadata, permanence } = row
-  if (!metadata) return [...head, ...detailHeads.map(() => '?')]
+function cells({ backup, link }: Row): string[] {
+  const { lastModifiedMs, name } = backup
+  const head = [name, wholeSeconds(formatBackupTime(lastModifiedMs)), walFileName(name), storageName]
+  return [...head, ...('metadata' in backup ? detailCells(backup) : []), ...(link ? linkCells(link) : [])]
+}
+
+function detailCells({ metadata, permanence }: BackupDetail): string[] {
+  if (!metadata) return detailHeads.map(() => '?')
   return [
-    ...head,
     wholeSeconds(metadata.startTime),
     wholeSeconds(metadata.finishTime),
     metadata.hostname ?? '',
@@ -108,6 +149,10 @@ function cells(row: ListedBackup | BackupDetail): string[] {
     formatLsn(metadata.finishLsn ?? invalidLsn),
     String(isPermanent(permanence)),
   ]
+}
+
+function linkCells({ chain, delta }: ChainLink): string[] {
+  return [String(delta?.count ?? 0), delta?.parentName ?? '-', chain.problem ?? 'whole']
 }
 
 function wholeSeconds(time: string | undefined): string {

@@ -53,6 +53,7 @@ async function* toJson(description: BackupDescription): AsyncGenerator<string, u
     metadata: detail.metadata ? metadataToJson(detail.metadata) : null,
     parts: parts.map(({ fileName, size }) => ({ name: fileName, size })),
     manifest: manifest ? { key: manifest.key, size: manifest.size } : null,
+    chain: description.chain.names,
     deltas: description.children,
   }
   const text = formatJson(head)
@@ -83,14 +84,20 @@ function toText(description: BackupDescription, detail: boolean): string {
   return lines.map(([label, value]) => `${label.padEnd(width)}${value}\n`).join('')
 }
 
-function originLines({ children, detail }: BackupDescription): Line[] {
+function originLines({ chain, children, detail }: BackupDescription): Line[] {
   const delta = detail.sentinel?.delta
   const kind = !detail.sentinel
     ? '?'
     : delta === undefined
       ? 'full backup'
       : `delta on ${delta.parentName}, step ${delta.count ?? '?'} from ${delta.fullName ?? '?'}`
-  return [['kind', kind], ...(children.length > 0 ? [['deltas on it', children.join(', ')] as const] : [])]
+  const below = chain.names.slice(0, -1).reverse()
+  return [
+    ['kind', kind],
+    ...(below.length > 0 ? [['needs', below.join(', ')] as const] : []),
+    ...(chain.problem === undefined ? [] : [['cannot be restored', chain.problem] as const]),
+    ...(children.length > 0 ? [['deltas on it', children.join(', ')] as const] : []),
+  ]
 }
 
 function timeLines({ detail }: BackupDescription): Line[] {
