@@ -6,9 +6,11 @@
  * of two hosts need not agree.
  */
 import { randomUUID } from 'node:crypto'
+import { isBuiltOn } from '../catalog/chains.ts'
 import type { Clock, Timer } from '../primitives/clock.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { formatJson, type JsonValue, parseJson } from '../primitives/json.ts'
+import { BackupArchive } from '../walg/backup-archive.ts'
 import { backupFolder, intentKey, intentsPrefix, sentinelKey } from '../walg/backup-names.ts'
 import { readObject, type Storage } from '../storage/storage.ts'
 
@@ -234,20 +236,26 @@ async function removeExpired(storage: Storage, name: string, clock: Clock, signa
   const mayWait = content === 'damaged' || content?.sentinel !== undefined
   const expiryMs = mayWait ? 24 * 3600_000 : intentExpiryMs
   if (now - info.lastModifiedMs < expiryMs) return false
-  if (!(await storage.head(sentinelKey(name), { signal }))) {
-    for (;;) {
-      const keys: string[] = []
-      for await (const { key } of storage.list(backupFolder(name), { signal })) if (keys.push(key) >= 500) break
-      if (keys.length === 0) break
-      await storage.delete(keys, { signal })
-    }
-    // A bucket may not let us list uploads; its own rules have to do then.
-    await storage.removeUnfinished?.(backupFolder(name), { signal }).catch(() => {
-      signal.throwIfAborted()
-    })
-  }
+  // A backup that a delta builds on was complete once, though its sentinel has gone: it is nobody's leftover.
+  const isBackup =
+    (await storage.head(sentinelKey(name), { signal })) ??
+    (await isBuiltOn(new BackupArchive(storage), name, { signal }))
+  if (!isBackup) await removeLeftovers(storage, name, signal)
   await storage.delete([intentKey(name)], { signal })
   return true
+}
+
+async function removeLeftovers(storage: Storage, name: string, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    const keys: string[] = []
+    for await (const { key } of storage.list(backupFolder(name), { signal })) if (keys.push(key) >= 500) break
+    if (keys.length === 0) break
+    await storage.delete(keys, { signal })
+  }
+  // A bucket may not let us list uploads; its own rules have to do then.
+  await storage.removeUnfinished?.(backupFolder(name), { signal }).catch(() => {
+    signal.throwIfAborted()
+  })
 }
 
 /** The store's time, by an object that is written for it. */

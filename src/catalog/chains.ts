@@ -1,4 +1,8 @@
 /** Chains of backups as their sentinels tell them: what a delta builds on, down to the full backup. */
+import { hasCode } from '../primitives/errors.ts'
+import type { StorageCallOptions } from '../storage/storage.ts'
+import type { BackupArchive } from '../walg/backup-archive.ts'
+import { parseBackupName } from '../walg/backup-names.ts'
 import type { BackupDetail } from './backups.ts'
 
 /** A backup, and what it builds on. */
@@ -35,4 +39,23 @@ export function followChain(name: string, byName: ReadonlyMap<string, LinkedBack
     next = backup.parentName
   }
   return { names, problem: undefined }
+}
+
+/**
+ * Whether any delta of the archive builds on a backup: nothing may remove its data then. A delta whose sentinel cannot be
+ * read might.
+ */
+export async function isBuiltOn(archive: BackupArchive, name: string, options?: StorageCallOptions): Promise<boolean> {
+  for (const delta of await archive.listBackups(options)) {
+    // Every tool writes `_D_` into the name of a delta.
+    if (parseBackupName(delta.name)?.deltaSuffix === undefined) continue
+    try {
+      const { delta: origin } = await archive.readSentinel(delta.name, options)
+      if (origin?.parentName === name) return true
+    } catch (error) {
+      if (hasCode(error, 'WALRX_OBJECT_DAMAGED')) return true
+      if (!hasCode(error, 'WALRX_BACKUP_NOT_FOUND')) throw error
+    }
+  }
+  return false
 }

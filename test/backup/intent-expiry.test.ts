@@ -34,6 +34,21 @@ describe('what a dead writer leaves', () => {
     assert.deepEqual(world.keys(), [])
   })
 
+  test('stays when a delta builds on it: it was a backup once, whose sentinel has gone', async () => {
+    const delta = `base_000000010000000000000004_D_${name.slice('base_'.length)}`
+    const sentinels = [`{"LSN":1,"DeltaFrom":"${name}"}`, 'no JSON', `{"LSN":1,"DeltaFrom":"${other}"}`]
+    for (const [index, sentinel] of sentinels.entries()) {
+      const world = new IntentWorld()
+      await dieOf(world)
+      world.storage.seed(sentinelKey(delta), sentinel)
+      await world.pass(intentExpiryMs)
+      await removeExpired(world)
+      // One that cannot be read might build on it.
+      assert.equal(world.keys(backupFolder(name)).length, index < 2 ? 3 : 0, sentinel)
+      assert.deepEqual(world.keys(intentKey(name)), [])
+    }
+  })
+
   test('is as old as the clock of the store says, whatever ours says', async () => {
     for (const storeAheadMs of [-24 * hour, -hour, hour, 24 * hour]) {
       const world = new IntentWorld()
