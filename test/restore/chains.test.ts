@@ -1,12 +1,17 @@
 /** Deltas are restored, with all that they build on, to what was there when they were taken; damaged ones are refused. */
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
+import { crc32c } from '@node-rs/crc32'
+import { applyIncrement } from '../../src/restore/increment-apply.ts'
+import type { ChangedFile } from '../../src/restore/restore-sink.ts'
+import { formatContents } from '../../src/walg/backup-contents.ts'
 import { nativeBytes, page, u32, wi1Of } from '../harness/increments.ts'
 import { Random } from '../harness/random.ts'
-import { fetch, type Objects, verify, wrongLeftover } from './damaged-backups.ts'
+import { fetch, flipped, type Objects, verify, wrongLeftover } from './damaged-backups.ts'
 import { drawChain, type MadeChain, type MadeEntry, type State, storeChain } from './made-chains.ts'
 
 let root: string
@@ -254,4 +259,93 @@ describe('a chain leaves nothing that starts', () => {
       await assertRefused(objects, chain, says, false)
     })
   }
+})
+
+describe('of a delta by walrx', () => {
+  const version = Buffer.from('17\n')
+  const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex')
+
+  /** The chain with the server's manifest for the delta, which describes what the server sent, and walrx.json. */
+  function withOwnDocuments(change: (manifest: string) => string = (manifest) => manifest): [MadeChain, Objects] {
+    const chain = small(wi1, wi1)
+    chain.steps[2]!.entries.set('PG_VERSION', { kind: 'whole', body: version })
+    const objects = stored(chain)
+    const file = (path: string, bytes: Buffer) =>
+      `{ "Path": "${path}", "Size": ${bytes.length}, "Checksum-Algorithm": "SHA256", "Checksum": "${sha256(bytes)}" }`
+    const files = [
+      file('PG_VERSION', version),
+      file('base/5/INCREMENTAL.1', native.body),
+      file('backup_label', Buffer.from('START\nINCREMENTAL FROM LSN: 0/3E8\n')),
+      file('global/pg_control', chain.steps[2]!.state.get('global/pg_control')!),
+    ]
+    const body = `{ "PostgreSQL-Backup-Manifest-Version": 2,\n"Files": [\n${change(files.join(',\n'))}\n],\n`
+    const folder = `${folderOf(chain, 2)}/`
+    objects.set(
+      `${folder}backup_manifest`,
+      Buffer.from(`${body}"Manifest-Checksum": "${sha256(Buffer.from(body))}"}\n`),
+    )
+    const own = [...objects].filter(([key]) => key.startsWith(folder) && !key.endsWith('files_metadata.json'))
+    const contents = own.map(([key, bytes]) => ({
+      name: key.slice(folder.length),
+      size: bytes.length,
+      crc32c: crc32c(bytes),
+    }))
+    objects.set(`${folder}walrx.json`, formatContents(contents))
+    return [chain, objects]
+  }
+
+  test('what the server sent as it is stored is checked against its manifest, which is not restored', async () => {
+    const [chain, objects] = withOwnDocuments()
+    const { name } = chain.steps[2]!
+    assert.deepEqual((await verify(objects, name)).message, '')
+    assert.deepEqual((await fetch(objects, name, destination())).message, '')
+    assert.deepEqual((await readdir(destination())).sort(), ['PG_VERSION', 'backup_label', 'base', 'global'])
+    await rm(destination(), { recursive: true })
+    const [other, damaged] = withOwnDocuments((manifest) => manifest.replace(sha256(version), sha256(Buffer.of(1))))
+    await assertRefused(damaged, other, /holds \/PG_VERSION with the SHA256 .*, and the server's manifest says/, false)
+  })
+
+  test('a flipped bit in a page of an increment is found by what walrx stored', async () => {
+    const [chain, objects] = withOwnDocuments()
+    const key = `${folderOf(chain, 2)}/tar_partitions/part_001.tar`
+    const tar = Buffer.from(objects.get(key)!)
+    const at = tar.indexOf(Buffer.alloc(page, 2))
+    assert.notEqual(at, -1)
+    objects.set(key, flipped(tar, 8 * at + 100))
+    await assertRefused(objects, chain, /D_0+10+4\/tar_partitions\/part_001\.tar was changed: its CRC-32C is/, false)
+  })
+})
+
+test('an increment of many pages is read without being held', { timeout: 60_000 }, async () => {
+  const blocks = 131072
+  const numbers = Buffer.alloc(4 * blocks)
+  for (let block = 0; block < blocks; block++) numbers.writeUInt32LE(block, 4 * block)
+  const head = Buffer.alloc(16)
+  head.write('wi1\x55', 'latin1')
+  head.writeBigUInt64LE(BigInt(blocks * page), 4)
+  head.writeUInt32LE(blocks, 12)
+  const size = head.length + numbers.length + blocks * page
+  const pieces = Buffer.alloc(256 * 1024, 7)
+  async function* body() {
+    yield await Promise.resolve(Buffer.concat([head, numbers]))
+    for (let left = blocks * page; left > 0; left -= pieces.length) yield pieces
+  }
+  let written = 0
+  let mostBytes = 0
+  const before = process.memoryUsage()
+  const file: ChangedFile = {
+    resize: async () => {},
+    write: async (position, bytes) => {
+      assert.equal(position, written)
+      written += bytes.length
+      const { arrayBuffers, heapUsed } = process.memoryUsage()
+      mostBytes = Math.max(mostBytes, arrayBuffers + heapUsed - before.arrayBuffers - before.heapUsed)
+      return Promise.resolve()
+    },
+    finish: async () => {},
+    drop: async () => {},
+  }
+  await applyIncrement({ name: '/base/5/1', kind: 'file', size, mode: 0o600, body: body() }, file, 'part_001.tar')
+  assert.equal(written, blocks * page)
+  assert.ok(mostBytes < 32 * 1024 * 1024, `${mostBytes} bytes for an increment of ${size}`)
 })
