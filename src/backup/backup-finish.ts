@@ -1,9 +1,11 @@
 /** The end of a backup: its WAL, the proof that everything is still there, the sentinel. */
 import type { Logger } from '../observe/log.ts'
 import type { Clock } from '../primitives/clock.ts'
-import { WalrxError } from '../primitives/errors.ts'
+import { hasCode, WalrxError } from '../primitives/errors.ts'
+import { formatLsn } from '../postgres/lsn.ts'
 import { BackupArchive } from '../walg/backup-archive.ts'
 import { backupFolder, sentinelKey } from '../walg/backup-names.ts'
+import { parseSentinel, type Sentinel } from '../walg/sentinel.ts'
 import type { WalReader } from '../walg/wal-reader.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { Intent } from './intent.ts'
@@ -36,7 +38,9 @@ export async function finishBackup(options: FinishOptions): Promise<void> {
   const { name } = intent
   await intent.prove(signal)
   await proveObjects(storage, name, intent.content.objects ?? [], signal)
-  await putSentinel(storage, name, Buffer.from(intent.content.sentinel ?? ''), signal)
+  const sentinel = Buffer.from(intent.content.sentinel ?? '')
+  await proveParent(storage, parseSentinel(sentinel, sentinelKey(name)), signal)
+  await putSentinel(storage, name, sentinel, signal)
   // From here on nothing may make the backup look as if it had failed; a later run removes an intent that stays.
   await intent.withdraw().catch((error: unknown) => {
     log.warn('the backup is complete, but its mark of a backup in the making stays behind', { name, error })
@@ -62,6 +66,25 @@ async function putSentinel(storage: Storage, name: string, bytes: Buffer, signal
     const what = `whether the sentinel of ${name} is at ${storage.location} is not known`
     throw new WalrxError('WALRX_BACKUP_INCOMPLETE', `${what}: ${(error as Error).message}`, { cause: error })
   }
+}
+
+/** What a delta builds on is still there, and still the same. */
+async function proveParent(storage: Storage, { delta }: Sentinel, signal: AbortSignal): Promise<void> {
+  if (!delta) return
+  const hint = 'somebody removed it while the delta was taken: take the backup again'
+  let found: Sentinel
+  try {
+    found = await new BackupArchive(storage).readSentinel(delta.parentName, { signal })
+  } catch (error) {
+    if (!hasCode(error, 'WALRX_BACKUP_NOT_FOUND')) throw error
+    const message = `${delta.parentName}, which the delta builds on, has gone from ${storage.location}`
+    throw new WalrxError('WALRX_BACKUP_INCOMPLETE', message, { hint, cause: error })
+  }
+  if (found.startLsn === delta.parentLsn) return
+  const now = found.startLsn === undefined ? 'nowhere' : formatLsn(found.startLsn)
+  const then = delta.parentLsn === undefined ? 'nowhere' : formatLsn(delta.parentLsn)
+  const message = `${delta.parentName} at ${storage.location} starts at ${now}, and the delta builds on one from ${then}`
+  throw new WalrxError('WALRX_BACKUP_INCOMPLETE', message, { hint })
 }
 
 /** Every object is there, with the size that it was stored with. */

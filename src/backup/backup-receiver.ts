@@ -3,14 +3,16 @@ import type { WriteCodec } from '../compression/codec.ts'
 import type { Logger } from '../observe/log.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import type { BackupTablespace, BaseBackupSink, ServerNotice } from '../postgres/base-backup-sink.ts'
+import { fullLabel, type IncrementOrigin } from '../postgres/incremental-label.ts'
 import { controlFileName, labelFileName, withExtension } from '../walg/backup-names.ts'
 import type { FileRecord } from '../walg/files-metadata.ts'
 import type { StoredObject } from '../walg/backup-contents.ts'
 import type { Storage } from '../storage/storage.ts'
+import { IncrementCheck } from './increment-check.ts'
 import { PartWriter } from './part-writer.ts'
 import { ObjectWriter, storeObject } from './stored-object.ts'
 import { formatHeader, paddingOf, tarTrailer } from './tar-header.ts'
-import { type AsideFile, TarRewriter } from './tar-rewriter.ts'
+import { type AsideFile, type EntryNames, TarRewriter } from './tar-rewriter.ts'
 
 /** Options of {@link BackupReceiver}. */
 export interface ReceiverOptions {
@@ -22,6 +24,8 @@ export interface ReceiverOptions {
   readonly laneCount?: number
   readonly hasManifest: boolean
   readonly tablespaces: readonly BackupTablespace[]
+  /** What the backup builds on; undefined for a full one. */
+  readonly parent?: (EntryNames & IncrementOrigin) | undefined
   readonly log: Logger
   readonly signal: AbortSignal
   readonly onProgress: (progress: { readonly receivedBytes: number; readonly totalBytes: number | undefined }) => void
@@ -46,12 +50,13 @@ export class BackupReceiver implements BaseBackupSink {
   readonly #rewriter: TarRewriter
   readonly #totalBytes: number | undefined
   #manifest: ObjectWriter | undefined
+  #check: IncrementCheck | undefined
   #receivedBytes = 0
 
   constructor(options: ReceiverOptions) {
     this.#options = options
     this.#parts = new PartWriter(options)
-    this.#rewriter = new TarRewriter(this.#parts)
+    this.#rewriter = new TarRewriter(this.#parts, options.parent)
     const sizes = options.tablespaces.map(({ sizeBytes }) => sizeBytes)
     this.#totalBytes = sizes.reduce(
       (sum, size) => (sum === undefined || size === undefined ? undefined : sum + size),
@@ -69,14 +74,19 @@ export class BackupReceiver implements BaseBackupSink {
     return this.#rewriter.feed(bytes)
   }
 
-  onManifest(): void {
+  onManifest(): void | Promise<void> {
     this.#rewriter.end()
-    const { codec, folder, signal, storage } = this.#options
+    const { codec, folder, parent, signal, storage } = this.#options
     const name = withExtension('backup_manifest', codec.extension)
     this.#manifest = new ObjectWriter(storage, codec, folder, name, signal)
+    if (!parent) return
+    return IncrementCheck.open(this.#rewriter.increments).then((check) => {
+      this.#check = check
+    })
   }
 
   onManifestData(bytes: Buffer): void | Promise<void> {
+    this.#check?.write(bytes)
     // A copy, for the encoder holds it longer than the read buffer lasts.
     return this.#manifest?.write(Buffer.from(bytes), () => {})
   }
@@ -98,7 +108,7 @@ export class BackupReceiver implements BaseBackupSink {
     this.#rewriter.end()
     const parts = await this.#parts.finish()
     const control = this.#aside('/global/pg_control')
-    const label = this.#aside('backup_label')
+    const label = this.#label()
     const map = this.#rewriter.aside.get('tablespace_map')
     const { codec, hasManifest } = this.#options
     const labels = map ? [map, label] : [label]
@@ -106,6 +116,7 @@ export class BackupReceiver implements BaseBackupSink {
     const controlTar = await this.#storeTar(controlFileName(codec.extension), [control])
     const manifest = await this.#manifest?.finish()
     if (hasManifest && !manifest) throw new WalrxError('WALRX_PROTOCOL', 'the server sent no manifest')
+    this.#check?.end()
     const tars = [...parts, labelTar, controlTar]
     return {
       objects: [...tars, ...(manifest ? [manifest] : [])].map(({ crc32c, name, size }) => ({ name, size, crc32c })),
@@ -118,6 +129,13 @@ export class BackupReceiver implements BaseBackupSink {
       tarBytes: tars.reduce((sum, { tarBytes }) => sum + tarBytes, 0),
       storedBytes: tars.reduce((sum, { size }) => sum + size, 0),
     }
+  }
+
+  /** As a server wants it that starts on what is restored. */
+  #label(): AsideFile {
+    const { parent } = this.#options
+    const file = this.#aside('backup_label')
+    return parent ? { ...file, content: fullLabel(file.content, parent) } : file
   }
 
   #aside(name: string): AsideFile {

@@ -1,11 +1,14 @@
 /**
  * The server's archives, entry by entry, as entries of WAL-G's parts (walg-format.md 5.5): names get the leading slash of
  * WAL-G's local backups, tablespaces come below `/pg_tblspc/<oid>/`, the data directory itself is an entry, and
- * pg_control, backup_label and tablespace_map are set aside, because readers want them in tars of their own.
+ * pg_control, backup_label and tablespace_map are set aside, because readers want them in tars of their own. Increments
+ * become WAL-G's, under the name of the file that they are of.
  */
 import { WalrxError } from '../primitives/errors.ts'
 import type { BackupTablespace } from '../postgres/base-backup-sink.ts'
+import { incrementedPath } from '../postgres/relation-file.ts'
 import type { FileRecord } from '../walg/files-metadata.ts'
+import { IncrementEntry, type ReceivedIncrement } from './increment-entry.ts'
 import { formatHeader, paddingOf, parseServerHeader, type ServerTarEntry, tarBlockBytes } from './tar-header.ts'
 
 /** Where the entries of parts go. Appended bytes are copied; a promise means: wait. */
@@ -31,6 +34,14 @@ export interface AsideFile {
   readonly content: Buffer
 }
 
+/** What an incremental backup builds on, as far as the names of its entries go. */
+export interface EntryNames {
+  /** In front of names: `/` as WAL-G's local backups have it, '' as its remote ones and those of WAL-RUS have it. */
+  readonly prefix: '/' | ''
+  /** True for an entry that the parent has: only of such may there be an increment. */
+  has(name: string): boolean
+}
+
 /** By the server's name in the archive of the data directory. */
 const asideNames = new Map([
   ['global/pg_control', '/global/pg_control'],
@@ -46,8 +57,12 @@ export class TarRewriter {
   /** Regular files of the parts, by the names of their entries. */
   readonly files = new Map<string, FileRecord>()
   readonly aside = new Map<string, AsideFile>()
+  /** Increments that have come whole, by the server's own paths of them: those of its manifest. */
+  readonly increments = new Map<string, ReceivedIncrement>()
   readonly #placer: EntryPlacer
-  #prefix = '/'
+  readonly #parent: EntryNames | undefined
+  /** Of the server's paths: '' or `pg_tblspc/<oid>/`. */
+  #folder = ''
   #isMain = false
   #hasRoot = false
   readonly #block = Buffer.alloc(tarBlockBytes)
@@ -58,8 +73,14 @@ export class TarRewriter {
   #target: EntryTarget | undefined
   #entryName = ''
 
-  constructor(placer: EntryPlacer) {
+  /** @param parent undefined for a full backup */
+  constructor(placer: EntryPlacer, parent?: EntryNames) {
     this.#placer = placer
+    this.#parent = parent
+  }
+
+  get #prefix(): string {
+    return (this.#parent?.prefix ?? '/') + this.#folder
   }
 
   /** The next archive begins. Throws WALRX_PROTOCOL when the one before was cut short. */
@@ -67,10 +88,10 @@ export class TarRewriter {
     this.end()
     this.#entryName = ''
     this.#isMain = tablespace.oid === undefined
-    this.#prefix = this.#isMain ? '/' : `/pg_tblspc/${tablespace.oid}/`
+    this.#folder = this.#isMain ? '' : `pg_tblspc/${tablespace.oid}/`
     const isInPlace = !this.#isMain && !tablespace.location.startsWith('/')
     // A tablespace in place is a directory below pg_tblspc; 14 and 15 send it with the data directory.
-    if (isInPlace) return this.#directory(`/pg_tblspc/${tablespace.oid}`, 0o700, Math.floor(Date.now() / 1000))
+    if (isInPlace) return this.#directory(this.#prefix.slice(0, -1), 0o700, Math.floor(Date.now() / 1000))
   }
 
   /** Bytes of the archive. They are copied, or used up when the returned promise resolves. */
@@ -145,7 +166,10 @@ export class TarRewriter {
     this.#bodyLeft = entry.size
     this.#paddingLeft = paddingOf(entry.size)
     const aside = this.#isMain ? asideNames.get(name) : undefined
-    return aside === undefined ? this.#file(this.#prefix + name, entry) : this.#setAside(aside, entry)
+    if (aside !== undefined) return this.#setAside(aside, entry)
+    const incremented = this.#parent && incrementedPath(this.#folder + name)
+    if (incremented !== undefined) return this.#increment(this.#folder + name, incremented, entry)
+    return this.#file(this.#prefix + name, entry)
   }
 
   #directory(name: string, mode: number, mtime: number): void | Promise<void> {
@@ -154,10 +178,31 @@ export class TarRewriter {
     return placed instanceof Promise ? placed.then((target) => target.append(header)) : placed.append(header)
   }
 
-  #file(name: string, { mode, mtime, size }: ServerTarEntry): void | Promise<void> {
+  #list(name: string, mtime: number, isIncremented: boolean): void {
     if (this.files.has(name)) throw new WalrxError('WALRX_PROTOCOL', `the server sent ${name} twice`)
     const time = new Date(mtime * 1000).toISOString().replace('.000Z', 'Z')
-    this.files.set(name, { isIncremented: false, isSkipped: false, mtime: time })
+    this.files.set(name, { isIncremented, isSkipped: false, mtime: time })
+  }
+
+  /**
+   * @param sentAs the server's path of it
+   * @param path the file that it is of
+   */
+  #increment(sentAs: string, path: string, header: ServerTarEntry): void {
+    const name = (this.#parent?.prefix ?? '/') + path
+    if (this.#parent?.has(name) !== true) {
+      throw new WalrxError(
+        'WALRX_PROTOCOL',
+        `the server sent ${sentAs}, and the backup that it builds on has no ${name}`,
+      )
+    }
+    this.#list(name, header.mtime, true)
+    const onWhole = (received: ReceivedIncrement) => this.increments.set(sentAs, received)
+    this.#target = new IncrementEntry({ placer: this.#placer, name, header, onWhole })
+  }
+
+  #file(name: string, { mode, mtime, size }: ServerTarEntry): void | Promise<void> {
+    this.#list(name, mtime, false)
     const header = formatHeader({ name, kind: 'file', size, mode, mtime })
     const begin = (target: EntryTarget) => {
       this.#target = target

@@ -42,7 +42,7 @@ export const commands: Registry = {
     load: async () => (await import('./commands/wal-finalize.ts')).walFinalize,
   },
   'backup-push': {
-    summary: 'take a full backup of a running server',
+    summary: 'take a backup of a running server, full or a delta',
     load: async () => (await import('./commands/backup-push.ts')).backupPush,
   },
   'backup-finish': {

@@ -2,6 +2,7 @@
 import type { CommandName, OptionSpec, OptionValue } from './option-types.ts'
 import { backupOptions } from './options-backup.ts'
 import { catalogOptions } from './options-catalog.ts'
+import { deltaOptions } from './options-delta.ts'
 import { postgresOptions } from './options-postgres.ts'
 import { recoveryOptions } from './options-recovery.ts'
 import { restoreOptions } from './options-restore.ts'
@@ -90,6 +91,7 @@ export const optionTable = {
   ...slotOptions,
   ...tailOptions,
   ...backupOptions,
+  ...deltaOptions,
   ...fetchOptions,
   ...restoreOptions,
   ...recoveryOptions,

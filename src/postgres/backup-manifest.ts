@@ -28,45 +28,92 @@ export async function readManifest(
   object: string,
 ): Promise<ReadonlyMap<string, ManifestFile>> {
   const files = new Map<string, ManifestFile>()
-  // Writers of backups need it not.
-  const { default: JSONParser } = await import('@streamparser/json/jsonparser.js')
-  const parser = new JSONParser({ paths: ['$.Files.*', '$.Manifest-Checksum'], keepStack: false })
-  let said: unknown
-  parser.onValue = ({ key, value }) => {
-    if (key === 'Manifest-Checksum') said = value
-    else addFile(files, value as Readonly<Record<string, unknown>>, object)
-  }
-  let failure: Error | undefined
-  parser.onError = (error) => {
-    failure ??= error
-  }
-  const hash = createHash('sha256')
-  let tail = Buffer.alloc(0)
-  for await (const chunk of source) {
-    parser.write(chunk)
-    if (failure) throw damaged(object, `is no JSON: ${failure.message}`)
-    const all = Buffer.concat([tail, chunk])
-    const sure = Math.max(0, all.length - tailBytes)
-    hash.update(all.subarray(0, sure))
-    tail = Buffer.from(all.subarray(sure))
-  }
-  const lastLine = tail.lastIndexOf('\n', tail.length - 2)
-  if (lastLine === -1 || typeof said !== 'string') throw damaged(object, 'is cut short')
-  const sum = hash.update(tail.subarray(0, lastLine + 1)).digest('hex')
-  if (sum !== said.toLowerCase()) throw damaged(object, `has the SHA-256 ${sum}, and says ${said} of itself`)
+  const reader = await ManifestReader.open(object, (path, file) => files.set(path, file))
+  for await (const chunk of source) reader.write(chunk)
+  reader.end()
   return files
 }
 
-function addFile(files: Map<string, ManifestFile>, entry: Readonly<Record<string, unknown>>, object: string): void {
+/** Reads a manifest from pieces that are handed to it. Besides the last line it keeps nothing. */
+export class ManifestReader {
+  readonly #object: string
+  readonly #parse: (chunk: Uint8Array) => void
+  readonly #hash = createHash('sha256')
+  #tail: Buffer = Buffer.alloc(0)
+  #said: unknown
+  #failure: Error | undefined
+
+  private constructor(object: string, parse: (chunk: Uint8Array) => void) {
+    this.#object = object
+    this.#parse = parse
+  }
+
+  /**
+   * @param object names it in errors
+   * @param onFile called for each file, in the manifest's order
+   */
+  static async open(object: string, onFile: (path: string, file: ManifestFile) => void): Promise<ManifestReader> {
+    // Most writers of backups need it not.
+    const { default: JSONParser } = await import('@streamparser/json/jsonparser.js')
+    const parser = new JSONParser({ paths: ['$.Files.*', '$.Manifest-Checksum'], keepStack: false })
+    const reader = new ManifestReader(object, (chunk) => parser.write(chunk))
+    parser.onValue = ({ key, value }) => {
+      if (key === 'Manifest-Checksum') reader.#said = value
+      else reader.#attempt(() => onFile(...readFile(value as Readonly<Record<string, unknown>>, object)))
+    }
+    parser.onError = (error) => {
+      reader.#failure ??= error
+    }
+    return reader
+  }
+
+  /** The parser must not take our own errors for its own. */
+  #attempt(step: () => void): void {
+    try {
+      step()
+    } catch (error) {
+      this.#failure ??= error as Error
+    }
+  }
+
+  /**
+   * The next bytes; they may be overwritten afterwards.
+   * @throws WALRX_OBJECT_DAMAGED for what is no JSON; what `onFile` threw
+   */
+  write(chunk: Uint8Array): void {
+    this.#parse(chunk)
+    if (this.#failure instanceof WalrxError) throw this.#failure
+    if (this.#failure) throw damaged(this.#object, `is no JSON: ${this.#failure.message}`)
+    const all = Buffer.concat([this.#tail, chunk])
+    const sure = Math.max(0, all.length - tailBytes)
+    this.#hash.update(all.subarray(0, sure))
+    this.#tail = Buffer.from(all.subarray(sure))
+  }
+
+  /** To be called when all bytes are there. Throws WALRX_OBJECT_DAMAGED when the manifest's own checksum is wrong. */
+  end(): void {
+    const said = this.#said
+    const tail = this.#tail
+    const lastLine = tail.lastIndexOf('\n', tail.length - 2)
+    if (lastLine === -1 || typeof said !== 'string') throw damaged(this.#object, 'is cut short')
+    const sum = this.#hash.update(tail.subarray(0, lastLine + 1)).digest('hex')
+    if (sum !== said.toLowerCase()) {
+      throw damaged(this.#object, `has the SHA-256 ${sum}, and says ${said} of itself`)
+    }
+  }
+}
+
+function readFile(entry: Readonly<Record<string, unknown>>, object: string): [path: string, file: ManifestFile] {
   const { Size: size, Path: path, 'Encoded-Path': encoded } = entry
   const name = typeof path === 'string' ? path : typeof encoded === 'string' ? decodePath(encoded) : undefined
   if (name === undefined || typeof size !== 'number') throw damaged(object, 'lists a file without path or size')
   const { Checksum: checksum, 'Checksum-Algorithm': algorithm } = entry
-  files.set(name, {
+  const file = {
     size,
     algorithm: typeof algorithm === 'string' ? algorithm : undefined,
     checksum: typeof checksum === 'string' ? checksum.toLowerCase() : undefined,
-  })
+  }
+  return [name, file]
 }
 
 /** Hex of a path that is no UTF-8. */

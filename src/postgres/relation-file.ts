@@ -15,6 +15,15 @@ export function isMainFork(path: string): boolean {
   return /^(?:base\/\d+|pg_tblspc\/\d+\/PG_[^/]+\/\d+)\/\d+(?:\.\d+)?$/.test(path)
 }
 
+/**
+ * The path of the file that an increment is of: `base/5/1259` for `base/5/INCREMENTAL.1259`. Undefined for what is no
+ * increment.
+ */
+export function incrementedPath(path: string): string | undefined {
+  const match = /^((?:[^/]+\/)+)INCREMENTAL\.(\d[^/]*)$/.exec(path)
+  return match ? `${match[1]}${match[2]}` : undefined
+}
+
 /** Makes the error of something malformed: `what` says which field is wrong, and the maker knows in which file. */
 export type Refuse = (what: string) => WalrxError
 

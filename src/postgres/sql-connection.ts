@@ -9,6 +9,7 @@ import { type ConnectionSettings, openConnection } from './open-connection.ts'
 import { parseServerVersion, refuseSlotName } from './pg-session.ts'
 import type { SlotReading } from './session.ts'
 import type { Target } from './target.ts'
+import type { SummarizerState, WalSummary } from './wal-summaries.ts'
 import type { Wire } from './wire.ts'
 
 /** Either the connection, or why there is none. */
@@ -133,6 +134,33 @@ export class SqlConnection {
       'SELECT',
     )
     return row?.[0]?.toString('utf8')
+  }
+
+  /** The WAL summaries that the server has (17 and later), in no order. */
+  async readWalSummaries(): Promise<WalSummary[]> {
+    const rows = await this.#wire.query(
+      'select tli, start_lsn, end_lsn from pg_catalog.pg_available_wal_summaries()',
+      'SELECT',
+    )
+    return rows.map((row) => {
+      const [timeline, start, end] = row.map((column) => column?.toString('latin1') ?? '')
+      return { timeline: Number(timeline), startLsn: parseLsn(start ?? ''), endLsn: parseLsn(end ?? '') }
+    })
+  }
+
+  /** How far the WAL summarizer is (17 and later). */
+  async readSummarizer(): Promise<SummarizerState> {
+    const [row] = await this.#wire.query(
+      `select summarized_tli, summarized_lsn, summarizer_pid, ${serverEnd} from pg_catalog.pg_get_wal_summarizer_state()`,
+      'SELECT',
+    )
+    const [timeline, lsn, pid, end] = (row ?? []).map((column) => column?.toString('latin1'))
+    return {
+      timeline: Number(timeline ?? 0),
+      summarizedLsn: parseLsn(lsn ?? '0/0'),
+      pid: pid === undefined ? undefined : Number(pid),
+      serverEnd: end === undefined ? undefined : parseLsn(end),
+    }
   }
 
   /** Closes the connection; harmless twice. */

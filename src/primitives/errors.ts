@@ -132,6 +132,11 @@ export const errorTable = {
     transient: false,
     meaning: 'the archive has a backup of this name, or another one is being written under it',
   },
+  WALRX_BACKUP_NOT_INCREMENTAL: {
+    exitStatus: 2,
+    transient: false,
+    meaning: 'a backup would have to be a full one, and --require-incremental forbids that',
+  },
   WALRX_BACKUP_INCOMPLETE: {
     exitStatus: 5,
     transient: false,

@@ -22,6 +22,15 @@ export function backupName(timeline: Timeline, startLsn: Lsn, segmentSize: numbe
 }
 
 /**
+ * Name of a delta over the replication protocol, as WAL-G calls it: the parent by the first segment in its name, however
+ * long its chain is (wal-g: internal/databases/postgres/backup_push_handler.go).
+ */
+export function deltaName(timeline: Timeline, startLsn: Lsn, segmentSize: number, parentName: string): string {
+  const parentSegment = /[0-9A-F]{24}/.exec(parentName)?.[0] ?? ''
+  return `${backupName(timeline, startLsn, segmentSize)}_D_${parentSegment}`
+}
+
+/**
  * `base_<24>`, then for a delta `_D_<24>` once (WAL-G) or once for every step of the chain (WAL-RUS), and WAL-E's
  * `_<8>`, the offset within the segment.
  */

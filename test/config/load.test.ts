@@ -237,12 +237,12 @@ describe("settings of WAL-G's that would change what is stored", () => {
   })
 
   test('those without effect are told: at warn where an operator may miss something, else at debug', async () => {
-    const { notices } = await load({ WALG_NETWORK_RATE_LIMIT: '1000', WALG_DELTA_MAX_STEPS: '6' })
+    const { notices } = await load({ WALG_NETWORK_RATE_LIMIT: '1000', WALG_DOWNLOAD_FILE_RETRIES: '6' })
     assert.deepEqual(
       notices.map(({ level, name }) => [level, name]),
       [
         ['warn', 'WALG_NETWORK_RATE_LIMIT'],
-        ['debug', 'WALG_DELTA_MAX_STEPS'],
+        ['debug', 'WALG_DOWNLOAD_FILE_RETRIES'],
       ],
     )
   })

@@ -1,12 +1,13 @@
-/** `walrx backup-push`: a full backup over a replication connection. */
+/** `walrx backup-push`: a full backup, or a delta, over a replication connection. */
 import { describeBackup, pushBackup, type PushedBackup } from '../../backup/backup-push.ts'
 import { openCodec, openStorage } from '../../config/open-storage.ts'
 import type { BackupMetricsFile } from '../../observe/backup-metrics.ts'
 import type { Logger } from '../../observe/log.ts'
 import { systemClock } from '../../primitives/clock.ts'
-import { formatJson, type JsonValue, parseJson } from '../../primitives/json.ts'
+import { formatJson, type JsonValue } from '../../primitives/json.ts'
 import { WalArchive } from '../../walg/wal-archive.ts'
 import type { Command } from '../command.ts'
+import { deltaRulesOf, parseUserData } from '../delta-rules.ts'
 import { openProgress } from '../progress.ts'
 import { serverOf } from '../server-of.ts'
 
@@ -20,6 +21,10 @@ export const backupPush: Command<'backup-push'> = {
       means: 'back db1 up; wal-receive has to run beside it',
     },
     { call: 'walrx backup-push -d service=db1 --permanent --max-rate 50MB', means: 'keep it for ever, take it slowly' },
+    {
+      call: 'walrx backup-push -d service=db1 --delta-max-steps 6',
+      means: 'only what has changed since the newest backup; every seventh backup is a full one',
+    },
   ],
   async run(context) {
     const { log, options, signals, stderr, stdout } = context
@@ -49,6 +54,8 @@ export const backupPush: Command<'backup-push'> = {
             manifestChecksums: 'CRC32C',
             ...(options.maxRateBytes === undefined ? {} : { maxRateKb: Math.floor(options.maxRateBytes / 1024) }),
           },
+          delta: deltaRulesOf(options),
+          requireIncremental: options.requireIncremental,
           partBytesMax: options.tarSizeThreshold,
           isPermanent: options.permanent,
           userData,
@@ -90,17 +97,7 @@ async function openMetrics(path: string | undefined, log: Logger): Promise<Backu
   )
 }
 
-/** WAL-G takes JSON, and keeps anything else as a string. */
-function parseUserData(text: string | undefined): JsonValue | undefined {
-  if (text === undefined) return undefined
-  try {
-    return parseJson(text)
-  } catch {
-    return text
-  }
-}
-
-function toJson({ checksumFailures, files, name, parts, sentinel }: PushedBackup): JsonValue {
+function toJson({ checksumFailures, files, full, name, parts, sentinel }: PushedBackup): JsonValue {
   return {
     backup_name: name,
     start_lsn: sentinel.startLsn ?? null,
@@ -110,6 +107,8 @@ function toJson({ checksumFailures, files, name, parts, sentinel }: PushedBackup
     uncompressed_size: sentinel.uncompressedSize,
     compressed_size: sentinel.compressedSize,
     is_permanent: sentinel.isPermanent,
+    delta_from: sentinel.delta?.parentName ?? null,
+    full_because: full ? { code: full.code, message: full.message } : null,
     parts,
     files,
     checksum_failures: checksumFailures.map(({ blocks, count, file }) => ({ file, blocks: [...blocks], count })),

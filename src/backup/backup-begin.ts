@@ -1,0 +1,172 @@
+/**
+ * Begins a base backup: an increment on another backup where one is asked for and can be had, else a full one with the
+ * reason for it. Up to the first archive everything can be begun anew.
+ */
+import type { Logger } from '../observe/log.ts'
+import { WalrxError } from '../primitives/errors.ts'
+import { type BaseBackup, startBaseBackup } from '../postgres/base-backup.ts'
+import { type BaseBackupOptions, linkBytesMax } from '../postgres/base-backup-command.ts'
+import type { ClusterFacts } from '../postgres/cluster-facts.ts'
+import type { Timeline } from '../postgres/lsn.ts'
+import { encodeParentManifest } from '../postgres/parent-manifest.ts'
+import type { PgSession } from '../postgres/pg-session.ts'
+import { ServerError } from '../postgres/server-error.ts'
+import type { SqlOpening } from '../postgres/sql-connection.ts'
+import { BackupArchive } from '../walg/backup-archive.ts'
+import type { Storage } from '../storage/storage.ts'
+import { type FullReason, isExpected } from './full-reason.ts'
+import { chooseParent, type DeltaParent, type DeltaRules } from './parent-choice.ts'
+import { judgeServer } from './server-readiness.ts'
+
+/** The server, as far as a backup needs it. */
+export interface BackupSource {
+  connect(signal: AbortSignal): Promise<PgSession>
+  /** Opens an ordinary connection beside a session; left out where there is no way to. */
+  trySql?(session: PgSession, signal?: AbortSignal): Promise<SqlOpening>
+}
+
+/** What {@link beginBackup} needs. */
+export interface BeginOptions {
+  readonly server: BackupSource
+  readonly storage: Storage
+  readonly backup: BaseBackupOptions
+  /** Undefined takes a full backup, as `full` of the rules does. */
+  readonly delta?: DeltaRules
+  /** True fails where the backup would have to be a full one. */
+  readonly requireIncremental?: boolean
+  readonly isPermanent: boolean
+  readonly log: Logger
+  readonly signal: AbortSignal
+}
+
+/** A backup whose archives are about to come. */
+export interface BegunBackup {
+  readonly backup: BaseBackup
+  /** What it builds on; undefined for a full one. */
+  readonly parent: DeltaParent | undefined
+  /** Why it is a full one; undefined for an increment. */
+  readonly full: FullReason | undefined
+}
+
+/** What a backup is to be. */
+export type BackupPlan =
+  | {
+      readonly parent: DeltaParent
+      /** The cluster's, and the timeline of the server when it was asked. */
+      readonly systemId: bigint
+      readonly timeline: Timeline
+      readonly full?: undefined
+    }
+  | { readonly parent?: undefined; readonly full: FullReason }
+
+const noDeltas: DeltaRules = { full: true, maxSteps: 0, origin: 'LATEST', fromName: undefined, fromUserData: undefined }
+
+/**
+ * Decides, by the archive and then by the server, without beginning anything.
+ * @throws what {@link chooseParent} throws, what storage and server say
+ */
+export async function planBackup(
+  options: Omit<BeginOptions, 'backup'>,
+  session: PgSession,
+  cluster: ClusterFacts,
+): Promise<BackupPlan> {
+  const { delta = noDeltas, isPermanent, log, server, signal, storage } = options
+  const archive = new BackupArchive(storage)
+  const { full, parent } = await chooseParent(archive, delta, isPermanent, cluster.systemId, signal)
+  if (full) return { full }
+  const trySql = server.trySql && (() => server.trySql?.(session, signal) as Promise<SqlOpening>)
+  const readiness = await judgeServer({ session, cluster, trySql, log }, parent)
+  if (readiness.full) return { full: readiness.full }
+  return { parent, systemId: cluster.systemId, timeline: readiness.chain.newest.timeline }
+}
+
+/**
+ * Begins; the session is used up or closed, whatever comes of it.
+ * @throws WALRX_BACKUP_NOT_INCREMENTAL; what the server says
+ */
+export async function beginBackup(
+  options: BeginOptions,
+  session: PgSession,
+  cluster: ClusterFacts,
+): Promise<BegunBackup> {
+  const { log, server, signal } = options
+  let at = session
+  try {
+    let plan = await planBackup(options, session, cluster)
+    for (let tablespaceMap = false; ;) {
+      if (plan.full) refuseFull(options, plan.full)
+      const attempt = await tryBegin(options, at, plan, tablespaceMap)
+      if (attempt.kind === 'begun') return attempt.begun
+      await at.close()
+      if (attempt.kind === 'refused') plan = { full: attempt.full }
+      else tablespaceMap = true
+      log.debug('beginning the backup anew')
+      at = await server.connect(signal)
+    }
+  } catch (error) {
+    await at.close()
+    throw error
+  }
+}
+
+function refuseFull({ log, requireIncremental = false }: BeginOptions, full: FullReason): void {
+  const { code, hint, message } = full
+  if (requireIncremental) {
+    const options = hint === undefined ? {} : { hint }
+    throw new WalrxError('WALRX_BACKUP_NOT_INCREMENTAL', `the backup would have to be a full one: ${message}`, options)
+  }
+  log[isExpected(full) ? 'info' : 'warn']('taking a full backup', { because: message, code, ...(hint && { hint }) })
+}
+
+/** What came of one attempt. */
+type Attempt =
+  | { readonly kind: 'begun'; readonly begun: BegunBackup }
+  | { readonly kind: 'refused'; readonly full: FullReason }
+  | { readonly kind: 'long-link' }
+
+/**
+ * Without a tablespace_map at first: restored into another folder by a tool that knows nothing of it, the map keeps the
+ * server from starting or ties the clone to the original's folders; without it the links of pg_tblspc are taken as they
+ * are, and folders there with allow_in_place_tablespaces. Only where a link does not fit into the server's tar is there no
+ * other way.
+ */
+async function tryBegin(
+  { backup: command, log, signal }: BeginOptions,
+  session: PgSession,
+  plan: BackupPlan,
+  tablespaceMap: boolean,
+): Promise<Attempt> {
+  const { checkpoint } = command
+  log.info('asking for a base backup: the server writes a checkpoint first', {
+    host: session.host,
+    checkpoint,
+    ...(plan.parent && { buildsOn: plan.parent.name }),
+  })
+  let backup: BaseBackup
+  try {
+    const incremental = plan.parent !== undefined
+    if (incremental) await session.uploadManifest(encodeParentManifest({ systemId: plan.systemId, ...plan.parent }))
+    backup = await startBaseBackup(session, { ...command, tablespaceMap, incremental }, signal)
+  } catch (error) {
+    if (!plan.parent || !(error instanceof ServerError && error.code === 'WALRX_SERVER_ERROR')) throw error
+    return { kind: 'refused', full: reasonOfRefusal(error) }
+  }
+  const { tablespaces, timeline } = backup.start
+  if (plan.parent && timeline !== plan.timeline) {
+    await backup.close()
+    const message = `the server went from timeline ${plan.timeline} to ${timeline} while the backup was begun`
+    return { kind: 'refused', full: { code: 'history', message } }
+  }
+  const tooLong = tablespaces.find(({ location }) => Buffer.byteLength(location) > linkBytesMax)
+  if (!tooLong || tablespaceMap) return { kind: 'begun', begun: { backup, parent: plan.parent, full: plan.full } }
+  log.warn('the path of a tablespace is too long for a link in a tar: asking again, for a tablespace_map', {
+    location: tooLong.location,
+  })
+  await backup.close()
+  return { kind: 'long-link' }
+}
+
+function reasonOfRefusal(error: ServerError): FullReason {
+  const { hint, message } = error
+  return { code: 'server', message, ...(hint === undefined ? {} : { hint }) }
+}

@@ -1,0 +1,63 @@
+/** Options of delta backups: WAL-G's own, and what to do where none can be had. */
+import type { CommandName, OptionSpec } from './option-types.ts'
+
+const push = ['backup-push'] as const satisfies CommandName[]
+
+/** What backups build on. */
+export const deltaOptions = {
+  full: {
+    env: [],
+    flag: 'full',
+    alias: 'f',
+    type: { kind: 'boolean' },
+    default: 'false',
+    commands: push,
+    group: 'Backup',
+    help: 'take a full backup, whatever is said of deltas',
+  },
+  deltaMaxSteps: {
+    env: ['WALG_DELTA_MAX_STEPS'],
+    flag: 'delta-max-steps',
+    type: { kind: 'integer', min: 0, max: 64 },
+    default: '0',
+    commands: push,
+    group: 'Backup',
+    help: 'deltas of a chain at most, before the next full backup (PostgreSQL 17 and later); 0 takes full backups only',
+  },
+  deltaOrigin: {
+    env: ['WALG_DELTA_ORIGIN'],
+    flag: 'delta-origin',
+    type: { kind: 'choice', values: ['LATEST', 'LATEST_FULL'] },
+    default: 'LATEST',
+    commands: push,
+    group: 'Backup',
+    help: 'what a delta builds on: the newest backup, or the full one at the root of its chain',
+  },
+  deltaFromName: {
+    env: ['WALG_DELTA_FROM_NAME'],
+    flag: 'delta-from-name',
+    type: { kind: 'string' },
+    valueName: 'NAME',
+    commands: push,
+    group: 'Backup',
+    help: 'backup to build on in place of the newest',
+  },
+  deltaFromUserData: {
+    env: ['WALG_DELTA_FROM_USER_DATA'],
+    flag: 'delta-from-user-data',
+    type: { kind: 'string' },
+    valueName: 'JSON',
+    commands: push,
+    group: 'Backup',
+    help: 'the same, by what --add-user-data kept with it',
+  },
+  requireIncremental: {
+    env: ['WALRX_REQUIRE_INCREMENTAL'],
+    flag: 'require-incremental',
+    type: { kind: 'boolean' },
+    default: 'false',
+    commands: push,
+    group: 'Backup',
+    help: 'fail where a delta cannot be had, in place of taking a full backup',
+  },
+} as const satisfies Record<string, OptionSpec>
