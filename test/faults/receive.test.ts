@@ -121,6 +121,39 @@ describe(
       assert.match(failure?.error.message ?? 'no schedule noticed', /no end within|is not in the store/)
     })
 
+    test('when another history counts as its own', async () => {
+      const failure = await firstFailure(1000, (storage) => {
+        const archive = openSimulatedArchive(storage)
+        archive.archiveHistory = async (name, content, options) => {
+          return (await storage.putIfAbsent(`wal_005/${name}`, content, options)) === 'created' ? 'created' : 'same'
+        }
+        return archive
+      })
+      assert.match(
+        failure?.error.message ?? 'no schedule noticed',
+        /is not what|no end within|ARCHIVE_CONFLICT|other WAL/,
+      )
+    })
+
+    test('when it overwrites what another receiver has archived', async () => {
+      const failure = await firstFailure(1000, (storage) => {
+        const archive = openSimulatedArchive(storage)
+        archive.archiveHistory = async (name, content, options) => {
+          await storage.put(`wal_005/${name}`, content, options)
+          return 'created'
+        }
+        archive.archive = async (name, bytes, options) => {
+          await storage.put(`wal_005/${name}`, bytes, options)
+          return 'created'
+        }
+        return archive
+      })
+      assert.match(
+        failure?.error.message ?? 'no schedule noticed',
+        /is not in the store|is not what the server|no end within/,
+      )
+    })
+
     test('when a gap is not recorded', async () => {
       const failure = await firstFailure(300, (storage) => {
         const archive = openSimulatedArchive(storage)
