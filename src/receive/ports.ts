@@ -57,13 +57,10 @@ export interface TailSink {
     options?: TailReadOptions,
   ): AsyncIterable<{ readonly segment: string; readonly bytes: Buffer }>
   /**
-   * Removes chunks of what is archived as a whole, or as a partial of another timeline than `present`, after comparing
-   * them; names the segments that contradict theirs.
+   * Removes chunks of segments that are archived as a whole, after comparing them; names the segments that contradict
+   * theirs.
    */
-  clearTails(
-    present: Timeline | undefined,
-    options?: CallOptions,
-  ): Promise<{ readonly removed: number; readonly contradicting: readonly string[] }>
+  clearTails(options?: CallOptions): Promise<{ readonly removed: number; readonly contradicting: readonly string[] }>
 }
 
 /** One archived segment. */

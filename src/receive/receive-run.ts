@@ -232,7 +232,7 @@ export class ReceiveRun {
       this.arrivals.clear()
       this.#reportedLsn = invalidLsn
       this.#isOpen = true
-      clearTails({ archive, log, timeline: start.timeline, signal: this.queue.failed })
+      clearTails({ archive, log, signal: this.queue.failed })
     } else this.assembler.begin(start.timeline, start.startLsn)
     log.info('streaming', { ...describe(start), host: source.session.host })
     return start

@@ -95,14 +95,12 @@ export async function preloadTail(options: PreloadOptions): Promise<{ length: nu
 export interface ClearOptions {
   readonly archive: Pick<ReceiveArchive, 'clearTails'>
   readonly log: Logger
-  /** The timeline that a run has begun on. */
-  readonly timeline: Timeline
   readonly signal: AbortSignal
 }
 
 /** Behind the stream's back: removes chunks that an earlier receiver has left of segments that are whole. */
-export function clearTails({ archive, log, signal, timeline }: ClearOptions): void {
-  archive.clearTails(timeline, { signal }).then(
+export function clearTails({ archive, log, signal }: ClearOptions): void {
+  archive.clearTails({ signal }).then(
     ({ contradicting, removed }) => {
       if (removed > 0) log.info('removed chunks of segments that are whole', { chunks: removed })
       if (contradicting.length > 0) {

@@ -32,7 +32,10 @@ export interface UploadQueueOptions {
   readonly random: () => number
   readonly log: Logger
   readonly meter: ReceiveMeter
-  /** Called when a file is durable. `isKept` is false for a partial that contradicts the one that was there. */
+  /**
+   * Called when a file is durable. `isKept` is true where nothing else of its segment is needed any more: for a partial
+   * when this call has created it. One that was there may be replaced by a receiver that looked before it was this long.
+   */
   readonly onArchived?: (file: { readonly startLsn: Lsn; readonly isKept: boolean }) => void
   /** Checks a whole segment before it is compressed. Throws WALRX_WAL_INVALID. */
   readonly check: (segment: ReceivedSegment, name: string) => void
@@ -190,7 +193,7 @@ export class UploadQueue {
     body?.release()
     this.#releaseBuffer(job)
     job.step = 'durable'
-    this.#options.onArchived?.({ startLsn: job.startLsn, isKept: outcome !== 'diverged, kept beside' })
+    this.#options.onArchived?.({ startLsn: job.startLsn, isKept: job.kind === 'segment' || outcome === 'created' })
     this.#advance()
     this.#wakeUploads()
     this.#startWaiting()

@@ -5,7 +5,7 @@
 import type { WriteCodec } from '../compression/codec.ts'
 import { codecOfExtension } from '../compression/codecs.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
-import { parseSegmentName, partialName, type SegmentId } from '../postgres/wal-file.ts'
+import { parseSegmentName, type SegmentId } from '../postgres/wal-file.ts'
 import type { Storage, StorageCallOptions } from '../storage/storage.ts'
 import { compareStreams, decoded, once } from './decoded.ts'
 import { tailKey, type TailRange } from './names.ts'
@@ -164,18 +164,15 @@ export class TailArchive {
   }
 
   /**
-   * Removes chunks of segments that are archived as a whole, or as a partial that reaches as far, after comparing them.
-   * @param present timeline that a run is receiving: where a partial has the chunks they stay, for the run counts on them
-   * and goes on behind them
+   * Removes chunks of segments that are archived as a whole, after comparing them. A partial that has the same is no
+   * reason to: it may be replaced, without a condition, by a receiver that looked at it before it was this long.
    * @throws what the storage says
    */
-  async clear(present: number | undefined, options?: StorageCallOptions): Promise<ClearedTails> {
+  async clear(options?: StorageCallOptions): Promise<ClearedTails> {
     let removed = 0
     const contradicting: string[] = []
     for await (const tail of listTails(this.#storage, undefined, options)) {
-      const isPresent = present !== undefined && parseInt(tail.segment.slice(0, 8), 16) === present
-      const names = isPresent ? [tail.segment] : [tail.segment, partialName(tail.segment)]
-      const isHeld = await this.#isHeld(tail, names, options)
+      const isHeld = await this.#isHeld(tail, options)
       if (isHeld === 'contradicted') contradicting.push(tail.segment)
       if (isHeld !== 'yes') continue
       await this.delete(
@@ -187,31 +184,22 @@ export class TailArchive {
     return { removed, contradicting }
   }
 
-  /** Looks whether one of the files has what the chunks have. */
-  async #isHeld(
-    tail: SegmentTail,
-    names: readonly string[],
-    options?: StorageCallOptions,
-  ): Promise<'yes' | 'no' | 'contradicted'> {
-    const end = Math.max(...tail.chunks.map(({ to }) => to))
-    for (const name of names) {
-      const file = await this.#reader.openWalFile(name, this.#codec.extension, options)
-      if (!file) continue
-      const pieces: Buffer[] = []
-      for await (const piece of file.body) pieces.push(Buffer.from(piece))
-      const held = Buffer.concat(pieces)
-      // A partial may end before the chunks do.
-      if (held.length < end) return name === tail.segment ? 'contradicted' : 'no'
-      try {
-        for (const chunk of tail.chunks) await this.#compare(tail.segment, chunk, held, options)
-        return 'yes'
-      } catch (error) {
-        if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return 'no'
-        if (!hasCode(error, 'WALRX_ARCHIVE_CONFLICT') && !hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
-        return name === tail.segment ? 'contradicted' : 'no'
-      }
+  /** Looks whether the whole segment has what the chunks have. */
+  async #isHeld(tail: SegmentTail, options?: StorageCallOptions): Promise<'yes' | 'no' | 'contradicted'> {
+    const file = await this.#reader.openWalFile(tail.segment, this.#codec.extension, options)
+    if (!file) return 'no'
+    const pieces: Buffer[] = []
+    for await (const piece of file.body) pieces.push(Buffer.from(piece))
+    const held = Buffer.concat(pieces)
+    if (held.length < Math.max(...tail.chunks.map(({ to }) => to))) return 'contradicted'
+    try {
+      for (const chunk of tail.chunks) await this.#compare(tail.segment, chunk, held, options)
+      return 'yes'
+    } catch (error) {
+      if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return 'no'
+      if (!hasCode(error, 'WALRX_ARCHIVE_CONFLICT') && !hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
+      return 'contradicted'
     }
-    return 'no'
   }
 
   /** Throws WALRX_ARCHIVE_CONFLICT when the chunk is not what `held` says. */

@@ -235,30 +235,32 @@ export async function assembleTail(
   )
 }
 
-/** A partial that agrees with the chunks and is longer replaces them; one that contradicts them is an error. */
+/** The longest partial that is longer than the chunks replaces them; one that contradicts them is an error. */
 async function withPartial(
   reader: WalReader,
   tail: AssembledTail,
   options?: StorageCallOptions,
 ): Promise<AssembledTail> {
-  const name = partialName(tail.segment)
-  const [info] = await reader.find(name, options)
-  const file = info && (await reader.openWalFile(name, info.extension, options))
-  if (!info || !file) return tail
-  const pieces: Buffer[] = []
-  for await (const piece of file.body) pieces.push(Buffer.from(piece))
-  const whole = Buffer.concat(pieces)
-  const partial = whole.subarray(0, trimmedLength(whole))
-  // The zeros of a partial may be padding, those of a chunk are WAL.
-  const common = Math.min(partial.length, tail.bytes.length)
-  if (partial.compare(tail.bytes, 0, common, 0, common) !== 0) {
-    throw new WalrxError(
-      'WALRX_ARCHIVE_CONFLICT',
-      `${reader.location}/${file.key} and the chunks under ${tailFolderOf(tail.segment)} hold different WAL`,
-      { hint: 'two receivers of different servers write to this archive, or a server was restored: compare them' },
-    )
+  let longest = tail
+  // Two receivers with different codecs have written one each.
+  for (const info of await reader.find(partialName(tail.segment), options)) {
+    const file = await reader.openWalFile(partialName(tail.segment), info.extension, options)
+    if (!file) continue
+    const pieces: Buffer[] = []
+    for await (const piece of file.body) pieces.push(Buffer.from(piece))
+    const whole = Buffer.concat(pieces)
+    const partial = whole.subarray(0, trimmedLength(whole))
+    // The zeros of a partial may be padding, those of a chunk are WAL.
+    const common = Math.min(partial.length, longest.bytes.length)
+    if (partial.compare(longest.bytes, 0, common, 0, common) !== 0) {
+      throw new WalrxError(
+        'WALRX_ARCHIVE_CONFLICT',
+        `${reader.location}/${file.key} and the chunks under ${tailFolderOf(tail.segment)} hold different WAL`,
+        { hint: 'two receivers of different servers write to this archive, or a server was restored: compare them' },
+      )
+    }
+    if (partial.length <= longest.bytes.length) continue
+    longest = { ...tail, bytes: partial, lastModifiedMs: Math.max(info.lastModifiedMs, tail.lastModifiedMs) }
   }
-  return partial.length > tail.bytes.length
-    ? { ...tail, bytes: partial, lastModifiedMs: Math.max(info.lastModifiedMs, tail.lastModifiedMs) }
-    : tail
+  return longest
 }

@@ -80,8 +80,8 @@ export class WalArchive extends WalReader {
   }
 
   /** See {@link TailArchive.clear}. */
-  clearTails(present: number | undefined, options?: StorageCallOptions): Promise<ClearedTails> {
-    return this.#tails.clear(present, options)
+  clearTails(options?: StorageCallOptions): Promise<ClearedTails> {
+    return this.#tails.clear(options)
   }
 
   /**

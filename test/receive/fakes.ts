@@ -66,11 +66,14 @@ export class FakeArchive implements ReceiveArchive {
     return 'created'
   }
 
+  /** What {@link archivePartial} answers. */
+  partialOutcome = 'created'
+
   async archivePartial(segment: string, raw: Buffer, length: number, options: CallOptions = {}): Promise<string> {
     this.calls.push(`partial ${segment}`)
     await this.#turn(`${segment}.partial`, options.signal)
     this.files.set(`${segment}.partial`, Buffer.from(raw.subarray(0, length)))
-    return 'created'
+    return this.partialOutcome
   }
 
   tailKey(segment: string, { from, to }: { from: number; to: number }): string {

@@ -163,6 +163,20 @@ describe('the durable end', () => {
     )
   })
 
+  test('nothing else is needed of a segment that is archived, nor beside a partial that nobody can replace', async () => {
+    const outcomes = ['created', 'same', 'kept a longer one', 'replaced a shorter one', 'diverged, kept beside']
+    for (const outcome of outcomes) {
+      const kept: boolean[] = []
+      const bench = new Bench({ onArchived: ({ isKept }) => kept.push(isKept) })
+      bench.archive.partialOutcome = outcome
+      bench.archive.isManual = false
+      bench.push()
+      bench.pushPartial(1_000)
+      await bench.queue.drained()
+      assert.deepEqual(kept, [true, outcome === 'created'], outcome)
+    }
+  })
+
   test('is not moved by a partial', async () => {
     const bench = new Bench()
     bench.pushPartial(1_000)

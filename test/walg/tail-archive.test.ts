@@ -132,55 +132,37 @@ describe('clearing away', () => {
     const other = makeSegment(nameOf(6))
     other.writeUInt8(other.readUInt8(250) ^ 1, 250)
     storage.seed(`wal_005/${nameOf(6)}`, other)
-    assert.deepEqual(await archive.clearTails(2), { removed: 2, contradicting: [nameOf(6)] })
+    assert.deepEqual(await archive.clearTails(), { removed: 2, contradicting: [nameOf(6)] })
     assert.deepEqual(
       chunks().map((key) => key.slice(24, 48)),
       [nameOf(6), nameOf(6), nameOf(7), nameOf(7)],
     )
-    assert.deepEqual(await archive.clearTails(2), { removed: 0, contradicting: [nameOf(6)] })
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [nameOf(6)] })
     assert.equal(storage.openBodies, 0)
   })
 
   test('keeps a chunk that is damaged, that reaches behind the file, or that the file cannot be read for', async () => {
     seed(0, 100, segment, Buffer.from('damaged'))
     storage.seed(`wal_005/${segment}`, bytes)
-    assert.deepEqual(await archive.clearTails(2), { removed: 0, contradicting: [segment] })
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [segment] })
     seed(0, 100)
     storage.seed(`wal_005/${segment}`, bytes.subarray(0, 50))
-    assert.deepEqual(await archive.clearTails(2), { removed: 0, contradicting: [segment] })
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [segment] })
     storage.before = ({ key, operation }) => {
       if (operation === 'get' && key.startsWith('wal_005/')) throw unavailable()
     }
-    await assert.rejects(archive.clearTails(2), (error) => hasCode(error, 'WALRX_STORAGE_UNAVAILABLE'))
+    await assert.rejects(archive.clearTails(), (error) => hasCode(error, 'WALRX_STORAGE_UNAVAILABLE'))
     assert.equal(chunks().length, 1)
   })
 
-  test('removes those that a partial has, and keeps those that reach farther', async () => {
-    const partial = Buffer.alloc(madeSegmentSize)
-    partial.set(bytes.subarray(0, 300))
-    storage.seed(`wal_005/${segment}.partial`, partial)
-    seed(100, 300)
-    seed(0, 301)
-    assert.deepEqual(await archive.clearTails(2), { removed: 0, contradicting: [] })
-    storage.objects.delete(tailKey(segment, { from: 0, to: 301 }, ''))
-    assert.deepEqual(await archive.clearTails(2), { removed: 1, contradicting: [] })
-  })
-
-  test('keeps those of the timeline that is being received, which goes on behind them, until the segment is whole', async () => {
+  test('keeps those that a partial has: it may still be replaced by a shorter one', async () => {
     const partial = Buffer.alloc(madeSegmentSize)
     partial.set(bytes.subarray(0, 300))
     storage.seed(`wal_005/${segment}.partial`, partial)
     seed(0, 200)
-    assert.deepEqual(await archive.clearTails(1), { removed: 0, contradicting: [] })
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [] })
     storage.seed(`wal_005/${segment}`, bytes)
-    assert.deepEqual(await archive.clearTails(1), { removed: 1, contradicting: [] })
-  })
-
-  test('is no contradiction where a partial without padding is shorter', async () => {
-    storage.seed(`wal_005/${segment}.partial`, bytes.subarray(0, 99))
-    seed(0, 100)
-    assert.deepEqual(await archive.clearTails(2), { removed: 0, contradicting: [] })
-    assert.equal(chunks().length, 1)
+    assert.deepEqual(await archive.clearTails(), { removed: 1, contradicting: [] })
   })
 
   test('minds chunks that vanish meanwhile as little as what else lies there', async () => {
@@ -190,7 +172,7 @@ describe('clearing away', () => {
     storage.before = ({ key, operation }) => {
       if (operation === 'get' && key.startsWith('walrx_005/tail/')) storage.objects.delete(key)
     }
-    assert.deepEqual(await archive.clearTails(2), { removed: 0, contradicting: [] })
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [] })
     assert.deepEqual(chunks(), ['walrx_005/tail/x'])
   })
 })

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { beforeEach, describe, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
+import { zstdCompressSync } from 'node:zlib'
 import fc from 'fast-check'
 import type { WriteMethod } from '../../src/compression/codec.ts'
 import { extensions, openWriteCodec } from '../../src/compression/codecs.ts'
@@ -272,6 +273,16 @@ describe('a partial', () => {
     seed(200, 400)
     assert.equal(await lengthOf(), 400)
     assert.deepEqual((await assemble())?.bytes, Buffer.from(full.subarray(0, 400)))
+  })
+
+  test('of another receiver with another codec hides no longer one', async () => {
+    const bytes = Buffer.alloc(size)
+    bytes.set(full.subarray(0, 250))
+    storage.seed(`wal_005/${segment}.partial.zst`, zstdCompressSync(bytes))
+    for (const length of [200, 300]) {
+      partial(length)
+      assert.equal(await lengthOf(), Math.max(length, 250))
+    }
   })
 
   test('that contradicts the chunks is an error, whichever is longer', async () => {
