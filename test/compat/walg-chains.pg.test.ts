@@ -68,19 +68,34 @@ async function countsOf(server: TestPostgres): Promise<string[]> {
   return counts
 }
 
-test('a chain by WAL-G is restored as WAL-G restores it, and recovers', { skip, timeout: 300_000 }, async () => {
-  const root = newServerDirectory('walg-chain')
+/** A server whose WAL goes into an archive by WAL-G. */
+async function startArchiving(root: string): Promise<{ readonly server: TestPostgres; readonly archive: string }> {
   await makeServerDirectory(root, 0o755)
-  const [archive, ts, old] = ['archive', 'ts', 'old'].map((name) => join(root, name)) as [string, string, string]
-  for (const path of [archive, ts, old]) await mkdir(path)
-  for (const path of [archive, ts, old]) await giveToServer(path)
+  const archive = join(root, 'archive')
+  await mkdir(archive)
+  await giveToServer(archive)
   const push = `WALG_FILE_PREFIX=${archive} ${walg} wal-push %p`
   const settings = { archive_mode: 'on', archive_command: push }
-  await using server = await startPostgres({ major: 17, dataChecksums: true, settings })
+  return { server: await startPostgres({ major: 17, dataChecksums: true, settings }), archive }
+}
+
+/** The environment of WAL-G beside a server. */
+function environment(server: TestPostgres, archive: string): NodeJS.ProcessEnv {
+  const place = { PGHOST: server.socketDir, PGPORT: String(server.port), PGUSER: superuser, PGDATABASE: 'postgres' }
+  return { ...process.env, ...place, WALG_FILE_PREFIX: archive, WALG_DELTA_MAX_STEPS: '6' }
+}
+
+test('a chain by WAL-G is restored as WAL-G restores it, and recovers', { skip, timeout: 300_000 }, async () => {
+  const root = newServerDirectory('walg-chain')
+  const started = await startArchiving(root)
+  await using server = started.server
+  const { archive } = started
+  const [ts, old] = ['ts', 'old'].map((name) => join(root, name)) as [string, string]
+  for (const path of [ts, old]) await mkdir(path)
+  for (const path of [ts, old]) await giveToServer(path)
   await server.sql(`create tablespace ts location '${ts}'`)
   await server.sql(`create tablespace old location '${old}'`)
-  const place = { PGHOST: server.socketDir, PGPORT: String(server.port), PGUSER: superuser, PGDATABASE: 'postgres' }
-  const env = { ...process.env, ...place, WALG_FILE_PREFIX: archive, WALG_DELTA_MAX_STEPS: '6' }
+  const env = environment(server, archive)
   const positions: string[] = []
   for (const statements of changes) {
     await apply(server, statements)
@@ -168,6 +183,33 @@ test('a chain by WAL-G is restored as WAL-G restores it, and recovers', { skip, 
     select c.relname, v.* from pg_class c, lateral verify_heapam(c.oid) v
     where c.relkind in ('r', 't', 'm') and c.relpersistence = 'p'`)
   assert.deepEqual(broken, [])
+})
+
+test('a delta by WAL-G on a full backup by walrx is restored by both', { skip, timeout: 300_000 }, async () => {
+  const root = newServerDirectory('mixed-chain')
+  const { archive, server } = await startArchiving(root)
+  await using _server = server
+  await server.sql('create table kept as select g as id, md5(g::text) as text from generate_series(1, 20000) g')
+  await server.sql('create table gone as select g as id from generate_series(1, 5000) g')
+  const prefix = ['--file-prefix', archive]
+  const pushed = await runWalrx(['backup-push', '--dbname', server.conninfo(), ...prefix])
+  assert.equal(pushed.status, 0, pushed.stderr)
+  await apply(server, ['drop table gone', 'update kept set text = id::text where id % 500 = 0'])
+  const env = environment(server, archive)
+  await run(walg!, ['backup-push', server.dataDir], { env })
+  await server.stop('fast')
+
+  const [theirs, ours] = [join(root, 'by-walg'), join(root, 'by-walrx')]
+  await run(walg!, ['backup-fetch', theirs, 'LATEST'], { env })
+  const verified = await runWalrx(['backup-verify', 'LATEST', '--json', ...prefix])
+  assert.equal(verified.status, 0, verified.stderr)
+  const { backups, increments } = JSON.parse(verified.stdout) as { backups: string[]; increments: number }
+  assert.equal(backups.length, 2)
+  assert.ok(increments > 0, verified.stdout)
+  const fetched = await runWalrx(['backup-fetch', ours, 'LATEST', ...prefix])
+  assert.equal(fetched.status, 0, fetched.stderr)
+  const files = async (directory: string) => [...(await restoredFiles(directory)).files].sort()
+  assert.deepEqual(await files(ours), await files(theirs))
 })
 
 /** Tablespaces of a backup by its sentinel, the oldest first. */

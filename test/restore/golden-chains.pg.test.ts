@@ -1,9 +1,10 @@
 /** Servers recover from chains that WAL-G and WAL-RUS really wrote, to the rows that were there at the archive's end. */
 import assert from 'node:assert/strict'
-import { cp, readFile } from 'node:fs/promises'
+import { cp, readFile, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, test } from 'node:test'
+import { sentinelKey } from '../../src/walg/backup-names.ts'
 import { goldenArchive } from '../harness/golden-backups.ts'
 import { goldenChains, tablespaceOf } from '../harness/golden-restores.ts'
 import { makeServerDirectory } from '../harness/postgres-files.ts'
@@ -19,11 +20,15 @@ describe('the second delta of', () => {
       // The server's user must be able to read it.
       const copy = join(directory, 'archive')
       await cp(fileURLToPath(goldenArchive(archive)), copy, { recursive: true })
+      for (const [index, backup] of backups.entries()) {
+        await utimes(join(copy, sentinelKey(backup)), 1_700_000_000 + index, 1_700_000_000 + index)
+      }
       const tablespace = join(directory, 'ts')
       const mapping = `${tablespaceOf(archive, backups[2]!)}=${tablespace}`
       const to = ['--recover', '-T', mapping, '--file-prefix', copy]
-      const fetched = await runWalrx(['backup-fetch', join(directory, 'data'), backups[2]!, ...to])
+      const fetched = await runWalrx(['backup-fetch', join(directory, 'data'), 'LATEST', ...to])
       assert.equal(fetched.status, 0, fetched.stderr)
+      assert.ok(fetched.stdout.startsWith(`${backups[2]} (2 deltas on`), fetched.stdout)
 
       await using server = await startRestored(directory, 17, [tablespace])
       const text = await readFile(new URL('../rows.txt', goldenArchive(archive)), 'utf8')

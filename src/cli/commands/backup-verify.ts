@@ -46,7 +46,7 @@ export const backupVerify: Command<'backup-verify', 'name'> = {
           const which = summary.increments > 0 ? 'each whole file' : 'each file'
           const how = summary.checked
             ? `${which} as the server's manifest says`
-            : 'without a manifest: only that every file is there'
+            : `without a manifest: only that every file is there${summary.increments > 0 ? ' and every increment sound' : ''}`
           stdout.write(`${chainTitle(documents)} is whole: ${countsText(summary)}, ${how}\n`)
         }
         return 0
