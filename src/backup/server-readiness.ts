@@ -86,8 +86,8 @@ async function readChain(session: PgSession): Promise<{ chain: TimelineChain; en
 }
 
 /**
- * The server itself would take a parent that ends behind the point where the server's history left that timeline, and
- * build on pages that it has never had: it compares that end with its own position only.
+ * Of a parent on an ancestor the server compares the end with its own position only. One that starts before the fork and
+ * ends behind it has pages of a history that is not the server's, which no summary of the server's knows of.
  */
 export function reasonOfHistory(
   chain: TimelineChain,

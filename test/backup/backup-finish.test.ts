@@ -192,3 +192,23 @@ describe('finishing a backup', () => {
     assert.equal(world.keys(folder).length, objects.length)
   })
 })
+
+describe('a delta is finished only', () => {
+  const parent = 'base_000000010000000000000001'
+  const delta = '"DeltaLSN":16777256,"DeltaFrom":"base_000000010000000000000001","DeltaCount":1'
+
+  test('while what it builds on is there', async () => {
+    const world = await FinishWorld.open()
+    await world.intent.update({ sentinel: sentinel.replace('{', `{${delta},`) })
+    const gone = /base_000000010000000000000001, which the delta builds on, has gone/
+    await world.assertFails('WALRX_BACKUP_INCOMPLETE', gone)
+    world.storage.seed(sentinelKey(parent), '{"LSN":16777257}')
+    await world.assertFails(
+      'WALRX_BACKUP_INCOMPLETE',
+      /starts at 0\/1000029, and the delta builds on one from 0\/1000028/,
+    )
+    world.storage.seed(sentinelKey(parent), '{"LSN":16777256}')
+    await world.finish()
+    assert.ok(world.storage.peek(sentinelKey(name)))
+  })
+})

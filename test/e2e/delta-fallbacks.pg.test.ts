@@ -136,6 +136,24 @@ for (const major of [17, 18] as const) {
       assert.equal((await push(server, archive, ['--full', '--permanent'])).full_because?.code, 'asked')
     })
 
+    test('as a standby: a delta behind each restartpoint, and none without', async () => {
+      await using primary = await startPostgres({ major, settings: summarizing })
+      await using standby = await startStandby(primary, { settings: summarizing })
+      const archive = await newArchive()
+      const parent = await push(standby, archive)
+      await primary.sql('create table t as select g as id from generate_series(1, 10000) g')
+      await primary.checkpoint()
+      const [end] = await primary.sql<{ lsn: string }>('select pg_current_wal_insert_lsn()::text as lsn')
+      await until('replay', async () => {
+        const [row] = await standby.sql<{ done: boolean }>(`select pg_last_wal_replay_lsn() >= '${end?.lsn}' as done`)
+        return row?.done === true
+      })
+      assert.equal((await push(standby, archive)).delta_from, parent.backup_name)
+      const refused = await run(standby, archive, ['--require-incremental'])
+      assert.equal(refused.status, 2, refused.stderr)
+      assert.match(refused.stderr, /manifest requires WAL from final timeline 1/)
+    })
+
     test('over a promotion: on the ancestor, but not on what the old primary wrote behind the fork', async () => {
       await using primary = await startPostgres({ major, settings: summarizing })
       const archive = await newArchive()
@@ -152,7 +170,7 @@ for (const major of [17, 18] as const) {
       const behind = await push(primary, archive)
       assert.equal(behind.delta_from, parent.backup_name)
       await standby.sql('insert into t select g from generate_series(1, 50000) g')
-      // So far on that the server's own check, of positions alone, would find nothing wrong.
+      // So far on that positions alone do not tell.
       await standby.switchWal()
       await standby.sql('insert into t select g from generate_series(1, 50000) g')
       await standby.switchWal()

@@ -6,6 +6,7 @@ import {
   backupName,
   contentsKey,
   controlFileName,
+  deltaName,
   filesMetadataKey,
   intentKey,
   labelFileName,
@@ -27,6 +28,15 @@ test('a backup is named after the segment of its start, by the segment size', ()
   assert.equal(backupName(1, toLsn(11534376n), mebi), 'base_00000001000000000000000B')
   assert.equal(backupName(0xabcdef01, parseLsn('16/B374D848'), 16 * mebi), 'base_ABCDEF0100000016000000B3')
   assert.equal(backupName(2, parseLsn('1/0'), 16 * mebi), 'base_000000020000000100000000')
+})
+
+test('a delta is named after its own segment and the first one in the name of its parent', () => {
+  assert.equal(
+    deltaName(1, toLsn(33554472n), 16 * mebi, 'base_000000010000000000000001'),
+    `${name}_D_000000010000000000000001`,
+  )
+  const delta = 'base_00000001000000000000000A_D_000000010000000000000009_D_000000010000000000000008'
+  assert.equal(deltaName(1, toLsn(33554472n), 16 * mebi, delta), `${name}_D_00000001000000000000000A`)
 })
 
 test('every name that is given is taken apart again', () => {
