@@ -10,9 +10,14 @@ import { asideFolder, walrxFolder } from './names.ts'
  */
 export async function setObjectAside(storage: Storage, key: string, options?: StorageCallOptions): Promise<string> {
   const { aside, isThere } = await asideKey(storage, key, options)
-  if (!isThere) await storage.put(aside, await storage.get(key, options), options)
+  if (!isThere) await storage.put(aside, contents(storage, key, options), options)
   await storage.delete([key], options)
   return aside
+}
+
+/** Opens the object when it is read: a put that fails before it reads would leave an open one behind. */
+async function* contents(storage: Storage, key: string, options?: StorageCallOptions): AsyncGenerator<Uint8Array> {
+  yield* await storage.get(key, options)
 }
 
 /** Where an object can be set aside without replacing another one, or is already. */
