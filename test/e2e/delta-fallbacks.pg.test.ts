@@ -4,6 +4,7 @@ import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import process from 'node:process'
 import { describe, test } from 'node:test'
+import { isInDepth } from '../harness/extent.ts'
 import { startStandby } from '../harness/postgres-copies.ts'
 import { makeServerDirectory } from '../harness/postgres-files.ts'
 import { startPostgres, type TestPostgres } from '../harness/postgres.ts'
@@ -59,7 +60,8 @@ test('a server before 17', { timeout: 60_000 }, async () => {
 })
 
 for (const major of [17, 18] as const) {
-  describe(`PostgreSQL ${major}`, { timeout: 200_000 }, () => {
+  if (!isInDepth(major)) continue
+  describe(`PostgreSQL ${major}`, { timeout: 500_000 }, () => {
     test('that does not summarize its WAL, until it does', async () => {
       await using server = await startPostgres({ major })
       const archive = await newArchive()

@@ -12,6 +12,7 @@ import { systemClock } from '../../src/primitives/clock.ts'
 import { FileStorage } from '../../src/storage/file.ts'
 import { WalArchive } from '../../src/walg/wal-archive.ts'
 import { clientTool } from '../harness/client-tools.ts'
+import { isInDepth } from '../harness/extent.ts'
 import { giveToServer, makeServerDirectory } from '../harness/postgres-files.ts'
 import { startPostgres } from '../harness/postgres.ts'
 import { startRestored } from '../harness/restored-server.ts'
@@ -67,6 +68,7 @@ async function assertSameFiles(left: string, right: string, except: RegExp): Pro
 }
 
 for (const major of [17, 18] as const) {
+  if (!isInDepth(major)) continue
   describe(`PostgreSQL ${major}`, () => {
     test(
       'a full backup and five deltas on it restore to what pg_combinebackup makes',
