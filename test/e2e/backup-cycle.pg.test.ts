@@ -7,9 +7,9 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, test } from 'node:test'
 import { clientTool } from '../harness/client-tools.ts'
-import { isInDepth } from '../harness/extent.ts'
+import { isInDepth, majorsFor } from '../harness/extent.ts'
 import { giveToServer, makeServerDirectory } from '../harness/postgres-files.ts'
-import { pgMajors, startPostgres, type TestPostgres } from '../harness/postgres.ts'
+import { startPostgres, type TestPostgres } from '../harness/postgres.ts'
 import { startRestored } from '../harness/restored-server.ts'
 import { newServerDirectory } from '../harness/test-workspace.ts'
 import { startLoad } from '../harness/wal-load.ts'
@@ -54,7 +54,7 @@ async function assertWhole(server: TestPostgres, least: number): Promise<void> {
   assert.equal(load?.gaps, 0)
 }
 
-for (const major of pgMajors) {
+for (const major of majorsFor([14, 18])) {
   describe(`PostgreSQL ${major}`, () => {
     test('loses its data directory, and gets it back', { timeout: 300_000 }, async (t) => {
       const root = newServerDirectory(`cycle${major}`)

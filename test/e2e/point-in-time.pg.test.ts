@@ -3,10 +3,10 @@ import assert from 'node:assert/strict'
 import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import { isInDepth } from '../harness/extent.ts'
+import { isInDepth, majorsFor } from '../harness/extent.ts'
 import { makeServerDirectory } from '../harness/postgres-files.ts'
 import { startStandby } from '../harness/postgres-copies.ts'
-import { pgMajors, startPostgres, type TestPostgres } from '../harness/postgres.ts'
+import { startPostgres, type TestPostgres } from '../harness/postgres.ts'
 import { startRestored } from '../harness/restored-server.ts'
 import { newServerDirectory } from '../harness/test-workspace.ts'
 import { until } from '../harness/until.ts'
@@ -39,7 +39,7 @@ async function archivedTo(server: TestPostgres, prefix: readonly string[], slot:
   assert.equal(status, 0, stderr)
 }
 
-for (const major of pgMajors.filter((one) => isInDepth(one))) {
+for (const major of majorsFor([18])) {
   describe(`PostgreSQL ${major}`, () => {
     test('recovers to moments on both sides of a promotion', { timeout: 300_000 }, async () => {
       const root = newServerDirectory(`pitr${major}`)

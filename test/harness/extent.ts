@@ -14,6 +14,11 @@ export function isInDepth(major: PgMajor, also: readonly PgMajor[] = []): boolea
   return isFullRun || major === pgMajors[0] || major === pgMajors.at(-1) || also.includes(major)
 }
 
+/** The versions that a test of minutes runs on. @param usual those of them when not everything was asked for */
+export function majorsFor(usual: readonly PgMajor[]): readonly PgMajor[] {
+  return isFullRun ? pgMajors : usual
+}
+
 /** A number of trials, which the variable of that name sets whatever the extent. */
 export function trials(variable: string, usual: number, full: number): number {
   return Number(process.env[variable] ?? (isFullRun ? full : usual))

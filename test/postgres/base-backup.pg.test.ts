@@ -13,9 +13,10 @@ import { formatLsn } from '../../src/postgres/lsn.ts'
 import type { PgSession } from '../../src/postgres/pg-session.ts'
 import { formatTablespaceMap } from '../../src/postgres/tablespace-map.ts'
 import { TestAuthority, withoutOpenssl } from '../harness/certificates.ts'
+import { majorsFor } from '../harness/extent.ts'
 import { startStandby } from '../harness/postgres-copies.ts'
 import { makeServerDirectory } from '../harness/postgres-files.ts'
-import { pgMajors, startPostgres, type TestPostgres } from '../harness/postgres.ts'
+import { startPostgres, type TestPostgres } from '../harness/postgres.ts'
 import { until } from '../harness/until.ts'
 import { assertManifest, manifestOf, readTar, sha256 } from './received-backup.ts'
 import { RecordingSink } from './scripted-backup.ts'
@@ -61,7 +62,7 @@ async function fill(server: TestPostgres, table: string, megabytes: number, tabl
     checkpoint`)
 }
 
-for (const major of pgMajors) {
+for (const major of majorsFor([14, 15, 18])) {
   describe(`a base backup of PostgreSQL ${major}, by a role with REPLICATION alone`, () => {
     let server: TestPostgres
     /** The data directory apart, in the order in which they were made. */
