@@ -42,6 +42,17 @@ export class VirtualClock implements Clock {
     return new Promise((resolve) => this.setTimer(ms, resolve))
   }
 
+  /** Fires what is due within `ms`, and comes back when they have passed. */
+  async pass(ms: number): Promise<void> {
+    let isOver = false
+    this.setTimer(ms, () => (isOver = true))
+    await this.run(
+      () => isOver,
+      () => false,
+      ms + 1,
+    )
+  }
+
   /**
    * Fires timers in order, letting everything that one sets off happen before the next, until `isDone`.
    * @param isBusy true while something outside the clock's reach is under way (a body being read)

@@ -66,13 +66,7 @@ class Stream {
   }
 
   async pass(ms: number): Promise<void> {
-    let isOver = false
-    this.clock.setTimer(ms, () => (isOver = true))
-    await this.clock.run(
-      () => isOver,
-      () => false,
-      ms + 1,
-    )
+    await this.clock.pass(ms)
   }
 }
 

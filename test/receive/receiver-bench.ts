@@ -146,13 +146,7 @@ export class ReceiverBench implements ReplicationServer {
   }
 
   async pass(ms: number): Promise<void> {
-    let isOver = false
-    this.clock.setTimer(ms, () => (isOver = true))
-    await this.clock.run(
-      () => isOver,
-      () => false,
-      ms + 1,
-    )
+    await this.clock.pass(ms)
     await settle()
   }
 

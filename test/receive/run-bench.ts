@@ -79,13 +79,7 @@ export class RunBench {
   }
 
   async pass(ms: number): Promise<void> {
-    let isOver = false
-    this.clock.setTimer(ms, () => (isOver = true))
-    await this.clock.run(
-      () => isOver,
-      () => false,
-      ms + 1,
-    )
+    await this.clock.pass(ms)
     await settle()
   }
 

@@ -76,13 +76,7 @@ class Bench {
   }
 
   async pass(ms: number): Promise<void> {
-    let isOver = false
-    this.clock.setTimer(ms, () => (isOver = true))
-    await this.clock.run(
-      () => isOver,
-      () => false,
-      ms + 1,
-    )
+    await this.clock.pass(ms)
     await settle()
   }
 }

@@ -43,13 +43,7 @@ function setUp() {
     onHealth: (health) => seen.push(health),
   })
   const next = async () => {
-    let isOver = false
-    clock.setTimer(slotWatchMs + 1, () => (isOver = true))
-    await clock.run(
-      () => isOver,
-      () => false,
-      slotWatchMs + 2,
-    )
+    await clock.pass(slotWatchMs + 1)
     await settle()
   }
   return { lines, next, seen, state, watch }

@@ -141,13 +141,7 @@ export class TailBench {
 
   /** Lets time pass. */
   async pass(ms: number): Promise<void> {
-    let isOver = false
-    this.clock.setTimer(ms, () => (isOver = true))
-    await this.clock.run(
-      () => isOver,
-      () => false,
-      ms + 1,
-    )
+    await this.clock.pass(ms)
     await settle()
   }
 
