@@ -7,6 +7,7 @@ import { type Lsn, type Timeline, toLsn } from '../postgres/lsn.ts'
 import { historyName, parseHistory, parseSegmentName, segmentName } from '../postgres/wal-file.ts'
 import { decodePageHeader, longHeaderSize } from '../postgres/wal-page.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
+import { collected } from '../walg/decoded.ts'
 import { coveredLength, listTails } from '../walg/tail-reader.ts'
 import type { WalReader } from '../walg/wal-reader.ts'
 
@@ -147,9 +148,7 @@ async function readOrigin(
   const name = historyName(timeline)
   const file = await reader.openWalFile(name, undefined, options)
   if (!file) return undefined
-  const chunks: Uint8Array[] = []
-  for await (const chunk of file.body) chunks.push(Buffer.from(chunk))
-  const last = parseHistory(Buffer.concat(chunks), name).at(-1)
+  const last = parseHistory(await collected(file.body), name).at(-1)
   return last && { parent: last.timeline, switchpoint: last.switchpoint }
 }
 

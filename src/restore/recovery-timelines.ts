@@ -4,6 +4,7 @@ import { formatLsn, type Lsn, type Timeline } from '../postgres/lsn.ts'
 import { TimelineChain } from '../postgres/timeline-chain.ts'
 import { type HistoryEntry, historyName, parseHistory } from '../postgres/wal-file.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
+import { collected } from '../walg/decoded.ts'
 import type { WalReader } from '../walg/wal-reader.ts'
 import type { RecoveryTimeline } from './recovery-request.ts'
 
@@ -41,9 +42,7 @@ export class Histories {
     const name = historyName(timeline)
     const file = await this.#reader.openWalFile(name, undefined, options)
     if (!file) return undefined
-    const chunks: Uint8Array[] = []
-    for await (const chunk of file.body) chunks.push(Buffer.from(chunk))
-    return parseHistory(Buffer.concat(chunks), name)
+    return parseHistory(await collected(file.body), name)
   }
 }
 

@@ -54,6 +54,13 @@ function withKey(error: unknown, key: string): unknown {
   return new WalrxError(error.code, `${key}: ${error.message}`, { cause: error })
 }
 
+/** All of a body, copied into memory: for what is small, or a segment. Throws what the body throws. */
+export async function collected(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const pieces: Buffer[] = []
+  for await (const piece of body) pieces.push(Buffer.from(piece))
+  return Buffer.concat(pieces)
+}
+
 /** Bytes in memory as a source. */
 export async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, undefined> {
   await Promise.resolve()

@@ -8,6 +8,7 @@ import { WalrxError } from '../primitives/errors.ts'
 import { historyName, parseHistory, parseSegmentName, segmentStartLsn } from '../postgres/wal-file.ts'
 import { decodePageHeader } from '../postgres/wal-page.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
+import { collected } from './decoded.ts'
 import { assembleTail, type AssembledTail } from './tail-reader.ts'
 import type { WalReader } from './wal-reader.ts'
 
@@ -59,7 +60,7 @@ async function originOf(
   if (timeline === 1) return undefined
   const name = historyName(timeline)
   const file = await reader.openWalFile(name, undefined, options)
-  return file && parseHistory(await collect(file.body), name).at(-1)
+  return file && parseHistory(await collected(file.body), name).at(-1)
 }
 
 async function wholeSegment(
@@ -68,13 +69,7 @@ async function wholeSegment(
   options?: StorageCallOptions,
 ): Promise<Buffer | undefined> {
   const file = await reader.openWalFile(name, undefined, options)
-  return file && collect(file.body)
-}
-
-async function collect(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
-  const pieces: Buffer[] = []
-  for await (const piece of body) pieces.push(Buffer.from(piece))
-  return Buffer.concat(pieces)
+  return file && collected(file.body)
 }
 
 /** Offset of a position in a segment whose first page `bytes` has; undefined without that page. */

@@ -7,7 +7,7 @@ import { codecOfExtension } from '../compression/codecs.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { parseSegmentName, type SegmentId } from '../postgres/wal-file.ts'
 import type { Storage, StorageCallOptions } from '../storage/storage.ts'
-import { compareStreams, decoded, once } from './decoded.ts'
+import { collected, compareStreams, decoded, once } from './decoded.ts'
 import { tailKey, type TailRange } from './names.ts'
 import {
   assembleTail,
@@ -188,9 +188,7 @@ export class TailArchive {
   async #isHeld(tail: SegmentTail, options?: StorageCallOptions): Promise<'yes' | 'no' | 'contradicted'> {
     const file = await this.#reader.openWalFile(tail.segment, this.#codec.extension, options)
     if (!file) return 'no'
-    const pieces: Buffer[] = []
-    for await (const piece of file.body) pieces.push(Buffer.from(piece))
-    const held = Buffer.concat(pieces)
+    const held = await collected(file.body)
     if (held.length < Math.max(...tail.chunks.map(({ to }) => to))) return 'contradicted'
     try {
       for (const chunk of tail.chunks) await this.#compare(tail.segment, chunk, held, options)

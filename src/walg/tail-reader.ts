@@ -8,7 +8,7 @@ import { codecOfExtension } from '../compression/codecs.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { partialName } from '../postgres/wal-file.ts'
 import type { ObjectInfo, Storage, StorageCallOptions } from '../storage/storage.ts'
-import { decoded } from './decoded.ts'
+import { collected, decoded } from './decoded.ts'
 import { parseTailKey, tailFolder, tailFolderOf, type TailObjectName } from './names.ts'
 import { trimmedLength } from './trimmed.ts'
 import type { WalReader } from './wal-reader.ts'
@@ -246,9 +246,7 @@ async function withPartial(
   for (const info of await reader.find(partialName(tail.segment), options)) {
     const file = await reader.openWalFile(partialName(tail.segment), info.extension, options)
     if (!file) continue
-    const pieces: Buffer[] = []
-    for await (const piece of file.body) pieces.push(Buffer.from(piece))
-    const whole = Buffer.concat(pieces)
+    const whole = await collected(file.body)
     const partial = whole.subarray(0, trimmedLength(whole))
     // The zeros of a partial may be padding, those of a chunk are WAL.
     const common = Math.min(partial.length, longest.bytes.length)

@@ -12,7 +12,7 @@ import {
   type WalFileKind,
 } from '../postgres/wal-file.ts'
 import type { ObjectInfo, Storage, StorageCallOptions } from '../storage/storage.ts'
-import { decoded } from './decoded.ts'
+import { collected, decoded } from './decoded.ts'
 import { gapHolding, type GapRecord, listGaps } from './gap-records.ts'
 import { parseWalKey, walFolder, walKey } from './names.ts'
 import { readSystem } from './system-binding.ts'
@@ -188,9 +188,8 @@ export class WalReader {
       const name = historyName(newer)
       const file = await this.openWalFile(name, undefined, options)
       if (!file) continue
-      const pieces: Buffer[] = []
-      for await (const piece of file.body) pieces.push(Buffer.from(piece))
-      const entry = parseHistory(Buffer.concat(pieces), name).find((ancestor) => ancestor.timeline === timeline)
+      const history = parseHistory(await collected(file.body), name)
+      const entry = history.find((ancestor) => ancestor.timeline === timeline)
       if (entry) yield { timeline: newer, switchpoint: entry.switchpoint }
     }
   }
