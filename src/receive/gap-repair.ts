@@ -9,41 +9,21 @@
  * It ends, always: a host that has failed at a position is not asked for that position again, positions only grow, and a
  * host whose WAL contradicts the archive is not asked for anything any more.
  */
-import type { Logger } from '../observe/log.ts'
 import { formatLsn, type Lsn, maxLsn, minLsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
 import type { ReplicationServer, ReplicationSession } from '../postgres/session.ts'
 import type { TimelineChain } from '../postgres/timeline-chain.ts'
 import { parseSegmentSize } from '../postgres/wal-file.ts'
-import type { Clock } from '../primitives/clock.ts'
 import { hasCode, toWalrxError, WalrxError } from '../primitives/errors.ts'
 import { Backoff } from '../primitives/retry.ts'
 import { parseTimeoutMs } from './ack-policy.ts'
 import { readChain } from './host-choice.ts'
-import type { ReceiveArchive, ReceiveMeter } from './ports.ts'
 import type { PreparedSource } from './prepared-source.ts'
-import { RepairStream } from './repair-stream.ts'
-import type { SegmentPool } from './segment-pool.ts'
+import { type RepairMeans, type RepairRange, RepairStream } from './repair-stream.ts'
 
 /** What {@link GapRepair} needs. */
-export interface GapRepairOptions {
+export interface GapRepairOptions extends RepairMeans {
   /** All hosts, whatever they are: standbys must not be passed over. */
   readonly server: ReplicationServer
-  readonly archive: ReceiveArchive
-  /** Nothing of it is lent. */
-  readonly pool: SegmentPool
-  readonly uploadConcurrency: number
-  readonly clock: Clock
-  /** Random number in [0, 1) for back-off jitter. */
-  readonly random: () => number
-  readonly log: Logger
-  readonly meter: ReceiveMeter
-}
-
-/** Whole segments of one timeline: `startLsn` inclusive, `endLsn` exclusive. */
-export interface RepairRange {
-  readonly timeline: Timeline
-  readonly startLsn: Lsn
-  readonly endLsn: Lsn
 }
 
 /** A host that can give some of a range, and what is known of it. */

@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from 'node:os'
 import type { Logger } from '../observe/log.ts'
-import { type Lsn } from '../postgres/lsn.ts'
+import type { Lsn, Timeline } from '../postgres/lsn.ts'
 import type { ReplicationSession } from '../postgres/session.ts'
 import { segmentNameAt } from '../postgres/wal-file.ts'
 import { checkSegment, walMagic } from '../postgres/wal-page.ts'
@@ -14,7 +14,6 @@ import { orAborted } from '../primitives/wait.ts'
 import { streamTimings } from './ack-policy.ts'
 import { PulseAcknowledger } from './acknowledger.ts'
 import { ByteArena } from './byte-arena.ts'
-import type { RepairRange } from './gap-repair.ts'
 import type { ReceiveArchive, ReceiveMeter } from './ports.ts'
 import { SegmentAssembler } from './segment-assembler.ts'
 import type { SegmentPool } from './segment-pool.ts'
@@ -22,20 +21,32 @@ import { StreamSession } from './stream-session.ts'
 import { preloadTail } from './tail-start.ts'
 import { UploadQueue } from './upload-queue.ts'
 
-/** What {@link RepairStream} needs. */
-export interface RepairStreamOptions {
-  readonly session: ReplicationSession
-  readonly walSenderTimeoutMs: number
-  readonly systemId: bigint
-  readonly segmentSize: number
+/** Whole segments of one timeline: `startLsn` inclusive, `endLsn` exclusive. */
+export interface RepairRange {
+  readonly timeline: Timeline
+  readonly startLsn: Lsn
+  readonly endLsn: Lsn
+}
+
+/** What a repair has at hand, whichever host it is from. */
+export interface RepairMeans {
   readonly archive: ReceiveArchive
   /** Nothing of it is lent. */
   readonly pool: SegmentPool
   readonly uploadConcurrency: number
   readonly clock: Clock
+  /** Random number in [0, 1) for back-off jitter. */
   readonly random: () => number
   readonly log: Logger
   readonly meter: ReceiveMeter
+}
+
+/** What {@link RepairStream} needs. */
+export interface RepairStreamOptions extends RepairMeans {
+  readonly session: ReplicationSession
+  readonly walSenderTimeoutMs: number
+  readonly systemId: bigint
+  readonly segmentSize: number
 }
 
 /** How it ended. */
