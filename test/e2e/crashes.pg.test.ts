@@ -12,6 +12,7 @@ import {
   compareWithServer,
   decodeArchived,
   endOfSwitched,
+  proveArchive,
   watchFlushes,
 } from '../harness/archive-check.ts'
 import { trials } from '../harness/extent.ts'
@@ -51,14 +52,7 @@ describe('through crashes', () => {
   }
 
   /** Waits until everything up to the server's present end is archived, and compares. */
-  async function checkAll(): Promise<void> {
-    const end = endOfSwitched(parseLsn(await server.switchWal()), segmentSize)
-    await server.sql(`select pg_logical_emit_message(false, 'walrx', 'one more')`)
-    await tap.flushed(end)
-    assert.deepEqual(tap.failures, [], 'a flush position was ahead of the archive')
-    assertUnbroken(archive, 1, end, segmentSize)
-    assert.ok(compareWithServer(archive, server) > 0)
-  }
+  const checkAll = () => proveArchive(archive, server, tap, segmentSize)
 
   test(`${kills} kills of walrx at random moments`, { timeout: 180_000 + kills * 3_000 }, async (t) => {
     const seed = Number(process.env.WALRX_SEED ?? Date.now() % 100_000)

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { brotliDecompressSync, zstdDecompressSync } from 'node:zlib'
-import { addBytes, formatLsn, type Lsn, segmentStart } from '../../src/postgres/lsn.ts'
+import { addBytes, formatLsn, type Lsn, parseLsn, segmentStart } from '../../src/postgres/lsn.ts'
 import { isSegmentName, parseSegmentName, segmentNameAt } from '../../src/postgres/wal-file.ts'
 import type { TestPostgres } from './postgres.ts'
 import type { WireTap } from './wire-tap.ts'
@@ -50,6 +50,21 @@ export function assertUnbroken(archive: string, timeline: number, end: Lsn, segm
   numbers.slice(1).forEach((segno, index) => {
     assert.equal(segno, (numbers[index] ?? 0n) + 1n, `a segment is missing before ${present[index + 1]}`)
   })
+}
+
+/** Switches WAL and waits until everything before is durable: whole, unbroken on timeline 1, and what the server has. */
+export async function proveArchive(
+  archive: string,
+  server: TestPostgres,
+  tap: WireTap,
+  segmentSize: number,
+): Promise<void> {
+  const end = endOfSwitched(parseLsn(await server.switchWal()), segmentSize)
+  await server.sql(`select pg_logical_emit_message(false, 'walrx', 'one more')`)
+  await tap.flushed(end)
+  assert.deepEqual(tap.failures, [], 'a flush position was ahead of the archive')
+  assertUnbroken(archive, 1, end, segmentSize)
+  assert.ok(compareWithServer(archive, server) > 0)
 }
 
 /**
