@@ -35,7 +35,8 @@ import {
   type SettledRun,
   type StartPosition,
 } from './start-position.ts'
-import { tailMemory, type TailPace, TailWriter } from './tail-writer.ts'
+import { tailMemory, type TailPace } from './tail-pace.ts'
+import { TailWriter } from './tail-writer.ts'
 import { clearTails, finaliseTails, preloadTail } from './tail-start.ts'
 import { UploadQueue, uploadWindow } from './upload-queue.ts'
 

@@ -20,17 +20,9 @@ import { orAborted } from '../primitives/wait.ts'
 import type { ReceiveMeter, TailSink } from './ports.ts'
 import type { ReceivedSegment, SegmentAssembler } from './segment-assembler.ts'
 import { TailKeys } from './tail-keys.ts'
+import { buffersAtMost, lanesOf, spacingOfPuts, type TailPace } from './tail-pace.ts'
 import { type TailPiece, TailPieces, type TailSegment } from './tail-pieces.ts'
 import { isWorthRetrying } from './worth-retrying.ts'
-
-/** When chunks are sent. */
-export interface TailPace {
-  /** Milliseconds between two chunks; 0 sends none. Of no matter in synchronous mode but for merging. */
-  readonly intervalMs: number
-  /** Longest chunk in bytes, not compressed. */
-  readonly bytesMax: number
-  readonly isSynchronous: boolean
-}
 
 /** What the writer needs. */
 export interface TailWriterOptions {
@@ -58,21 +50,10 @@ interface Hole {
   readonly failure: WalrxError
 }
 
-/** Puts under way at once: by interval the next may begin while a slow one lasts. */
-const lanesByInterval = 2
-/** In synchronous mode the time of one put divided by this is the longest that a commit waits for its turn. */
-export const lanesSynchronous = 4
 /** So many small chunks are merged into one, */
 const mergeAfter = 32
 /** and so many are not worth it when they fill a whole one: then the base moves on behind them. */
 const fewChunks = 4
-
-/** Bytes that the writer holds at most. */
-export function tailMemory({ bytesMax, intervalMs, isSynchronous }: TailPace): number {
-  if (intervalMs === 0 && !isSynchronous) return 0
-  // One more is for the end of a segment, which must be copied before it is compressed.
-  return (isSynchronous ? lanesSynchronous + 2 : lanesByInterval) * (bytesMax + encodeSlack(bytesMax))
-}
 
 /** See the file's header. */
 export class TailWriter {
@@ -233,19 +214,15 @@ export class TailWriter {
     return Number(assembler.heldEnd - assembler.segmentStart)
   }
 
-  get #lanes(): number {
-    return this.#options.pace.isSynchronous ? lanesSynchronous : lanesByInterval
-  }
-
   get #buffersMax(): number {
-    return this.#options.pace.isSynchronous ? lanesSynchronous + 2 : lanesByInterval
+    return buffersAtMost(this.#options.pace)
   }
 
   /** Sends, or sets the timer for when it is time. */
   #consider(): void {
     if (this.#abort.signal.aborted || this.#held <= this.#sent) return
     const { clock, pace } = this.#options
-    const spacingMs = pace.isSynchronous ? this.#spacingMs() : pace.intervalMs
+    const spacingMs = this.#lent === 0 && pace.isSynchronous ? 0 : spacingOfPuts(pace, this.#putMs)
     const waitMs = this.#lastStartMs + spacingMs - clock.now()
     if (waitMs <= 0) {
       this.#isDue = true
@@ -258,15 +235,10 @@ export class TailWriter {
     }
   }
 
-  /** Between the beginnings of two puts in synchronous mode: none while none is under way. */
-  #spacingMs(): number {
-    return this.#lent === 0 ? 0 : this.#putMs / lanesSynchronous
-  }
-
   /** Begins as many chunks as there is something for, and room. */
   #send(): void {
     const { assembler, clock, pace } = this.#options
-    while (this.#isDue && this.#lent < this.#lanes && this.#held > this.#sent) {
+    while (this.#isDue && this.#lent < lanesOf(pace) && this.#held > this.#sent) {
       const from = pace.isSynchronous ? this.#sent : this.#base
       const to = Math.min(this.#held, from + pace.bytesMax)
       this.#lastStartMs = clock.now()

@@ -20,7 +20,7 @@ import {
 import { historyName, parseHistory, segmentNameAt } from '../../src/postgres/wal-file.ts'
 import type { LostWal, ReceiveArchive } from '../../src/receive/ports.ts'
 import { systemKey } from '../../src/walg/names.ts'
-import { tailMemory } from '../../src/receive/tail-writer.ts'
+import { tailMemory } from '../../src/receive/tail-pace.ts'
 import type { MemoryObject } from '../harness/memory-storage.ts'
 import { Random } from '../harness/random.ts'
 import { VirtualClock } from '../harness/virtual-clock.ts'

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { WalrxError } from '../../src/primitives/errors.ts'
 import { addBytes } from '../../src/postgres/lsn.ts'
-import { tailMemory } from '../../src/receive/tail-writer.ts'
+import { tailMemory } from '../../src/receive/tail-pace.ts'
 import { settle, storageOut } from './fakes.ts'
 import { bytesMax, nameOf, segmentSize, start, TailBench, walBytes } from './tail-bench.ts'
 
