@@ -104,6 +104,8 @@ export interface ReceiveArchive extends SegmentSink, TailSink {
   lookAhead(segment: string, options?: CallOptions): Promise<void>
   /** True when a WAL file of that name is there under any extension. */
   has(name: string, options?: CallOptions): Promise<boolean>
+  /** Reads a segment: false for one that is not there, is damaged, or is not of that many bytes. */
+  isWhole(segment: string, segmentSize: number, options?: CallOptions): Promise<boolean>
   /** Writes down that WAL is lost; `same` when that was known. */
   recordGap(gap: LostWal, options?: CallOptions): Promise<'created' | 'same'>
   /** Segments of a timeline of which chunks or a partial are there, in any order. */

@@ -8,11 +8,12 @@
  * dropped and made anew, by us or by somebody else) do we try the archive's end first, with the slot as the fallback behind a reported gap.
  *
  * Without a readable slot the archive alone decides: its newest segment, less the holes that parallel uploads of a
- * killed receiver can have left behind it.
+ * killed receiver can have left behind it. A segment there that does not decode to a whole one counts as a hole: S3 shows
+ * no object before its last byte has come, but not every store keeps that promise when it crashes.
  */
 import { addBytes, invalidLsn, type Lsn, maxLsn, minLsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
 import type { TimelineChain } from '../postgres/timeline-chain.ts'
-import { segmentNameAt } from '../postgres/wal-file.ts'
+import { segmentName, segmentNameAt } from '../postgres/wal-file.ts'
 import type { ArchivedSegment, ReceiveArchive } from './ports.ts'
 
 /** What the decision rests on. */
@@ -75,7 +76,7 @@ export function comparePosition(facts: ServerFacts, durableLsn: Lsn): StartPosit
   return position(facts, maxLsn(addBytes(end, end > 0n ? -segmentSize : 0), slotStart))
 }
 
-type Archive = Pick<ReceiveArchive, 'beginnings' | 'has' | 'segments'>
+type Archive = Pick<ReceiveArchive, 'beginnings' | 'has' | 'isWhole' | 'segments'>
 
 /** Decides. Reads the archive by one small listing in the common case. */
 export async function planStart(facts: StartFacts, archive: Archive, signal: AbortSignal): Promise<StartPlan> {
@@ -124,7 +125,7 @@ async function isPredecessorArchived(
 
 /**
  * End of what the archive holds of the chain, newest timeline first; holes within the window before the end count as
- * its end. On a finished timeline never beyond the segment in which the next one begins.
+ * its end, and so do segments that are damaged: those within the window are read. On a finished timeline never beyond the segment in which the next one begins.
  * @param before only segments that end at or before this position count
  */
 async function newestArchivedEnd(
@@ -178,13 +179,21 @@ async function endOfTimeline(
   const { segmentSize, holeWindow } = facts
   /** Ends of the runs whose holes lie within the window, oldest first; the last one is the newest end. */
   let runEnds: bigint[] = []
+  /** Segments within the window, oldest first. */
+  let recent: bigint[] = []
   for await (const { segno } of archive.segments(timeline, from, segmentSize, { signal })) {
     if (limit !== undefined && segno >= limit) break
+    recent = [...recent.filter((other) => segno - other < BigInt(holeWindow)), segno]
     const last = runEnds.at(-1)
     if (last === undefined || segno > last) runEnds.push(segno + 1n)
     else if (segno === last) runEnds[runEnds.length - 1] = segno + 1n
     const newest = runEnds.at(-1) ?? 0n
     runEnds = runEnds.filter((end) => newest - end <= BigInt(holeWindow))
+  }
+  for (const segno of recent) {
+    if (runEnds[0] === undefined || segno >= runEnds[0]) break
+    const name = segmentName(timeline, segno, segmentSize)
+    if (!(await archive.isWhole(name, segmentSize, { signal }))) return (segno * BigInt(segmentSize)) as Lsn
   }
   // Without a whole segment the archive may still have the beginning of one.
   const end = runEnds[0] ?? (await lowest(archive.beginnings(timeline, segmentSize, { signal }), limit))

@@ -188,9 +188,9 @@ export class TailArchive {
   async #isHeld(tail: SegmentTail, options?: StorageCallOptions): Promise<'yes' | 'no' | 'contradicted'> {
     const file = await this.#reader.openWalFile(tail.segment, this.#codec.extension, options)
     if (!file) return 'no'
-    const held = await collected(file.body)
-    if (held.length < Math.max(...tail.chunks.map(({ to }) => to))) return 'contradicted'
     try {
+      const held = await collected(file.body)
+      if (held.length < Math.max(...tail.chunks.map(({ to }) => to))) return 'contradicted'
       for (const chunk of tail.chunks) await this.#compare(tail.segment, chunk, held, options)
       return 'yes'
     } catch (error) {

@@ -114,6 +114,25 @@ export class WalReader {
   }
 
   /**
+   * Reads a segment, to know that it is one. What walrx cannot read, for its codec or a key that it lacks, counts as whole.
+   * @returns false for one that is not there, does not decode, or is not `segmentSize` bytes long
+   * @throws what the storage says
+   */
+  async isWhole(segment: string, segmentSize: number, options?: StorageCallOptions): Promise<boolean> {
+    try {
+      const file = await this.openWalFile(segment, undefined, options)
+      if (!file) return false
+      let bytes = 0
+      for await (const piece of file.body) bytes += piece.length
+      return bytes === segmentSize
+    } catch (error) {
+      if (hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return false
+      if (hasCode(error, 'WALRX_CODEC_UNSUPPORTED')) return true
+      throw error
+    }
+  }
+
+  /**
    * True when the archive holds a whole segment of the same timeline that comes after this one: then its absence is a
    * hole, not the end. For a history: any segment of its timeline. One listing, of which the first page is read.
    */

@@ -9,15 +9,19 @@
  *   directories get theirs by a rename; what is left (a multipart upload, a temporary file) no listing shows.
  * - Torn: a put that fails leaves the beginning of its bytes under the key, or all of their length with zeros at the end,
  *   as a gateway does whose host has crashed. S3 and walrx's own directories never do. A put that was answered with
- *   success is never torn, for no promise can be kept on such a store. Only segments and chunks are torn.
+ *   success is never torn, for no promise can be kept on such a store. Only segments and chunks are torn. Nothing is
+ *   compressed here, so what a codec's checksum would notice the store says itself: one that is of the right length
+ *   cannot be decoded to its end.
  * - Read-after-write is strong, as S3 promises since 2020: whoever lists or reads behind a put that has been carried out
  *   sees it. So "late" is all that an observer can see of a store that shows objects late.
  */
 import type { Clock } from '../../src/primitives/clock.ts'
 import { WalrxError } from '../../src/primitives/errors.ts'
-import type { StorageCallOptions } from '../../src/storage/storage.ts'
+import type { StorageBody, StorageCallOptions } from '../../src/storage/storage.ts'
 import { type MemoryCall, type MemoryObject, MemoryStorage, unavailable } from '../harness/memory-storage.ts'
 import type { Random } from '../harness/random.ts'
+import { parseTailKey, walrxFolder } from '../../src/walg/names.ts'
+import { segmentSize } from './recorded-wal.ts'
 
 /** How bad the day is: probabilities per request, and latencies in milliseconds. */
 export interface Weather {
@@ -43,7 +47,7 @@ export function drawWeather(random: Random): Weather {
     late: random.pick([0, 0.02, 0.2]),
     twice: random.pick([0, 0.1]),
     stall: random.pick([0, 0.02, 0.1]),
-    torn: random.pick([0, 0, 0, 0.05]),
+    torn: random.pick([0, 0, 0.6]),
     latencyMsMax: random.pick([5, 200, 3_000]),
   }
 }
@@ -53,11 +57,19 @@ export interface SharedStore {
   readonly objects: Map<string, MemoryObject>
   /** Keys of torn objects. */
   readonly torn: Set<string>
+  /** Called when another object has been torn. */
+  readonly onTorn: (key: string) => void
   /** What an object of that name may hold: where it does, those bytes are kept instead of a copy. */
   readonly truths: (key: string) => readonly Buffer[]
 }
 
 const tearable = /^(wal_005\/[0-9A-F]{24}$|walrx_005\/tail\/)/
+
+/** Bytes of a whole segment or chunk of that name. */
+function wholeLength(key: string): number {
+  const chunk = parseTailKey(key)
+  return chunk ? chunk.to - chunk.from : segmentSize
+}
 
 /** See the file's header. One client's view of the store. */
 export class FaultyStorage extends MemoryStorage {
@@ -71,11 +83,13 @@ export class FaultyStorage extends MemoryStorage {
   readonly #random: Random
   readonly #shared: SharedStore
   #isAbandoned = false
+  /** The key under which an object is being kept as it is, damage and all. */
+  #copying: string | undefined
 
   constructor(
     clock: Clock,
     random: Random,
-    shared: SharedStore = { objects: new Map(), torn: new Set(), truths: () => [] },
+    shared: SharedStore = { objects: new Map(), torn: new Set(), onTorn: () => {}, truths: () => [] },
   ) {
     super({ clock, objects: shared.objects, chunkBytes: 4 * 1024 * 1024, sharesBytes: true })
     this.#clock = clock
@@ -83,6 +97,7 @@ export class FaultyStorage extends MemoryStorage {
     this.#shared = shared
     this.before = (call) => this.#before(call)
     this.after = () => this.#after()
+    this.body = (key, chunks) => this.#decode(key, chunks)
   }
 
   /** The client was killed. */
@@ -109,6 +124,15 @@ export class FaultyStorage extends MemoryStorage {
       throw error
     } finally {
       this.#count(-body.length)
+    }
+  }
+
+  override async put(key: string, body: StorageBody, options: StorageCallOptions = {}): Promise<void> {
+    this.#copying = key
+    try {
+      await super.put(key, body, options)
+    } finally {
+      this.#copying = undefined
     }
   }
 
@@ -139,6 +163,25 @@ export class FaultyStorage extends MemoryStorage {
     if (torn.equals(body)) return
     this.seed(key, torn)
     this.#shared.torn.add(key)
+    this.#shared.onTorn(key)
+  }
+
+  /** The bytes of an object; a torn one of the right length fails at its end. */
+  #decode(key: string, chunks: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+    if (!this.#shared.torn.has(key)) return chunks
+    const source = chunks[Symbol.asyncIterator]()
+    let bytes = 0
+    const iterator: AsyncIterator<Uint8Array> = {
+      next: async () => {
+        const piece = await source.next()
+        if (!piece.done) bytes += piece.value.length
+        else if (bytes === wholeLength(key) && !this.#copying?.includes(key.replace(walrxFolder, '')))
+          throw new WalrxError('WALRX_OBJECT_DAMAGED', 'the checksum is wrong')
+        return piece
+      },
+      return: async () => (await source.return?.()) ?? { done: true, value: undefined },
+    }
+    return { [Symbol.asyncIterator]: () => iterator }
   }
 
   #count(bytes: number): void {

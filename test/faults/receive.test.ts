@@ -38,6 +38,7 @@ describe('under seeded disorder', () => {
     }
     t.diagnostic(`${scheduleCount} schedules: ${JSON.stringify(answer)}`)
     assert.ok(answer.flushes > scheduleCount, 'the schedules hardly acknowledged anything')
+    assert.ok(answer.torn > 0, 'no receiver met a torn object')
   })
 
   test('the same seed draws the same schedule', async () => {
@@ -152,6 +153,25 @@ describe(
         failure?.error.message ?? 'no schedule noticed',
         /is not in the store|is not what the server|no end within/,
       )
+    })
+
+    test('when it does not look at what is there already', async () => {
+      const failure = await firstFailure(300, (storage) => {
+        const archive = openSimulatedArchive(storage)
+        archive.archive = async (name, bytes, options) =>
+          (await storage.putIfAbsent(`wal_005/${name}`, bytes, options)) === 'created' ? 'created' : 'same'
+        return archive
+      })
+      assert.match(failure?.error.message ?? 'no schedule noticed', /is not in the store|is not what the server/)
+    })
+
+    test('when it goes on behind a segment that is torn', async () => {
+      const failure = await firstFailure(1000, (storage) => {
+        const archive = openSimulatedArchive(storage)
+        archive.isWhole = () => Promise.resolve(true)
+        return archive
+      })
+      assert.match(failure?.error.message ?? 'no schedule noticed', /is not in the store/)
     })
 
     test('when a gap is not recorded', async () => {

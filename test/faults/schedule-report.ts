@@ -16,7 +16,8 @@ export interface ScheduleReport {
   pairs: number
   /** Schedules that ended with receivers that the history of another promotion keeps out. */
   fenced: number
-  /** Torn objects that a receiver has named. */
+  /** Objects that a failed put has left torn, and those of them that a receiver has named. */
+  tears: number
   torn: number
 }
 
@@ -35,6 +36,7 @@ export function emptyReport(seed: number): ScheduleReport {
     gaps: 0,
     pairs: 0,
     fenced: 0,
+    tears: 0,
     torn: 0,
   }
 }

@@ -4,7 +4,7 @@ import { addBytes, formatLsn, type Lsn, minLsn, segmentStart, type Timeline, toL
 import type { TimelineChain } from '../../src/postgres/timeline-chain.ts'
 import { historyName, segmentNameAt } from '../../src/postgres/wal-file.ts'
 import { parseGapKey } from '../../src/walg/gap-records.ts'
-import { parseTailKey, type TailObjectName, type TailRange } from '../../src/walg/names.ts'
+import { parseTailKey, tailFolderOf, type TailObjectName, type TailRange } from '../../src/walg/names.ts'
 import { trimmedLength } from '../../src/walg/trimmed.ts'
 import type { MemoryObject } from '../harness/memory-storage.ts'
 import type { Lineage } from './lineage.ts'
@@ -95,7 +95,7 @@ export class StoreOracle {
       const object = this.#torn.has(key) ? undefined : this.#objects.get(key)
       const isThere = object !== undefined || this.#isHeldInParts(lineage, chain, owner, start, last as Lsn)
       const promised = this.#promised.get(name)
-      if (!isThere && (this.isLost(start) || this.#torn.has(key))) {
+      if (!isThere && this.isLost(start)) {
         const isKept = promised === undefined || this.#isHeldInParts(lineage, chain, owner, start, promised)
         assert.ok(isKept, `${name} was reported up to ${formatLsn(promised ?? start)}, and is lost`)
         continue
@@ -149,9 +149,10 @@ export class StoreOracle {
 
   #chunks(name: string): { key: string; object: MemoryObject; range: TailRange }[] {
     const found = []
+    const folder = tailFolderOf(name)
     for (const [key, object] of this.#objects) {
-      const range = parseTailKey(key)
-      if (range?.segment === name) found.push({ key, object, range })
+      const range = key.startsWith(folder) ? parseTailKey(key) : undefined
+      if (range) found.push({ key, object, range })
     }
     return found.sort((a, b) => a.range.from - b.range.from || a.range.to - b.range.to)
   }

@@ -105,7 +105,9 @@ export class World {
 
   #openStorage(before: FaultyStorage | undefined): FaultyStorage {
     const truths = (key: string) => this.#oracle.truths(key)
-    const storage = new FaultyStorage(this.clock, this.random, { objects: this.#objects, torn: this.#torn, truths })
+    const onTorn = () => this.report.tears++
+    const shared = { objects: this.#objects, torn: this.#torn, onTorn, truths }
+    const storage = new FaultyStorage(this.clock, this.random, shared)
     this.#storages.push(storage)
     storage.weather = before ? before.weather : drawWeather(this.random)
     storage.outage = before?.outage

@@ -60,7 +60,13 @@ export function unavailable(detail = 'injected'): WalrxError {
   return new WalrxError('WALRX_STORAGE_UNAVAILABLE', `the storage did not answer (${detail})`)
 }
 
-const byBytes = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b))
+/** In the order of their bytes in UTF-8; UTF-16 has the same order but for what lies outside of its basic plane. */
+function byBytes(a: string, b: string): number {
+  if (isWide.test(a) || isWide.test(b)) return Buffer.compare(Buffer.from(a), Buffer.from(b))
+  return a < b ? -1 : Number(a > b)
+}
+
+const isWide = /[\ud800-\uffff]/
 
 /** See the head of the file. */
 export class MemoryStorage implements Storage {
@@ -198,11 +204,15 @@ export class MemoryStorage implements Storage {
 
   /** One key more than a page, which says that another page follows. */
   #page(prefix: string, after: string | undefined, pageKeys: number): ObjectInfo[] {
-    return [...this.objects]
-      .filter(([key]) => key.startsWith(prefix) && (after === undefined || byBytes(key, after) > 0))
-      .sort(([a], [b]) => byBytes(a, b))
-      .slice(0, pageKeys + 1)
-      .map(([key, object]) => ({ key, size: object.bytes.length, lastModifiedMs: object.lastModifiedMs }))
+    const keys: string[] = []
+    for (const key of this.objects.keys()) {
+      if (key.startsWith(prefix) && (after === undefined || byBytes(key, after) > 0)) keys.push(key)
+    }
+    const page = keys.sort(byBytes).slice(0, pageKeys + 1)
+    return page.map((key) => {
+      const { bytes, lastModifiedMs } = this.objects.get(key) as MemoryObject
+      return { key, size: bytes.length, lastModifiedMs }
+    })
   }
 
   /** The body counts as open from here until its reader has finished or stopped, begun or not. */

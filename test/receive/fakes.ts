@@ -190,6 +190,13 @@ export class FakeArchive implements ReceiveArchive {
     return Promise.resolve()
   }
 
+  /** Names of segments that are there and damaged. */
+  readonly damaged = new Set<string>()
+
+  isWhole(segment: string): Promise<boolean> {
+    return Promise.resolve(this.files.has(segment) && !this.damaged.has(segment))
+  }
+
   has(name: string): Promise<boolean> {
     if (this.outage) return Promise.reject(this.outage)
     return Promise.resolve(this.files.has(name))

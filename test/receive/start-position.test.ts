@@ -310,6 +310,23 @@ describe('no start position skips', () => {
     )
   })
 
+  test('a segment that a crash of the store has left damaged, without a slot', async () => {
+    const holeWindow = 6
+    await fc.assert(
+      fc.asyncProperty(anySegments, anySegments, async (archived, damaged) => {
+        const archive = archiveOf({ 1: archived })
+        for (const segno of damaged) archive.damaged.add(segmentName(1, BigInt(segno), segmentSize))
+        const given = facts({ slotRestart: undefined, serverEnd: at(40.5), holeWindow })
+        const plan = await planStart(given, archive, never)
+        const newest = Math.max(...archived)
+        for (const segno of archived) {
+          if (!damaged.includes(segno) || newest - segno >= holeWindow) continue
+          assert.ok(plan.startLsn <= at(segno), `segment ${segno} is damaged`)
+        }
+      }),
+    )
+  })
+
   test('anything because the store does not answer: that is an error', async () => {
     const archive = archiveOf({ 1: [3] })
     archive.outage = storageOut()

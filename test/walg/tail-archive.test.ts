@@ -155,6 +155,13 @@ describe('clearing away', () => {
     assert.equal(chunks().length, 1)
   })
 
+  test('keeps those of a segment that is damaged: they are all that there is of it', async () => {
+    seed(0, 100)
+    storage.seed(`wal_005/${segment}.gz`, 'damaged')
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [segment] })
+    assert.equal(chunks().length, 1)
+  })
+
   test('keeps those that a partial has: it may still be replaced by a shorter one', async () => {
     const partial = Buffer.alloc(madeSegmentSize)
     partial.set(bytes.subarray(0, 300))

@@ -179,3 +179,41 @@ describe('listing', () => {
     assert.equal((await reader.newestSegment())?.key, `wal_005/${segmentName(10, 4n, mebi)}.zst`)
   })
 })
+
+describe('a segment is whole', () => {
+  const isWhole = () => reader.isWhole(segment, content.length)
+
+  test('when it decodes to as many bytes as it has to have, in whatever form', async () => {
+    assert.equal(await isWhole(), false)
+    for (const method of ['none', 'lz4', 'zstd'] as const) {
+      const codec = openWriteCodec(method)
+      const encoded = await encodeCopy(codec, content)
+      const key = `wal_005/${segment}${codec.extension === '' ? '' : `.${codec.extension}`}`
+      storage.objects.clear()
+      storage.seed(key, encoded)
+      assert.equal(await isWhole(), true, method)
+      storage.seed(key, encoded.subarray(0, -1))
+      assert.equal(await isWhole(), false, `${method}, cut`)
+      storage.seed(key, await encodeCopy(codec, content.subarray(1)))
+      assert.equal(await isWhole(), false, `${method}, short`)
+    }
+  })
+
+  test('not when its end is zeros, as a crash of the store may leave it', async () => {
+    const encoded = await encodeCopy(openWriteCodec('zstd'), content)
+    storage.seed(`wal_005/${segment}.zst`, Buffer.from(encoded).fill(0, encoded.length / 2))
+    assert.equal(await isWhole(), false)
+  })
+
+  test('as far as can be told when walrx cannot read its codec', async () => {
+    storage.seed(`wal_005/${segment}.lzo`, 'x')
+    assert.equal(await isWhole(), true)
+  })
+
+  test('is an error when the storage does not answer', async () => {
+    storage.before = () => {
+      throw unavailable()
+    }
+    await assert.rejects(isWhole(), (error) => hasCode(error, 'WALRX_STORAGE_UNAVAILABLE'))
+  })
+})
