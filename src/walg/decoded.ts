@@ -14,14 +14,24 @@ export async function* decoded(
   codec: Codec,
   key: string,
 ): AsyncGenerator<Uint8Array, undefined> {
+  try {
+    // Bytes that are stored as they are need no stream to go through.
+    yield* codec.method === 'none' ? encoded : throughDecoder(encoded, codec)
+  } catch (error) {
+    throw withKey(error, key)
+  }
+}
+
+async function* throughDecoder(
+  encoded: AsyncIterable<Uint8Array>,
+  codec: Codec,
+): AsyncGenerator<Uint8Array, undefined> {
   const source = Readable.from(encoded, { objectMode: false })
   const decoder = codec.decoder()
   source.once('error', (error) => decoder.destroy(error))
   source.pipe(decoder)
   try {
     for await (const chunk of decoder) yield chunk as Uint8Array
-  } catch (error) {
-    throw withKey(error, key)
   } finally {
     source.destroy()
     decoder.destroy()

@@ -11,6 +11,7 @@ import { fork, timelineOne, type TimelineWal } from './recorded-wal.ts'
 export class Lineage {
   readonly #wal: Map<Timeline, TimelineWal>
   readonly #histories: Map<Timeline, readonly HistoryEntry[]>
+  readonly #chains = new Map<Timeline, TimelineChain>()
   /** What its timelines write differs by this from what others of the same number do. */
   readonly #flavour: number
 
@@ -28,13 +29,18 @@ export class Lineage {
 
   /** A new timeline leaves `old` at `switchpoint`. */
   fork(old: Timeline, timeline: Timeline, switchpoint: Lsn): void {
+    this.#chains.clear()
     this.#wal.set(timeline, fork(this.#wal.get(old) as TimelineWal, timeline, switchpoint, this.#flavour))
     this.#histories.set(timeline, [...(this.#histories.get(old) ?? []), { timeline: old, switchpoint }])
   }
 
   /** The chain that ends in a timeline. */
   chain(timeline: Timeline): TimelineChain {
-    return new TimelineChain(timeline, this.#histories.get(timeline) ?? [])
+    const known = this.#chains.get(timeline)
+    if (known) return known
+    const chain = new TimelineChain(timeline, this.#histories.get(timeline) ?? [])
+    this.#chains.set(timeline, chain)
+    return chain
   }
 
   /** WAL bytes of a timeline between two positions; undefined for a timeline that is not its own. */

@@ -15,7 +15,7 @@ export const segmentSize = 1024 * 1024
 /** Where its recorded WAL begins. */
 export const firstLsn = toLsn(5n * BigInt(segmentSize))
 /** Segments recorded. */
-export const segmentCount = 7
+export const segmentCount = 5
 /** One past its last byte. */
 export const lastLsn = addBytes(firstLsn, segmentCount * segmentSize)
 
