@@ -287,7 +287,9 @@ export class Receiver {
   }
 
   #isFatal(failure: WalrxError): boolean {
-    const { code } = failure
+    const { code, transient } = failure
+    // One host contradicts the archive, and the right one does not answer just now: that may pass.
+    if (code === 'WALRX_ARCHIVE_CONFLICT' && transient && this.#hasStreamed) return false
     if (code === 'WALRX_ARCHIVE_CONFLICT' || code === 'WALRX_WAL_INVALID' || code === 'WALRX_INTERNAL') return true
     if (this.#hasStreamed) return false
     const waitedMs = this.#options.clock.now() - this.#startedAtMs

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { combineFailures } from '../../src/postgres/connect-error.ts'
 import { formatLsn, type Lsn } from '../../src/postgres/lsn.ts'
 import { partialName } from '../../src/postgres/wal-file.ts'
 import { pulse } from '../../src/receive/ack-policy.ts'
 import { poolFullMsMax } from '../../src/receive/stream-session.ts'
+import { WalrxError } from '../../src/primitives/errors.ts'
 import { fork, segmentSize, timelineOne } from '../faults/recorded-wal.ts'
 import {
   commandComplete,
@@ -224,6 +226,21 @@ describe('what cannot go on', () => {
     await bench.send(0, 2.5)
     assert.equal(bench.code, 'WALRX_ARCHIVE_CONFLICT')
     assert.equal(bench.socket.statuses.filter(({ flush }) => flush > 0n).at(-1)?.flush, at(1))
+    await bench.assertNothingLeft()
+  })
+
+  test('unless it is one host’s, while the one that was streamed from does not answer', async () => {
+    const bench = await new ReceiverBench().streaming()
+    const conflict = failure('WALRX_ARCHIVE_CONFLICT')
+    const down = new WalrxError('WALRX_CONNECT_FAILED', 'nobody listens')
+    bench.refusals = [combineFailures([conflict, down], 'no host can be used')]
+    bench.socket.close()
+    await bench.pass(20_000)
+    assert.deepEqual([bench.outcome, bench.sessions.length, bench.refusals], [undefined, 2, []])
+    bench.refusals = [conflict]
+    bench.socket.close()
+    await bench.pass(20_000)
+    assert.equal(bench.code, 'WALRX_ARCHIVE_CONFLICT', 'alone it is a contradiction')
     await bench.assertNothingLeft()
   })
 
