@@ -1,6 +1,6 @@
 /** Chains that WAL-G and WAL-RUS really wrote are restored to exactly the files that were there. */
 import assert from 'node:assert/strict'
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -66,3 +66,18 @@ for (const [archive, backups] of goldenChains) {
     })
   })
 }
+
+test('who restores without a recovery of walrx is told that the archive lacks the WAL for any', async () => {
+  const [[archive, backups]] = goldenChains as [(typeof goldenChains)[number]]
+  const copy = join(root, 'archive')
+  await cp(goldenArchive(archive), copy, { recursive: true })
+  const fetch = ['backup-fetch', join(root, 'data'), backups[2]!, '--dry-run', '--file-prefix', copy]
+  const whole = await runWalrx(fetch)
+  assert.deepEqual([whole.status, whole.stderr.includes('lacks WAL')], [0, false], whole.stderr)
+  await rm(join(copy, 'wal_005'), { recursive: true })
+  const lacking = await runWalrx(fetch)
+  assert.equal(lacking.status, 0, lacking.stderr)
+  assert.match(lacking.stderr, /begins in segment 0+10+6, which the archive lacks.*lacks WAL without which/)
+  const masked = await runWalrx([...fetch, '--mask', 'base/5/1*'])
+  assert.deepEqual([masked.status, masked.stderr.includes('lacks WAL')], [0, false])
+})

@@ -5,13 +5,13 @@ import { openStorage } from '../../config/open-storage.ts'
 import type { Settings } from '../../config/load.ts'
 import type { OptionValues } from '../../config/options.ts'
 import type { Logger } from '../../observe/log.ts'
-import { WalrxError } from '../../primitives/errors.ts'
+import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { formatJson } from '../../primitives/json.ts'
 import { fetchBackup, fetchFiles, refuseUsedDestination } from '../../restore/backup-fetch.ts'
 import { fileMask } from '../../restore/file-mask.ts'
 import { type BackupDocuments, chainOf, readDocuments } from '../../restore/backup-documents.ts'
 import { chooseBackup, recoveryBackup } from '../../restore/recovery-backup.ts'
-import { checkReachable } from '../../restore/recovery-check.ts'
+import { checkReachable, type ReachabilityCheck } from '../../restore/recovery-check.ts'
 import { parseRecoveryRequest, type RecoveryRequest } from '../../restore/recovery-request.ts'
 import { writeRecoverySettings } from '../../restore/recovery-settings.ts'
 import { Histories } from '../../restore/recovery-timelines.ts'
@@ -25,6 +25,9 @@ import type { Command } from '../command.ts'
 import { flagArguments, ownProgram } from '../own-program.ts'
 import { openProgress } from '../progress.ts'
 import { neededSettings } from '../server-environment.ts'
+
+/** The least that every restored backup needs: the WAL up to where it is consistent. */
+const toItsEnd = { target: { kind: 'immediate' }, inclusive: true, timeline: 'current' } as const
 
 /** See the file's header. */
 export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
@@ -59,7 +62,9 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
     const storage = await openStorage(options)
     const signal = signals.drain
     try {
-      const documents = await choose(storage, positionals.name, request, log, signal)
+      const asked = { name: positionals.name, request, isWhole: mask === undefined }
+      const documents = await choose(storage, asked, log, signal)
+      sayWhatIsRestored(documents, log)
       const { name, sentinel } = documents
       const tablespaces = mask ? [] : placeTablespaces(sentinel.spec, mappings)
       await refuseUsedFolders(tablespaces)
@@ -118,10 +123,26 @@ function lanes({ downloadConcurrency }: Pick<OptionValues<'backup-fetch'>, 'down
   return Math.min(downloadConcurrency, 4)
 }
 
+/** Who brings a recovery of his own may have the WAL from elsewhere: he is told, and not refused. */
+async function warnOfLackingWal(check: Omit<ReachabilityCheck, 'request'>, log: Logger): Promise<void> {
+  try {
+    await checkReachable({ ...check, request: toItsEnd })
+  } catch (error) {
+    if (!hasCode(error, 'WALRX_TARGET_UNREACHABLE')) throw error
+    log.warn('the archive lacks WAL without which the backup does not start', { because: error.message })
+  }
+}
+
+/** What is asked for; not whole where only some files of it are. */
+interface Asked {
+  readonly name: string
+  readonly request: RecoveryRequest
+  readonly isWhole: boolean
+}
+
 async function choose(
   storage: Storage,
-  asked: string,
-  request: RecoveryRequest,
+  { isWhole, name: asked, request }: Asked,
   log: Logger,
   signal: AbortSignal,
 ): Promise<BackupDocuments> {
@@ -139,21 +160,23 @@ async function choose(
     name = selected.name
   }
   const documents = await readDocuments(storage, archive, name, signal)
-  if (request.recover) {
-    const backup = recoveryBackup(name, documents.sentinel)
-    if (!backup)
-      log.warn('the backup does not say where it starts and ends: whether its WAL is there is not known', { name })
-    else {
-      const { warnings } = await checkReachable({ reader, backup, request, histories, signal })
-      for (const warning of warnings) log.warn(warning)
-    }
-  }
+  const backup = recoveryBackup(name, documents.sentinel)
+  if (!isWhole) return documents
+  if (!backup)
+    log.warn('the backup does not say where it starts and ends: whether its WAL is there is not known', { name })
+  else if (request.recover) {
+    const { warnings } = await checkReachable({ reader, backup, request, histories, signal })
+    for (const warning of warnings) log.warn(warning)
+  } else await warnOfLackingWal({ reader, backup, histories, signal }, log)
+  return documents
+}
+
+function sayWhatIsRestored(documents: BackupDocuments, log: Logger): void {
   const chain = chainOf(documents)
   log.info('restoring', {
-    name,
+    name: documents.name,
     ...(chain.length > 1 && { backups: chain.map((each) => each.name) }),
     parts: chain.reduce((sum, { parts }) => sum + parts.length, 0),
     manifest: documents.manifest !== undefined,
   })
-  return documents
 }
