@@ -292,8 +292,12 @@ export class TestPostgres {
   }
 
   /** Runs statements as the superuser over the unix socket; returns the rows of the last one. */
-  async sql<Row extends object = Record<string, unknown>>(text: string, user: string = superuser): Promise<Row[]> {
-    const client = await this.client(user)
+  async sql<Row extends object = Record<string, unknown>>(
+    text: string,
+    user: string = superuser,
+    database: string = 'postgres',
+  ): Promise<Row[]> {
+    const client = await this.client(user, database)
     try {
       const result: unknown = await client.query(text)
       const last = (Array.isArray(result) ? result.at(-1) : result) as { rows: Row[] } | undefined
@@ -304,8 +308,8 @@ export class TestPostgres {
   }
 
   /** A connected client over the unix socket. The test ends it; a server that stops first is no error. */
-  async client(user: string = superuser): Promise<Client> {
-    const client = new Client({ host: this.socketDir, port: this.port, user, database: 'postgres', ssl: false })
+  async client(user: string = superuser, database: string = 'postgres'): Promise<Client> {
+    const client = new Client({ host: this.socketDir, port: this.port, user, database, ssl: false })
     client.on('error', () => {})
     await client.connect()
     return client
