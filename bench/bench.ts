@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- receive|recover|backup|restore|rpo [options]`: walrx beside its peers, in one run, on this machine.
+ * `npm run bench -- receive|recover|backup|restore|delta|rpo [options]`: walrx beside its peers, in one run, on this machine.
  * Results go to `bench/results`.
  */
 import { join } from 'node:path'
@@ -11,6 +11,7 @@ const usage = `npm run bench -- receive [options]   catch up with gigabytes of W
 npm run bench -- recover [options]   recover a server from an archive, beside each peer
 npm run bench -- backup [options]    back a server up, beside each peer
 npm run bench -- restore [options]   restore backups, beside each peer
+npm run bench -- delta [options]     full backups and deltas, and what turning increments into WAL-G's costs
 npm run bench -- rpo [options]       commit with walrx as the synchronous standby, beside pg_receivewal and none
 
 Options of receive:
@@ -30,6 +31,9 @@ Options of backup and restore:
   --scale N             of pgbench's tables, 15 MB each (default 150)
   --rounds N            rounds (default 3)
   --codec NAME, --storage file|s3   as for receive
+
+Options of delta, into a directory:
+  --scale N, --rounds N, --codec NAME   as for backup
 
 Options of rpo, which takes WALG_S3_PREFIX and AWS_* from the environment, else starts an s3rver:
   --clients N           pgbench clients; may be repeated (default 1, 32 and 200)
@@ -135,6 +139,12 @@ async function main(args: readonly string[]): Promise<number> {
     await bench({ ...common, scale, rounds: positive(values.rounds ?? '3', 'rounds'), codecs, storage })
     return 0
   }
+  if (command === 'delta') {
+    const { benchDelta } = await import('./delta.ts')
+    const scale = positive(values.scale, 'scale')
+    await benchDelta({ ...common, scale, rounds: positive(values.rounds ?? '3', 'rounds'), codecs })
+    return 0
+  }
   if (command === 'rpo') {
     const { benchRpo } = await import('./rpo.ts')
     const { clients, quick, seconds, 'store-latency': latencies } = values
@@ -149,7 +159,7 @@ async function main(args: readonly string[]): Promise<number> {
     return 0
   }
   throw new UsageError(
-    command === undefined ? 'receive, recover, backup, restore or rpo?' : `there is no bench ${command}`,
+    command === undefined ? 'receive, recover, backup, restore, delta or rpo?' : `there is no bench ${command}`,
   )
 }
 
