@@ -16,7 +16,7 @@ import { BackupArchive } from '../walg/backup-archive.ts'
 import type { Storage } from '../storage/storage.ts'
 import { type FullReason, isExpected } from './full-reason.ts'
 import { chooseParent, type DeltaParent, type DeltaRules } from './parent-choice.ts'
-import { judgeServer } from './server-readiness.ts'
+import { judgeServer, type Readiness } from './server-readiness.ts'
 
 /** The server, as far as a backup needs it. */
 export interface BackupSource {
@@ -25,18 +25,23 @@ export interface BackupSource {
   trySql?(session: PgSession, signal?: AbortSignal): Promise<SqlOpening>
 }
 
-/** What {@link beginBackup} needs. */
-export interface BeginOptions {
+/** What {@link planBackup} needs. */
+export interface PlanOptions {
   readonly server: BackupSource
   readonly storage: Storage
-  readonly backup: BaseBackupOptions
   /** Undefined takes a full backup, as `full` of the rules does. */
   readonly delta?: DeltaRules
-  /** True fails where the backup would have to be a full one. */
-  readonly requireIncremental?: boolean
+  /** Of the new backup. */
   readonly isPermanent: boolean
   readonly log: Logger
   readonly signal: AbortSignal
+}
+
+/** What {@link beginBackup} needs. */
+export interface BeginOptions extends PlanOptions {
+  readonly backup: BaseBackupOptions
+  /** True fails where the backup would have to be a full one. */
+  readonly requireIncremental?: boolean
 }
 
 /** A backup whose archives are about to come. */
@@ -55,9 +60,17 @@ export type BackupPlan =
       /** The cluster's, and the timeline of the server when it was asked. */
       readonly systemId: bigint
       readonly timeline: Timeline
+      readonly readiness: Readiness
       readonly full?: undefined
     }
-  | { readonly parent?: undefined; readonly full: FullReason }
+  | {
+      readonly full: FullReason
+      readonly parent?: undefined
+      /** The backup that the server cannot build on. */
+      readonly passedOver?: DeltaParent
+      /** Undefined where the server was not asked. */
+      readonly readiness?: Readiness
+    }
 
 const noDeltas: DeltaRules = { full: true, maxSteps: 0, origin: 'LATEST', fromName: undefined, fromUserData: undefined }
 
@@ -65,19 +78,15 @@ const noDeltas: DeltaRules = { full: true, maxSteps: 0, origin: 'LATEST', fromNa
  * Decides, by the archive and then by the server, without beginning anything.
  * @throws what {@link chooseParent} throws, what storage and server say
  */
-export async function planBackup(
-  options: Omit<BeginOptions, 'backup'>,
-  session: PgSession,
-  cluster: ClusterFacts,
-): Promise<BackupPlan> {
+export async function planBackup(options: PlanOptions, session: PgSession, cluster: ClusterFacts): Promise<BackupPlan> {
   const { delta = noDeltas, isPermanent, log, server, signal, storage } = options
   const archive = new BackupArchive(storage)
   const { full, parent } = await chooseParent(archive, delta, isPermanent, cluster.systemId, signal)
   if (full) return { full }
   const trySql = server.trySql && (() => server.trySql?.(session, signal) as Promise<SqlOpening>)
   const readiness = await judgeServer({ session, cluster, trySql, log }, parent)
-  if (readiness.full) return { full: readiness.full }
-  return { parent, systemId: cluster.systemId, timeline: readiness.chain.newest.timeline }
+  if (readiness.full) return { full: readiness.full, passedOver: parent, readiness }
+  return { parent, systemId: cluster.systemId, timeline: readiness.chain.newest.timeline, readiness }
 }
 
 /**
@@ -109,12 +118,15 @@ export async function beginBackup(
   }
 }
 
+/** The error of a backup that has to be a full one, and must not be. */
+export function notIncremental({ hint, message }: FullReason): WalrxError {
+  const options = hint === undefined ? {} : { hint }
+  return new WalrxError('WALRX_BACKUP_NOT_INCREMENTAL', `the backup would have to be a full one: ${message}`, options)
+}
+
 function refuseFull({ log, requireIncremental = false }: BeginOptions, full: FullReason): void {
   const { code, hint, message } = full
-  if (requireIncremental) {
-    const options = hint === undefined ? {} : { hint }
-    throw new WalrxError('WALRX_BACKUP_NOT_INCREMENTAL', `the backup would have to be a full one: ${message}`, options)
-  }
+  if (requireIncremental) throw notIncremental(full)
   log[isExpected(full) ? 'info' : 'warn']('taking a full backup', { because: message, code, ...(hint && { hint }) })
 }
 

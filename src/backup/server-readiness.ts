@@ -4,7 +4,8 @@
  * where there is no ordinary connection.
  */
 import type { Logger } from '../observe/log.ts'
-import { hasCode } from '../primitives/errors.ts'
+import { hasCode, type WalrxError } from '../primitives/errors.ts'
+import { summariesOf } from '../postgres/block-changes.ts'
 import type { ClusterFacts } from '../postgres/cluster-facts.ts'
 import { bytesBetween, formatLsn, type Lsn, minLsn } from '../postgres/lsn.ts'
 import type { PgSession } from '../postgres/pg-session.ts'
@@ -12,17 +13,41 @@ import { pageBytes } from '../postgres/relation-file.ts'
 import type { SqlConnection, SqlOpening } from '../postgres/sql-connection.ts'
 import { TimelineChain } from '../postgres/timeline-chain.ts'
 import { parseHistory } from '../postgres/wal-file.ts'
-import { firstUncovered, stretchesBetween } from '../postgres/wal-summaries.ts'
+import { firstUncovered, stretchesBetween, type SummarizerState, type WalSummary } from '../postgres/wal-summaries.ts'
 import type { FullReason } from './full-reason.ts'
 import type { DeltaParent } from './parent-choice.ts'
 
 /** The parts of a parent that a server is asked about. */
 export type ParentPosition = Pick<DeltaParent, 'name' | 'timeline' | 'startLsn' | 'finishLsn'>
 
-/** What a server can do: its timeline with all ancestors, or why it cannot. */
-export type Readiness =
+/** What a server can do: its timeline with all ancestors, or why it can make no increment; and what it said meanwhile. */
+export type Readiness = (
   | { readonly chain: TimelineChain; readonly full?: undefined }
-  | { readonly chain?: undefined; readonly full: FullReason }
+  | { readonly chain?: TimelineChain; readonly full: FullReason }
+) &
+  ServerAnswers
+
+/** What a server said when it was asked: less where an answer was enough to decide. */
+export interface ServerAnswers {
+  /** Its end of WAL. */
+  readonly serverEnd?: Lsn
+  readonly summaries?: SummaryCover
+  /** Why the WAL summaries could not be looked at. */
+  readonly unread?: WalrxError
+}
+
+/** The WAL summaries of a server against what an increment needs. */
+export interface SummaryCover {
+  readonly summarizer: SummarizerState
+  /** WAL from the parent's start to where the summarizer is, one stretch for each timeline; the oldest first. */
+  readonly needed: readonly WalSummary[]
+  /** Those that the server has of it. */
+  readonly available: readonly WalSummary[]
+  /** The first position that has none; undefined where all is covered. */
+  readonly missing: Pick<WalSummary, 'timeline' | 'startLsn'> | undefined
+  /** Bytes of WAL that are in no summary yet; undefined where the server's end is not known. */
+  readonly behindBytes: number | undefined
+}
 
 /** What {@link judgeServer} asks. */
 export interface ServerAccess {
@@ -38,23 +63,27 @@ export async function judgeServer(access: ServerAccess, parent: ParentPosition):
   const { cluster, log, session, trySql } = access
   const incapable = await reasonOfServer(session, cluster)
   if (incapable) return { full: incapable }
-  const history = await readChain(session)
-  const left = reasonOfHistory(history.chain, history.end, parent)
-  if (left) return { full: left }
+  const { chain, end: serverEnd } = await readChain(session)
+  const left = reasonOfHistory(chain, serverEnd, parent)
+  if (left) return { full: left, chain, serverEnd }
   const opening = await trySql?.()
   if (!opening?.sql) {
     log.info('no ordinary connection: the server itself has to find out whether its WAL summaries are enough', {
       reason: opening?.reason.message,
     })
-    return { chain: history.chain }
+    return { chain, serverEnd, ...(opening && { unread: opening.reason }) }
   }
   try {
-    const missing = await reasonOfSummaries(opening.sql, history.chain, parent, log)
-    return missing ? { full: missing } : { chain: history.chain }
+    const summaries = await readCover(opening.sql, chain, parent)
+    const { behindBytes, missing, summarizer } = summaries
+    const { pid, summarizedLsn, timeline } = summarizer
+    log.info('what the WAL summarizer has', { summarizedLsn, timeline, behindBytes, pid })
+    const answers = { chain, serverEnd, summaries }
+    return missing ? { ...answers, full: reasonOfHole(missing, parent) } : answers
   } catch (error) {
     if (!hasCode(error, 'WALRX_NO_PRIVILEGE')) throw error
     log.info('the role may not look at the WAL summaries', { reason: error.message })
-    return { chain: history.chain }
+    return { chain, serverEnd, unread: error }
   } finally {
     await opening.sql.close()
   }
@@ -106,22 +135,24 @@ export function reasonOfHistory(
   return { code: 'history', message: `${name} ends at ${formatLsn(finishLsn)}, and ${where} ${formatLsn(end)}` }
 }
 
-async function reasonOfSummaries(
+async function readCover(
   sql: Pick<SqlConnection, 'readSummarizer' | 'readWalSummaries'>,
   chain: TimelineChain,
   parent: ParentPosition,
-  log: Logger,
-): Promise<FullReason | undefined> {
+): Promise<SummaryCover> {
   const summarizer = await sql.readSummarizer()
-  const { pid, serverEnd, summarizedLsn } = summarizer
+  const { serverEnd, summarizedLsn } = summarizer
   const behindBytes = serverEnd === undefined ? undefined : Math.max(0, bytesBetween(summarizedLsn, serverEnd))
-  log.info('what the WAL summarizer has', { summarizedLsn, timeline: summarizer.timeline, behindBytes, pid })
   // What it has not come to yet the server waits for.
   const link = chain.link(summarizer.timeline)
   const reached = link?.end === undefined ? summarizedLsn : minLsn(summarizedLsn, link.end)
   const needed = stretchesBetween(chain, parent, reached)
-  const missing = firstUncovered(await sql.readWalSummaries(), needed)
-  if (!missing) return undefined
+  const all = await sql.readWalSummaries()
+  const missing = firstUncovered(all, needed)
+  return { summarizer, needed, available: summariesOf(all, needed), missing, behindBytes }
+}
+
+function reasonOfHole(missing: Pick<WalSummary, 'timeline' | 'startLsn'>, parent: ParentPosition): FullReason {
   const from = `${formatLsn(missing.startLsn)} on timeline ${missing.timeline}`
   return {
     code: 'summaries',

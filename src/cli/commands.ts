@@ -45,6 +45,10 @@ export const commands: Registry = {
     summary: 'take a backup of a running server, full or a delta',
     load: async () => (await import('./commands/backup-push.ts')).backupPush,
   },
+  'backup-plan': {
+    summary: 'say what a backup would be, and why, without beginning one',
+    load: async () => (await import('./commands/backup-plan.ts')).backupPlan,
+  },
   'backup-finish': {
     summary: 'complete a backup whose WAL had not come in time',
     load: async () => (await import('./commands/backup-finish.ts')).backupFinish,

@@ -6,7 +6,7 @@ import { type JsonValue, parseJson } from '../primitives/json.ts'
 
 /** The options that say it. */
 export type DeltaOptions = Pick<
-  OptionValues<'backup-push'>,
+  OptionValues<'backup-plan'>,
   'full' | 'deltaMaxSteps' | 'deltaOrigin' | 'deltaFromName' | 'deltaFromUserData'
 >
 

@@ -10,6 +10,7 @@ export type CommandName =
   | 'wal-show'
   | 'wal-finalize'
   | 'backup-push'
+  | 'backup-plan'
   | 'backup-finish'
   | 'scrub'
   | 'backup-fetch'

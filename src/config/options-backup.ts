@@ -2,6 +2,7 @@
 import type { CommandName, OptionSpec } from './option-types.ts'
 
 const push = ['backup-push'] as const satisfies CommandName[]
+const planning = ['backup-push', 'backup-plan'] as const satisfies CommandName[]
 const reading = ['backup-push', 'scrub'] as const satisfies CommandName[]
 const waiting = ['backup-push', 'backup-finish'] as const satisfies CommandName[]
 const KiB = 1024
@@ -14,7 +15,7 @@ export const backupOptions = {
     alias: 'p',
     type: { kind: 'boolean' },
     default: 'false',
-    commands: push,
+    commands: planning,
     group: 'Backup',
     help: 'mark the backup as permanent: no retention rule removes it or its WAL',
   },
@@ -89,7 +90,7 @@ export const backupOptions = {
     type: { kind: 'bytes', min: 1024 * KiB, max: 1024 * 1024 * 1024 * KiB },
     valueName: 'SIZE',
     default: '1GB',
-    commands: push,
+    commands: planning,
     group: 'Backup',
     help: 'size of the tars of a backup; a larger file has one of its own',
   },

@@ -1,7 +1,7 @@
 /** Options of delta backups: WAL-G's own, and what to do where none can be had. */
 import type { CommandName, OptionSpec } from './option-types.ts'
 
-const push = ['backup-push'] as const satisfies CommandName[]
+const push = ['backup-push', 'backup-plan'] as const satisfies CommandName[]
 
 /** What backups build on. */
 export const deltaOptions = {

@@ -1,7 +1,7 @@
 /** Options of the connection to the server. What is not listed here (`PGSSLMODE` and its kin) is passed on as it is. */
 import type { CommandName, OptionSpec } from './option-types.ts'
 
-const commands = ['wal-receive', 'backup-push', 'scrub'] as const satisfies CommandName[]
+const commands = ['wal-receive', 'backup-push', 'backup-plan', 'scrub'] as const satisfies CommandName[]
 
 /** How the server is found and logged in to. */
 export const postgresOptions = {

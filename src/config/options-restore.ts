@@ -38,8 +38,8 @@ export const restoreOptions = {
     flag: 'dry-run',
     type: { kind: 'boolean' },
     default: 'false',
-    commands: [...fetch, 'wal-finalize'],
+    commands: [...fetch, 'wal-finalize', 'backup-push'],
     group: 'Restore',
-    help: 'check that it can be done, and write nothing',
+    help: 'check that it can be done, and write nothing; of backup-push the same as backup-plan',
   },
 } as const satisfies Record<string, OptionSpec>

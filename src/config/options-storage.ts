@@ -9,6 +9,7 @@ const commands = [
   'wal-show',
   'wal-finalize',
   'backup-push',
+  'backup-plan',
   'backup-finish',
   'backup-fetch',
   'backup-verify',

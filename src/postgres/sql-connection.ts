@@ -3,7 +3,9 @@
  * tells about the slot's health what a walsender cannot.
  */
 import { isAbort, type WalrxError } from '../primitives/errors.ts'
+import { orAborted } from '../primitives/wait.ts'
 import { connectError } from './connect-error.ts'
+import type { Row } from './frames.ts'
 import { type Lsn, parseLsn } from './lsn.ts'
 import { type ConnectionSettings, openConnection } from './open-connection.ts'
 import { parseServerVersion, refuseSlotName } from './pg-session.ts'
@@ -79,6 +81,15 @@ const serverEnd = `case when pg_catalog.pg_is_in_recovery()
 const idleTimeout = `(select setting::bigint * case unit when 'min' then 60 else 1 end
   from pg_catalog.pg_settings where name = 'idle_replication_slot_timeout')`
 
+/** A row of {@link SqlConnection.stream}: undefined for NULL. */
+export type TextRow = readonly (string | undefined)[]
+
+/** Rows that are fetched at once: some hundred kilobytes. */
+const fetchRows = 2_000
+
+/** How long the server may work until the next rows come: what it reads may be gigabytes of its own files. */
+const fetchTimeoutMs = 15 * 60_000
+
 /** An open ordinary connection. */
 export class SqlConnection {
   readonly #wire: Wire
@@ -87,6 +98,11 @@ export class SqlConnection {
   constructor(wire: Wire) {
     this.#wire = wire
     this.#serverVersion = parseServerVersion(wire.parameters.get('server_version') ?? '')
+  }
+
+  /** server_version_num. */
+  get serverVersion(): number {
+    return this.#serverVersion
   }
 
   /** True once the connection is of no more use: open another one. */
@@ -160,6 +176,36 @@ export class SqlConnection {
       summarizedLsn: parseLsn(lsn ?? '0/0'),
       pid: pid === undefined ? undefined : Number(pid),
       serverEnd: end === undefined ? undefined : parseLsn(end),
+    }
+  }
+
+  /**
+   * The rows of a query as text, some at a time: neither side ever holds them all. One at a time; nothing else may be
+   * asked until the last one is taken or the loop is left.
+   * @param text a `select` in which names need no schema: only pg_catalog is looked at
+   * @throws ServerError, also for a query that takes too long; WALRX_CONNECTION_LOST; the signal's reason
+   */
+  async *stream(text: string, signal: AbortSignal): AsyncGenerator<TextRow, undefined> {
+    // A server that works on an answer does not see by itself that nobody waits for it any more.
+    const statements = [
+      'begin isolation level repeatable read, read only',
+      'set local search_path = pg_catalog',
+      `set local statement_timeout = ${fetchTimeoutMs - 5_000}`,
+      `set local client_connection_check_interval = '5s'`,
+      `declare walrx_rows no scroll cursor for ${text}`,
+    ]
+    const run = (statement: string, name: string): Promise<Row[]> =>
+      orAborted(this.#wire.query(statement, name, fetchTimeoutMs), signal)
+    try {
+      for (const statement of statements) await run(statement, 'SELECT')
+      for (;;) {
+        const rows = await run(`fetch forward ${fetchRows} from walrx_rows`, 'SELECT')
+        for (const row of rows) yield row.map((column) => column?.toString('utf8'))
+        if (rows.length < fetchRows) return
+      }
+    } finally {
+      if (signal.aborted) this.#wire.transport.destroy()
+      else if (!this.isBroken) await this.#wire.query('rollback', 'SELECT')
     }
   }
 

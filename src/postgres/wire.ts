@@ -92,12 +92,13 @@ export class Wire {
   /**
    * Runs one command; one at a time.
    * @param name the command's first word, for messages and for what its errors mean
+   * @param timeoutMs for a command that may rightly take longer than others
    * @returns its rows
    * @throws ServerError for an ErrorResponse, WALRX_CONNECTION_LOST, WALRX_PROTOCOL
    */
-  async query(text: string, name: string): Promise<Row[]> {
+  async query(text: string, name: string, timeoutMs?: number): Promise<Row[]> {
     const answer = this.#send(text, name, undefined)
-    return this.#inTime(answer, name)
+    return this.#inTime(answer, name, timeoutMs)
   }
 
   /**
@@ -144,10 +145,9 @@ export class Wire {
   }
 
   /** Waits for a step of a command; one that takes too long means a dead connection. */
-  async #inTime<T>(step: Promise<T>, name: string): Promise<T> {
-    const { clock, commandTimeoutMs } = this.#options
-    const timer = clock.setTimer(commandTimeoutMs, () => {
-      const seconds = commandTimeoutMs / 1000
+  async #inTime<T>(step: Promise<T>, name: string, timeoutMs = this.#options.commandTimeoutMs): Promise<T> {
+    const timer = this.#options.clock.setTimer(timeoutMs, () => {
+      const seconds = timeoutMs / 1000
       this.#abandon(new WalrxError('WALRX_CONNECTION_LOST', `${this.host} did not answer ${name} within ${seconds} s`))
     })
     try {

@@ -47,16 +47,34 @@ export async function bindSystem(
   segmentSize: number,
   options?: StorageCallOptions,
 ): Promise<void> {
-  const bound = await readSystem(storage, options)
-  if (bound) return check(storage, systemId, bound.systemId, systemKey)
-  for (const found of [await systemOfBackups(storage, options), await systemOfSegments(reader, storage, options)]) {
-    if (found) check(storage, systemId, found.systemId, found.key)
-  }
+  if ((await checkSystem(storage, reader, systemId, options)) === 'bound') return
   const marker = formatJson({ SystemIdentifier: systemId, WalSegmentSize: segmentSize })
   const outcome = await storage.putIfAbsent(systemKey, Buffer.from(`${marker}\n`), options)
   if (outcome === 'created') return
   const winner = await readSystem(storage, options)
   if (winner) check(storage, systemId, winner.systemId, systemKey)
+}
+
+/**
+ * Whether the archive is bound to this cluster, or may be; writes nothing.
+ * @returns `free` where it has no marker
+ * @throws WALRX_OTHER_CLUSTER as {@link bindSystem} does
+ */
+export async function checkSystem(
+  storage: Storage,
+  reader: WalReader,
+  systemId: bigint,
+  options?: StorageCallOptions,
+): Promise<'bound' | 'free'> {
+  const bound = await readSystem(storage, options)
+  if (bound) {
+    check(storage, systemId, bound.systemId, systemKey)
+    return 'bound'
+  }
+  for (const found of [await systemOfBackups(storage, options), await systemOfSegments(reader, storage, options)]) {
+    if (found) check(storage, systemId, found.systemId, found.key)
+  }
+  return 'free'
 }
 
 function check(storage: Storage, ours: bigint, theirs: bigint, key: string): void {

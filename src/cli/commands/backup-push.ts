@@ -25,8 +25,10 @@ export const backupPush: Command<'backup-push'> = {
       call: 'walrx backup-push -d service=db1 --delta-max-steps 6',
       means: 'only what has changed since the newest backup; every seventh backup is a full one',
     },
+    { call: 'walrx backup-push -d service=db1 --delta-max-steps 6 --dry-run', means: 'what that would be, and why' },
   ],
   async run(context) {
+    if (context.options.dryRun) return (await import('./backup-plan.ts')).runPlan(context)
     const { log, options, signals, stderr, stdout } = context
     const codec = openCodec(options)
     const server = serverOf(context, true)
