@@ -6,17 +6,19 @@ import type { Logger } from '../observe/log.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import { type BaseBackup, startBaseBackup } from '../postgres/base-backup.ts'
 import { type BaseBackupOptions, linkBytesMax } from '../postgres/base-backup-command.ts'
+import { summariesOf } from '../postgres/block-changes.ts'
 import type { ClusterFacts } from '../postgres/cluster-facts.ts'
-import type { Timeline } from '../postgres/lsn.ts'
-import { encodeParentManifest } from '../postgres/parent-manifest.ts'
+import { invalidLsn, type Lsn, maxLsn, type Timeline } from '../postgres/lsn.ts'
+import { encodeParentManifest, type ParentManifest } from '../postgres/parent-manifest.ts'
 import type { PgSession } from '../postgres/pg-session.ts'
 import { ServerError } from '../postgres/server-error.ts'
 import type { SqlOpening } from '../postgres/sql-connection.ts'
+import { stretchesBetween } from '../postgres/wal-summaries.ts'
 import { BackupArchive } from '../walg/backup-archive.ts'
 import type { Storage } from '../storage/storage.ts'
 import { type FullReason, isExpected } from './full-reason.ts'
 import { chooseParent, type DeltaParent, type DeltaRules } from './parent-choice.ts'
-import { judgeServer, type Readiness } from './server-readiness.ts'
+import { judgeServer, type Readiness, reasonOfBlindness } from './server-readiness.ts'
 
 /** The server, as far as a backup needs it. */
 export interface BackupSource {
@@ -60,7 +62,7 @@ export type BackupPlan =
       /** The cluster's, and the timeline of the server when it was asked. */
       readonly systemId: bigint
       readonly timeline: Timeline
-      readonly readiness: Readiness
+      readonly readiness: Extract<Readiness, { readonly full?: undefined }>
       readonly full?: undefined
     }
   | {
@@ -84,7 +86,7 @@ export async function planBackup(options: PlanOptions, session: PgSession, clust
   const { full, parent } = await chooseParent(archive, delta, isPermanent, cluster.systemId, signal)
   if (full) return { full }
   const trySql = server.trySql && (() => server.trySql?.(session, signal) as Promise<SqlOpening>)
-  const readiness = await judgeServer({ session, cluster, trySql, log }, parent)
+  const readiness = await judgeServer({ session, cluster, trySql, log, signal }, parent)
   if (readiness.full) return { full: readiness.full, passedOver: parent, readiness }
   return { parent, systemId: cluster.systemId, timeline: readiness.chain.newest.timeline, readiness }
 }
@@ -102,13 +104,15 @@ export async function beginBackup(
   let at = session
   try {
     let plan = await planBackup(options, session, cluster)
+    let begunAnew = 0
     for (let tablespaceMap = false; ;) {
       if (plan.full) refuseFull(options, plan.full)
       const attempt = await tryBegin(options, at, plan, tablespaceMap)
       if (attempt.kind === 'begun') return attempt.begun
       await at.close()
       if (attempt.kind === 'refused') plan = { full: attempt.full }
-      else tablespaceMap = true
+      else if (attempt.kind === 'long-link') tablespaceMap = true
+      else if (++begunAnew === begunAnewMax) plan = { full: restless }
       log.debug('beginning the backup anew')
       at = await server.connect(signal)
     }
@@ -135,6 +139,16 @@ type Attempt =
   | { readonly kind: 'begun'; readonly begun: BegunBackup }
   | { readonly kind: 'refused'; readonly full: FullReason }
   | { readonly kind: 'long-link' }
+  /** A relation was cut that was uploaded as one that may come as an increment: it is known now. */
+  | { readonly kind: 'cut' }
+
+/** Attempts at most that end with a relation that was cut meanwhile. */
+const begunAnewMax = 3
+
+const restless: FullReason = {
+  code: 'summaries',
+  message: `relations were cut each of the ${begunAnewMax} times that an increment was begun`,
+}
 
 /**
  * Without a tablespace_map at first: restored into another folder by a tool that knows nothing of it, the map keeps the
@@ -143,11 +157,12 @@ type Attempt =
  * other way.
  */
 async function tryBegin(
-  { backup: command, log, signal }: BeginOptions,
+  options: BeginOptions,
   session: PgSession,
   plan: BackupPlan,
   tablespaceMap: boolean,
 ): Promise<Attempt> {
+  const { backup: command, log, signal } = options
   const { checkpoint } = command
   log.info('asking for a base backup: the server writes a checkpoint first', {
     host: session.host,
@@ -157,17 +172,22 @@ async function tryBegin(
   let backup: BaseBackup
   try {
     const incremental = plan.parent !== undefined
-    if (incremental) await session.uploadManifest(encodeParentManifest({ systemId: plan.systemId, ...plan.parent }))
+    if (incremental) await session.uploadManifest(encodeParentManifest(manifestOf(plan)))
     backup = await startBaseBackup(session, { ...command, tablespaceMap, incremental }, signal)
   } catch (error) {
     if (!plan.parent || !(error instanceof ServerError && error.code === 'WALRX_SERVER_ERROR')) throw error
     return { kind: 'refused', full: reasonOfRefusal(error) }
   }
-  const { tablespaces, timeline } = backup.start
+  const { startLsn, tablespaces, timeline } = backup.start
   if (plan.parent && timeline !== plan.timeline) {
     await backup.close()
     const message = `the server went from timeline ${plan.timeline} to ${timeline} while the backup was begun`
     return { kind: 'refused', full: { code: 'history', message } }
+  }
+  const lost = plan.parent && (await lookForCuts(options, session, plan, startLsn))
+  if (lost) {
+    await backup.close()
+    return lost
   }
   const tooLong = tablespaces.find(({ location }) => Buffer.byteLength(location) > linkBytesMax)
   if (!tooLong || tablespaceMap) return { kind: 'begun', begun: { backup, parent: plan.parent, full: plan.full } }
@@ -176,6 +196,43 @@ async function tryBegin(
   })
   await backup.close()
   return { kind: 'long-link' }
+}
+
+type DeltaPlan = Extract<BackupPlan, { readonly full?: undefined }>
+
+/** What the server is told of the parent. */
+function manifestOf({ parent, readiness, systemId }: DeltaPlan): ParentManifest {
+  return { ...parent, systemId, paths: readiness.cuts.without(parent.paths) }
+}
+
+/**
+ * Whether a relation was cut between the question and the start of the backup, and changed behind that in a summary of its
+ * own: looked for when the server has all summaries.
+ * @returns undefined where the server has been told of all of them
+ */
+async function lookForCuts(
+  { log, server, signal }: BeginOptions,
+  session: PgSession,
+  { parent, readiness }: DeltaPlan,
+  startLsn: Lsn,
+): Promise<Attempt | undefined> {
+  const opening = await server.trySql?.(session, signal)
+  if (!opening?.sql) return { kind: 'refused', full: reasonOfBlindness(opening?.reason) }
+  try {
+    const needed = stretchesBetween(readiness.chain, parent, startLsn)
+    const read = summariesOf(await opening.sql.readWalSummaries(), needed)
+    const last = read.reduce<Lsn>((end, { endLsn }) => maxLsn(end, endLsn), invalidLsn)
+    const { added } = await readiness.cuts.read(
+      opening.sql,
+      read.filter(({ endLsn }) => endLsn !== last),
+      signal,
+    )
+    if (added === 0) return undefined
+    log.info('relations were cut while the backup was begun', { segments: added })
+    return { kind: 'cut' }
+  } finally {
+    await opening.sql.close()
+  }
 }
 
 function reasonOfRefusal(error: ServerError): FullReason {

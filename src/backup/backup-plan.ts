@@ -41,7 +41,7 @@ export interface ChangedFork extends RelationLocator {
   /** Blocks that have changed, each counted once. */
   blocks: number
   /** Blocks that it had when it was shortest: 0 where it was created, emptied or dropped. Undefined where it was not cut. */
-  readonly limit: number | undefined
+  limit: number | undefined
   /** Undefined where nobody could tell: it is of another database, or has gone. */
   name: RelationName | undefined
   /** Of its database; undefined for one that all share, or that has gone. */
@@ -52,8 +52,7 @@ export interface ChangedFork extends RelationLocator {
 
 /** Something that could not be found out. */
 export interface UnknownFact {
-  /** `changes`, `sizes`, `names` or `summaries`. */
-  readonly what: 'summaries' | 'changes' | 'names' | 'sizes'
+  readonly what: 'changes' | 'names' | 'sizes'
   readonly reason: WalrxError
   /** What would let it be found out. */
   readonly hint: string | undefined
@@ -106,7 +105,7 @@ export async function makePlan(options: MakePlanOptions): Promise<PlanReport> {
     const { timeline, xlogpos } = await session.identifySystem()
     const { host, inRecovery } = session
     const parent = plan.parent ?? (plan.full && plan.passedOver)
-    const end = plan.readiness?.chain?.link(parent?.timeline ?? 0) && plan.readiness.serverEnd
+    const end = plan.full?.code === 'history' ? undefined : plan.readiness?.serverEnd
     return {
       plan,
       parent,
@@ -129,8 +128,7 @@ async function survey(options: MakePlanOptions, session: PgSession, plan: Backup
     const nothing = { changes: undefined, delta: undefined, full: undefined }
     if (!opening) return { ...nothing, unknown: [] }
     const { reason } = opening
-    const facts = plan.parent ? (['summaries', 'changes', 'sizes'] as const) : (['sizes'] as const)
-    return { ...nothing, unknown: facts.map((what) => ({ what, reason, hint: reason.hint })) }
+    return { ...nothing, unknown: [{ what: 'sizes', reason, hint: reason.hint }] }
   }
   try {
     return await new Survey(opening.sql, options, log).run(plan)
@@ -154,7 +152,6 @@ class Survey {
 
   async run(plan: BackupPlan): Promise<Findings> {
     const { parent, readiness } = plan
-    if (readiness?.unread) this.#miss('summaries', readiness.unread)
     const index = new ChangeIndex()
     const changed = parent && (await this.#changes(readiness?.summaries, index))
     if (changed && changed.size > 0) await this.#name(changed)
@@ -277,6 +274,7 @@ function addTo(
   const before = own.get(fork)
   if (before) {
     before.blocks += blocks
+    before.limit ??= limit
     return
   }
   const path = relationPath(locator, fork, folder)

@@ -1,7 +1,7 @@
 /**
  * Whether a server can make an increment on a parent: asked before it is, so that a full backup is begun at once where it
- * cannot, with a reason that an operator can do something about. What only SQL tells is left to the server's own judgement
- * where there is no ordinary connection.
+ * cannot, with a reason that an operator can do something about. It takes an ordinary connection: what a server forgets of
+ * relations that were cut (wal-cuts.ts) nothing else tells.
  */
 import type { Logger } from '../observe/log.ts'
 import { hasCode, type WalrxError } from '../primitives/errors.ts'
@@ -16,24 +16,22 @@ import { parseHistory } from '../postgres/wal-file.ts'
 import { firstUncovered, stretchesBetween, type SummarizerState, type WalSummary } from '../postgres/wal-summaries.ts'
 import type { FullReason } from './full-reason.ts'
 import type { DeltaParent } from './parent-choice.ts'
+import { WalCuts } from './wal-cuts.ts'
 
 /** The parts of a parent that a server is asked about. */
 export type ParentPosition = Pick<DeltaParent, 'name' | 'timeline' | 'startLsn' | 'finishLsn'>
 
-/** What a server can do: its timeline with all ancestors, or why it can make no increment; and what it said meanwhile. */
-export type Readiness = (
-  | { readonly chain: TimelineChain; readonly full?: undefined }
-  | { readonly chain?: TimelineChain; readonly full: FullReason }
-) &
-  ServerAnswers
+/** What a server can do, or why it can make no increment; and what it said meanwhile. */
+export type Readiness =
+  | ({ readonly full?: undefined; readonly cuts: WalCuts; readonly summaries: SummaryCover } & Position)
+  | ({ readonly full: FullReason; readonly cuts?: undefined; readonly summaries?: SummaryCover } & Partial<Position>)
 
-/** What a server said when it was asked: less where an answer was enough to decide. */
-export interface ServerAnswers {
+/** Where a server is. */
+interface Position {
+  /** Its timeline with all ancestors. */
+  readonly chain: TimelineChain
   /** Its end of WAL. */
-  readonly serverEnd?: Lsn
-  readonly summaries?: SummaryCover
-  /** Why the WAL summaries could not be looked at. */
-  readonly unread?: WalrxError
+  readonly serverEnd: Lsn
 }
 
 /** The WAL summaries of a server against what an increment needs. */
@@ -56,36 +54,47 @@ export interface ServerAccess {
   /** Opens an ordinary connection; undefined where none can be. */
   readonly trySql: (() => Promise<SqlOpening>) | undefined
   readonly log: Logger
+  readonly signal: AbortSignal
 }
 
 /** Judges. Throws what the server says when it is asked. */
 export async function judgeServer(access: ServerAccess, parent: ParentPosition): Promise<Readiness> {
-  const { cluster, log, session, trySql } = access
+  const { cluster, log, session, signal, trySql } = access
   const incapable = await reasonOfServer(session, cluster)
   if (incapable) return { full: incapable }
   const { chain, end: serverEnd } = await readChain(session)
   const left = reasonOfHistory(chain, serverEnd, parent)
   if (left) return { full: left, chain, serverEnd }
+  const position = { chain, serverEnd }
   const opening = await trySql?.()
-  if (!opening?.sql) {
-    log.info('no ordinary connection: the server itself has to find out whether its WAL summaries are enough', {
-      reason: opening?.reason.message,
-    })
-    return { chain, serverEnd, ...(opening && { unread: opening.reason }) }
-  }
+  if (!opening?.sql) return { ...position, full: reasonOfBlindness(opening?.reason) }
   try {
     const summaries = await readCover(opening.sql, chain, parent)
     const { behindBytes, missing, summarizer } = summaries
     const { pid, summarizedLsn, timeline } = summarizer
     log.info('what the WAL summarizer has', { summarizedLsn, timeline, behindBytes, pid })
-    const answers = { chain, serverEnd, summaries }
-    return missing ? { ...answers, full: reasonOfHole(missing, parent) } : answers
+    if (missing) return { ...position, summaries, full: reasonOfHole(missing, parent) }
+    const cuts = new WalCuts()
+    await cuts.read(opening.sql, summaries.available, signal)
+    return { ...position, summaries, cuts }
   } catch (error) {
-    if (!hasCode(error, 'WALRX_NO_PRIVILEGE')) throw error
-    log.info('the role may not look at the WAL summaries', { reason: error.message })
-    return { chain, serverEnd, unread: error }
+    if (hasCode(error, 'WALRX_NO_PRIVILEGE')) return { ...position, full: reasonOfBlindness(error) }
+    // A summary may go just when it is to be read.
+    if (hasCode(error, 'WALRX_SERVER_ERROR'))
+      return { ...position, full: { code: 'summaries', message: error.message } }
+    throw error
   } finally {
     await opening.sql.close()
+  }
+}
+
+/** Why there is no increment where the WAL summaries cannot be looked at. */
+export function reasonOfBlindness(error: WalrxError | undefined): FullReason {
+  const why = error === undefined ? '' : `: ${error.message}`
+  return {
+    code: 'summaries',
+    message: `the WAL summaries cannot be looked at over an ordinary connection, and by itself the server may leave changes out${why}`,
+    ...(error?.hint === undefined ? {} : { hint: error.hint }),
   }
 }
 

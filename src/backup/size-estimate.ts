@@ -18,24 +18,25 @@ import { paddingOf, tarBlockBytes, tarTrailer } from './tar-header.ts'
  *     fork         it is no main fork: those of increments WAL-G and WAL-RUS do not all apply
  *     new          the parent has no such file
  *     emptied      the relation, or its database, was made anew or emptied since
+ *     cut          the relation was cut within it: see wal-cuts.ts
  *     changed      more than nine tenths of its blocks have changed
  *     odd          its size is none that a relation has, or zero
  */
-export type WholeReason = 'no-relation' | 'shared' | 'fork' | 'new' | 'emptied' | 'changed' | 'odd'
+export type WholeReason = 'no-relation' | 'shared' | 'fork' | 'new' | 'emptied' | 'cut' | 'changed' | 'odd'
 
 /** How a file is sent: whole, or these many blocks of it. */
 export type FileMethod = { readonly whole: WholeReason } | { readonly whole?: undefined; readonly blocks: number }
 
 /** What has changed, by segment. */
 export class ChangeIndex {
-  readonly #segments = new Map<string, SegmentChange>()
+  readonly #blocks = new Map<string, number>()
   readonly #limits = new Map<string, number>()
   readonly #newDatabases = new Set<string>()
 
-  add(change: SegmentChange): void {
-    if (change.relation === 0) this.#newDatabases.add(folderKey(change))
-    else if (change.blocks > 0) this.#segments.set(segmentKey(change), change)
-    if (change.limit !== undefined) this.#limits.set(forkKey(change), change.limit)
+  add({ blocks, fork, limit, segment, ...locator }: SegmentChange): void {
+    if (locator.relation === 0) this.#newDatabases.add(folderKey(locator))
+    else if (segment !== undefined) this.#blocks.set(segmentKey({ ...locator, fork, segment }), blocks)
+    if (limit !== undefined) this.#limits.set(forkKey({ ...locator, fork }), limit)
   }
 
   /** True where the database has been made in this tablespace since. */
@@ -48,8 +49,9 @@ export class ChangeIndex {
     return this.#limits.get(forkKey(file))
   }
 
-  segment(file: RelationLocator & { readonly fork: Fork; readonly segment: number }): SegmentChange | undefined {
-    return this.#segments.get(segmentKey(file))
+  /** Blocks of the segment that have changed. */
+  blocksOf(file: RelationLocator & { readonly fork: Fork; readonly segment: number }): number {
+    return this.#blocks.get(segmentKey(file)) ?? 0
   }
 }
 
@@ -79,20 +81,13 @@ export function methodOf(
   if (path.startsWith('global/')) return { whole: 'shared' }
   if (!isMainFork(path)) return { whole: 'fork' }
   if (size % pageBytes !== 0 || size === 0 || size > segmentBlocksMax * pageBytes) return { whole: 'odd' }
-  if (!parentHas(path)) return { whole: 'new' }
-  const limit = changes.limitOf(file)
+  const limit = changes.limitOf(file) ?? Infinity
   const start = file.segment * segmentBlocksMax
-  if (changes.isNewDatabase(file) || (limit !== undefined && limit <= start)) return { whole: 'emptied' }
-  const blocks = blocksBelow(changes.segment(file), start + size / pageBytes)
+  if (changes.isNewDatabase(file) || limit <= start) return { whole: 'emptied' }
+  if (limit < start + segmentBlocksMax) return { whole: 'cut' }
+  if (!parentHas(path)) return { whole: 'new' }
+  const blocks = changes.blocksOf(file)
   return blocks * pageBytes > size * 0.9 ? { whole: 'changed' } : { blocks }
-}
-
-/** Changed blocks below the end of the file: exact where nothing changed behind it, and where it ends at the limit. */
-function blocksBelow(change: SegmentChange | undefined, end: number): number {
-  if (!change || change.highest === undefined) return 0
-  if (change.highest < end) return change.blocks
-  const { blocks, blocksBelowLimit, limit = 0 } = change
-  return Math.min(blocks, limit <= end ? blocksBelowLimit + (end - limit) : blocksBelowLimit)
 }
 
 /** Files and their bytes. */

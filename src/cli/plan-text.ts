@@ -100,6 +100,7 @@ const wholeTexts: Readonly<Record<WholeReason, string>> = {
   fork: 'free space and visibility maps',
   new: 'new ones',
   emptied: 'made anew or emptied',
+  cut: 'cut',
   changed: 'changed to nine tenths',
   odd: 'empty ones',
 }
@@ -127,7 +128,6 @@ function deltaLines({ bytes, increments, unchanged, whole, wholeBecause }: Delta
 }
 
 const unknownTexts: Readonly<Record<UnknownFact['what'], string>> = {
-  summaries: 'whether the WAL summaries are enough: the server will find out',
   changes: 'which blocks have changed',
   names: 'the names of relations',
   sizes: 'the size to expect: the files of the server cannot be listed',

@@ -28,69 +28,80 @@ export interface RelationLocator {
 /** What has happened to one segment of a fork. */
 export interface SegmentChange extends RelationLocator {
   readonly fork: Fork
-  readonly segment: number
+  /** Undefined for {@link limit}, which is one of the whole fork. */
+  readonly segment: number | undefined
   /** Blocks of the segment that have changed, each counted once. */
   readonly blocks: number
-  /** Those of them below {@link limit}; all, where there is none. */
-  readonly blocksBelowLimit: number
-  /** The highest of them, counted from the start of the relation; undefined where there is none. */
-  readonly highest: number | undefined
-  /**
-   * Blocks that the fork had when it was shortest: 0 where it was created, emptied or dropped. Undefined where it was not
-   * cut.
-   */
+  /** Blocks that the fork had when it was shortest: 0 where it was created, emptied or dropped. */
   readonly limit: number | undefined
 }
 
 /** Blocks of one row that is aggregated: the bits of a bigint. */
 const chunkBlocks = 64
 
-/**
- * The query for {@link parseSegmentChange}: one row for each segment that changed, and one for each fork that was cut.
- * A block is counted although the relation was cut below it and has grown again, where the server may know better.
- * @param summaries that the server has; at least one
- */
-export function segmentChangesQuery(summaries: readonly WalSummary[]): string {
+function source(summaries: readonly WalSummary[]): string {
   const values = summaries.map(({ endLsn, startLsn, timeline }) => {
     return `(${timeline}::bigint, '${formatLsn(startLsn)}'::pg_lsn, '${formatLsn(endLsn)}'::pg_lsn)`
   })
-  const key = 'reltablespace, reldatabase, relfilenode, relforknumber'
+  return `(values ${values.join(', ')}) as summary(timeline, start_lsn, end_lsn),
+      lateral pg_wal_summary_contents(timeline, start_lsn, end_lsn)`
+}
+
+const key = 'reltablespace, reldatabase, relfilenode, relforknumber'
+
+/**
+ * The query for {@link parseSegmentChange}: one row for each segment that changed, and one for each fork that was cut.
+ * @param summaries that the server has; at least one
+ */
+export function segmentChangesQuery(summaries: readonly WalSummary[]): string {
   return `with chunk as (
-    select ${key}, case when is_limit_block then -1 else relblocknumber / ${chunkBlocks} end as number,
+    select ${key}, case when not is_limit_block then relblocknumber / ${chunkBlocks} end as number,
       bit_or(case when is_limit_block then 0 else 1::bigint << (relblocknumber % ${chunkBlocks})::int end) as bits,
-      min(case when is_limit_block then relblocknumber end) as cut
-    from (values ${values.join(', ')}) as summary(timeline, start_lsn, end_lsn),
-      lateral pg_wal_summary_contents(timeline, start_lsn, end_lsn)
+      min(case when is_limit_block then relblocknumber end) as to_block
+    from ${source(summaries)}
     group by ${key}, number
-  ), cut as (
-    select ${key}, number, bits, min(cut) over (partition by ${key}) as to_block from chunk
   )
-  select ${key}, greatest(number, 0) / ${segmentBlocksMax / chunkBlocks} as segment,
-    sum(bit_count(bits::bit(${chunkBlocks}))) as blocks,
-    sum(case when to_block is null or (number + 1) * ${chunkBlocks} <= to_block then bit_count(bits::bit(${chunkBlocks}))
-      when number < 0 or number * ${chunkBlocks} >= to_block then 0
-      else bit_count((bits & ((1::bigint << (to_block - number * ${chunkBlocks})::int) - 1))::bit(${chunkBlocks})) end)
-      as below,
-    max(case when number >= 0 then (number + 1) * ${chunkBlocks} - position(B'1' in bits::bit(${chunkBlocks})) end)
-      as highest,
-    to_block
-  from cut group by ${key}, segment, to_block`
+  select ${key}, number / ${segmentBlocksMax / chunkBlocks} as segment, sum(bit_count(bits::bit(${chunkBlocks}))),
+    min(to_block)
+  from chunk group by ${key}, segment`
 }
 
 /** A row of {@link segmentChangesQuery}. */
-export function parseSegmentChange(row: TextRow): SegmentChange {
-  const [tablespace, database, relation, fork, segment, blocks, below, highest, limit] = row
+export function parseSegmentChange([
+  tablespace,
+  database,
+  relation,
+  fork,
+  segment,
+  blocks,
+  limit,
+]: TextRow): SegmentChange {
   return {
     tablespace: Number(tablespace),
     database: Number(database),
     relation: Number(relation),
     fork: forks[Number(fork)] ?? 'main',
-    segment: Number(segment),
+    segment: segment === undefined ? undefined : Number(segment),
     blocks: Number(blocks),
-    blocksBelowLimit: Number(below),
-    highest: highest === undefined ? undefined : Number(highest),
     limit: limit === undefined ? undefined : Number(limit),
   }
+}
+
+/** The query for {@link parseCut}: a row for each main fork that was cut to a length above zero, and the shortest one. */
+export function cutsQuery(summaries: readonly WalSummary[]): string {
+  return `select reltablespace, reldatabase, relfilenode, min(relblocknumber) from ${source(summaries)}
+    where is_limit_block and relforknumber = 0 and relblocknumber > 0 group by 1, 2, 3`
+}
+
+/** A segment of a main fork within which a relation once ended. */
+export interface CutSegment extends RelationLocator {
+  readonly segment: number
+}
+
+/** A row of {@link cutsQuery}. */
+export function parseCut([tablespace, database, relation, limit]: TextRow): CutSegment {
+  const segment = Math.floor(Number(limit) / segmentBlocksMax)
+  return { tablespace: Number(tablespace), database: Number(database), relation: Number(relation), segment }
 }
 
 /** The summaries that a server would read for an increment over these stretches. */

@@ -6,19 +6,8 @@ import { pageBytes, segmentBlocksMax } from '../../src/postgres/relation-file.ts
 
 /** A change of relation 100 in database 5. */
 function change(more: Partial<SegmentChange>): SegmentChange {
-  const blocks = more.blocks ?? 0
-  return {
-    tablespace: 1663,
-    database: 5,
-    relation: 100,
-    fork: 'main',
-    segment: 0,
-    blocks,
-    blocksBelowLimit: blocks,
-    highest: blocks > 0 ? blocks - 1 : undefined,
-    limit: undefined,
-    ...more,
-  }
+  const segment = more.limit === undefined ? 0 : undefined
+  return { tablespace: 1663, database: 5, relation: 100, fork: 'main', segment, blocks: 0, limit: undefined, ...more }
 }
 
 function indexOf(...changes: readonly Partial<SegmentChange>[]): ChangeIndex {
@@ -78,24 +67,18 @@ describe('a file', () => {
     assert.deepEqual(methodOf(inTablespace, elsewhere, parentHas), { whole: 'emptied' })
   })
 
-  test('of a relation that was cut is whole in the segments behind the cut only', () => {
-    const cut = indexOf({ limit: segmentBlocksMax + 3 }, { segment: 2, blocks: 2, limit: segmentBlocksMax + 3 })
-    assert.deepEqual(methodOf(main(10), cut, parentHas), { blocks: 0 })
-    assert.deepEqual(methodOf(file('base/5/100.1', 10), cut, parentHas), { blocks: 0 })
+  test('of a relation that was cut is whole in the segment of the cut, and behind it', () => {
+    const cut = indexOf({ limit: segmentBlocksMax + 3 }, { segment: 0, blocks: 2 }, { segment: 1, blocks: 2 })
+    assert.deepEqual(methodOf(main(segmentBlocksMax), cut, parentHas), { blocks: 2 })
+    assert.deepEqual(methodOf(file('base/5/100.1', 10), cut, parentHas), { whole: 'cut' })
     assert.deepEqual(methodOf(file('base/5/100.2', 10), cut, parentHas), { whole: 'emptied' })
-    assert.deepEqual(methodOf(main(10), indexOf({ limit: 10 }), parentHas), { blocks: 0 })
-  })
-
-  test('is not charged with blocks that are behind its end', () => {
-    const cut = indexOf({ blocks: 50, blocksBelowLimit: 7, highest: 99, limit: 20 })
-    assert.deepEqual(methodOf(main(20), cut, parentHas), { blocks: 7 })
-    // Grown again by less than what had changed there.
-    assert.deepEqual(methodOf(main(30), cut, parentHas), { blocks: 17 })
-    assert.deepEqual(methodOf(main(100), cut, parentHas), { blocks: 50 })
+    assert.deepEqual(methodOf(main(10), indexOf({ limit: 10 }), parentHas), { whole: 'cut' })
+    // Of another fork it is.
+    assert.deepEqual(methodOf(main(10), indexOf({ limit: 1, fork: 'vm' }), parentHas), { blocks: 0 })
   })
 
   test('of a later segment counts its own blocks', () => {
-    const own = indexOf({ segment: 0, blocks: 3 }, { segment: 1, blocks: 4, highest: segmentBlocksMax + 9 })
+    const own = indexOf({ segment: 0, blocks: 3 }, { segment: 1, blocks: 4 })
     assert.deepEqual(methodOf(file('base/5/100.1', 10), own, parentHas), { blocks: 4 })
     assert.deepEqual(methodOf(main(segmentBlocksMax), own, parentHas), { blocks: 3 })
   })
