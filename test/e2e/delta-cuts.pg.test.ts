@@ -13,7 +13,7 @@ import { startRestored } from '../harness/restored-server.ts'
 import { newServerDirectory } from '../harness/test-workspace.ts'
 import { until } from '../harness/until.ts'
 import { runWalrx, startWalrx } from '../harness/walrx-process.ts'
-import { contentsOf } from './delta-load.ts'
+import { contentsOf } from './delta-proofs.ts'
 
 /** Each is cut and grows in summaries of its own, whose order is chance: with so many it is wrong for some. */
 const tables = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'] as const

@@ -145,7 +145,8 @@ function insertIndexed(from: number, to: number): string {
     from generate_series(${from}, ${to}) g`
 }
 
-async function change(server: TestPostgres, step: number, tablespace: string): Promise<void> {
+/** Changes what {@link makeRelations} made, another way in each of the steps 1 to 5. */
+export async function change(server: TestPostgres, step: number, tablespace: string): Promise<void> {
   for (const statement of [
     `update updated set text = text || '${step}' where id between ${step * 100} and ${step * 100 + 20}`,
     `insert into filled select g, repeat('${step}', 600) from generate_series(1, 500) g`,
