@@ -52,7 +52,7 @@ export class IncrementEntry implements EntryTarget {
     const own = bytes.subarray(0, this.#left)
     if (own.length === 0) return
     this.#left -= own.length
-    this.#sum = crc32c(Buffer.from(own.buffer, own.byteOffset, own.length), this.#sum)
+    this.#sum = crc32c(own instanceof Buffer ? own : Buffer.from(own.buffer, own.byteOffset, own.length), this.#sum)
     const busy = this.#converter.append(own)
     if (this.#left > 0) return busy
     return busy ? busy.then(() => this.#end()) : this.#end()

@@ -33,12 +33,18 @@ export class IncrementConverter {
   readonly #target: Wi1Target
   /** The first block that a page of zeros may have to be written for. */
   #next = 0
+  /** False where no pages of zeros come between: then the server's follow one another as WAL-G wants them. */
+  #hasZeros = true
 
   constructor({ refuse, size, target }: IncrementConverterOptions) {
     this.#target = target
+    const hasZeros = () => this.#hasZeros
     const sink: IncrementSink = {
       onHead: (head) => this.#onHead(head),
       onPages: (position, bytes) => this.#onPages(position, bytes),
+      get takesAnyPages() {
+        return !hasZeros()
+      },
     }
     this.#reader = new IncrementReader({ size, formats: ['native'], refuse, sink })
   }
@@ -56,6 +62,7 @@ export class IncrementConverter {
   #onHead(head: IncrementHead): void | Promise<void> {
     this.#next = head.keptBlocks
     const blocks = withZeroBlocks(head)
+    this.#hasZeros = blocks.length > head.blocks.length
     const bytes = encodeWi1Head({ fileBlocks: head.fileBlocks, blocks })
     const busy = this.#target.begin(wi1Bytes(blocks.length))
     return busy ? busy.then(() => this.#target.append(bytes)) : this.#target.append(bytes)
@@ -63,6 +70,7 @@ export class IncrementConverter {
 
   /** The last block is always a listed one, or kept: zeros come in front of pages only. */
   #onPages(position: number, bytes: Uint8Array): void | Promise<void> {
+    if (!this.#hasZeros) return this.#target.append(bytes)
     const first = Math.floor(position / pageBytes)
     const zeroBlocks = Math.max(0, first - this.#next)
     this.#next = Math.max(this.#next, Math.ceil((position + bytes.length) / pageBytes))

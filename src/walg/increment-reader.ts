@@ -30,6 +30,8 @@ export interface IncrementSink {
    * @param position their offset in the file
    */
   onPages(position: number, bytes: Uint8Array): void | Promise<void>
+  /** True, from the head on, where pages are wanted as they come: then position is that of the first byte alone. */
+  readonly takesAnyPages?: boolean
 }
 
 /** Formats of increments. */
@@ -134,11 +136,12 @@ export class IncrementReader {
     return sink.onHead(head)
   }
 
-  /** How many of these bytes lie together in the file. */
+  /** How many of these bytes go on at once: those that lie together in the file, or all. */
   #pagesTogether(bytes: Uint8Array): number {
     const blocks = this.#blocks ?? new Uint32Array()
     let index = Math.floor(this.#paged / pageBytes)
     if (index >= blocks.length) return 0
+    if (this.#options.sink.takesAnyPages) return Math.min(bytes.length, blocks.length * pageBytes - this.#paged)
     let together = pageBytes - (this.#paged % pageBytes)
     while (together < bytes.length && blocks[index + 1] === (blocks[index] ?? 0) + 1) {
       index++

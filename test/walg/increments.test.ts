@@ -122,6 +122,28 @@ describe('increments', () => {
     assert.ok(converted.equals(wi1Of(segment, native.pages)))
   })
 
+  test('convert to the same pages in the same pieces, however they lie in the file', () => {
+    const blocks = Array.from({ length: 64 }, (_, index) => 2 * index)
+    const native = nativeBytes({
+      truncation: 200,
+      pages: new Map(blocks.map((block) => [block, Buffer.alloc(page, 1)])),
+    })
+    const lengths: number[] = []
+    const target = { begin: () => {}, append: (piece: Uint8Array) => void lengths.push(piece.length) }
+    const converter = new IncrementConverter({ size: native.length, refuse, target })
+    const headBytes = native.length - 64 * page
+    for (const [from, to] of [
+      [0, headBytes],
+      [headBytes, headBytes + 100_000],
+      [headBytes + 100_000, native.length],
+    ]) {
+      void converter.append(native.subarray(from, to))
+    }
+    converter.end()
+    // A call for each page costs more than all else that converting does.
+    assert.deepEqual(lengths, [16 + 4 * 64, 100_000, 64 * page - 100_000])
+  })
+
   test('convert a segment of zeros without holding it', () => {
     const native = nativeBytes({ truncation: 0, pages: new Map([[segment - 1, Buffer.alloc(page, 1)]]) })
     let announced = 0
