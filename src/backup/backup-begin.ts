@@ -8,10 +8,10 @@ import { type BaseBackup, startBaseBackup } from '../postgres/base-backup.ts'
 import { type BaseBackupOptions, linkBytesMax } from '../postgres/base-backup-command.ts'
 import { summariesOf } from '../postgres/block-changes.ts'
 import type { ClusterFacts } from '../postgres/cluster-facts.ts'
-import { invalidLsn, type Lsn, maxLsn, type Timeline } from '../postgres/lsn.ts'
+import { formatLsn, invalidLsn, type Lsn, maxLsn, parseLsn, type Timeline } from '../postgres/lsn.ts'
 import { encodeParentManifest, type ParentManifest } from '../postgres/parent-manifest.ts'
 import type { PgSession } from '../postgres/pg-session.ts'
-import { ServerError } from '../postgres/server-error.ts'
+import { ServerError, sqlstates } from '../postgres/server-error.ts'
 import type { SqlOpening } from '../postgres/sql-connection.ts'
 import { stretchesBetween } from '../postgres/wal-summaries.ts'
 import { BackupArchive } from '../walg/backup-archive.ts'
@@ -93,7 +93,7 @@ export async function planBackup(options: PlanOptions, session: PgSession, clust
 
 /**
  * Begins; the session is used up or closed, whatever comes of it.
- * @throws WALRX_BACKUP_NOT_INCREMENTAL; what the server says
+ * @throws WALRX_BACKUP_NOT_INCREMENTAL, WALRX_BACKUP_TOO_EARLY; what the server says
  */
 export async function beginBackup(
   options: BeginOptions,
@@ -176,6 +176,8 @@ async function tryBegin(
     backup = await startBaseBackup(session, { ...command, tablespaceMap, incremental }, signal)
   } catch (error) {
     if (!plan.parent || !(error instanceof ServerError && error.code === 'WALRX_SERVER_ERROR')) throw error
+    const restartpoint = session.inRecovery ? startBefore(error, plan.parent) : undefined
+    if (restartpoint !== undefined) throw tooEarly(session, plan.parent, restartpoint)
     return { kind: 'refused', full: reasonOfRefusal(error) }
   }
   const { startLsn, tablespaces, timeline } = backup.start
@@ -196,6 +198,30 @@ async function tryBegin(
   })
   await backup.close()
   return { kind: 'long-link' }
+}
+
+/**
+ * Where the backup would have begun, if the server refused because that is before the end of the parent. It says so in the
+ * language of its own, but both positions are in every one of them.
+ */
+function startBefore(
+  { message, sqlstate }: ServerError,
+  { finishLsn }: Pick<DeltaParent, 'finishLsn'>,
+): Lsn | undefined {
+  if (sqlstate !== sqlstates.notInPrerequisiteState) return undefined
+  const positions = (message.match(/\b[0-9A-F]{1,8}\/[0-9A-F]{1,8}\b/g) ?? []).map(parseLsn)
+  return positions.includes(finishLsn) ? positions.find((lsn) => lsn < finishLsn) : undefined
+}
+
+/** A full backup would begin at the same restartpoint: of a large server that is idle it would be one more for nothing. */
+function tooEarly({ host }: PgSession, { finishLsn, name, startLsn }: DeltaParent, restartpoint: Lsn): WalrxError {
+  const where =
+    restartpoint === startLsn ? `where ${name} begins` : `before ${formatLsn(finishLsn)}, where ${name} ends`
+  return new WalrxError(
+    'WALRX_BACKUP_TOO_EARLY',
+    `${host} is a standby, and its last restartpoint is ${formatLsn(restartpoint)}, ${where}: there is nothing new to begin a delta at`,
+    { hint: 'a checkpoint on the primary gives it the next one; --full takes a full backup all the same' },
+  )
 }
 
 type DeltaPlan = Extract<BackupPlan, { readonly full?: undefined }>

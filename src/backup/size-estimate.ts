@@ -69,7 +69,7 @@ function segmentKey(file: RelationLocator & { readonly fork: Fork; readonly segm
 
 /**
  * How the server sends a file in an increment.
- * @param parentHas whether the parent's manifest, as walrx uploads it, has a path
+ * @param parentHas whether the parent has a path, be it left out of the manifest that is uploaded or not
  */
 export function methodOf(
   { path, size }: Pick<DataFile, 'path' | 'size'>,
@@ -81,11 +81,11 @@ export function methodOf(
   if (path.startsWith('global/')) return { whole: 'shared' }
   if (!isMainFork(path)) return { whole: 'fork' }
   if (size % pageBytes !== 0 || size === 0 || size > segmentBlocksMax * pageBytes) return { whole: 'odd' }
+  if (!parentHas(path)) return { whole: 'new' }
   const limit = changes.limitOf(file) ?? Infinity
   const start = file.segment * segmentBlocksMax
   if (changes.isNewDatabase(file) || limit <= start) return { whole: 'emptied' }
   if (limit < start + segmentBlocksMax) return { whole: 'cut' }
-  if (!parentHas(path)) return { whole: 'new' }
   const blocks = changes.blocksOf(file)
   return blocks * pageBytes > size * 0.9 ? { whole: 'changed' } : { blocks }
 }

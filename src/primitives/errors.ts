@@ -23,6 +23,7 @@ export const exitStatuses = {
   5: 'the archive contradicts the server or itself: another cluster, other bytes under the same name, a damaged backup',
   6: 'WAL is gone from the server before it was archived',
   7: 'stopped before everything received was archived (drain deadline, or a second signal); the slot still holds it',
+  8: 'no backup was taken: a standby has nothing new since the last one that a delta could begin at',
   74: 'wal-fetch: the archive positively does not hold the file, and nothing later of that timeline',
   126: 'wal-fetch: the archive could not be asked, or has a hole here, or the call is wrong: PostgreSQL does not promote',
 } as const
@@ -136,6 +137,11 @@ export const errorTable = {
     exitStatus: 2,
     transient: false,
     meaning: 'a backup would have to be a full one, and --require-incremental forbids that',
+  },
+  WALRX_BACKUP_TOO_EARLY: {
+    exitStatus: 8,
+    transient: true,
+    meaning: 'a delta of a standby would begin before its parent ends: it has had no restartpoint since',
   },
   WALRX_BACKUP_INCOMPLETE: {
     exitStatus: 5,

@@ -151,10 +151,26 @@ for (const major of [17, 18] as const) {
         const [row] = await standby.sql<{ done: boolean }>(`select pg_last_wal_replay_lsn() >= '${end?.lsn}' as done`)
         return row?.done === true
       })
-      assert.equal((await push(standby, archive)).delta_from, parent.backup_name)
-      const refused = await run(standby, archive, ['--require-incremental'])
-      assert.equal(refused.status, 2, refused.stderr)
-      assert.match(refused.stderr, /manifest requires WAL from final timeline 1/)
+      const delta = await push(standby, archive)
+      assert.equal(delta.delta_from, parent.backup_name)
+      const objects = await readdir(archive, { recursive: true })
+      for (const args of [[], ['--require-incremental']]) {
+        const refused = await run(standby, archive, args)
+        assert.equal(refused.status, 8, refused.stderr)
+        assert.match(
+          refused.stderr,
+          new RegExp(`is a standby, and its last restartpoint is .*, where ${delta.backup_name} begins`),
+        )
+      }
+      assert.deepEqual(await readdir(archive, { recursive: true }), objects)
+      await primary.sql('insert into t values (0)')
+      await primary.checkpoint()
+      const [next] = await primary.sql<{ lsn: string }>('select pg_current_wal_insert_lsn()::text as lsn')
+      await until('replay', async () => {
+        const [row] = await standby.sql<{ done: boolean }>(`select pg_last_wal_replay_lsn() >= '${next?.lsn}' as done`)
+        return row?.done === true
+      })
+      assert.equal((await push(standby, archive)).delta_from, delta.backup_name)
     })
 
     test('over a promotion: on the ancestor, but not on what the old primary wrote behind the fork', async () => {
