@@ -3,7 +3,7 @@
  * used. The same decision as that of a backup is followed by what only SQL tells; what cannot be found out is said.
  */
 import type { Logger } from '../observe/log.ts'
-import { toWalrxError, type WalrxError } from '../primitives/errors.ts'
+import { hasCode, toWalrxError, type WalrxError } from '../primitives/errors.ts'
 import {
   type Fork,
   parseSegmentChange,
@@ -13,7 +13,7 @@ import {
 } from '../postgres/block-changes.ts'
 import { type ClusterFacts, readClusterFacts } from '../postgres/cluster-facts.ts'
 import { dataFilesFunctions, dataFilesQuery, parseDataFile } from '../postgres/data-files.ts'
-import { bytesBetween, type Lsn, type Timeline } from '../postgres/lsn.ts'
+import { bytesBetween, type Lsn, parseLsn, type Timeline } from '../postgres/lsn.ts'
 import type { PgSession } from '../postgres/pg-session.ts'
 import {
   databaseNamesQuery,
@@ -82,6 +82,11 @@ export interface PlanReport {
   readonly delta: DeltaSize | undefined
   /** Bytes of the tars of a full backup, before they are compressed. */
   readonly full: { readonly bytes: number; readonly by: 'files' | 'databases' } | undefined
+  /**
+   * Of a standby whose last restartpoint is before the end of the parent, that restartpoint: unless it has another one by
+   * then, a delta would begin too early, and none is taken.
+   */
+  readonly earlyStart: Lsn | undefined
   readonly unknown: readonly UnknownFact[]
 }
 
@@ -119,19 +124,19 @@ export async function makePlan(options: MakePlanOptions): Promise<PlanReport> {
   }
 }
 
-type Findings = Pick<PlanReport, 'changes' | 'delta' | 'full' | 'unknown'>
+type Findings = Pick<PlanReport, 'changes' | 'delta' | 'earlyStart' | 'full' | 'unknown'>
 
 async function survey(options: MakePlanOptions, session: PgSession, plan: BackupPlan): Promise<Findings> {
   const { log, server, signal } = options
   const opening = await server.trySql?.(session, signal)
   if (!opening?.sql) {
-    const nothing = { changes: undefined, delta: undefined, full: undefined }
+    const nothing = { changes: undefined, delta: undefined, earlyStart: undefined, full: undefined }
     if (!opening) return { ...nothing, unknown: [] }
     const { reason } = opening
     return { ...nothing, unknown: [{ what: 'sizes', reason, hint: reason.hint }] }
   }
   try {
-    return await new Survey(opening.sql, options, log).run(plan)
+    return await new Survey(opening.sql, options, log).run(plan, session.inRecovery)
   } finally {
     await opening.sql.close()
   }
@@ -150,7 +155,7 @@ class Survey {
     this.#log = log
   }
 
-  async run(plan: BackupPlan): Promise<Findings> {
+  async run(plan: BackupPlan, inRecovery: boolean): Promise<Findings> {
     const { parent, readiness } = plan
     const index = new ChangeIndex()
     const changed = parent && (await this.#changes(readiness?.summaries, index))
@@ -158,7 +163,8 @@ class Survey {
     const sizes = await this.#sizes(changed && parent, index, changed)
     const changes = changed && [...changed.values()].flatMap((own) => [...own.values()])
     changes?.sort((a, b) => b.blocks - a.blocks || (locatorKey(a) < locatorKey(b) ? -1 : 1))
-    return { changes, ...sizes, unknown: this.#unknown }
+    const earlyStart = parent && inRecovery ? await this.#earlyStart(parent) : undefined
+    return { changes, ...sizes, earlyStart, unknown: this.#unknown }
   }
 
   async #tried<T>(what: UnknownFact['what'], step: () => Promise<T>, hint?: string): Promise<T | undefined> {
@@ -166,7 +172,8 @@ class Survey {
       return await step()
     } catch (error) {
       this.#options.signal.throwIfAborted()
-      this.#miss(what, toWalrxError(error), hint)
+      const reason = toWalrxError(error)
+      this.#miss(what, reason, hasCode(reason, 'WALRX_NO_PRIVILEGE') ? hint : undefined)
       return undefined
     }
   }
@@ -239,6 +246,15 @@ class Survey {
     if (!there) return { delta: undefined, full: await this.#databaseSizes() }
     for (const own of changed?.values() ?? []) for (const fork of own.values()) fork.isThere = there.has(fork)
     return { delta: estimate.delta, full: { bytes: estimate.full.bytes, by: 'files' } }
+  }
+
+  async #earlyStart({ finishLsn }: DeltaParent): Promise<Lsn | undefined> {
+    if (this.#sql.isBroken) return undefined
+    for await (const [redo] of this.#sql.stream('select redo_lsn from pg_control_checkpoint()', this.#options.signal)) {
+      const lsn = parseLsn(redo ?? '')
+      if (lsn < finishLsn) return lsn
+    }
+    return undefined
   }
 
   async #databaseSizes(): Promise<PlanReport['full']> {

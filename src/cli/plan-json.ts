@@ -32,7 +32,7 @@ export function changedBlocks(changes: readonly ChangedFork[]): number {
   return changes.reduce((sum, { blocks, isThere }) => (isThere === false ? sum : sum + blocks), 0)
 }
 
-function decision({ parent, plan, server, walBytes }: PlanReport): { readonly [key: string]: JsonValue } {
+function decision({ earlyStart, parent, plan, server, walBytes }: PlanReport): { readonly [key: string]: JsonValue } {
   const { full } = plan
   const { cluster, host, inRecovery, lsn, timeline } = server
   return {
@@ -56,6 +56,7 @@ function decision({ parent, plan, server, walBytes }: PlanReport): { readonly [k
       timeline,
       lsn: formatLsn(lsn),
     },
+    early_start_lsn: earlyStart === undefined ? null : formatLsn(earlyStart),
     wal_bytes: walBytes ?? null,
   }
 }

@@ -16,6 +16,7 @@ export function planToText(report: PlanReport, maxSteps: number): string {
   const lines: Line[] = [
     ...decisionLines(report, maxSteps),
     ['server', serverText(report)],
+    ...earlyLines(report),
     ...summaryLines(report),
     ...changeLines(report),
     ...sizeLines(report),
@@ -44,6 +45,12 @@ function serverText({ server }: PlanReport): string {
   const { cluster, host, inRecovery, lsn, timeline } = server
   const version = `${Math.floor(cluster.serverVersion / 10_000)}.${cluster.serverVersion % 10_000}`
   return `${host}, PostgreSQL ${version}${inRecovery ? ', a standby' : ''}, timeline ${timeline} at ${formatLsn(lsn)}`
+}
+
+function earlyLines({ earlyStart, parent }: PlanReport): Line[] {
+  if (earlyStart === undefined || !parent) return []
+  const text = `its last restartpoint is ${formatLsn(earlyStart)}: without another one before it, a backup ends with status 8`
+  return [['', text]]
 }
 
 function summaryLines({ summaries, walBytes }: PlanReport): Line[] {

@@ -190,6 +190,7 @@ export class SqlConnection {
     const statements = [
       'begin isolation level repeatable read, read only',
       'set local search_path = pg_catalog',
+      `set local client_encoding = 'UTF8'`,
       `set local statement_timeout = ${fetchTimeoutMs - 5_000}`,
       `set local client_connection_check_interval = '5s'`,
       `declare walrx_rows no scroll cursor for ${text}`,

@@ -50,6 +50,7 @@ function reportOf(changes: readonly ChangedFork[] | undefined, more: Partial<Pla
     changes,
     delta: undefined,
     full: undefined,
+    earlyStart: undefined,
     unknown: [],
     ...more,
   }

@@ -38,6 +38,7 @@ interface Plan {
   readonly full_because: { readonly code: string; readonly message: string; readonly hint: string | null } | null
   readonly parent: { readonly name: string } | null
   readonly server: { readonly in_recovery: boolean; readonly version: number }
+  readonly early_start_lsn: string | null
   readonly wal_bytes: number | null
   readonly summaries: { readonly behind_bytes: number; readonly missing: object | null } | null
   readonly changes: { readonly blocks: number; readonly relations: readonly Relation[] } | null
@@ -331,6 +332,13 @@ for (const major of majorsFor([17]).filter((each) => each >= 17)) {
       })
       const plan = await onStandby.plan()
       assert.deepEqual([plan.kind, plan.server.in_recovery, plan.unknown], ['delta', true, []])
+      const pushed = await onStandby.push()
+      const early = await onStandby.plan()
+      assert.equal(early.parent?.name, pushed.backup_name)
+      assert.match(early.early_start_lsn ?? '', /^[0-9A-F]+\/[0-9A-F]+$/)
+      const refused = await onStandby.run(['backup-push', '--no-wait'])
+      assert.equal(refused.status, 8, refused.stderr)
+      assert.ok(refused.stderr.includes(`its last restartpoint is ${early.early_start_lsn},`), refused.stderr)
       await standby.promote()
       await primary.sql('insert into t select g from generate_series(1, 50000) g')
       await world.push()
