@@ -6,6 +6,7 @@ import type { Logger } from '../observe/log.ts'
 import { hasCode, toWalrxError, type WalrxError } from '../primitives/errors.ts'
 import {
   type Fork,
+  forks,
   parseSegmentChange,
   type RelationLocator,
   segmentChangesQuery,
@@ -31,7 +32,7 @@ import { WalReader } from '../walg/wal-reader.ts'
 import { type BackupPlan, planBackup, type PlanOptions } from './backup-begin.ts'
 import type { DeltaParent } from './parent-choice.ts'
 import type { SummaryCover } from './server-readiness.ts'
-import { ChangeIndex, type DeltaSize, methodOf, SizeEstimate } from './size-estimate.ts'
+import { ChangeIndex, type DeltaSize, forkKey, methodOf, SizeEstimate } from './size-estimate.ts'
 
 /** A fork of a relation that has changed since the parent began. */
 export interface ChangedFork extends RelationLocator {
@@ -161,7 +162,7 @@ class Survey {
     const changed = parent && (await this.#changes(readiness?.summaries, index))
     if (changed && changed.size > 0) await this.#name(changed)
     const sizes = await this.#sizes(changed && parent, index, changed)
-    const changes = changed && [...changed.values()].flatMap((own) => [...own.values()])
+    const changes = changed && [...changed.values()]
     changes?.sort((a, b) => b.blocks - a.blocks || (locatorKey(a) < locatorKey(b) ? -1 : 1))
     const earlyStart = parent && inRecovery ? await this.#earlyStart(parent) : undefined
     return { changes, ...sizes, earlyStart, unknown: this.#unknown }
@@ -185,14 +186,14 @@ class Survey {
     this.#unknown.push({ what, reason, hint })
   }
 
-  /** Undefined where it is not known. By relation, and by fork. */
+  /** By {@link forkKey}; undefined where it is not known. */
   async #changes(
     summaries: SummaryCover | undefined,
     index: ChangeIndex,
-  ): Promise<Map<string, Map<Fork, ChangedFork>> | undefined> {
+  ): Promise<Map<string, ChangedFork> | undefined> {
     if (!summaries) return undefined
     const { signal } = this.#options
-    const changed = new Map<string, Map<Fork, ChangedFork>>()
+    const changed = new Map<string, ChangedFork>()
     if (summaries.available.length === 0) return changed
     return this.#tried('changes', async () => {
       const databases = new Map<number, string>()
@@ -209,11 +210,14 @@ class Survey {
     })
   }
 
-  async #name(changed: ReadonlyMap<string, ReadonlyMap<Fork, ChangedFork>>): Promise<void> {
+  async #name(changed: ReadonlyMap<string, ChangedFork>): Promise<void> {
     await this.#tried('names', async () => {
       for await (const row of this.#sql.stream(relationNamesQuery, this.#options.signal)) {
         const [locator, name] = parseRelationName(row)
-        for (const fork of changed.get(locatorKey(locator))?.values() ?? []) fork.name = name
+        for (const fork of forks) {
+          const own = changed.get(forkKey({ ...locator, fork }))
+          if (own) own.name = name
+        }
       }
     })
   }
@@ -222,7 +226,7 @@ class Survey {
   async #sizes(
     parent: DeltaParent | undefined,
     index: ChangeIndex,
-    changed: ReadonlyMap<string, ReadonlyMap<Fork, ChangedFork>> | undefined,
+    changed: ReadonlyMap<string, ChangedFork> | undefined,
   ): Promise<Pick<Findings, 'delta' | 'full'>> {
     const { partBytesMax, signal } = this.#options
     const has = (path: string) => parent?.paths.has(path) === true
@@ -236,7 +240,7 @@ class Survey {
           const file = parseDataFile(row)
           estimate.add(file)
           const own = parseRelationPath(file.path)
-          const fork = own && changed?.get(locatorKey(own))?.get(own.fork)
+          const fork = own && changed?.get(forkKey(own))
           if (fork) found.add(fork)
         }
         return found
@@ -244,7 +248,7 @@ class Survey {
       hint,
     )
     if (!there) return { delta: undefined, full: await this.#databaseSizes() }
-    for (const own of changed?.values() ?? []) for (const fork of own.values()) fork.isThere = there.has(fork)
+    for (const fork of changed?.values() ?? []) fork.isThere = there.has(fork)
     return { delta: estimate.delta, full: { bytes: estimate.full.bytes, by: 'files' } }
   }
 
@@ -278,21 +282,19 @@ interface Places {
 }
 
 function addTo(
-  changed: Map<string, Map<Fork, ChangedFork>>,
+  changed: Map<string, ChangedFork>,
   { blocks, fork, limit, ...rest }: SegmentChange,
   { databaseName, folder }: Places,
 ): void {
   const { database, relation, tablespace } = rest
   const locator = { database, relation, tablespace }
-  const key = locatorKey(locator)
-  const own = changed.get(key) ?? new Map<Fork, ChangedFork>()
-  changed.set(key, own)
-  const before = own.get(fork)
+  const key = forkKey({ ...locator, fork })
+  const before = changed.get(key)
   if (before) {
     before.blocks += blocks
     before.limit ??= limit
     return
   }
   const path = relationPath(locator, fork, folder)
-  own.set(fork, { ...locator, fork, path, blocks, limit, name: undefined, databaseName, isThere: undefined })
+  changed.set(key, { ...locator, fork, path, blocks, limit, name: undefined, databaseName, isThere: undefined })
 }

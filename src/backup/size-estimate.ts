@@ -59,7 +59,8 @@ function folderKey({ database, tablespace }: RelationLocator): string {
   return `${tablespace}/${database}`
 }
 
-function forkKey(file: RelationLocator & { readonly fork: Fork }): string {
+/** What a fork is asked by in a map. */
+export function forkKey(file: RelationLocator & { readonly fork: Fork }): string {
   return `${locatorKey(file)}/${file.fork}`
 }
 
