@@ -8,7 +8,7 @@ import { type BaseBackup, startBaseBackup } from '../postgres/base-backup.ts'
 import { type BaseBackupOptions, linkBytesMax } from '../postgres/base-backup-command.ts'
 import { summariesOf } from '../postgres/block-changes.ts'
 import type { ClusterFacts } from '../postgres/cluster-facts.ts'
-import { formatLsn, invalidLsn, type Lsn, maxLsn, parseLsn, type Timeline } from '../postgres/lsn.ts'
+import { formatLsn, type Lsn, parseLsn, type Timeline } from '../postgres/lsn.ts'
 import { encodeParentManifest, type ParentManifest } from '../postgres/parent-manifest.ts'
 import type { PgSession } from '../postgres/pg-session.ts'
 import { ServerError, sqlstates } from '../postgres/server-error.ts'
@@ -232,8 +232,8 @@ function manifestOf({ parent, readiness, systemId }: DeltaPlan): ParentManifest 
 }
 
 /**
- * Whether a relation was cut between the question and the start of the backup, and changed behind that in a summary of its
- * own: looked for when the server has all summaries.
+ * Whether a relation was cut between the question and the start of the backup: looked for when the server has all
+ * summaries.
  * @returns undefined where the server has been told of all of them
  */
 async function lookForCuts(
@@ -246,13 +246,8 @@ async function lookForCuts(
   if (!opening?.sql) return { kind: 'refused', full: reasonOfBlindness(opening?.reason) }
   try {
     const needed = stretchesBetween(readiness.chain, parent, startLsn)
-    const read = summariesOf(await opening.sql.readWalSummaries(), needed)
-    const last = read.reduce<Lsn>((end, { endLsn }) => maxLsn(end, endLsn), invalidLsn)
-    const { added } = await readiness.cuts.read(
-      opening.sql,
-      read.filter(({ endLsn }) => endLsn !== last),
-      signal,
-    )
+    const summaries = summariesOf(await opening.sql.readWalSummaries(), needed)
+    const { added } = await readiness.cuts.read(opening.sql, summaries, signal)
     if (added === 0) return undefined
     log.info('relations were cut while the backup was begun', { segments: added })
     return { kind: 'cut' }
