@@ -54,7 +54,7 @@ async function assertWhole(server: TestPostgres, least: number): Promise<void> {
   assert.equal(load?.gaps, 0)
 }
 
-for (const major of majorsFor([14, 18])) {
+for (const major of majorsFor([18])) {
   describe(`PostgreSQL ${major}`, () => {
     test('loses its data directory, and gets it back', { timeout: 300_000 }, async (t) => {
       const root = newServerDirectory(`cycle${major}`)

@@ -13,7 +13,7 @@ import type { ProcessEnd, WalrxProcess } from '../harness/walrx-process.ts'
 import { bytesBelow, KillWorld, reached } from './backup-kill-world.ts'
 
 const seed = Number(process.env['WALRX_SEED'] ?? Date.now() % 100_000)
-const kills = trials('WALRX_TEST_KILLS', 6, 60)
+const kills = trials('WALRX_TEST_KILLS', 4, 60)
 
 /** What is killed during a backup, in turns. */
 const pushKills = ['walrx -9', 'server immediate', 'walrx -15', 'walrx -9', 'server -9'] as const

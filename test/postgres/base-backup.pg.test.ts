@@ -62,7 +62,7 @@ async function fill(server: TestPostgres, table: string, megabytes: number, tabl
     checkpoint`)
 }
 
-for (const major of majorsFor([14, 15, 18])) {
+for (const major of majorsFor([14, 18])) {
   describe(`a base backup of PostgreSQL ${major}, by a role with REPLICATION alone`, () => {
     let server: TestPostgres
     /** The data directory apart, in the order in which they were made. */

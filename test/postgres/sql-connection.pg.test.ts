@@ -6,6 +6,7 @@ import { encodeQuery } from '../../src/postgres/frames.ts'
 import { parseLsn } from '../../src/postgres/lsn.ts'
 import type { PgSession } from '../../src/postgres/pg-session.ts'
 import type { SqlConnection } from '../../src/postgres/sql-connection.ts'
+import { isInDepth } from '../harness/extent.ts'
 import { type PgMajor, startPostgres, type TestPostgres } from '../harness/postgres.ts'
 import { generateWal } from '../harness/wal-load.ts'
 
@@ -19,6 +20,7 @@ async function open(server: TestPostgres, user: string): Promise<{ session: PgSe
 
 describe('the ordinary connection', () => {
   for (const major of [14, 16, 17, 18] as const satisfies PgMajor[]) {
+    if (!isInDepth(major)) continue
     test(`tells the health of a slot on PostgreSQL ${major}, until the slot is lost`, async () => {
       await using server = await startPostgres({
         major,

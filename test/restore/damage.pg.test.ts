@@ -161,12 +161,12 @@ describe('damage to a backup', () => {
       test('is found when any bit of any part has changed', async (t) => {
         t.diagnostic(`seed ${seed}`)
         const backup = backupOf(method)
-        await assertCaught(backup, flips(backup, triedParts(backup, random), isFullRun ? 5 : 4, random))
+        await assertCaught(backup, flips(backup, triedParts(backup, random), isFullRun ? 5 : 2, random))
       })
 
       test('does no harm when any bit of a part has changed and nothing knows its checksum', async (t) => {
         const backup = backupOf(method)
-        const damages = withoutContents(backup, flips(backup, triedParts(backup, random), isFullRun ? 4 : 3, random))
+        const damages = withoutContents(backup, flips(backup, triedParts(backup, random), isFullRun ? 4 : 2, random))
         const caught = await assertCaughtOrHarmless(backup, damages)
         t.diagnostic(`${caught} of ${damages.length} caught (seed ${seed})`)
         assert.ok(caught > damages.length / 2, `only ${caught} of ${damages.length} were caught (seed ${seed})`)
@@ -178,7 +178,7 @@ describe('damage to a backup', () => {
         const documents = [...backup.objects.keys()].filter((key) => !parts.has(key))
         assert.equal(documents.length, 5, String(documents))
         for (const key of documents) {
-          const damages = flips(backup, [key], isFullRun ? 6 : 4, random).map((damage) => ({
+          const damages = flips(backup, [key], isFullRun ? 6 : 2, random).map((damage) => ({
             ...damage,
             blamed: [backup.name],
           }))
@@ -285,7 +285,7 @@ describe('damage to a backup', () => {
     for (const key of partsOf(backup)) {
       const all = zstdBlockEnds(backup.objects.get(key) ?? Buffer.alloc(0))
       blocks += all.length
-      const ends = isFullRun ? all : all.filter((_, index) => index % 3 === seed % 3 || index === all.length - 1)
+      const ends = isFullRun ? all : all.filter((_, index) => index % 8 === seed % 8 || index === all.length - 1)
       if (ends.length === 0) continue
       await assertCaught(backup, cuts(backup, key, ends))
       await assertCaught(backup, withoutContents(backup, cuts(backup, key, ends)))

@@ -158,7 +158,7 @@ async function rowsOf(server: TestPostgres): Promise<number[]> {
 
 const upTo = (rows: number) => Array.from({ length: rows }, (_, index) => index + 1)
 
-for (const major of majorsFor([14, 18])) {
+for (const major of majorsFor([18])) {
   describe(`PostgreSQL ${major}`, () => {
     let world: World
     before(async () => {

@@ -54,7 +54,7 @@ async function prefetcherOf(server: TestPostgres): Promise<{ folder: string; pid
 const isClean = async (server: TestPostgres) =>
   (await readdir(server.pgWal())).every((name) => name !== '.walrx' && !name.includes('.walrx-'))
 
-for (const [major, method] of pairs.filter(([one]) => majorsFor([14, 15, 18]).includes(one))) {
+for (const [major, method] of pairs.filter(([one]) => majorsFor([14, 18]).includes(one))) {
   test(`PostgreSQL ${major} recovers to the last archived record from an archive in ${method}`, async () => {
     const world = await makeRecoveryWorld(major, method, 40)
     await using server = await startRecovery({
