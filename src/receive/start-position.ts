@@ -78,13 +78,13 @@ export function comparePosition(facts: ServerFacts, durableLsn: Lsn): StartPosit
 
 type Archive = Pick<ReceiveArchive, 'beginnings' | 'has' | 'isWhole' | 'segments'>
 
-/** Decides. Reads the archive by one small listing in the common case. */
+/** Decides. Reads the archive by one small listing in the common case, and the last segments before the place. */
 export async function planStart(facts: StartFacts, archive: Archive, signal: AbortSignal): Promise<StartPlan> {
   const { isSlotNew, slotRestart, segmentSize, serverEnd } = facts
   if (slotRestart === undefined) return planFromArchive(facts, archive, signal)
   const slotStart = position(facts, segmentStart(slotRestart, segmentSize))
   // A receiver that was killed may have left holes behind the newest segment, for which the old slot kept the WAL.
-  if (!isSlotNew && (await isPredecessorArchived(facts, slotStart.startLsn, archive, signal))) {
+  if (!isSlotNew && (await arePredecessorsWhole(facts, slotStart.startLsn, archive, signal))) {
     return { ...slotStart, fallback: undefined, reason: 'slot' }
   }
   const archiveEnd = await newestArchivedEnd(facts, archive, signal, slotStart.startLsn)
@@ -110,17 +110,29 @@ function position(facts: ServerFacts, startLsn: Lsn): StartPosition {
   return { timeline: facts.chain.at(startLsn).timeline, startLsn }
 }
 
-/** True when the archive holds the segment just before `startLsn`, on the timeline of its last byte. */
-async function isPredecessorArchived(
-  facts: StartFacts,
+/**
+ * True when the archive holds the segment just before `startLsn`, on the timeline of its last byte, and no hole and
+ * nothing damaged in the window before that: a slot that was made anew a moment before a receiver was killed looks like
+ * one that had confirmed it all. One small listing, and the segments of the window are read.
+ */
+async function arePredecessorsWhole(
+  { chain, holeWindow, segmentSize }: StartFacts,
   startLsn: Lsn,
   archive: Archive,
   signal: AbortSignal,
 ): Promise<boolean> {
   if (startLsn === 0n) return true
-  const lastByte = addBytes(startLsn, -1)
-  const name = segmentNameAt(facts.chain.at(lastByte).timeline, lastByte, facts.segmentSize)
-  return archive.has(name, { signal })
+  const { begin, timeline } = chain.at(addBytes(startLsn, -1))
+  const end = startLsn / BigInt(segmentSize)
+  const first = maxLsn(begin, addBytes(startLsn, -Math.min(holeWindow * segmentSize, Number(startLsn))))
+  let next: bigint | undefined
+  for await (const { segno } of archive.segments(timeline, first / BigInt(segmentSize), segmentSize, { signal })) {
+    if (segno >= end) break
+    if (next !== undefined && segno > next) return false
+    if (!(await archive.isWhole(segmentName(timeline, segno, segmentSize), segmentSize, { signal }))) return false
+    next = segno + 1n
+  }
+  return next === end
 }
 
 /**

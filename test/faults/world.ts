@@ -357,8 +357,10 @@ export class World {
 
   /** No receiver had more buffers than its memory is divided into, nor more bytes on their way to the store. */
   #checkMemory(): void {
+    const segments = Math.floor(((memoryBytes / segmentSize) * 3) / 4) * segmentSize
+    const bodies = Math.max(...this.receivers.map(({ tailPace }) => segments + tailMemory(tailPace)))
     for (const { bodyBytesMax } of this.#storages)
-      assert.ok(bodyBytesMax <= memoryBytes, `${bodyBytesMax} bytes under way in puts`)
+      assert.ok(bodyBytesMax <= bodies, `${bodyBytesMax} bytes under way in puts`)
     const starts = this.receivers.reduce((sum, receiver) => sum + receiver.starts, 0)
     const pooled = segmentSize + encodeSlack(segmentSize)
     const buffers = Math.floor(((memoryBytes / segmentSize) * 3) / 4)
