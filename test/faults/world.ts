@@ -57,6 +57,7 @@ export class World {
   readonly #oracle: StoreOracle
   /** Keys of objects that a put has left torn. */
   readonly #torn = new Set<string>()
+  readonly #onceTorn = new Set<string>()
   readonly #storages: FaultyStorage[] = []
   /** Positions from which a server was asked for WAL that it had removed. */
   readonly #removed = new Set<Lsn>()
@@ -105,7 +106,10 @@ export class World {
 
   #openStorage(before: FaultyStorage | undefined): FaultyStorage {
     const truths = (key: string) => this.#oracle.truths(key)
-    const onTorn = () => this.report.tears++
+    const onTorn = (key: string) => {
+      this.report.tears++
+      this.#onceTorn.add(key)
+    }
     const shared = { objects: this.#objects, torn: this.#torn, onTorn, truths }
     const storage = new FaultyStorage(this.clock, this.random, shared)
     this.#storages.push(storage)
@@ -316,6 +320,8 @@ export class World {
     if (code === undefined || code === 'WALRX_WAL_INVALID' || code === 'WALRX_INTERNAL') throw error
     if (code !== 'WALRX_ARCHIVE_CONFLICT') return 1_000
     if (this.cluster.rival) return 30_000
+    // Another receiver has set it aside meanwhile.
+    if ([...this.#onceTorn].some((key) => (error as Error).message.includes(key))) return 1_000
     throw error
   }
 
