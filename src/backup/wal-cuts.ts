@@ -38,11 +38,6 @@ export class WalCuts {
     return { added: this.#segments.size - before }
   }
 
-  /** Segments that have to come whole. */
-  get size(): number {
-    return this.#segments.size
-  }
-
   /** The paths but for those of cut segments. */
   *without(paths: Iterable<string>): Generator<string, undefined> {
     for (const path of paths) {

@@ -76,7 +76,7 @@ export function comparePosition(facts: ServerFacts, durableLsn: Lsn): StartPosit
   return position(facts, maxLsn(addBytes(end, end > 0n ? -segmentSize : 0), slotStart))
 }
 
-type Archive = Pick<ReceiveArchive, 'beginnings' | 'has' | 'isWhole' | 'segments'>
+type Archive = Pick<ReceiveArchive, 'beginnings' | 'isWhole' | 'segments'>
 
 /** Decides. Reads the archive by one small listing in the common case, and the last segments before the place. */
 export async function planStart(facts: StartFacts, archive: Archive, signal: AbortSignal): Promise<StartPlan> {
@@ -137,7 +137,8 @@ async function arePredecessorsWhole(
 
 /**
  * End of what the archive holds of the chain, newest timeline first; holes within the window before the end count as
- * its end, and so do segments that are damaged: those within the window are read. On a finished timeline never beyond the segment in which the next one begins.
+ * its end, and so do segments that are damaged: those within the window are read. On a finished timeline never beyond the
+ * segment in which the next one begins.
  * @param before only segments that end at or before this position count
  */
 async function newestArchivedEnd(
@@ -167,7 +168,7 @@ export async function endOfHole(
   { chain, segmentSize }: Pick<StartFacts, 'chain' | 'segmentSize'>,
   from: Lsn,
   to: Lsn,
-  archive: Pick<Archive, 'has'>,
+  archive: Pick<ReceiveArchive, 'has'>,
   signal: AbortSignal,
 ): Promise<Lsn> {
   let end = from

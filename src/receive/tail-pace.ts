@@ -13,7 +13,7 @@ export interface TailPace {
 /** Puts under way at once: by interval the next may begin while a slow one lasts. */
 const lanesByInterval = 2
 /** In synchronous mode the time of one put divided by this is the longest that a commit waits for its turn, */
-export const lanesSynchronous = 4
+const lanesSynchronous = 4
 /**
  * but with a quick store no more puts begin than one in so many milliseconds: a put costs the CPU of both sides, and
  * those of a batch that is cut small cost more than its commits gain by not waiting for the next.
@@ -25,8 +25,10 @@ export function lanesOf({ isSynchronous }: TailPace): number {
   return isSynchronous ? lanesSynchronous : lanesByInterval
 }
 
-/** Buffers of a chunk each that the writer holds at most: in synchronous mode one is for merging, and one for the end
- * of a segment, which must be copied before the whole is compressed. */
+/**
+ * Buffers of a chunk each that the writer holds at most: in synchronous mode one is for merging, and one for the end of a
+ * segment, which must be copied before the whole is compressed.
+ */
 export function buffersAtMost({ isSynchronous }: TailPace): number {
   return isSynchronous ? lanesSynchronous + 2 : lanesByInterval
 }

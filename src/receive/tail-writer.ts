@@ -131,10 +131,10 @@ export class TailWriter {
 
   /** A segment is whole, and about to be compressed inside its buffer. */
   completed(segment: ReceivedSegment): void {
-    const { bytesMax, isSynchronous } = this.#options.pace
+    const { pace } = this.#options
     const rest = segment.length - this.#sent
     const { length: all } = segment
-    if (isSynchronous && rest > 0 && rest <= bytesMax && this.#lent < this.#buffersMax) {
+    if (pace.isSynchronous && rest > 0 && rest <= pace.bytesMax && this.#lent < buffersAtMost(pace)) {
       this.#launch(segment, this.#sent, all)
     }
     this.#sent = 0
@@ -214,10 +214,6 @@ export class TailWriter {
     return Number(assembler.heldEnd - assembler.segmentStart)
   }
 
-  get #buffersMax(): number {
-    return buffersAtMost(this.#options.pace)
-  }
-
   /** Sends, or sets the timer for when it is time. */
   #consider(): void {
     if (this.#abort.signal.aborted || this.#held <= this.#sent) return
@@ -259,7 +255,7 @@ export class TailWriter {
     const { assembler, pace } = this.#options
     const full = this.#base + pace.bytesMax
     if (this.#small < mergeAfter && this.#sent < full) return
-    if (!pace.isSynchronous || this.#isMerging || this.#lent >= this.#buffersMax - 1) return
+    if (!pace.isSynchronous || this.#isMerging || this.#lent >= buffersAtMost(pace) - 1) return
     const { startLsn } = assembler.held
     const durable = Number(this.durableLsn - startLsn)
     const to = Math.min(durable, full)

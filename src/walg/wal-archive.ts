@@ -45,6 +45,11 @@ export class WalArchive extends WalReader {
     return this.#codec.encodeInPlace(buffer, length)
   }
 
+  /** See {@link WalReader.isWhole}; the form that this archive is written in is asked for first. */
+  override isWhole(segment: string, segmentSize: number, options?: StorageCallOptions): Promise<boolean> {
+    return super.isWhole(segment, segmentSize, options, this.#codec.extension)
+  }
+
   /** See {@link TailArchive.key}. */
   tailKey(segment: string, range: TailRange): string {
     return this.#tails.key(segment, range)

@@ -115,12 +115,18 @@ export class WalReader {
 
   /**
    * Reads a segment, to know that it is one. What walrx cannot read, for its codec or a key that it lacks, counts as whole.
+   * @param preferred the extension to ask for first: see {@link openWalFile}
    * @returns false for one that is not there, does not decode, or is not `segmentSize` bytes long
    * @throws what the storage says
    */
-  async isWhole(segment: string, segmentSize: number, options?: StorageCallOptions): Promise<boolean> {
+  async isWhole(
+    segment: string,
+    segmentSize: number,
+    options?: StorageCallOptions,
+    preferred?: string,
+  ): Promise<boolean> {
     try {
-      const file = await this.openWalFile(segment, undefined, options)
+      const file = await this.openWalFile(segment, preferred, options)
       if (!file) return false
       let bytes = 0
       for await (const piece of file.body) bytes += piece.length

@@ -160,8 +160,8 @@ async function choose(
     name = selected.name
   }
   const documents = await readDocuments(storage, archive, name, signal)
-  const backup = recoveryBackup(name, documents.sentinel)
   if (!isWhole) return documents
+  const backup = recoveryBackup(name, documents.sentinel)
   if (!backup)
     log.warn('the backup does not say where it starts and ends: whether its WAL is there is not known', { name })
   else if (request.recover) {
