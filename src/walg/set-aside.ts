@@ -15,7 +15,7 @@ export async function setObjectAside(storage: Storage, key: string, options?: St
   return aside
 }
 
-/** Opens the object when it is read: a put that fails before it reads would leave an open one behind. */
+/** Opens the object when it is read: what fails before it reads, a put or another get, would leave an open one behind. */
 async function* contents(storage: Storage, key: string, options?: StorageCallOptions): AsyncGenerator<Uint8Array> {
   yield* await storage.get(key, options)
 }
@@ -30,7 +30,7 @@ async function asideKey(
   for (let count = 1; ; count++) {
     const aside = count === 1 ? first : `${first}.${count}`
     if (!(await storage.head(aside, options))) return { aside, isThere: false }
-    const { equal } = await compareStreams(await storage.get(key, options), await storage.get(aside, options))
+    const { equal } = await compareStreams(contents(storage, key, options), contents(storage, aside, options))
     if (equal) return { aside, isThere: true }
   }
 }
