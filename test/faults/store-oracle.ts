@@ -218,12 +218,12 @@ export class StoreOracle {
     return first !== undefined && timeline >= first.timeline && end > first.start
   }
 
-  /** Remembers the first archived segment: what is older was never ours. */
+  /** Remembers the first archived segment: what is older was never ours. A torn one will be set aside. */
   noteFirst(): void {
     if (this.#firstArchived) return
     for (const key of [...this.#objects.keys()].sort()) {
       const match = /^wal_005\/([0-9A-F]{8})[0-9A-F]{8}([0-9A-F]{8})$/.exec(key)
-      if (!match) continue
+      if (!match || this.#torn.has(key)) continue
       const start = (BigInt(parseInt(match[2] ?? '', 16)) * BigInt(segmentSize)) as Lsn
       this.#firstArchived = { timeline: parseInt(match[1] ?? '', 16), start }
       return

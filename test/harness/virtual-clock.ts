@@ -8,6 +8,9 @@ interface Pending {
   readonly fire: () => void
 }
 
+/** How long something outside the clock's reach may take, in true time: far longer than any body is read in. */
+const busyMsMax = 30_000
+
 /** See the file's header. */
 export class VirtualClock implements Clock {
   #nowMs = 1_700_000_000_000
@@ -56,13 +59,18 @@ export class VirtualClock implements Clock {
   /**
    * Fires timers in order, letting everything that one sets off happen before the next, until `isDone`.
    * @param isBusy true while something outside the clock's reach is under way (a body being read)
-   * @throws when nothing is left to fire, or `limitMs` of virtual time passed
+   * @throws when nothing is left to fire, `limitMs` of virtual time passed, or it stays busy for ever
    */
   async run(isDone: () => boolean, isBusy: () => boolean, limitMs: number): Promise<void> {
     const endMs = this.#nowMs + limitMs
     for (;;) {
       await setImmediate()
-      while (isBusy()) await setImmediate()
+      const busySince = performance.now()
+      while (isBusy()) {
+        if (performance.now() - busySince > busyMsMax)
+          throw new Error('something is under way that never ends, such as a body that nobody reads')
+        await setImmediate()
+      }
       if (isDone()) return
       const next = this.#pending.shift()
       if (!next) throw new Error('nothing will ever happen again')
