@@ -12,7 +12,7 @@ import { startPostgres, type TestPostgres } from '../harness/postgres.ts'
 import { newServerDirectory } from '../harness/test-workspace.ts'
 import { until } from '../harness/until.ts'
 import { type ProcessEnd, runWalrx } from '../harness/walrx-process.ts'
-import { change, makeRelations } from './delta-load.ts'
+import { change, makeRelations, summarize } from './delta-load.ts'
 
 /**
  * By how much a backup may differ from its plan, in bytes: backup_label is not always as long, and a part more has an end
@@ -101,18 +101,6 @@ class World {
     return JSON.parse(end.stdout) as Pushed
   }
 
-  /** Makes the server summarize all of its WAL. */
-  async summarize(): Promise<void> {
-    await this.server.checkpoint()
-    const [row] = await this.server.sql<{ redo: string }>('select redo_lsn::text as redo from pg_control_checkpoint()')
-    await until('the summary', async () => {
-      const [state] = await this.server.sql<{ done: boolean }>(
-        `select summarized_lsn >= '${row?.redo}' as done from pg_get_wal_summarizer_state()`,
-      )
-      return state?.done
-    })
-  }
-
   /** The server's checkpoint and slots, and every object of the archive with its time. */
   async traces(): Promise<unknown> {
     const [server] = await this.server.sql(
@@ -190,7 +178,7 @@ for (const major of majorsFor([17]).filter((each) => each >= 17)) {
       for (const step of isFullRun ? [1, 2, 3] : [1]) {
         await change(server, step, 'ts')
         await server.sql(`insert into ${`"${odd.replaceAll('"', '""')}"`} select ${step}`)
-        await world.summarize()
+        await summarize(server)
         const before = await world.traces()
         const plan = await world.plan()
         assert.deepEqual(await world.traces(), before)
@@ -243,7 +231,7 @@ for (const major of majorsFor([17]).filter((each) => each >= 17)) {
       assert.deepEqual(await world.traces(), before)
       await world.push(['--permanent'])
       await world.assertFull('steps', /is 1 steps away/, ['--delta-max-steps', '1', '--permanent'])
-      await world.summarize()
+      await summarize(server)
       for (const name of await readdir(join(server.pgWal(), 'summaries'))) {
         await rm(join(server.pgWal(), 'summaries', name))
       }
@@ -284,7 +272,7 @@ for (const major of majorsFor([17]).filter((each) => each >= 17)) {
       const world = await World.open(server)
       await world.push()
       await server.sql('create table t as select g as id from generate_series(1, 50000) g')
-      await world.summarize()
+      await summarize(server)
       const whole = await world.plan()
       const poor = await world.plan([], 'repl')
       assert.equal(poor.changes?.blocks, whole.changes?.blocks)
@@ -324,7 +312,7 @@ for (const major of majorsFor([17]).filter((each) => each >= 17)) {
         await world.push()
         await using standby = await startStandby(primary, { settings })
         await primary.sql('create table t as select g as id from generate_series(1, 10000) g')
-        await world.summarize()
+        await summarize(primary)
         const [end] = await primary.sql<{ lsn: string }>('select pg_current_wal_insert_lsn()::text as lsn')
         const onStandby = world.of(standby)
         await until('the summary of the standby', async () => {

@@ -4,12 +4,7 @@ import { execFile } from 'node:child_process'
 import { appendFile, mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { type PushedBackup, pushBackup } from '../../src/backup/backup-push.ts'
-import { openWriteCodec } from '../../src/compression/codecs.ts'
-import { silentLog } from '../../src/observe/log.ts'
-import { systemClock } from '../../src/primitives/clock.ts'
-import { FileStorage } from '../../src/storage/file.ts'
-import { WalArchive } from '../../src/walg/wal-archive.ts'
+import type { PushedBackup } from '../../src/backup/backup-push.ts'
 import { isFullRun } from '../harness/extent.ts'
 import { giveToServer, makeServerDirectory } from '../harness/postgres-files.ts'
 import type { TestPostgres } from '../harness/postgres.ts'
@@ -18,6 +13,7 @@ import { newServerDirectory } from '../harness/test-workspace.ts'
 import { runWalrx, type WalrxProcess } from '../harness/walrx-process.ts'
 import { combineIncrements } from './combine-increments.ts'
 import { assertSameFiles } from './delta-proofs.ts'
+import { pushDelta } from './delta-push.ts'
 import { RecordedServer } from './recorded-server.ts'
 
 const run = promisify(execFile)
@@ -65,24 +61,8 @@ export class RecordedChain {
    * @param writer the server that ends the segment with the backup's end: another one for a backup of a standby
    */
   async push(server: TestPostgres, writer: TestPostgres = server): Promise<PushedBackup> {
-    const codec = openWriteCodec('zstd')
-    const storage = new FileStorage({ root: this.archive, fsync: false })
     const recorded = new RecordedServer(server.conninfo(), join(this.root, 'recording'))
-    const pushing = pushBackup({
-      server: recorded,
-      storage,
-      archive: new WalArchive(storage, codec),
-      codec,
-      clock: systemClock,
-      log: silentLog,
-      signal: new AbortController().signal,
-      backup: { label: 'x', checkpoint: 'fast', verifyChecksums: true, manifestChecksums: 'CRC32C' },
-      delta: { full: false, maxSteps: 9, origin: 'LATEST', fromName: undefined, fromUserData: undefined },
-      partBytesMax: 16 * 1024 * 1024,
-      isPermanent: false,
-      userData: undefined,
-      walTimeoutMs: 60_000,
-    })
+    const pushing = pushDelta(recorded, this.archive, { partBytesMax: 16 * 1024 * 1024, walTimeoutMs: 60_000 })
     const ending = setInterval(() => void endSegment(writer).catch(() => {}), 500)
     const pushed = await pushing.finally(() => clearInterval(ending))
     await recorded.unpack(this.#raw(this.backups.length))
@@ -195,6 +175,7 @@ async function endSegment(server: TestPostgres): Promise<void> {
 
 /** Resolves when the receiver has archived all that the server has written. */
 export async function archivedAll(server: TestPostgres, receiver: WalrxProcess): Promise<void> {
+  // The end of a backup may have switched already: then there would be nothing to switch.
   await server.sql(`select pg_create_restore_point('the end')`)
   const [last] = await server.sql<{ file: string }>('select pg_walfile_name(pg_switch_wal()) as file')
   await receiver.logged(({ file, msg }) => msg === 'archived' && file === last?.file)

@@ -4,18 +4,15 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { BackupSource } from '../../src/backup/backup-begin.ts'
-import { pushBackup } from '../../src/backup/backup-push.ts'
-import { openWriteCodec } from '../../src/compression/codecs.ts'
 import { parseConninfo } from '../../src/postgres/conninfo.ts'
 import { PgServer } from '../../src/postgres/connection.ts'
-import { systemClock } from '../../src/primitives/clock.ts'
 import { FileStorage } from '../../src/storage/file.ts'
 import { BackupArchive } from '../../src/walg/backup-archive.ts'
-import { WalArchive } from '../../src/walg/wal-archive.ts'
 import { RecordingLog } from '../backup/recording-log.ts'
 import { makeServerDirectory } from '../harness/postgres-files.ts'
 import { startPostgres } from '../harness/postgres.ts'
 import { newServerDirectory } from '../harness/test-workspace.ts'
+import { pushDelta } from './delta-push.ts'
 
 test('a relation that is cut while a delta is begun comes whole', { timeout: 120_000 }, async () => {
   const root = join(newServerDirectory('delta-cut-meanwhile'), 'archive')
@@ -25,23 +22,7 @@ test('a relation that is cut while a delta is begun comes whole', { timeout: 120
   const postgres = new PgServer({ conninfo: parseConninfo(server.conninfo(), { env: {} }) })
   const log = new RecordingLog()
   const storage = new FileStorage({ root, fsync: false })
-  const codec = openWriteCodec('zstd')
-  const push = (source: BackupSource) =>
-    pushBackup({
-      server: source,
-      storage,
-      archive: new WalArchive(storage, codec),
-      codec,
-      clock: systemClock,
-      log,
-      signal: new AbortController().signal,
-      backup: { label: 'x', checkpoint: 'fast', verifyChecksums: true, manifestChecksums: 'CRC32C' },
-      delta: { full: false, maxSteps: 9, origin: 'LATEST', fromName: undefined, fromUserData: undefined },
-      partBytesMax: 1024 ** 3,
-      isPermanent: false,
-      userData: undefined,
-      walTimeoutMs: undefined,
-    })
+  const push = (source: BackupSource) => pushDelta(source, root, { log })
   await server.sql(`create table t as select g as id, repeat('x', 900) as text from generate_series(1, 8000) g`)
   await server.sql('create table other as select * from t')
   await server.sql('vacuum')

@@ -3,32 +3,21 @@
  * increment where its directory happens to list the summary of the growth before that of the cut.
  */
 import assert from 'node:assert/strict'
-import { appendFile, mkdir, writeFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { majorsFor } from '../harness/extent.ts'
 import { makeServerDirectory } from '../harness/postgres-files.ts'
 import { startPostgres, type TestPostgres } from '../harness/postgres.ts'
-import { startRestored } from '../harness/restored-server.ts'
+import { startRecovering } from '../harness/restored-server.ts'
 import { newServerDirectory } from '../harness/test-workspace.ts'
-import { until } from '../harness/until.ts'
 import { runWalrx, startWalrx } from '../harness/walrx-process.ts'
+import { archivedAll } from './delta-chain.ts'
+import { summarize } from './delta-load.ts'
 import { contentsOf } from './delta-proofs.ts'
 
 /** Each is cut and grows in summaries of its own, whose order is chance: with so many it is wrong for some. */
 const tables = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'] as const
-
-/** Ends a summary, and waits for it. */
-async function summarize(server: TestPostgres): Promise<void> {
-  await server.checkpoint()
-  const [row] = await server.sql<{ redo: string }>('select redo_lsn::text as redo from pg_control_checkpoint()')
-  await until('the summary', async () => {
-    const [state] = await server.sql<{ done: boolean }>(
-      `select summarized_lsn >= '${row?.redo}' as done from pg_get_wal_summarizer_state()`,
-    )
-    return state?.done
-  })
-}
 
 /** LSNs of the summaries that begin in a stretch of WAL, as the directory lists them. */
 async function listed(server: TestPostgres): Promise<bigint[]> {
@@ -78,9 +67,7 @@ describe('a delta', () => {
       const pushed = await runWalrx([...push, '--require-incremental'])
       assert.equal(pushed.status, 0, pushed.stderr)
       const expected = await contentsOf(server)
-      await server.sql(`select pg_create_restore_point('the end')`)
-      const [last] = await server.sql<{ file: string }>('select pg_walfile_name(pg_switch_wal()) as file')
-      await receiver.logged(({ file, msg }) => msg === 'archived' && file === last?.file)
+      await archivedAll(server, receiver)
       await receiver.stop()
 
       const directory = newServerDirectory('delta-cuts-restored')
@@ -88,10 +75,7 @@ describe('a delta', () => {
       const data = join(directory, 'data')
       const fetched = await runWalrx(['backup-fetch', data, 'LATEST', ...prefix])
       assert.equal(fetched.status, 0, fetched.stderr)
-      const restoreCommand = await runWalrx(['restore-command', ...prefix])
-      await appendFile(join(data, 'postgresql.auto.conf'), restoreCommand.stdout)
-      await writeFile(join(data, 'recovery.signal'), '')
-      await using restored = await startRestored(directory, major)
+      await using restored = await startRecovering(directory, major, prefix)
       assert.deepEqual(await contentsOf(restored), expected)
     })
   }

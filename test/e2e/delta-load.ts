@@ -256,3 +256,15 @@ export async function assertIndexesAnswer(server: TestPostgres): Promise<void> {
     await client.end()
   }
 }
+
+/** Makes the server summarize all of its WAL, up to a checkpoint, and waits for it. */
+export async function summarize(server: TestPostgres): Promise<void> {
+  await server.checkpoint()
+  const [row] = await server.sql<{ redo: string }>('select redo_lsn::text as redo from pg_control_checkpoint()')
+  await until('the summary', async () => {
+    const [state] = await server.sql<{ done: boolean }>(
+      `select summarized_lsn >= '${row?.redo}' as done from pg_get_wal_summarizer_state()`,
+    )
+    return state?.done
+  })
+}

@@ -1,15 +1,16 @@
 /** Deltas on backups that walrx did not make, or of which nothing but the documents is left, restored by WAL-G. */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { appendFile, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, test } from 'node:test'
 import { makeServerDirectory } from '../harness/postgres-files.ts'
 import { startPostgres, type TestPostgres } from '../harness/postgres.ts'
-import { startRestored } from '../harness/restored-server.ts'
+import { startRecovering } from '../harness/restored-server.ts'
 import { newServerDirectory } from '../harness/test-workspace.ts'
 import { runWalrx, startWalrx } from '../harness/walrx-process.ts'
+import { archivedAll } from './delta-chain.ts'
 import { contentsOf } from './delta-proofs.ts'
 
 const run = promisify(execFile)
@@ -111,20 +112,14 @@ describe('a delta on', () => {
       const { uncompressed_size: size } = JSON.parse(pushed.stdout) as { uncompressed_size: number }
       assert.ok(size < 8_000_000, `${size} bytes`)
       const expected = await contentsOf(server)
-      // The end of the backup has switched already: else there is nothing to switch.
-      await server.sql(`select pg_create_restore_point('the end')`)
-      const [last] = await server.sql<{ file: string }>('select pg_walfile_name(pg_switch_wal()) as file')
-      await receiver.logged(({ file, msg }) => msg === 'archived' && file === last?.file)
+      await archivedAll(server, receiver)
       await receiver.stop()
 
       const directory = newServerDirectory('delta-parents-walg')
       await makeServerDirectory(directory, 0o755)
       const data = join(directory, 'data')
       await run(walg, ['backup-fetch', data, 'LATEST'], { env: { ...process.env, WALG_FILE_PREFIX: archive } })
-      const restoreCommand = await runWalrx(['restore-command', ...prefix])
-      await appendFile(join(data, 'postgresql.auto.conf'), restoreCommand.stdout)
-      await writeFile(join(data, 'recovery.signal'), '')
-      await using restored = await startRestored(directory, 17)
+      await using restored = await startRecovering(directory, 17, prefix)
       assert.deepEqual(await contentsOf(restored), expected)
       assert.deepEqual(Object.keys(expected), ['postgres public.new', 'postgres public.t'])
     })

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { appendFile, readdir, writeFile } from 'node:fs/promises'
+import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, test } from 'node:test'
@@ -13,9 +13,9 @@ import { clientTool } from '../harness/client-tools.ts'
 import { isFullRun, isInDepth } from '../harness/extent.ts'
 import { makeServerDirectory } from '../harness/postgres-files.ts'
 import { startPostgres } from '../harness/postgres.ts'
-import { startRestored } from '../harness/restored-server.ts'
+import { startRecovering } from '../harness/restored-server.ts'
 import { newServerDirectory } from '../harness/test-workspace.ts'
-import { runWalrx, startWalrx } from '../harness/walrx-process.ts'
+import { startWalrx } from '../harness/walrx-process.ts'
 import { archivedAll, RecordedChain } from './delta-chain.ts'
 import { assertIndexesAnswer, DeltaLoad, makeRelations } from './delta-load.ts'
 import { assertRecovered, assertSound, contentsOf, momentOf } from './delta-proofs.ts'
@@ -119,10 +119,7 @@ for (const major of [17, 18] as const) {
       await t.test('recover from what WAL-G restores', { skip: !byWalg && 'WALG_BIN names no WAL-G' }, async () => {
         if (!byWalg) return
         const { data, directory, tablespace } = byWalg
-        const restoreCommand = await runWalrx(['restore-command', ...chain.prefix])
-        await appendFile(join(data, 'postgresql.auto.conf'), restoreCommand.stdout)
-        await writeFile(join(data, 'recovery.signal'), '')
-        await using restored = await startRestored(directory, major, [tablespace])
+        await using restored = await startRecovering(directory, major, chain.prefix, [tablespace])
         assert.deepEqual(await contentsOf(restored), atTheEnd)
         assert.ok(!(await readdir(data)).some((name) => name.startsWith('INCREMENTAL')))
       })

@@ -10,8 +10,9 @@ import type { BackupTablespace, BaseBackupSink } from '../../src/postgres/base-b
 import { parseConninfo } from '../../src/postgres/conninfo.ts'
 import { PgServer } from '../../src/postgres/connection.ts'
 import type { PgSession } from '../../src/postgres/pg-session.ts'
-import type { ByteSocket, ByteSocketHandlers, ReplicationSession } from '../../src/postgres/session.ts'
+import type { ByteSocket, ByteSocketHandlers } from '../../src/postgres/session.ts'
 import type { SqlOpening } from '../../src/postgres/sql-connection.ts'
+import { fakeSession } from '../postgres/scripted-backup.ts'
 
 const run = promisify(execFile)
 
@@ -112,25 +113,6 @@ class ReplayingSocket implements ByteSocket {
   }
 }
 
-/** A session that is nothing but the recording of a backup. */
-function replayingSession(path: string, serverVersion: number): ReplicationSession {
-  const socket = new ReplayingSocket(path)
-  const never = () => Promise.reject(new Error('nobody is there to be asked'))
-  return {
-    host: `recording ${path}`,
-    serverVersion,
-    inRecovery: false,
-    identifySystem: never,
-    show: never,
-    readSlot: never,
-    createSlot: never,
-    dropSlot: never,
-    timelineHistory: never,
-    takeOver: () => socket,
-    close: async () => socket.destroy(),
-  }
-}
-
 /** What was written down of one backup. */
 export interface Recording {
   readonly path: string
@@ -146,7 +128,7 @@ export async function replay(
   open: (tablespaces: readonly BackupTablespace[]) => BaseBackupSink,
 ): Promise<BaseBackupEnd> {
   const options = { label: '', checkpoint: 'fast', verifyChecksums: true } as const
-  const backup = await startBaseBackup(replayingSession(path, serverVersion), options)
+  const backup = await startBaseBackup(fakeSession(new ReplayingSocket(path), serverVersion), options)
   try {
     return await backup.receive(open(backup.start.tablespaces))
   } finally {

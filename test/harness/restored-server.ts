@@ -1,10 +1,13 @@
 /** Servers on what `walrx backup-fetch` made. */
+import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
+import { appendFile, writeFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { join } from 'node:path'
 import { serverIdentity } from './postgres-files.ts'
 import { openAndStart, type PgMajor, type TestPostgres } from './postgres.ts'
 import { until } from './until.ts'
+import { runWalrx } from './walrx-process.ts'
 
 /**
  * Starts the data directory in `<directory>/data` and waits until its recovery has ended by promotion.
@@ -31,4 +34,22 @@ export async function startRestored(
     await server[Symbol.asyncDispose]()
     throw error
   }
+}
+
+/**
+ * The same, of a data directory without a recovery of its own: it recovers by walrx's restore_command, to the end.
+ * @param prefix tells walrx where the archive is
+ */
+export async function startRecovering(
+  directory: string,
+  major: PgMajor,
+  prefix: readonly string[],
+  tablespaces: readonly string[] = [],
+): Promise<TestPostgres> {
+  const data = join(directory, 'data')
+  const restoreCommand = await runWalrx(['restore-command', ...prefix])
+  assert.equal(restoreCommand.status, 0, restoreCommand.stderr)
+  await appendFile(join(data, 'postgresql.auto.conf'), restoreCommand.stdout)
+  await writeFile(join(data, 'recovery.signal'), '')
+  return startRestored(directory, major, tablespaces)
 }

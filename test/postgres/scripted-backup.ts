@@ -1,8 +1,7 @@
 /** A base backup as a server of either framing would send it, for tests without a server. */
 import { parseLsn } from '../../src/postgres/lsn.ts'
 import type { BackupTablespace, BaseBackupSink, ServerNotice } from '../../src/postgres/base-backup-sink.ts'
-import type { ReplicationSession } from '../../src/postgres/session.ts'
-import type { FakeSocket } from './fake-socket.ts'
+import type { ByteSocket, ReplicationSession } from '../../src/postgres/session.ts'
 import { commandComplete, copyDone, message, readyForQuery, rowDescription, rowMessage } from './server-messages.ts'
 
 /** `H`: what follows is CopyData, as bytes. */
@@ -76,7 +75,7 @@ export function copies(
 }
 
 /** A session that was never connected, over a socket in the test's hands. */
-export function fakeSession(socket: FakeSocket, serverVersion: number): ReplicationSession {
+export function fakeSession(socket: ByteSocket, serverVersion: number): ReplicationSession {
   const never = () => Promise.reject(new Error('not a command of these tests'))
   return {
     host: 'fake:5432',
