@@ -1,24 +1,30 @@
 /**
  * A process that stores a recorded incremental backup, and says what that cost:
  *
- *     node bench/delta-replay.ts '{"recording":{…},"convert":true,…}'
+ *     node bench/delta-replay.ts '{"recording":{…},"way":"converted",…}'
  *
- * Converted it becomes what `backup-push` makes of it; raw it is stored as if it were a full one: the server's increments
- * are files like others then, in the same parts by the same codec.
+ * Converted it becomes what `backup-push` makes of it, which sums up each increment to hold it against the manifest; raw
+ * it is stored as if it were a full one: the server's increments are files like others then, in the same parts by the same
+ * codec. Summed it is stored raw as well, and its bytes are summed up: what converting costs beside that is the conversion.
  */
 import { mkdirSync } from 'node:fs'
+import { crc32c } from '@node-rs/crc32'
 import { BackupReceiver } from '../src/backup/backup-receiver.ts'
 import { openWriteCodec } from '../src/compression/codecs.ts'
 import { silentLog } from '../src/observe/log.ts'
+import type { BaseBackupSink } from '../src/postgres/base-backup-sink.ts'
 import { parseLsn, type Timeline } from '../src/postgres/lsn.ts'
 import { FileStorage } from '../src/storage/file.ts'
 import { type Recording, replay } from '../test/e2e/recorded-server.ts'
 import type { CodecName } from './contenders.ts'
 
+/** How a recorded backup is stored: see the file's header. */
+export type ReplayWay = 'raw' | 'summed' | 'converted'
+
 /** What is to be stored, and how. */
 export interface ReplayTask {
   readonly recording: Recording
-  readonly convert: boolean
+  readonly way: ReplayWay
   /** Where the backup starts that this one builds on, `X/X`. */
   readonly parentLsn: string
   readonly timeline: Timeline
@@ -38,28 +44,27 @@ export interface ReplayResult {
 }
 
 async function store(task: ReplayTask): Promise<ReplayResult> {
-  const { codec, convert, directory, parentLsn, recording, timeline } = task
+  const { codec, directory, parentLsn, recording, timeline, way } = task
   mkdirSync(directory, { recursive: true })
   const parent = { prefix: '/', has: () => true, startLsn: parseLsn(parentLsn), timeline } as const
   const began = performance.now()
   const before = process.cpuUsage()
   let receiver: BackupReceiver | undefined
-  await replay(
-    recording,
-    (tablespaces) =>
-      (receiver = new BackupReceiver({
-        storage: new FileStorage({ root: directory }),
-        codec: openWriteCodec(codec),
-        folder: 'backup/',
-        partBytesMax: 1024 ** 3,
-        hasManifest: true,
-        tablespaces,
-        parent: convert ? parent : undefined,
-        log: silentLog,
-        signal: new AbortController().signal,
-        onProgress: () => {},
-      })),
-  )
+  await replay(recording, (tablespaces) => {
+    receiver = new BackupReceiver({
+      storage: new FileStorage({ root: directory }),
+      codec: openWriteCodec(codec),
+      folder: 'backup/',
+      partBytesMax: 1024 ** 3,
+      hasManifest: true,
+      tablespaces,
+      parent: way === 'converted' ? parent : undefined,
+      log: silentLog,
+      signal: new AbortController().signal,
+      onProgress: () => {},
+    })
+    return way === 'summed' ? summed(receiver) : receiver
+  })
   if (!receiver) throw new Error('the recording has no backup')
   const { storedBytes, tarBytes } = await receiver.finish()
   const { system, user } = process.cpuUsage(before)
@@ -69,6 +74,21 @@ async function store(task: ReplayTask): Promise<ReplayResult> {
     rssBytes: process.resourceUsage().maxRSS * 1024,
     storedBytes,
     tarBytes,
+  }
+}
+
+/** The sink, each byte of its archives summed up on the way. */
+function summed(sink: BackupReceiver): BaseBackupSink {
+  let sum = 0
+  return {
+    onArchive: (tablespace) => sink.onArchive(tablespace),
+    onData: (bytes) => {
+      sum = crc32c(bytes, sum)
+      return sink.onData(bytes)
+    },
+    onManifest: () => sink.onManifest(),
+    onManifestData: (bytes) => sink.onManifestData(bytes),
+    onNotice: (notice) => sink.onNotice(notice),
   }
 }
 

@@ -26,10 +26,11 @@ export interface DeltaRound {
   readonly delta: PushRun
 }
 
-/** One stream, stored in both ways. */
+/** One stream, stored in each way. */
 export interface ConversionRound {
   readonly codec: CodecName
   readonly raw: ReplayResult
+  readonly summed: ReplayResult
   readonly converted: ReplayResult
 }
 
@@ -73,9 +74,10 @@ export function renderDeltaReport(report: DeltaReport): string {
     `The delta against the full one, medians of the ratios in each round:`,
     pushRatios(deltas),
     `What it costs to turn the server's increments into WAL-G's: an incremental backup with a change in every second ` +
-      `page of pgbench_accounts, recorded as the server sends it, and stored ${rounds} times converted and as often as it ` +
-      `came, in turn, in the same parts by the same codec. CPU of all threads, without the start of the process; the ` +
-      `converted ones are held against the server's manifest on the way.`,
+      `page of pgbench_accounts, recorded as the server sends it, and stored ${rounds} times converted, as often raw as it ` +
+      `came, and as often raw with its bytes summed up (CRC-32C), in turn, in the same parts by the same codec. CPU of all ` +
+      `threads, without the start of the process. Converted ones are held against the server's manifest, which takes their ` +
+      `sums: what lies between "summed" and "converted" is the conversion.`,
     conversionTable(conversions),
   ]
   return `${parts.join('\n\n')}\n`
@@ -129,12 +131,17 @@ function conversionTable(conversions: readonly ConversionRound[]): string {
       codec,
       column(({ raw }) => raw.tarBytes / 1e6, 0),
       column(({ raw }) => raw.cpuSeconds, 2),
+      column(({ summed }) => summed.cpuSeconds, 2),
       column(({ converted }) => converted.cpuSeconds, 2),
+      `${column(({ converted, summed }) => converted.cpuSeconds / summed.cpuSeconds, 3)} ×`,
       `${column(({ converted, raw }) => converted.cpuSeconds / raw.cpuSeconds, 3)} ×`,
       column(({ raw }) => raw.rssBytes / 1e6, 0),
       column(({ converted }) => converted.rssBytes / 1e6, 0),
     ]
   })
-  const heading = ['codec', 'MB', 'raw CPU-s', 'converted CPU-s', 'converted / raw', 'raw RSS MB', 'converted RSS MB']
+  const heading = [
+    ...['codec', 'MB', 'raw CPU-s', 'summed CPU-s', 'converted CPU-s', 'converted / summed', 'converted / raw'],
+    ...['raw RSS MB', 'converted RSS MB'],
+  ]
   return markdownTable([heading, ...rows])
 }

@@ -7,21 +7,16 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { pushBackup } from '../src/backup/backup-push.ts'
-import { openWriteCodec } from '../src/compression/codecs.ts'
-import { silentLog } from '../src/observe/log.ts'
 import { formatLsn } from '../src/postgres/lsn.ts'
-import { systemClock } from '../src/primitives/clock.ts'
-import { FileStorage } from '../src/storage/file.ts'
 import { parseBackupName } from '../src/walg/backup-names.ts'
-import { WalArchive } from '../src/walg/wal-archive.ts'
+import { pushDelta } from '../test/e2e/delta-push.ts'
 import { RecordedServer } from '../test/e2e/recorded-server.ts'
 import { copyTree, makeServerDirectory, pgBinary } from '../test/harness/postgres-files.ts'
 import { openAndStart, type TestPostgres } from '../test/harness/postgres.ts'
 import { ContenderProcess } from './contender-process.ts'
 import type { CodecName } from './contenders.ts'
 import { type ConversionRound, type DeltaRound, type PushRun, writeDeltaReport } from './delta-report.ts'
-import type { ReplayResult, ReplayTask } from './delta-replay.ts'
+import type { ReplayResult, ReplayTask, ReplayWay } from './delta-replay.ts'
 import { describeMachine, programVersion } from './machine.ts'
 import { NoiseMeter } from './noise-meter.ts'
 import { bytesBelow, prepareCluster } from './prepared-cluster.ts'
@@ -47,6 +42,9 @@ const accountsEach = 100_000
 
 /** Every page holds 61 accounts: so each second page gets a change. */
 const sparseEach = 122
+
+/** In the order of the first round. */
+const replayWays: readonly ReplayWay[] = ['raw', 'summed', 'converted']
 
 /** What the runs share. */
 interface Arena extends DeltaBenchOptions {
@@ -82,16 +80,16 @@ export async function benchDelta(options: DeltaBenchOptions): Promise<void> {
   for (const codec of codecs) {
     const task = await recordSparse(arena, codec)
     for (let round = 1; round <= rounds; round++) {
-      // In turn the one and the other first.
-      const order = round % 2 === 1 ? [false, true] : [true, false]
-      const results = new Map<boolean, ReplayResult>()
-      for (const convert of order) results.set(convert, await replayIn(arena, { ...task, convert }))
-      const [raw, converted] = [results.get(false), results.get(true)]
-      if (!raw || !converted) throw new Error('never')
-      conversions.push({ codec, raw, converted })
-      say(
-        `round ${round}: ${codec}: ${raw.cpuSeconds.toFixed(2)} CPU-s raw, ${converted.cpuSeconds.toFixed(2)} converted`,
-      )
+      // Each is the first in turn.
+      const turn = (round - 1) % replayWays.length
+      const results = new Map<ReplayWay, ReplayResult>()
+      for (const way of [...replayWays.slice(turn), ...replayWays.slice(0, turn)])
+        results.set(way, await replayIn(arena, { ...task, way }))
+      const [raw, summed, converted] = replayWays.map((way) => results.get(way))
+      if (!raw || !summed || !converted) throw new Error('never')
+      conversions.push({ codec, raw, summed, converted })
+      const took = replayWays.map((way) => `${results.get(way)?.cpuSeconds.toFixed(2)} ${way}`)
+      say(`round ${round}: ${codec}: CPU-s ${took.join(', ')}`)
     }
     await rm(task.recording.path)
   }
@@ -169,28 +167,10 @@ async function push(
 async function recordSparse(
   { scale, server, work }: Arena,
   codec: CodecName,
-): Promise<Omit<ReplayTask, 'convert' | 'directory'>> {
+): Promise<Omit<ReplayTask, 'way' | 'directory'>> {
   const root = await work.emptied('delta-archive')
   const recorded = new RecordedServer(server.conninfo(), work.at('delta-recording'))
-  const take = () => {
-    const storage = new FileStorage({ root, fsync: false })
-    const writeCodec = openWriteCodec(codec)
-    return pushBackup({
-      server: recorded,
-      storage,
-      archive: new WalArchive(storage, writeCodec),
-      codec: writeCodec,
-      clock: systemClock,
-      log: silentLog,
-      signal: new AbortController().signal,
-      backup: { label: 'bench', checkpoint: 'fast', verifyChecksums: false, manifestChecksums: 'CRC32C' },
-      delta: { full: false, maxSteps: 1, origin: 'LATEST', fromName: undefined, fromUserData: undefined },
-      partBytesMax: 1024 ** 3,
-      isPermanent: false,
-      userData: undefined,
-      walTimeoutMs: undefined,
-    })
-  }
+  const take = () => pushDelta(recorded, root, { codec, maxSteps: 1, verifyChecksums: false })
   await take()
   await server.sql(
     `update pgbench_accounts set abalance = abalance + 1 where aid <= ${scale * accountsEach} and aid % ${sparseEach} = 0`,
