@@ -110,7 +110,8 @@ describe('a delta on', () => {
       const pushed = await runWalrx([...args, '--delta-max-steps', '5'])
       assert.equal(pushed.status, 0, pushed.stderr)
       const { uncompressed_size: size } = JSON.parse(pushed.stdout) as { uncompressed_size: number }
-      assert.ok(size < 8_000_000, `${size} bytes`)
+      // What is left of t, for it was cut, and little else: a full one has twice as much.
+      assert.ok(size < 16_000_000, `${size} bytes`)
       const expected = await contentsOf(server)
       await archivedAll(server, receiver)
       await receiver.stop()
