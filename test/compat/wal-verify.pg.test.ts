@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { parseLsn } from '../../src/postgres/lsn.ts'
+import { archivedKeys } from '../harness/archive-check.ts'
 import { startStandby } from '../harness/postgres-copies.ts'
 import { startPostgres, type TestPostgres } from '../harness/postgres.ts'
 import { newServerDirectory } from '../harness/test-workspace.ts'
@@ -48,8 +49,7 @@ class Archive {
   }
 
   chunks(): string[] {
-    const below = readdirSync(join(this.root, 'walrx_005'), { recursive: true, encoding: 'utf8' })
-    return below.filter((name) => /^tail\/.*[0-9A-F]{8}-[0-9A-F]{8}/.test(name))
+    return archivedKeys(this.root).filter((key) => /^walrx_005\/tail\/.*[0-9A-F]{8}-[0-9A-F]{8}/.test(key))
   }
 
   async assertClean(server: TestPostgres): Promise<void> {

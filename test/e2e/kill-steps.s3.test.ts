@@ -4,14 +4,19 @@
  * the other dies, each takes up what the one before has left, and the last one finds nothing wrong.
  */
 import assert from 'node:assert/strict'
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { type Lsn, parseLsn } from '../../src/postgres/lsn.ts'
 import { segmentNameAt } from '../../src/postgres/wal-file.ts'
-import { isTempName } from '../../src/storage/temp-name.ts'
-import { assertUnbroken, compareWithServer, endOfSwitched, watchFlushes } from '../harness/archive-check.ts'
+import {
+  archivedKeys,
+  assertUnbroken,
+  compareWithServer,
+  endOfSwitched,
+  watchFlushes,
+} from '../harness/archive-check.ts'
 import type { FaultMode, ProxiedRequest } from '../harness/faulty-proxy.ts'
 import { startPostgres, type TestPostgres } from '../harness/postgres.ts'
 import { until } from '../harness/until.ts'
@@ -94,11 +99,10 @@ describe('kill -9', () => {
       // What the dead have left of segments that others made whole goes with the next start.
       await using tidying = startWalrx(args)
       await tidying.logged('streaming')
-      const folder = join(archive, 'walrx_005/tail')
       const chunks = () =>
-        (existsSync(folder) ? readdirSync(folder, { recursive: true, withFileTypes: true }) : [])
-          .filter((entry) => entry.isFile() && !isTempName(entry.name))
-          .map(({ parentPath }) => basename(parentPath))
+        archivedKeys(archive)
+          .filter((key) => key.startsWith('walrx_005/tail/'))
+          .map((key) => basename(dirname(key)))
       const present = segmentNameAt(1, end, segmentSize)
       await until('the chunks of whole segments to go', () => chunks().every((segment) => segment >= present))
       assert.equal((await tidying.stop()).status, 0)

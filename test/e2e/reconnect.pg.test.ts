@@ -6,13 +6,13 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join, relative } from 'node:path'
+import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { type Lsn, parseLsn, segmentOffset, segmentStart } from '../../src/postgres/lsn.ts'
 import { isSegmentName, segmentNameAt } from '../../src/postgres/wal-file.ts'
 import { FileStorage } from '../../src/storage/file.ts'
 import { listGaps } from '../../src/walg/gap-records.ts'
-import { archivedSegments, compareWithServer, endOfSwitched } from '../harness/archive-check.ts'
+import { archivedKeys, archivedSegments, compareWithServer, endOfSwitched } from '../harness/archive-check.ts'
 import { FixedAddress } from '../harness/fixed-addresses.ts'
 import { giveToServer } from '../harness/postgres-files.ts'
 import { startPostgres, type TestPostgres } from '../harness/postgres.ts'
@@ -135,11 +135,7 @@ describe('at the same address', () => {
       await receiver.logged(({ msg, upTo }) => msg === 'stored' && parseLsn(String(upTo)) >= held)
       await disconnect(receiver)
       const unfinished = segmentNameAt(1, held, segmentSize)
-      const objects = () =>
-        readdirSync(archive, { recursive: true, withFileTypes: true })
-          .filter((entry) => entry.isFile())
-          .map(({ name, parentPath }) => relative(archive, join(parentPath, name)))
-          .filter((path) => path.includes(unfinished))
+      const objects = () => archivedKeys(archive).filter((key) => key.includes(unfinished))
       await until('chunks that are replaced to be removed', () => objects().length === 1)
       const before = objects()
 

@@ -1,9 +1,9 @@
 /** What is in the archive before a segment is whole, and what it is worth when the server is gone. */
 import assert from 'node:assert/strict'
-import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import { compareWithServer } from '../harness/archive-check.ts'
+import { archivedKeys, compareWithServer } from '../harness/archive-check.ts'
 import { type PgMajor, startPostgres, type TestPostgres } from '../harness/postgres.ts'
 import { copyDataDir, startRecovery } from '../harness/postgres-copies.ts'
 import { walrxRestoring } from '../harness/walrx-restoring.ts'
@@ -21,8 +21,7 @@ function newArchive(): string {
 
 /** Keys of the chunks. */
 function chunks(archive: string): string[] {
-  const entries = readdirSync(archive, { recursive: true, encoding: 'utf8' })
-  return entries.filter((name) => /walrx_005\/tail\/.*-[0-9A-F]{8}/.test(name)).sort()
+  return archivedKeys(archive).filter((key) => /^walrx_005\/tail\/.*-[0-9A-F]{8}/.test(key))
 }
 
 async function count(server: TestPostgres): Promise<number> {

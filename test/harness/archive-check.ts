@@ -1,12 +1,27 @@
 /** What the end-to-end tests hold an archive in a directory against: the server's own pg_wal, and every flush sent. */
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { brotliDecompressSync, zstdDecompressSync } from 'node:zlib'
 import { addBytes, formatLsn, type Lsn, parseLsn, segmentStart } from '../../src/postgres/lsn.ts'
 import { isSegmentName, parseSegmentName, segmentNameAt } from '../../src/postgres/wal-file.ts'
+import { isTempName } from '../../src/storage/temp-name.ts'
 import type { TestPostgres } from './postgres.ts'
 import type { WireTap } from './wire-tap.ts'
+
+/** Keys of all objects of an archive, while its receiver adds and removes some: a folder may go before it is listed. */
+export function archivedKeys(archive: string): string[] {
+  for (;;) {
+    try {
+      return readdirSync(archive, { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile() && !isTempName(entry.name))
+        .map(({ name, parentPath }) => relative(archive, join(parentPath, name)))
+        .sort()
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || !existsSync(archive)) throw error
+    }
+  }
+}
 
 /** Objects of `wal_005` that are whole segments, without their extension, in order. */
 export function archivedSegments(archive: string): string[] {
