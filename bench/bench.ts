@@ -172,7 +172,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 }
 
 async function stopServers(): Promise<void> {
-  const { descendants } = await import('../test/harness/processes.ts')
+  const { descendants } = await import('../test/harness/walrx/processes.ts')
   for (const pid of await descendants(process.pid)) {
     try {
       // SIGQUIT ends a postmaster with all of its children at once, and anything else as well.

@@ -1,5 +1,5 @@
 /** The bucket that the S3 runs go to, as the environment names it for everybody. */
-import { S3Storage } from '../src/storage/s3.ts'
+import { S3Storage } from '../src/storage/s3/s3-storage.ts'
 import type { Storage } from '../src/storage/storage.ts'
 
 /** Access to the bucket of `WALG_S3_PREFIX`. */

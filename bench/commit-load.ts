@@ -4,7 +4,7 @@
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { TestPostgres } from '../test/harness/postgres.ts'
+import type { TestPostgres } from '../test/harness/postgres/postgres.ts'
 import { runPgbench } from './pgbench-wal.ts'
 import { quantile } from './statistics.ts'
 import type { WorkDirectory } from './work-directory.ts'

@@ -9,13 +9,13 @@
  */
 import { mkdirSync } from 'node:fs'
 import { crc32c } from '@node-rs/crc32'
-import { BackupReceiver } from '../src/backup/backup-receiver.ts'
+import { BackupReceiver } from '../src/backup/parts/backup-receiver.ts'
 import { openWriteCodec } from '../src/compression/codecs.ts'
 import { silentLog } from '../src/observe/log.ts'
-import type { BaseBackupSink } from '../src/postgres/base-backup-sink.ts'
+import type { BaseBackupSink } from '../src/postgres/backup/base-backup-sink.ts'
 import { parseLsn, type Timeline } from '../src/postgres/lsn.ts'
-import { FileStorage } from '../src/storage/file.ts'
-import { type Recording, replay } from '../test/e2e/recorded-server.ts'
+import { FileStorage } from '../src/storage/file/file-storage.ts'
+import { type Recording, replay } from '../test/e2e/backup/recorded-server.ts'
 import type { CodecName } from './contenders.ts'
 
 /** How a recorded backup is stored: see the file's header. */

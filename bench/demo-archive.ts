@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { codecOfExtension } from '../src/compression/codecs.ts'
 import { addBytes, type Lsn, toLsn } from '../src/postgres/lsn.ts'
-import { parseSegmentName, segmentStartLsn } from '../src/postgres/wal-file.ts'
+import { parseSegmentName, segmentStartLsn } from '../src/postgres/wal/wal-file.ts'
 
 /** Bytes of a segment in the demo. */
 export const segmentBytes = 16 * 1024 * 1024

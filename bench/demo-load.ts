@@ -5,7 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Client } from 'pg'
 import { type Lsn, parseLsn } from '../src/postgres/lsn.ts'
-import type { TestPostgres } from '../test/harness/postgres.ts'
+import type { TestPostgres } from '../test/harness/postgres/postgres.ts'
 
 /** Rows of one transaction: about a megabyte of WAL. */
 const rowsPerTransaction = 1500

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { serverIdentity } from '../test/harness/postgres-files.ts'
+import { serverIdentity } from '../test/harness/postgres/postgres-files.ts'
 
 const main = findProgram()
 

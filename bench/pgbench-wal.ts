@@ -4,7 +4,7 @@ import { accessSync, constants } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Client } from 'pg'
-import type { TestPostgres } from '../test/harness/postgres.ts'
+import type { TestPostgres } from '../test/harness/postgres/postgres.ts'
 
 /** 5 million accounts, 750 MB: large enough that most updates after a checkpoint touch a page for the first time. */
 export const pgbenchScale = 50

@@ -1,5 +1,5 @@
 /** `npm run bench -- receive`: everybody archives the same WAL, in turn, several times. */
-import { pgBinary } from '../test/harness/postgres-files.ts'
+import { pgBinary } from '../test/harness/postgres/postgres-files.ts'
 import { findBucket } from './bucket.ts'
 import { type CatchUpResult, runCatchUp } from './catch-up.ts'
 import { type AbsentContender, type CodecName, type Contender, findPeers, isPresent, walrx } from './contenders.ts'

@@ -3,10 +3,10 @@
  * the number of clients; beside a server that waits for nobody, and one that waits for pg_receivewal's local directory.
  */
 import { setTimeout as delay } from 'node:timers/promises'
-import { startBucket } from '../test/harness/bucket.ts'
-import { copyTree, pgBinary } from '../test/harness/postgres-files.ts'
-import { openAndStart, type PostgresOptions, type TestPostgres } from '../test/harness/postgres.ts'
-import { until } from '../test/harness/until.ts'
+import { startBucket } from '../test/harness/store/bucket.ts'
+import { copyTree, pgBinary } from '../test/harness/postgres/postgres-files.ts'
+import { openAndStart, type PostgresOptions, type TestPostgres } from '../test/harness/postgres/postgres.ts'
+import { until } from '../test/harness/time/until.ts'
 import { type BenchBucket, emptyBucket, findBucket } from './bucket.ts'
 import { type CommitTimes, runCommitLoad } from './commit-load.ts'
 import { ContenderProcess } from './contender-process.ts'

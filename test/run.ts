@@ -15,7 +15,7 @@ import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { parseDurationMs } from '../src/config/option-values.ts'
+import { parseDurationMs } from '../src/config/options/option-values.ts'
 import { isFullRun } from './harness/extent.ts'
 
 const top = fileURLToPath(new URL('..', import.meta.url))
@@ -24,7 +24,7 @@ const top = fileURLToPath(new URL('..', import.meta.url))
 const heavy = /\.(pg|s3)\.test\.ts$/
 
 /** Those among them that measure time or memory, which others beside them would spoil. */
-const alone = /e2e\/(crashes|rpo\S*|slow-store|synchronous)\.(pg|s3)\.test\.ts$/
+const alone = /e2e\/\w+\/(crashes|rpo\S*|slow-store|synchronous)\.(pg|s3)\.test\.ts$/
 
 /** Those among them that take longest: begun first, they leave no core idle at the end. */
 const longest = ['recovery-target', 'backup-kills', 'damage', 'identical', 'backup-cycle'].map((name) => `/${name}.pg.`)

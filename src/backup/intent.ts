@@ -10,8 +10,8 @@ import { isBuiltOn } from '../catalog/chains.ts'
 import type { Clock, Timer } from '../primitives/clock.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { formatJson, type JsonValue, parseJson } from '../primitives/json.ts'
-import { BackupArchive } from '../walg/backup-archive.ts'
-import { backupFolder, intentKey, intentsPrefix, sentinelKey } from '../walg/backup-names.ts'
+import { BackupArchive } from '../walg/backup/backup-archive.ts'
+import { backupFolder, intentKey, intentsPrefix, sentinelKey } from '../walg/backup/backup-names.ts'
 import { readObject, type Storage } from '../storage/storage.ts'
 
 /** How often the heartbeat is written. */

@@ -4,11 +4,11 @@
  */
 import type { Logger } from '../observe/log.ts'
 import { WalrxError } from '../primitives/errors.ts'
-import { BackupChecksumError, type BaseBackup, startBaseBackup } from '../postgres/base-backup.ts'
-import type { BaseBackupSink } from '../postgres/base-backup-sink.ts'
-import type { ChecksumFailure } from '../postgres/checksum-failures.ts'
-import { readClusterFacts } from '../postgres/cluster-facts.ts'
-import type { PgSession } from '../postgres/pg-session.ts'
+import { BackupChecksumError, type BaseBackup, startBaseBackup } from '../postgres/backup/base-backup.ts'
+import type { BaseBackupSink } from '../postgres/backup/base-backup-sink.ts'
+import type { ChecksumFailure } from '../postgres/backup/checksum-failures.ts'
+import { readClusterFacts } from '../postgres/backup/cluster-facts.ts'
+import type { PgSession } from '../postgres/connect/pg-session.ts'
 
 /** What {@link scrub} is to do. */
 export interface ScrubOptions {

@@ -1,12 +1,12 @@
 /** The sentinel of a backup that has come whole. */
 import { hostname } from 'node:os'
 import type { JsonValue } from '../primitives/json.ts'
-import type { BaseBackupEnd, BaseBackupStart } from '../postgres/base-backup.ts'
-import type { BackupTablespace } from '../postgres/base-backup-sink.ts'
-import type { ClusterFacts } from '../postgres/cluster-facts.ts'
-import { formatBackupTime } from '../walg/backup-time.ts'
-import type { DeltaOrigin, Sentinel } from '../walg/sentinel.ts'
-import type { DeltaParent } from './parent-choice.ts'
+import type { BaseBackupEnd, BaseBackupStart } from '../postgres/backup/base-backup.ts'
+import type { BackupTablespace } from '../postgres/backup/base-backup-sink.ts'
+import type { ClusterFacts } from '../postgres/backup/cluster-facts.ts'
+import { formatBackupTime } from '../walg/backup/backup-time.ts'
+import type { DeltaOrigin, Sentinel } from '../walg/backup/sentinel.ts'
+import type { DeltaParent } from './delta/parent-choice.ts'
 
 /** What is known of a backup that has come whole. */
 export interface FinishedFacts {

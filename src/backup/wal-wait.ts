@@ -3,8 +3,8 @@ import type { Logger } from '../observe/log.ts'
 import { type Clock, sleep } from '../primitives/clock.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import { addBytes, type Lsn, segmentNumber, type Timeline } from '../postgres/lsn.ts'
-import { parseSegmentName, segmentName, segmentStartLsn } from '../postgres/wal-file.ts'
-import type { WalReader } from '../walg/wal-reader.ts'
+import { parseSegmentName, segmentName, segmentStartLsn } from '../postgres/wal/wal-file.ts'
+import type { WalReader } from '../walg/wal/wal-reader.ts'
 
 /** The segments from `startLsn` to `endLsn`, by name. */
 export function segmentsBetween(timeline: Timeline, startLsn: Lsn, endLsn: Lsn, segmentSize: number): string[] {

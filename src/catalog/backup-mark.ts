@@ -5,7 +5,7 @@
  * changes nothing, or on request together with all newer ones (`sentinel-order.ts`).
  */
 import { WalrxError } from '../primitives/errors.ts'
-import { metadataOf } from '../walg/backup-metadata.ts'
+import { metadataOf } from '../walg/backup/backup-metadata.ts'
 import {
   type BackupDetail,
   isPermanent,

@@ -2,10 +2,10 @@
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { nearest } from '../primitives/nearest.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
-import type { BackupArchive, ListedBackup } from '../walg/backup-archive.ts'
-import { type BackupMetadata, metadataOf } from '../walg/backup-metadata.ts'
-import { parseBackupTime } from '../walg/backup-time.ts'
-import type { Sentinel } from '../walg/sentinel.ts'
+import type { BackupArchive, ListedBackup } from '../walg/backup/backup-archive.ts'
+import { type BackupMetadata, metadataOf } from '../walg/backup/backup-metadata.ts'
+import { parseBackupTime } from '../walg/backup/backup-time.ts'
+import type { Sentinel } from '../walg/backup/sentinel.ts'
 import { mapInParallel } from './map-in-parallel.ts'
 
 /** What stands for the newest backup. */

@@ -1,8 +1,8 @@
 /** Chains of backups as their sentinels tell them: what a delta builds on, down to the full backup. */
 import { hasCode } from '../primitives/errors.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
-import type { BackupArchive } from '../walg/backup-archive.ts'
-import { parseBackupName } from '../walg/backup-names.ts'
+import type { BackupArchive } from '../walg/backup/backup-archive.ts'
+import { parseBackupName } from '../walg/backup/backup-names.ts'
 import type { BackupDetail } from './backups.ts'
 
 /** A backup, and what it builds on. */

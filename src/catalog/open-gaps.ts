@@ -1,5 +1,5 @@
 /** Recorded gaps that are gaps still: segments of them may have come since, from whoever else archives. */
-import { type GapRecord, segmentsOf } from '../walg/gap-records.ts'
+import { type GapRecord, segmentsOf } from '../walg/wal/gap-records.ts'
 import type { WalInventory } from './wal-inventory.ts'
 
 /** A gap of which segments are missing. */

@@ -9,10 +9,10 @@ import { type Clock, sleep } from '../primitives/clock.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { formatJson, type JsonValue } from '../primitives/json.ts'
 import { readObject, type Storage, type StorageCallOptions } from '../storage/storage.ts'
-import type { BackupArchive, ListedBackup } from '../walg/backup-archive.ts'
+import type { BackupArchive, ListedBackup } from '../walg/backup/backup-archive.ts'
 import { JsonDocument } from '../walg/json-document.ts'
 import { walrxFolder } from '../walg/names.ts'
-import { withPermanence } from '../walg/sentinel.ts'
+import { withPermanence } from '../walg/backup/sentinel.ts'
 import { listInOrder } from './backups.ts'
 
 /** Key of what is going to be done. */

@@ -9,15 +9,15 @@
 import { encodeSlack } from '../compression/codec.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import { addBytes, formatLsn, type Lsn, type Timeline } from '../postgres/lsn.ts'
-import { parseSegmentName, segmentName, segmentStartLsn, walFileKind } from '../postgres/wal-file.ts'
-import { checkSegmentHeader, decodePageHeader } from '../postgres/wal-page.ts'
+import { parseSegmentName, segmentName, segmentStartLsn, walFileKind } from '../postgres/wal/wal-file.ts'
+import { checkSegmentHeader, decodePageHeader } from '../postgres/wal/wal-page.ts'
 import type { Storage, StorageCallOptions } from '../storage/storage.ts'
 import { parseWalKey, walFolder } from '../walg/names.ts'
-import { setObjectAside } from '../walg/set-aside.ts'
-import { assembleForked } from '../walg/forked-tail.ts'
-import { type AssembledTail, listTails, tailOf } from '../walg/tail-reader.ts'
-import { withoutTornHeader } from '../walg/trimmed.ts'
-import type { WalArchive } from '../walg/wal-archive.ts'
+import { setObjectAside } from '../walg/wal/set-aside.ts'
+import { assembleForked } from '../walg/wal/forked-tail.ts'
+import { type AssembledTail, listTails, tailOf } from '../walg/wal/tail-reader.ts'
+import { withoutTornHeader } from '../walg/wal/zero-padding.ts'
+import type { WalArchive } from '../walg/wal/wal-archive.ts'
 
 /** Options of {@link finalizeTimeline}. */
 export interface FinalizeOptions extends StorageCallOptions {

@@ -4,12 +4,12 @@
  */
 import { WalrxError } from '../primitives/errors.ts'
 import { type Lsn, type Timeline, toLsn } from '../postgres/lsn.ts'
-import { historyName, parseHistory, parseSegmentName, segmentName } from '../postgres/wal-file.ts'
-import { decodePageHeader, longHeaderSize } from '../postgres/wal-page.ts'
+import { historyName, parseHistory, parseSegmentName, segmentName } from '../postgres/wal/wal-file.ts'
+import { decodePageHeader, longHeaderSize } from '../postgres/wal/wal-page.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
-import { collected } from '../walg/decoded.ts'
-import { coveredLength, listTails } from '../walg/tail-reader.ts'
-import type { WalReader } from '../walg/wal-reader.ts'
+import { collected } from '../walg/stored-object.ts'
+import { coveredLength, listTails } from '../walg/wal/tail-reader.ts'
+import type { WalReader } from '../walg/wal/wal-reader.ts'
 
 /** An unbroken range of segments: numbers, both included. */
 export interface SegmentRange {

@@ -1,9 +1,9 @@
 /**
- * What a command is. Each lives in `commands/<name>.ts`, exports one {@link Command}, and is entered in `commands.ts`,
+ * What a command is. Each lives in `commands/<name>.ts`, exports one {@link Command}, and is entered in `command-list.ts`,
  * which imports it only when it is asked for.
  */
-import type { CommandName } from '../config/option-types.ts'
-import type { OptionValues } from '../config/options.ts'
+import type { CommandName } from '../config/options/option-types.ts'
+import type { OptionValues } from '../config/options/options.ts'
 import type { Settings } from '../config/load.ts'
 import type { Logger } from '../observe/log.ts'
 

@@ -5,11 +5,11 @@ import { createLog, type RootLogger } from '../observe/log.ts'
 import { isAbort, toWalrxError, WalrxError } from '../primitives/errors.ts'
 import { nearest } from '../primitives/nearest.ts'
 import { packageVersion } from '../primitives/version.ts'
-import { type CheckedArguments, checkArguments, type RawArguments } from './arguments.ts'
+import { type CheckedArguments, checkArguments, type RawArguments } from './arguments/arguments.ts'
 import type { Command, CommandContext, StopSignals } from './command.ts'
-import { type CommandEntry, commands, type Registry } from './commands.ts'
+import { type CommandEntry, commands, type Registry } from './command-list.ts'
 import { failureStatus } from './exit-status.ts'
-import { parsePlain } from './plain-arguments.ts'
+import { parsePlain } from './arguments/plain-arguments.ts'
 import { reportError } from './report.ts'
 import { signalStatus, watchSignals } from './signals.ts'
 
@@ -69,7 +69,7 @@ export async function runProgram(outside: Outside, registry: Registry = commands
 
 async function parse(command: Command, args: readonly string[]): Promise<RawArguments> {
   if (plainCommands.includes(command.name)) return parsePlain(command, args)
-  const { parseWithYargs } = await import('./yargs-arguments.ts')
+  const { parseWithYargs } = await import('./arguments/yargs-arguments.ts')
   return parseWithYargs(command, args)
 }
 
@@ -150,7 +150,7 @@ function tellNotices({ command, notices }: Settings, log: RootLogger): void {
 }
 
 async function showHelp(registry: Registry, to: OutStream, name?: string): Promise<number> {
-  const { commandHelp, rootHelp } = await import('./yargs-arguments.ts')
+  const { commandHelp, rootHelp } = await import('./arguments/yargs-arguments.ts')
   const columns = to.columns ?? 110
   if (name === undefined) return show(to, await rootHelp(registry, columns))
   const entry = findCommand(registry, name)

@@ -6,10 +6,10 @@ import { WalrxError } from '../primitives/errors.ts'
 import { brotliCodec, brotliLevelMax, brotliLevelMin } from './brotli.ts'
 import type { Codec, ReadMethod, WriteCodec, WriteMethod } from './codec.ts'
 import { gzipCodec } from './gzip.ts'
-import { lz4Codec } from './lz4.ts'
+import { lz4Codec } from './lz4/lz4.ts'
 import { lzmaCodec } from './lzma.ts'
 import { noneCodec } from './none.ts'
-import { zstdCodec, zstdLevelMax, zstdLevelMin } from './zstd.ts'
+import { zstdCodec, zstdLevelMax, zstdLevelMin } from './zstd/zstd.ts'
 
 /** Extension of each method's objects, without the dot. */
 export const extensions = {

@@ -5,9 +5,9 @@
 import { redactText } from '../observe/redact.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import { findConfigFile, readConfigFile } from './config-file.ts'
-import { parseOptionText } from './option-values.ts'
-import type { CommandName, OptionSpec } from './option-types.ts'
-import { type OptionKey, optionTable, type OptionValues } from './options.ts'
+import { parseOptionText } from './options/option-values.ts'
+import type { CommandName, OptionSpec } from './options/option-types.ts'
+import { type OptionKey, optionTable, type OptionValues } from './options/options.ts'
 import { optionNames, spellings, unknownNames } from './setting-names.ts'
 import { type WalgSetting, walgSettings } from './walg-settings.ts'
 

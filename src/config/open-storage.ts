@@ -3,7 +3,7 @@ import type { WriteCodec } from '../compression/codec.ts'
 import { openWriteCodec } from '../compression/codecs.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import type { Storage } from '../storage/storage.ts'
-import type { OptionValues } from './options.ts'
+import type { OptionValues } from './options/options.ts'
 
 /** Options that say where the archive is: all commands take them. */
 export type StorageValues = Omit<OptionValues<'wal-show'>, 'walSegmentMegabytes' | 'json'>
@@ -31,7 +31,7 @@ async function openDirectory(prefix: string, { storagePrefix }: StorageValues): 
   if (!path.startsWith('/')) {
     throw new WalrxError('WALRX_USAGE', `WALG_FILE_PREFIX "${prefix}" is no absolute path`)
   }
-  const { FileStorage } = await import('../storage/file.ts')
+  const { FileStorage } = await import('../storage/file/file-storage.ts')
   // A folder below the prefix is made where it is missing, as WAL-G does; the prefix itself must exist.
   return new FileStorage({ root: path, ...(storagePrefix === undefined ? {} : { prefix: storagePrefix }) })
 }
@@ -41,7 +41,7 @@ async function openS3(prefix: string, values: StorageValues): Promise<Storage> {
   if (!match) {
     throw new WalrxError('WALRX_USAGE', `WALG_S3_PREFIX "${prefix}" is not of the form s3://bucket/path`)
   }
-  const { S3Storage } = await import('../storage/s3.ts')
+  const { S3Storage } = await import('../storage/s3/s3-storage.ts')
   const folders = [match[2] ?? '', values.storagePrefix ?? ''].map((part) => part.replace(/^\/+|\/+$/g, ''))
   return new S3Storage({
     bucket: match[1] ?? '',

@@ -1,6 +1,6 @@
 /** Names under which a setting may be given, and which names are known at all. */
 import { nearest } from '../primitives/nearest.ts'
-import { optionTable } from './options.ts'
+import { optionTable } from './options/options.ts'
 import { foreignPrefixes, walgSettings } from './walg-settings.ts'
 
 /**

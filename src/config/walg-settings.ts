@@ -2,7 +2,7 @@
  * WAL-G's other settings: those that walrx has no option for. What would change what is stored, or where, must not be
  * passed over in silence: it stops the start. The rest is known, so that it raises no warning.
  */
-import type { CommandName } from './option-types.ts'
+import type { CommandName } from './options/option-types.ts'
 
 /** One row: what becomes of settings that walrx doesn't have. */
 export interface WalgSetting {

@@ -14,19 +14,19 @@ import type { Clock } from '../primitives/clock.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import { orAborted } from '../primitives/wait.ts'
 import type { Logger } from '../observe/log.ts'
-import type { ReplicationServer } from '../postgres/session.ts'
+import type { ReplicationServer } from '../postgres/protocol/session.ts'
 import { bytesBetween, formatLsn, invalidLsn, type Lsn, minLsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
-import { checkSegment, walMagic } from '../postgres/wal-page.ts'
-import { segmentNameAt } from '../postgres/wal-file.ts'
-import { ArrivalTimes } from './arrival-times.ts'
-import { ByteArena } from './byte-arena.ts'
+import { checkSegment, walMagic } from '../postgres/wal/wal-page.ts'
+import { segmentNameAt } from '../postgres/wal/wal-file.ts'
+import { ArrivalTimes } from './stream/arrival-times.ts'
+import { ByteArena } from './segment/byte-arena.ts'
 import { defaultMemoryBytes, planMemory } from './memory-budget.ts'
-import { GapRecorder } from './gap-recorder.ts'
-import { GapRepair } from './gap-repair.ts'
+import { GapRecorder } from './gap/gap-recorder.ts'
+import { GapRepair } from './gap/gap-repair.ts'
 import type { LostWal, ReceiveArchive, ReceiveMeter } from './ports.ts'
-import type { PreparedSource } from './prepared-source.ts'
-import { type ReceivedSegment, SegmentAssembler } from './segment-assembler.ts'
-import { SegmentPool } from './segment-pool.ts'
+import type { PreparedSource } from './source/prepared-source.ts'
+import { type ReceivedSegment, SegmentAssembler } from './segment/segment-assembler.ts'
+import { SegmentPool } from './segment/segment-pool.ts'
 import {
   comparePosition,
   endOfHole,
@@ -34,11 +34,11 @@ import {
   positionAfter,
   type SettledRun,
   type StartPosition,
-} from './start-position.ts'
-import { tailMemory, type TailPace } from './tail-pace.ts'
-import { TailWriter } from './tail-writer.ts'
-import { clearTails, finaliseTails, preloadTail } from './tail-start.ts'
-import { UploadQueue, uploadWindow } from './upload-queue.ts'
+} from './source/start-position.ts'
+import { tailMemory, type TailPace } from './tail/tail-pace.ts'
+import { TailWriter } from './tail/tail-writer.ts'
+import { clearTails, finaliseTails, preloadTail } from './tail/tail-start.ts'
+import { UploadQueue, uploadWindow } from './segment/upload-queue.ts'
 
 /** What a run needs, beside the first server it is for. */
 export interface ReceiveRunOptions {

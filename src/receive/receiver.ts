@@ -6,17 +6,17 @@
  * server, which stops us: going on would archive something wrong.
  */
 import { hasCode, toWalrxError, WalrxError } from '../primitives/errors.ts'
-import { Backoff } from '../primitives/retry.ts'
+import { Backoff } from '../primitives/backoff.ts'
 import { orAborted, settledWithin } from '../primitives/wait.ts'
 import { formatLsn, invalidLsn, type Lsn, maxLsn, type Timeline } from '../postgres/lsn.ts'
-import type { ReplicationServer, ReplicationSession } from '../postgres/session.ts'
-import { streamTimings } from './ack-policy.ts'
-import { type Acknowledger, PulseAcknowledger, SynchronousAcknowledger } from './acknowledger.ts'
-import { refusedHosts } from './host-choice.ts'
-import { type PreparedSource, prepareSource } from './prepared-source.ts'
+import type { ReplicationServer, ReplicationSession } from '../postgres/protocol/session.ts'
+import { streamTimings } from './stream/stream-timings.ts'
+import { type Acknowledger, PulseAcknowledger, SynchronousAcknowledger } from './stream/acknowledger.ts'
+import { refusedHosts } from './source/host-choice.ts'
+import { type PreparedSource, prepareSource } from './source/prepared-source.ts'
 import { ReceiveRun, type ReceiveRunOptions } from './receive-run.ts'
-import { overBudgetReason, type SlotGuard } from './slot-guard.ts'
-import { type SessionEnd, StreamSession } from './stream-session.ts'
+import { overBudgetReason, type SlotGuard } from './slot/slot-guard.ts'
+import { type SessionEnd, StreamSession } from './stream/stream-session.ts'
 
 /** Options of {@link Receiver}. */
 export interface ReceiverOptions extends ReceiveRunOptions {

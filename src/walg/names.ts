@@ -3,7 +3,7 @@
  * All keys are relative to the storage's prefix.
  */
 import { extensions, unsupportedExtensions } from '../compression/codecs.ts'
-import { walFileKind, type WalFileKind } from '../postgres/wal-file.ts'
+import { walFileKind, type WalFileKind } from '../postgres/wal/wal-file.ts'
 
 /** WAL segments, histories, partials, backup labels; WAL-G also keeps delta maps and metadata here. */
 export const walFolder = 'wal_005/'

@@ -5,10 +5,10 @@ import { noneCodec } from '../../src/compression/none.ts'
 import { hasCode } from '../../src/primitives/errors.ts'
 import { calm, FaultyStorage } from '../faults/faulty-storage.ts'
 import { Random } from '../harness/random.ts'
-import { VirtualClock } from '../harness/virtual-clock.ts'
+import { VirtualClock } from '../harness/time/virtual-clock.ts'
 import { BackupServer, type BackupScript, pushOptions, segment } from './backup-server.ts'
 import { assertNoSentinelWithoutData } from './sentinel-check.ts'
-import { withNothingUnhandled } from './watched-storage.ts'
+import { withNothingUnhandled } from './parts/watched-storage.ts'
 
 const hour = 3600_000
 

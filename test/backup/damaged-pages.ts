@@ -1,5 +1,5 @@
 /** What a server says behind the last archive of a backup in which it found a damaged page. */
-import { closing, severeMessage, warningMessage } from '../postgres/scripted-backup.ts'
+import { closing, severeMessage, warningMessage } from '../postgres/backup/scripted-backup.ts'
 import { readyForQuery } from '../postgres/server-messages.ts'
 
 /** See the file's header. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Intent, intentExpiryMs, removeExpiredBackups } from '../../src/backup/intent.ts'
 import { hasCode } from '../../src/primitives/errors.ts'
-import { backupFolder, intentKey, sentinelKey } from '../../src/walg/backup-names.ts'
+import { backupFolder, intentKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
 import { hour, IntentWorld, minute } from './intent-world.ts'
 
 const name = 'base_000000010000000000000002'

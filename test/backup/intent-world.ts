@@ -1,8 +1,8 @@
 /** A storage with a clock of its own beside ours, and time that passes on demand. */
 import type { Clock } from '../../src/primitives/clock.ts'
-import { MemoryStorage } from '../harness/memory-storage.ts'
-import { VirtualClock } from '../harness/virtual-clock.ts'
-import { settle } from './watched-storage.ts'
+import { MemoryStorage } from '../harness/store/memory-storage.ts'
+import { VirtualClock } from '../harness/time/virtual-clock.ts'
+import { settle } from './parts/watched-storage.ts'
 
 /** Minutes and hours in milliseconds. */
 export const minute = 60_000

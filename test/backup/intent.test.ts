@@ -2,10 +2,10 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Intent, readIntent } from '../../src/backup/intent.ts'
 import { hasCode } from '../../src/primitives/errors.ts'
-import { backupFolder, intentKey, sentinelKey } from '../../src/walg/backup-names.ts'
-import { unavailable } from '../harness/memory-storage.ts'
+import { backupFolder, intentKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
+import { unavailable } from '../harness/store/memory-storage.ts'
 import { hour, IntentWorld, minute } from './intent-world.ts'
-import { settle, withNothingUnhandled } from './watched-storage.ts'
+import { settle, withNothingUnhandled } from './parts/watched-storage.ts'
 
 const name = 'base_000000010000000000000002'
 const key = intentKey(name)

@@ -1,9 +1,9 @@
 /** What a sentinel stands for. */
 import assert from 'node:assert/strict'
 import { crc32c } from '@node-rs/crc32'
-import { backupFolder, contentsKey, sentinelKey } from '../../src/walg/backup-names.ts'
-import { parseContents } from '../../src/walg/backup-contents.ts'
-import type { MemoryStorage } from '../harness/memory-storage.ts'
+import { backupFolder, contentsKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
+import { parseContents } from '../../src/walg/backup/backup-contents.ts'
+import type { MemoryStorage } from '../harness/store/memory-storage.ts'
 import { backup } from './backup-server.ts'
 
 /**

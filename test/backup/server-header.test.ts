@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { parseServerHeader } from '../../src/backup/tar-header.ts'
+import { parseServerHeader } from '../../src/backup/parts/tar-header.ts'
 import { hasCode, type WalrxError } from '../../src/primitives/errors.ts'
-import { serverHeader, setChecksum } from './tars.ts'
+import { serverHeader, setChecksum } from './parts/tars.ts'
 
 const gigabyte = 1024 ** 3
 

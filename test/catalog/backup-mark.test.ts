@@ -5,10 +5,10 @@ import { type MarkableBackup, markBackup, planMark } from '../../src/catalog/bac
 import { isPermanent, listInOrder, readDetails, selectBackup } from '../../src/catalog/backups.ts'
 import { sentinelOrderKey } from '../../src/catalog/sentinel-order.ts'
 import { hasCode, WalrxError } from '../../src/primitives/errors.ts'
-import { BackupArchive } from '../../src/walg/backup-archive.ts'
-import { metadataKey, sentinelKey } from '../../src/walg/backup-names.ts'
-import { MemoryStorage } from '../harness/memory-storage.ts'
-import { SteppingClock } from '../harness/stepping-clock.ts'
+import { BackupArchive } from '../../src/walg/backup/backup-archive.ts'
+import { metadataKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
+import { MemoryStorage } from '../harness/store/memory-storage.ts'
+import { SteppingClock } from '../harness/time/stepping-clock.ts'
 
 const backup = (number: number) => `base_0000000100000000000000${number.toString(16).toUpperCase().padStart(2, '0')}`
 const [one, two, three, four] = [backup(1), backup(2), backup(3), backup(4)]

@@ -4,9 +4,9 @@ import fc from 'fast-check'
 import { isPermanent, listInOrder, readDetails, selectBackup } from '../../src/catalog/backups.ts'
 import { mapInParallel } from '../../src/catalog/map-in-parallel.ts'
 import { hasCode } from '../../src/primitives/errors.ts'
-import { BackupArchive } from '../../src/walg/backup-archive.ts'
-import { metadataKey, sentinelKey } from '../../src/walg/backup-names.ts'
-import { MemoryStorage } from '../harness/memory-storage.ts'
+import { BackupArchive } from '../../src/walg/backup/backup-archive.ts'
+import { metadataKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
+import { MemoryStorage } from '../harness/store/memory-storage.ts'
 
 let storage: MemoryStorage
 let archive: BackupArchive

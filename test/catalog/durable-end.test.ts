@@ -3,10 +3,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { readInventory } from '../../src/catalog/wal-inventory.ts'
-import { segmentName } from '../../src/postgres/wal-file.ts'
+import { segmentName } from '../../src/postgres/wal/wal-file.ts'
 import { tailKey } from '../../src/walg/names.ts'
-import { WalReader } from '../../src/walg/wal-reader.ts'
-import { MemoryStorage } from '../harness/memory-storage.ts'
+import { WalReader } from '../../src/walg/wal/wal-reader.ts'
+import { MemoryStorage } from '../harness/store/memory-storage.ts'
 
 const MiB = 1024 * 1024
 const nameOf = (segno: number) => segmentName(1, BigInt(segno), MiB)

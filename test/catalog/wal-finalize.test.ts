@@ -5,12 +5,12 @@ import { openReadCodec, openWriteCodec } from '../../src/compression/codecs.ts'
 import { type FinalizeOptions, finalizeTimeline, setAside } from '../../src/catalog/wal-finalize.ts'
 import { type ErrorCode, hasCode } from '../../src/primitives/errors.ts'
 import { formatLsn } from '../../src/postgres/lsn.ts'
-import { segmentName } from '../../src/postgres/wal-file.ts'
+import { segmentName } from '../../src/postgres/wal/wal-file.ts'
 import { tailKey } from '../../src/walg/names.ts'
-import { WalArchive } from '../../src/walg/wal-archive.ts'
-import { decodeStream } from '../harness/codec-streams.ts'
-import { madeSegmentSize, makeSegment } from '../harness/made-wal.ts'
-import { MemoryStorage } from '../harness/memory-storage.ts'
+import { WalArchive } from '../../src/walg/wal/wal-archive.ts'
+import { decodeStream } from '../harness/made/codec-streams.ts'
+import { madeSegmentSize, makeSegment } from '../harness/made/made-wal.ts'
+import { MemoryStorage } from '../harness/store/memory-storage.ts'
 
 const nowMs = 1_000_000_000
 const nameOf = (number: number, timeline = 1) => segmentName(timeline, BigInt(number), madeSegmentSize)

@@ -8,12 +8,12 @@ import { fileURLToPath } from 'node:url'
 import { openGaps } from '../../src/catalog/open-gaps.ts'
 import { gapsOf, namesOf, readInventory, type WalInventory } from '../../src/catalog/wal-inventory.ts'
 import { parseLsn } from '../../src/postgres/lsn.ts'
-import { segmentName } from '../../src/postgres/wal-file.ts'
-import { FileStorage } from '../../src/storage/file.ts'
-import { type GapRecord, writeGap } from '../../src/walg/gap-records.ts'
-import { WalReader } from '../../src/walg/wal-reader.ts'
-import { MemoryStorage } from '../harness/memory-storage.ts'
-import { runWalrx } from '../harness/walrx-process.ts'
+import { segmentName } from '../../src/postgres/wal/wal-file.ts'
+import { FileStorage } from '../../src/storage/file/file-storage.ts'
+import { type GapRecord, writeGap } from '../../src/walg/wal/gap-records.ts'
+import { WalReader } from '../../src/walg/wal/wal-reader.ts'
+import { MemoryStorage } from '../harness/store/memory-storage.ts'
+import { runWalrx } from '../harness/walrx/walrx-process.ts'
 
 const MiB = 1024 * 1024
 const nothing = Buffer.alloc(0)

@@ -11,9 +11,9 @@ import {
   partKey,
   partsPrefix,
   sentinelKey,
-} from '../../src/walg/backup-names.ts'
-import { goldenArchive, goldenBackups } from '../harness/golden-backups.ts'
-import { runWalrx } from '../harness/walrx-process.ts'
+} from '../../src/walg/backup/backup-names.ts'
+import { goldenArchive, goldenBackups } from '../harness/made/golden-backups.ts'
+import { runWalrx } from '../harness/walrx/walrx-process.ts'
 
 const archiveName = 'walg-local-lz4-deltas'
 const [full, first, second] = goldenBackups.flatMap(([archive, backup]) =>

@@ -3,13 +3,13 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
-import type { ChangedFork, PlanReport } from '../../src/backup/backup-plan.ts'
-import { planToJson } from '../../src/cli/plan-json.ts'
-import { planToText } from '../../src/cli/plan-text.ts'
+import type { ChangedFork, PlanReport } from '../../src/backup/plan/backup-plan.ts'
+import { planToJson } from '../../src/cli/terminal/plan-json.ts'
+import { planToText } from '../../src/cli/terminal/plan-text.ts'
 import { WalrxError } from '../../src/primitives/errors.ts'
 import { parseJson } from '../../src/primitives/json.ts'
 import { parseLsn } from '../../src/postgres/lsn.ts'
-import { runWalrx } from '../harness/walrx-process.ts'
+import { runWalrx } from '../harness/walrx/walrx-process.ts'
 
 const systemId = 7455523487659893045n
 

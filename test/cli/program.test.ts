@@ -3,9 +3,9 @@ import { EventEmitter } from 'node:events'
 import { PassThrough } from 'node:stream'
 import { describe, test } from 'node:test'
 import type { Command, CommandContext } from '../../src/cli/command.ts'
-import type { Registry } from '../../src/cli/commands.ts'
+import type { Registry } from '../../src/cli/command-list.ts'
 import { runProgram } from '../../src/cli/program.ts'
-import type { CommandName } from '../../src/config/option-types.ts'
+import type { CommandName } from '../../src/config/options/option-types.ts'
 import { WalrxError } from '../../src/primitives/errors.ts'
 
 type Run = (context: CommandContext) => Promise<number>

@@ -6,8 +6,8 @@ import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
 import { zstdDecompressSync } from 'node:zlib'
 import { tailKey } from '../../src/walg/names.ts'
-import { makeSegment } from '../harness/made-wal.ts'
-import { runWalrx } from '../harness/walrx-process.ts'
+import { makeSegment } from '../harness/made/made-wal.ts'
+import { runWalrx } from '../harness/walrx/walrx-process.ts'
 
 const name = '000000010000000000000007'
 

@@ -9,12 +9,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { promisify } from 'node:util'
-import { FileStorage } from '../../src/storage/file.ts'
-import { BackupArchive } from '../../src/walg/backup-archive.ts'
-import { sentinelKey } from '../../src/walg/backup-names.ts'
-import { parseBackupTime } from '../../src/walg/backup-time.ts'
-import { goldenArchive, goldenBackups } from '../harness/golden-backups.ts'
-import { runWalrx } from '../harness/walrx-process.ts'
+import { FileStorage } from '../../src/storage/file/file-storage.ts'
+import { BackupArchive } from '../../src/walg/backup/backup-archive.ts'
+import { sentinelKey } from '../../src/walg/backup/backup-names.ts'
+import { parseBackupTime } from '../../src/walg/backup/backup-time.ts'
+import { goldenArchive, goldenBackups } from '../harness/made/golden-backups.ts'
+import { runWalrx } from '../harness/walrx/walrx-process.ts'
 
 const run = promisify(execFile)
 const tools = { walg: process.env.WALG_BIN, walrus: process.env.WALRUS_BIN }

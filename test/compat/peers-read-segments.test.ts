@@ -8,7 +8,7 @@ import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { openWriteCodec } from '../../src/compression/codecs.ts'
 import { walKey } from '../../src/walg/names.ts'
-import { chunksOf, encodeCopy, encodeStream, randomBytesOf, walLikeBytes } from '../harness/codec-streams.ts'
+import { chunksOf, encodeCopy, encodeStream, randomBytesOf, walLikeBytes } from '../harness/made/codec-streams.ts'
 
 const run = promisify(execFile)
 const mebi = 1024 * 1024

@@ -10,11 +10,11 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { parseLsn } from '../../src/postgres/lsn.ts'
-import { archivedKeys } from '../harness/archive-check.ts'
-import { startStandby } from '../harness/postgres-copies.ts'
-import { startPostgres, type TestPostgres } from '../harness/postgres.ts'
-import { newServerDirectory } from '../harness/test-workspace.ts'
-import { runWalrx, startWalrx, type WalrxProcess } from '../harness/walrx-process.ts'
+import { archivedKeys } from '../harness/store/archive-check.ts'
+import { startStandby } from '../harness/postgres/postgres-copies.ts'
+import { startPostgres, type TestPostgres } from '../harness/postgres/postgres.ts'
+import { newServerDirectory } from '../harness/walrx/test-workspace.ts'
+import { runWalrx, startWalrx, type WalrxProcess } from '../harness/walrx/walrx-process.ts'
 
 const walg = process.env['WALG_BIN']
 

@@ -18,7 +18,7 @@ import {
   encodeStream,
   randomBytesOf,
   walLikeBytes,
-} from '../harness/codec-streams.ts'
+} from '../harness/made/codec-streams.ts'
 
 const writeMethods: readonly WriteMethod[] = ['zstd', 'lz4', 'brotli', 'none']
 const codecsUrl = new URL('../../src/compression/codecs.ts', import.meta.url).href

@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib'
 import type { ReadMethod, WriteMethod } from '../../src/compression/codec.ts'
 import { extensions, openReadCodec, openWriteCodec } from '../../src/compression/codecs.ts'
 import { hasCode } from '../../src/primitives/errors.ts'
-import { chunksOf, decodeStream, encodeCopy, randomBytesOf, walLikeBytes } from '../harness/codec-streams.ts'
+import { chunksOf, decodeStream, encodeCopy, randomBytesOf, walLikeBytes } from '../harness/made/codec-streams.ts'
 import { Random } from '../harness/random.ts'
 
 const golden = (name: string) => readFile(new URL(`../golden/codecs/${name}`, import.meta.url))

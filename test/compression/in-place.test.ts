@@ -4,7 +4,7 @@ import { createZstdCompress } from 'node:zlib'
 import fc from 'fast-check'
 import { compressInPlace, outputChunkBytes, PrefixWriter } from '../../src/compression/in-place.ts'
 import { hasCode } from '../../src/primitives/errors.ts'
-import { randomBytesOf, walLikeBytes } from '../harness/codec-streams.ts'
+import { randomBytesOf, walLikeBytes } from '../harness/made/codec-streams.ts'
 
 test('output never touches input that has not been consumed, is given back once it is placed, and comes out whole', () => {
   const step = fc.record({

@@ -4,9 +4,9 @@ import { createHash } from 'node:crypto'
 import { setImmediate as turn } from 'node:timers/promises'
 import { describe, test } from 'node:test'
 import { brotliCodec } from '../../src/compression/brotli.ts'
-import { zstdCodec } from '../../src/compression/zstd.ts'
+import { zstdCodec } from '../../src/compression/zstd/zstd.ts'
 import { hasCode } from '../../src/primitives/errors.ts'
-import { chunksOf, encodeStream, walLikeBytes } from '../harness/codec-streams.ts'
+import { chunksOf, encodeStream, walLikeBytes } from '../harness/made/codec-streams.ts'
 
 const seed = Number(process.env['WALRX_TEST_SEED'] ?? Date.now() % 1_000_000)
 

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { applyLibraryEnvironment, type Environment, loadSettings } from '../../src/config/load.ts'
-import type { CommandName } from '../../src/config/option-types.ts'
-import type { OptionKey } from '../../src/config/options.ts'
+import type { CommandName } from '../../src/config/options/option-types.ts'
+import type { OptionKey } from '../../src/config/options/options.ts'
 import { hasCode, WalrxError } from '../../src/primitives/errors.ts'
 
 let home: string

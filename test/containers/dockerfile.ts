@@ -1,5 +1,5 @@
 /** Reads a Dockerfile: the instructions that ours uses, in the forms that it uses. Anything else is an error. */
-import { parseDurationMs } from '../../src/config/option-values.ts'
+import { parseDurationMs } from '../../src/config/options/option-values.ts'
 
 /** One line of a Dockerfile, continuations joined. */
 export interface Instruction {

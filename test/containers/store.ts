@@ -6,10 +6,10 @@ import { spawn } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, delimiter, dirname, join } from 'node:path'
-import { startBucket } from '../harness/bucket.ts'
+import { startBucket } from '../harness/store/bucket.ts'
 import { freePort } from '../harness/ports.ts'
-import { stopProcess } from '../harness/processes.ts'
-import { until } from '../harness/until.ts'
+import { stopProcess } from '../harness/walrx/processes.ts'
+import { until } from '../harness/time/until.ts'
 import { service } from './compose.ts'
 
 /** A store, and what of the compose file's variables is different with it. */

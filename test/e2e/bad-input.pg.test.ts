@@ -4,10 +4,10 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { platform, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { startBucket, type Bucket } from '../harness/bucket.ts'
+import { startBucket, type Bucket } from '../harness/store/bucket.ts'
 import { freePort } from '../harness/ports.ts'
-import { startPostgres, type TestPostgres } from '../harness/postgres.ts'
-import { runWalrx, startWalrx } from '../harness/walrx-process.ts'
+import { startPostgres, type TestPostgres } from '../harness/postgres/postgres.ts'
+import { runWalrx, startWalrx } from '../harness/walrx/walrx-process.ts'
 
 /** One expectation: how the command is called, and how it must end. */
 interface Case {
@@ -211,7 +211,7 @@ describe('a bad start', () => {
   })
 
   test('a standby, without --allow-standby', { timeout: 120_000 }, async () => {
-    const { startStandby } = await import('../harness/postgres-copies.ts')
+    const { startStandby } = await import('../harness/postgres/postgres-copies.ts')
     await using standby = await startStandby(server)
     const end = await runWalrx(receive(standby.conninfo(), '--slotname', 'standby'))
     assert.equal(end.status, 3, end.stderr)

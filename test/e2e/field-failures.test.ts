@@ -20,32 +20,32 @@ interface FieldFailure {
 }
 
 const shutdown: Shown = [
-  'e2e/store-out.s3.test.ts',
+  'e2e/receive/store-out.s3.test.ts',
   'a fast shutdown comes to its end, and the slot keeps what is not archived (${kind})',
 ]
 const switchover: Shown = [
-  'e2e/store-out.s3.test.ts',
+  'e2e/receive/store-out.s3.test.ts',
   'a switchover loses nothing: what only walrx holds is archived when the bucket is back',
 ]
 const lostMeanwhile: Shown = [
-  'e2e/reconnect.pg.test.ts',
+  'e2e/receive/reconnect.pg.test.ts',
   'WAL that was lost meanwhile is a gap, where we were ${where}',
 ]
 const otherCluster: Shown = [
-  'e2e/reconnect.pg.test.ts',
+  'e2e/receive/reconnect.pg.test.ts',
   'another cluster, on timeline 1 again, is refused by a receiver that runs and by a new one',
 ]
-const slotRemade: Shown = ['e2e/gaps.pg.test.ts', 'was dropped and made anew above what is archived']
-const cutConnections: Shown = ['e2e/crashes.pg.test.ts', 'connections that are cut in the middle of a message']
+const slotRemade: Shown = ['e2e/gap/gaps.pg.test.ts', 'was dropped and made anew above what is archived']
+const cutConnections: Shown = ['e2e/receive/crashes.pg.test.ts', 'connections that are cut in the middle of a message']
 const refusingStore: Shown = [
-  'e2e/slow-store.s3.test.ts',
+  'e2e/receive/slow-store.s3.test.ts',
   'a store that answers ${mode} for a while: memory stays, and all is archived afterwards',
 ]
 const slowPut: Shown = [
-  'e2e/slow-store.s3.test.ts',
+  'e2e/receive/slow-store.s3.test.ts',
   'a put that takes longer than wal_sender_timeout does not cost the connection',
 ]
-const promotions: Shown = ['e2e/point-in-time.pg.test.ts', 'recovers to moments on both sides of a promotion']
+const promotions: Shown = ['e2e/recovery/point-in-time.pg.test.ts', 'recovers to moments on both sides of a promotion']
 
 const failures: readonly FieldFailure[] = [
   {
@@ -61,7 +61,7 @@ const failures: readonly FieldFailure[] = [
   {
     number: 3,
     what: "After a promotion the receiver goes on at the new timeline and leaves out the old one's last, unfinished bytes.",
-    shown: [['e2e/crashes.pg.test.ts', 'the promotion of a standby that we follow'], promotions],
+    shown: [['e2e/receive/crashes.pg.test.ts', 'the promotion of a standby that we follow'], promotions],
   },
   {
     number: 4,
@@ -78,7 +78,7 @@ const failures: readonly FieldFailure[] = [
     what: 'Of a cluster that is on timeline 5 when it is first seen only the last history file is archived; a recovery from an older backup does not find its way.',
     shown: [
       [
-        'e2e/ancestors.pg.test.ts',
+        'e2e/gap/ancestors.pg.test.ts',
         'the history of every ancestor is archived when timeline 5 is the first that is seen',
       ],
     ],
@@ -88,7 +88,7 @@ const failures: readonly FieldFailure[] = [
     what: 'The receiver reports as applied what it holds in memory, and answers commits with remote_apply that no replica can show yet.',
     shown: [
       [
-        'e2e/remote-apply.pg.test.ts',
+        'e2e/rpo/remote-apply.pg.test.ts',
         'a commit with remote_apply is never acknowledged, one with remote_write when it is durable',
       ],
     ],
@@ -102,8 +102,14 @@ const failures: readonly FieldFailure[] = [
     number: 9,
     what: 'A base backup ends before streaming begins; the WAL between them was kept by nobody, and the backup is listed as good.',
     shown: [
-      ['e2e/backup-facts.pg.test.ts', 'a backup whose WAL was gone before a receiver came is none to recover from'],
-      ['e2e/backup-kills.pg.test.ts', 'of walrx while it waits for WAL: the backup is none until it is finished'],
+      [
+        'e2e/backup/backup-facts.pg.test.ts',
+        'a backup whose WAL was gone before a receiver came is none to recover from',
+      ],
+      [
+        'e2e/backup/backup-kills.pg.test.ts',
+        'of walrx while it waits for WAL: the backup is none until it is finished',
+      ],
     ],
   },
   {
@@ -116,8 +122,11 @@ const failures: readonly FieldFailure[] = [
     what: 'A former primary comes back writable, and the receiver follows it again.',
     shown: [
       switchover,
-      ['e2e/former-primary.pg.test.ts', 'the new primary is taken, though the former one is first and can be written'],
-      ['e2e/switchover.pg.test.ts', 'through ${rounds} failovers'],
+      [
+        'e2e/recovery/former-primary.pg.test.ts',
+        'the new primary is taken, though the former one is first and can be written',
+      ],
+      ['e2e/recovery/switchover.pg.test.ts', 'through ${rounds} failovers'],
     ],
   },
   {
@@ -125,11 +134,11 @@ const failures: readonly FieldFailure[] = [
     what: 'The restore_command fails in the same way for "the store is out" as for "there is no such file": the recovery ends early, and the server promotes itself with data missing.',
     shown: [
       [
-        'e2e/recovery-store.s3.test.ts',
+        'e2e/recovery/recovery-store.s3.test.ts',
         'a recovery from a bucket that goes out ends without promotion, and goes on when it is back',
       ],
       [
-        'restore/recovery.pg.test.ts',
+        'restore/recovery/recovery.pg.test.ts',
         'stops when the storage is out, ${what}, and goes on to the end when started again',
       ],
     ],
@@ -140,7 +149,7 @@ const failures: readonly FieldFailure[] = [
     shown: [
       refusingStore,
       [
-        'e2e/store-out.s3.test.ts',
+        'e2e/receive/store-out.s3.test.ts',
         'one that refuses everything: an alert says how much the slot keeps, and all is archived afterwards',
       ],
     ],
@@ -150,7 +159,7 @@ const failures: readonly FieldFailure[] = [
     what: 'A status message cannot be sent any more, or goes nowhere; the error is lost in a background task, and the receiver waits for WAL for ever.',
     shown: [
       [
-        'e2e/idle-and-timeouts.pg.test.ts',
+        'e2e/receive/idle-and-timeouts.pg.test.ts',
         'a network that swallows everything is noticed, and a new connection is made',
       ],
       cutConnections,
@@ -161,7 +170,7 @@ const failures: readonly FieldFailure[] = [
     what: 'While the server is away the background upload takes the unfinished segment for a whole one and archives it, or deletes it (pgrwl).',
     shown: [
       [
-        'e2e/reconnect.pg.test.ts',
+        'e2e/receive/reconnect.pg.test.ts',
         'the beginning of a segment stays in the archive while nobody is connected, and is no segment',
       ],
     ],
@@ -171,7 +180,7 @@ const failures: readonly FieldFailure[] = [
     what: 'After a minute of silence the unfinished segment is filled up and archived; what the server writes into it later is lost (pghoard).',
     shown: [
       [
-        'e2e/idle-and-timeouts.pg.test.ts',
+        'e2e/receive/idle-and-timeouts.pg.test.ts',
         'an idle server does not end a segment: what comes later goes into the same one',
       ],
     ],
@@ -196,7 +205,7 @@ const failures: readonly FieldFailure[] = [
     what: 'The local spool of the receiver fills its disk, and WAL that is counted as safe is not written.',
     shown: [
       [
-        'e2e/disk-full.pg.test.ts',
+        'e2e/receive/disk-full.pg.test.ts',
         'under the archive: nothing more is acknowledged, and all is archived when there is room',
       ],
     ],
@@ -206,25 +215,27 @@ const failures: readonly FieldFailure[] = [
     number: 21,
     what: 'Killed between writing, renaming, uploading, deleting and acknowledging, a receiver has acknowledged what is not there, or takes half a file for a whole one.',
     shown: [
-      ['e2e/kill-steps.s3.test.ts', 'at each system call of an archive in a directory'],
-      ['e2e/kill-steps.s3.test.ts', 'at each request of an archive in a bucket, and at an acknowledgement'],
-      ['e2e/crashes.pg.test.ts', '${kills} kills of walrx at random moments'],
-      ['e2e/backup-kills.pg.test.ts', 'of walrx or the server at ${pushCount} moments of a backup'],
+      ['e2e/receive/kill-steps.s3.test.ts', 'at each system call of an archive in a directory'],
+      ['e2e/receive/kill-steps.s3.test.ts', 'at each request of an archive in a bucket, and at an acknowledgement'],
+      ['e2e/receive/crashes.pg.test.ts', '${kills} kills of walrx at random moments'],
+      ['e2e/backup/backup-kills.pg.test.ts', 'of walrx or the server at ${pushCount} moments of a backup'],
     ],
   },
   {
     number: 22,
     what: 'Two receivers write to one bucket and overwrite what the other has stored.',
     shown: [
-      ['e2e/shared-archive.s3.test.ts', 'two receivers write to one directory'],
-      ['e2e/shared-archive.s3.test.ts', 'two receivers write to one bucket'],
-      ['e2e/two-receivers.s3.test.ts', 'of one server archive the same, each all of it'],
+      ['e2e/receive/shared-archive.s3.test.ts', 'two receivers write to one directory'],
+      ['e2e/receive/shared-archive.s3.test.ts', 'two receivers write to one bucket'],
+      ['e2e/receive/two-receivers.s3.test.ts', 'of one server archive the same, each all of it'],
     ],
   },
   {
     number: 23,
     what: 'The store has carried a put out and the connection breaks before the answer: the conditional retry meets its own object and takes it for a conflict.',
-    shown: [['e2e/slow-store.s3.test.ts', 'answers that are lost: what is there already is compared and counts']],
+    shown: [
+      ['e2e/receive/slow-store.s3.test.ts', 'answers that are lost: what is there already is compared and counts'],
+    ],
   },
   {
     number: 24,
@@ -236,14 +247,16 @@ const failures: readonly FieldFailure[] = [
   {
     number: 25,
     what: 'Names, boundaries and gaps are computed for segments of 16 MB when the cluster has others.',
-    shown: [['e2e/identical.pg.test.ts', 'PostgreSQL ${major}, segments of ${segmentSizeMb} MB, ${count} switches']],
+    shown: [
+      ['e2e/backup/identical.pg.test.ts', 'PostgreSQL ${major}, segments of ${segmentSizeMb} MB, ${count} switches'],
+    ],
   },
   {
     number: 26,
     what: 'The process stands still for half a minute, by a blocked event loop or a frozen machine, is dropped by the server and does not find back.',
     shown: [
       [
-        'e2e/idle-and-timeouts.pg.test.ts',
+        'e2e/receive/idle-and-timeouts.pg.test.ts',
         'a walrx that stands still for longer than wal_sender_timeout is dropped, and comes back',
       ],
     ],
@@ -258,7 +271,7 @@ const failures: readonly FieldFailure[] = [
     what: "The manifest's system identifier is larger than 2^53 and loses its last digits in a JSON parser.",
     shown: [
       [
-        'e2e/backup-facts.pg.test.ts',
+        'e2e/backup/backup-facts.pg.test.ts',
         'the system identifier is told to its last digit in everything that belongs to a backup',
       ],
     ],
@@ -266,15 +279,15 @@ const failures: readonly FieldFailure[] = [
   {
     number: 29,
     what: 'Backups are ordered by the clocks of the machines that took them: one that is behind makes an old backup the newest.',
-    shown: [['e2e/backup-facts.pg.test.ts', 'backups of machines whose clocks differ by days stay in order']],
+    shown: [['e2e/backup/backup-facts.pg.test.ts', 'backups of machines whose clocks differ by days stay in order']],
   },
   {
     number: 30,
     what: 'A standby is promoted in the middle of a backup of it, and the backup is taken for good.',
     shown: [
-      ['e2e/point-in-time.pg.test.ts', 'backs a standby up, and gives up when it is promoted meanwhile'],
+      ['e2e/recovery/point-in-time.pg.test.ts', 'backs a standby up, and gives up when it is promoted meanwhile'],
       [
-        'postgres/base-backup.pg.test.ts',
+        'postgres/backup/base-backup.pg.test.ts',
         'ends where the standby was, and fails when the standby is promoted meanwhile',
       ],
     ],

@@ -1,7 +1,7 @@
 /** One connection of the fake cluster after START_REPLICATION: the server's end of a ByteSocket. */
 import type { Timer } from '../../src/primitives/clock.ts'
 import { addBytes, type Lsn, minLsn, parseLsn, segmentStart, type Timeline, toLsn } from '../../src/postgres/lsn.ts'
-import type { ByteSocket, ByteSocketHandlers } from '../../src/postgres/session.ts'
+import type { ByteSocket, ByteSocketHandlers } from '../../src/postgres/protocol/session.ts'
 import type { FakeHost } from './fake-host.ts'
 import { segmentSize } from './recorded-wal.ts'
 

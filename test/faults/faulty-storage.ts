@@ -18,9 +18,9 @@
 import type { Clock } from '../../src/primitives/clock.ts'
 import { WalrxError } from '../../src/primitives/errors.ts'
 import type { ObjectInfo, StorageBody, StorageCallOptions } from '../../src/storage/storage.ts'
-import { type MemoryCall, type MemoryObject, MemoryStorage, unavailable } from '../harness/memory-storage.ts'
-import type { Random } from '../harness/random.ts'
 import { asideFolder, parseTailKey, walrxFolder } from '../../src/walg/names.ts'
+import { type MemoryCall, type MemoryObject, MemoryStorage, unavailable } from '../harness/store/memory-storage.ts'
+import type { Random } from '../harness/random.ts'
 import { segmentSize } from './recorded-wal.ts'
 
 /** How bad the day is: probabilities per request, and latencies in milliseconds. */

@@ -3,8 +3,8 @@
  * different timelines: then each has a lineage of its own.
  */
 import { formatLsn, type Lsn, type Timeline } from '../../src/postgres/lsn.ts'
-import { TimelineChain } from '../../src/postgres/timeline-chain.ts'
-import type { HistoryEntry } from '../../src/postgres/wal-file.ts'
+import { TimelineChain } from '../../src/postgres/wal/timeline-chain.ts'
+import type { HistoryEntry } from '../../src/postgres/wal/wal-file.ts'
 import { fork, timelineOne, type TimelineWal } from './recorded-wal.ts'
 
 /** See the file's header. */

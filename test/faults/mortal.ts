@@ -1,7 +1,7 @@
 /** What a receiver gets to talk to: from the moment in which it is killed on nothing of it answers any more. */
 import { type WalrxError, toWalrxError } from '../../src/primitives/errors.ts'
-import { combineFailures } from '../../src/postgres/connect-error.ts'
-import type { ByteSocket, ReplicationServer, ReplicationSession } from '../../src/postgres/session.ts'
+import { combineFailures } from '../../src/postgres/protocol/connect-error.ts'
+import type { ByteSocket, ReplicationServer, ReplicationSession } from '../../src/postgres/protocol/session.ts'
 import type { FakeHost } from './fake-host.ts'
 
 /** The same object whose promises never settle any more once `isAlive` says no. */

@@ -8,7 +8,7 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { addBytes, type Lsn, type Timeline, toLsn } from '../../src/postgres/lsn.ts'
-import { decodePageHeader, walPageSize } from '../../src/postgres/wal-page.ts'
+import { decodePageHeader, walPageSize } from '../../src/postgres/wal/wal-page.ts'
 
 /** wal_segment_size of the simulated cluster. */
 export const segmentSize = 1024 * 1024

@@ -2,7 +2,7 @@
 import { openWriteCodec } from '../../src/compression/codecs.ts'
 import type { ReceiveArchive } from '../../src/receive/ports.ts'
 import type { Storage } from '../../src/storage/storage.ts'
-import { WalArchive } from '../../src/walg/wal-archive.ts'
+import { WalArchive } from '../../src/walg/wal/wal-archive.ts'
 
 /** Opens it. */
 export function openSimulatedArchive(storage: Storage): ReceiveArchive {

@@ -1,12 +1,12 @@
 /** What a store must hold after what was reported, looked up in the bytes themselves. */
 import assert from 'node:assert/strict'
 import { addBytes, formatLsn, type Lsn, minLsn, segmentStart, type Timeline, toLsn } from '../../src/postgres/lsn.ts'
-import type { TimelineChain } from '../../src/postgres/timeline-chain.ts'
-import { historyName, segmentNameAt } from '../../src/postgres/wal-file.ts'
-import { parseGapKey } from '../../src/walg/gap-records.ts'
+import type { TimelineChain } from '../../src/postgres/wal/timeline-chain.ts'
+import { historyName, segmentNameAt } from '../../src/postgres/wal/wal-file.ts'
+import { parseGapKey } from '../../src/walg/wal/gap-records.ts'
 import { parseTailKey, tailFolderOf, type TailObjectName, type TailRange } from '../../src/walg/names.ts'
-import { trimmedLength } from '../../src/walg/trimmed.ts'
-import type { MemoryObject } from '../harness/memory-storage.ts'
+import { trimmedLength } from '../../src/walg/wal/zero-padding.ts'
+import type { MemoryObject } from '../harness/store/memory-storage.ts'
 import type { Lineage } from './lineage.ts'
 import { firstLsn, lastLsn, segmentSize } from './recorded-wal.ts'
 

@@ -17,13 +17,13 @@ import {
   segmentStart,
   type Timeline,
 } from '../../src/postgres/lsn.ts'
-import { historyName, parseHistory, segmentNameAt } from '../../src/postgres/wal-file.ts'
+import { historyName, parseHistory, segmentNameAt } from '../../src/postgres/wal/wal-file.ts'
 import type { LostWal, ReceiveArchive } from '../../src/receive/ports.ts'
 import { systemKey } from '../../src/walg/names.ts'
-import { tailMemory } from '../../src/receive/tail-pace.ts'
-import type { MemoryObject } from '../harness/memory-storage.ts'
+import { tailMemory } from '../../src/receive/tail/tail-pace.ts'
+import type { MemoryObject } from '../harness/store/memory-storage.ts'
 import { Random } from '../harness/random.ts'
-import { VirtualClock } from '../harness/virtual-clock.ts'
+import { VirtualClock } from '../harness/time/virtual-clock.ts'
 import { BufferRecycler } from './buffer-recycler.ts'
 import { FakeCluster } from './fake-cluster.ts'
 import type { FakeHost, HeardStatus } from './fake-host.ts'

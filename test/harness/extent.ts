@@ -4,7 +4,7 @@
  * `WALRX_TEST_ALL=1` the full list on each version, and more trials.
  */
 import process from 'node:process'
-import { type PgMajor, pgMajors } from './postgres-files.ts'
+import { type PgMajor, pgMajors } from './postgres/postgres-files.ts'
 
 /** True when everything was asked for. */
 export const isFullRun = process.env['WALRX_TEST_ALL'] === '1'

@@ -2,10 +2,11 @@
 import ts from 'typescript'
 import { lineOf, type SourceFile, walk } from './source-files.ts'
 
-/** The rooms in their order: one may import from those behind it. Rooms in one row are strangers to each other. */
+/** The rooms from top to bottom: one may import from those below it. Rooms in one row do not import each other. */
 export const roomOrder: readonly (readonly string[])[] = [
   ['main.ts'],
   ['cli'],
+  ['service'],
   ['config'],
   ['status'],
   ['receive', 'restore', 'backup'],
@@ -19,12 +20,44 @@ export const roomOrder: readonly (readonly string[])[] = [
   ['primitives'],
 ]
 
-const fileLinesMax = 400
-const functionLinesMax = 70
+/**
+ * The inside of a room from top to bottom: sub-rooms, and files of the room itself that do not lie in the row `.`, which
+ * stands for all others of them. Members of one row do not import each other; files in `.` and in one sub-room may.
+ */
+export const subRoomOrder: Readonly<Record<string, readonly (readonly string[])[]>> = {
+  cli: [['program.ts'], ['arguments'], ['command-list.ts'], ['commands'], ['settings', 'terminal'], ['.']],
+  config: [['.'], ['options']],
+  receive: [['receiver.ts'], ['receive-run.ts'], ['gap'], ['source'], ['slot', 'stream', 'tail'], ['segment'], ['.']],
+  restore: [['backup', 'prefetch', 'recovery'], ['wal']],
+  backup: [
+    ['backup-push.ts', 'plan'],
+    ['backup-begin.ts', 'backup-finish.ts', 'scrub.ts', 'sentinel-of.ts'],
+    ['delta'],
+    ['parts', '.'],
+  ],
+  walg: [['wal'], ['backup', 'increment'], ['.']],
+  postgres: [['backup'], ['relations'], ['connect'], ['wal'], ['protocol'], ['.']],
+  storage: [['file', 's3'], ['.']],
+  compression: [['codecs.ts'], ['brotli.ts', 'gzip.ts', 'lz4', 'lzma.ts', 'none.ts', 'zstd'], ['.']],
+}
+
+const fileLinesMax = 350
+const functionLinesMax = 60
+const folderFilesMax = 14
+
+/** Files, functions (`file:name`) and folders that may be larger, with the reason. */
+export const mayBeLarger: Readonly<Record<string, string>> = {
+  'cli/commands': 'one file for each command, as the help lists them',
+  'cli/commands/backup-fetch.ts:run': 'to be cut',
+  'cli/commands/wal-show.ts:toText': 'to be cut',
+  'receive/receive-run.ts': 'to be cut',
+  'receive/tail/tail-writer.ts': 'to be cut',
+  'restore/backup/tar-entries.ts:tarEntries': 'to be cut',
+}
 
 const rankOf = (room: string) => roomOrder.findIndex((row) => row.includes(room))
 
-/** Imports that point to the left, to a stranger, or out of `src/`; dynamic ones and types count too. */
+/** Imports that point upwards, sideways, or out of `src/`; dynamic ones and types count too. */
 export function upwardImports(sources: readonly SourceFile[]): string[] {
   return sources.flatMap((source) =>
     source.imports.flatMap(({ target, specifier }) => {
@@ -32,17 +65,44 @@ export function upwardImports(sources: readonly SourceFile[]): string[] {
       if (target === undefined) return []
       const room = target.includes('/') ? (target.split('/', 1)[0] ?? '') : target
       const isAllowed = room === source.room || rankOf(room) > rankOf(source.room)
-      return isAllowed ? [] : [`${source.path} imports ${specifier}: ${room} is not behind ${source.room}`]
+      return isAllowed ? [] : [`${source.path} imports ${specifier}: ${room} is not below ${source.room}`]
     }),
   )
 }
 
-/** Circles of imports that exist at run time, each told once by its files. */
+/** Imports within a room that point upwards or sideways by {@link subRoomOrder}, and files that have no place in it. */
+export function upwardInside(sources: readonly SourceFile[]): string[] {
+  return sources.flatMap((source) => {
+    const rows = subRoomOrder[source.room]
+    if (!rows) return source.path.split('/').length > 2 ? [`${source.path}: ${source.room} has no sub-rooms`] : []
+    const own = placeInside(source.path, rows)
+    if (!own) return [`${source.path} has no place in ${source.room}`]
+    return source.imports.flatMap(({ target, specifier }) => {
+      const to = target?.startsWith(`${source.room}/`) ? placeInside(target, rows) : undefined
+      if (!to || to.name === own.name || to.row > own.row) return []
+      return [`${source.path} imports ${specifier}: ${to.name} is not below ${own.name}`]
+    })
+  })
+}
+
+/** Row and name of the place that a file has inside its room; undefined for none. */
+function placeInside(
+  path: string,
+  rows: readonly (readonly string[])[],
+): { readonly name: string; readonly row: number } | undefined {
+  const [, first = '', second] = path.split('/')
+  const row = rows.findIndex((names) => names.includes(first))
+  if (row >= 0) return { name: first, row }
+  const rest = second === undefined ? rows.findIndex((names) => names.includes('.')) : -1
+  return rest >= 0 ? { name: '.', row: rest } : undefined
+}
+
+/** Circles of imports, those of types included, each shown once by its files. */
 export function importCircles(sources: readonly SourceFile[]): string[] {
   const targets = new Map(
     sources.map((source) => [
       source.path,
-      source.imports.flatMap(({ target, atRunTime }) => (atRunTime && target !== undefined ? [target] : [])),
+      source.imports.flatMap(({ target }) => (target !== undefined ? [target] : [])),
     ]),
   )
   const circles = new Set<string>()
@@ -77,18 +137,34 @@ export function badFiles(sources: readonly SourceFile[]): string[] {
   })
 }
 
-/** Files over 400 lines and functions over 70. */
+/** Files over 350 lines and functions over 60, but for those in {@link mayBeLarger}. */
 export function tooLong(sources: readonly SourceFile[]): string[] {
   return sources.flatMap((source) => {
     const complaints: string[] = []
-    if (source.lineCount > fileLinesMax) complaints.push(`${source.path} has ${source.lineCount} lines`)
+    if (source.lineCount > fileLinesMax && !(source.path in mayBeLarger)) {
+      complaints.push(`${source.path} has ${source.lineCount} lines`)
+    }
     walk(source.tree, (node) => {
       if (!ts.isFunctionLike(node) || !('body' in node) || !node.body) return
       const lines = source.tree.getLineAndCharacterOfPosition(node.getEnd()).line + 2 - lineOf(node)
-      if (lines > functionLinesMax) complaints.push(`${source.path}:${lineOf(node)} is a function of ${lines} lines`)
+      const name = 'name' in node && node.name ? node.name.getText() : ''
+      if (lines <= functionLinesMax || `${source.path}:${name}` in mayBeLarger) return
+      complaints.push(`${source.path}:${lineOf(node)} is a function of ${lines} lines`)
     })
     return complaints
   })
+}
+
+/** Folders with more than 14 files of their own, but for those in {@link mayBeLarger}. */
+export function flatFolders(sources: readonly SourceFile[]): string[] {
+  const counts = new Map<string, number>()
+  for (const { path } of sources) {
+    const folder = path.split('/').slice(0, -1).join('/')
+    counts.set(folder, (counts.get(folder) ?? 0) + 1)
+  }
+  return [...counts]
+    .filter(([folder, count]) => count > folderFilesMax && !(folder in mayBeLarger))
+    .map(([folder, count]) => `${folder} has ${count} files`)
 }
 
 /** Reads of the process's environment outside of `config/` and `main.ts`. */

@@ -1,6 +1,6 @@
 /** The server's end of a {@link ByteSocket}, in the hands of a test. */
-import type { ByteSocket, ByteSocketHandlers } from '../../src/postgres/session.ts'
-import { type StandbyStatus, standbyStatusBytes } from '../../src/postgres/frames.ts'
+import type { ByteSocket, ByteSocketHandlers } from '../../src/postgres/protocol/session.ts'
+import { type StandbyStatus, standbyStatusBytes } from '../../src/postgres/protocol/frames.ts'
 import { toLsn } from '../../src/postgres/lsn.ts'
 
 /**

@@ -3,7 +3,7 @@ import { getEventListeners } from 'node:events'
 import { describe, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { orAborted, settledWithin } from '../../src/primitives/wait.ts'
-import { VirtualClock } from '../harness/virtual-clock.ts'
+import { VirtualClock } from '../harness/time/virtual-clock.ts'
 
 const listeners = (signal: AbortSignal): number => getEventListeners(signal, 'abort').length
 

@@ -2,8 +2,8 @@
 import { setImmediate } from 'node:timers/promises'
 import { WalrxError } from '../../src/primitives/errors.ts'
 import { formatLsn, type Lsn, type Timeline } from '../../src/postgres/lsn.ts'
-import type { HistoryFile, ReplicationSession, SlotReading } from '../../src/postgres/session.ts'
-import { historyName, parseSegmentName } from '../../src/postgres/wal-file.ts'
+import type { HistoryFile, ReplicationSession, SlotReading } from '../../src/postgres/protocol/session.ts'
+import { historyName, parseSegmentName } from '../../src/postgres/wal/wal-file.ts'
 import type { ArchivedSegment, CallOptions, LostWal, ReceiveArchive, ReceiveMeter } from '../../src/receive/ports.ts'
 import { FakeSocket } from '../postgres/fake-socket.ts'
 

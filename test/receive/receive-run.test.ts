@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { Timeline } from '../../src/postgres/lsn.ts'
-import { partialName } from '../../src/postgres/wal-file.ts'
+import { partialName } from '../../src/postgres/wal/wal-file.ts'
 import { fork, segmentSize, timelineOne } from '../faults/recorded-wal.ts'
 import { FakeSession, settle } from './fakes.ts'
 import { at, nameOf } from './receiver-bench.ts'

@@ -1,7 +1,7 @@
 /** What the storage tests share: byte streams by seed, and checks of errors. */
-import { Random } from '../harness/random.ts'
 import { type ErrorCode, hasCode } from '../../src/primitives/errors.ts'
 import type { ObjectInfo } from '../../src/storage/storage.ts'
+import { Random } from '../harness/random.ts'
 
 /** `length` bytes that only this seed makes. */
 export function seeded(seed: number, length: number): Buffer {

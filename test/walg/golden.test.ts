@@ -4,10 +4,10 @@ import { readdir, readFile } from 'node:fs/promises'
 import { describe, test } from 'node:test'
 import { openWriteCodec } from '../../src/compression/codecs.ts'
 import { hasCode } from '../../src/primitives/errors.ts'
-import { parseSegmentName, segmentStartLsn, walFileKind } from '../../src/postgres/wal-file.ts'
-import { checkSegment } from '../../src/postgres/wal-page.ts'
-import { WalArchive } from '../../src/walg/wal-archive.ts'
-import { MemoryStorage } from '../harness/memory-storage.ts'
+import { parseSegmentName, segmentStartLsn, walFileKind } from '../../src/postgres/wal/wal-file.ts'
+import { checkSegment } from '../../src/postgres/wal/wal-page.ts'
+import { WalArchive } from '../../src/walg/wal/wal-archive.ts'
+import { MemoryStorage } from '../harness/store/memory-storage.ts'
 
 const mebi = 1024 * 1024
 const archives = [

@@ -5,8 +5,8 @@ import { segmentsFromTo } from '../../backup/wal-wait.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import { systemClock } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
-import { readSystem } from '../../walg/system-binding.ts'
-import { WalReader } from '../../walg/wal-reader.ts'
+import { readSystem } from '../../walg/wal/system-marker.ts'
+import { WalReader } from '../../walg/wal/wal-reader.ts'
 import type { Command } from '../command.ts'
 
 /** What every binding says, but for those of the first archives. */

@@ -3,7 +3,7 @@ import { type MarkOutcome, markBackup } from '../../catalog/backup-mark.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import type { Logger } from '../../observe/log.ts'
 import { systemClock } from '../../primitives/clock.ts'
-import { BackupArchive } from '../../walg/backup-archive.ts'
+import { BackupArchive } from '../../walg/backup/backup-archive.ts'
 import type { Command } from '../command.ts'
 
 /** See the file's header. */

@@ -1,12 +1,12 @@
 /** `walrx backup-plan`, and `walrx backup-push --dry-run`: what a backup would be, and why. */
 import { notIncremental } from '../../backup/backup-begin.ts'
-import { makePlan } from '../../backup/backup-plan.ts'
+import { makePlan } from '../../backup/plan/backup-plan.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import type { Command, CommandContext } from '../command.ts'
-import { deltaRulesOf } from '../delta-rules.ts'
-import { planToJson } from '../plan-json.ts'
-import { planToText } from '../plan-text.ts'
-import { type ServerContext, serverOf } from '../server-of.ts'
+import { deltaRulesOf } from '../settings/delta-rules.ts'
+import { planToJson } from '../terminal/plan-json.ts'
+import { planToText } from '../terminal/plan-text.ts'
+import { type ServerContext, serverOf } from '../settings/server-of.ts'
 
 /** See the file's header. */
 export const backupPlan: Command<'backup-plan'> = {

@@ -5,11 +5,11 @@ import type { BackupMetricsFile } from '../../observe/backup-metrics.ts'
 import type { Logger } from '../../observe/log.ts'
 import { systemClock } from '../../primitives/clock.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
-import { WalArchive } from '../../walg/wal-archive.ts'
+import { WalArchive } from '../../walg/wal/wal-archive.ts'
 import type { Command } from '../command.ts'
-import { deltaRulesOf, parseUserData } from '../delta-rules.ts'
-import { openProgress } from '../progress.ts'
-import { serverOf } from '../server-of.ts'
+import { deltaRulesOf, parseUserData } from '../settings/delta-rules.ts'
+import { openProgress } from '../terminal/progress.ts'
+import { serverOf } from '../settings/server-of.ts'
 
 /** See the file's header. */
 export const backupPush: Command<'backup-push'> = {

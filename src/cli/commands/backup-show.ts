@@ -4,13 +4,13 @@ import { describeBackup, type BackupDescription } from '../../catalog/backup-des
 import { openStorage } from '../../config/open-storage.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
 import { formatLsn, type Lsn } from '../../postgres/lsn.ts'
-import { BackupArchive } from '../../walg/backup-archive.ts'
-import { metadataToJson } from '../../walg/backup-metadata.ts'
-import { parseBackupName } from '../../walg/backup-names.ts'
-import { formatBackupTime, parseBackupTime } from '../../walg/backup-time.ts'
-import { encodeFilesMetadata } from '../../walg/files-metadata.ts'
+import { BackupArchive } from '../../walg/backup/backup-archive.ts'
+import { metadataToJson } from '../../walg/backup/backup-metadata.ts'
+import { parseBackupName } from '../../walg/backup/backup-names.ts'
+import { formatBackupTime, parseBackupTime } from '../../walg/backup/backup-time.ts'
+import { encodeFilesMetadata } from '../../walg/backup/files-metadata.ts'
 import type { Command } from '../command.ts'
-import { humanSize } from '../human-size.ts'
+import { humanSize } from '../terminal/human-size.ts'
 
 /** See the file's header. */
 export const backupShow: Command<'backup-show', 'name'> = {

@@ -5,13 +5,13 @@
 import { selectBackup } from '../../catalog/backups.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import { formatJson } from '../../primitives/json.ts'
-import { readDocuments } from '../../restore/backup-documents.ts'
-import { readBackup } from '../../restore/backup-reader.ts'
-import { nowhere } from '../../restore/restore-sink.ts'
-import { BackupArchive } from '../../walg/backup-archive.ts'
-import { chainNames, chainTitle, countsText, storedBytes } from '../chain-text.ts'
+import { readDocuments } from '../../restore/backup/backup-documents.ts'
+import { readBackup } from '../../restore/backup/backup-reader.ts'
+import { nowhere } from '../../restore/backup/restore-sink.ts'
+import { BackupArchive } from '../../walg/backup/backup-archive.ts'
+import { chainNames, chainTitle, countsText, storedBytes } from '../terminal/chain-text.ts'
 import type { Command } from '../command.ts'
-import { openProgress } from '../progress.ts'
+import { openProgress } from '../terminal/progress.ts'
 
 /** See the file's header. */
 export const backupVerify: Command<'backup-verify', 'name'> = {

@@ -1,10 +1,10 @@
 /** `walrx restore-command`: prints the line for postgresql.conf that recovers through walrx. */
 import { openStorage } from '../../config/open-storage.ts'
 import type { Settings } from '../../config/load.ts'
-import { restoreCommand } from '../../restore/restore-command.ts'
+import { restoreCommand } from '../../restore/wal/restore-command.ts'
 import type { Command } from '../command.ts'
-import { flagArguments, ownProgram } from '../own-program.ts'
-import { neededSettings } from '../server-environment.ts'
+import { flagArguments, ownProgram } from '../settings/own-program.ts'
+import { neededSettings } from '../settings/server-environment.ts'
 
 /** See the file's header. */
 export const restoreCommandCommand: Command<'restore-command'> = {

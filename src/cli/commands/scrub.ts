@@ -3,8 +3,8 @@ import { scrub } from '../../backup/scrub.ts'
 import { formatJson } from '../../primitives/json.ts'
 import type { exitStatuses } from '../../primitives/errors.ts'
 import type { Command } from '../command.ts'
-import { openProgress } from '../progress.ts'
-import { serverOf } from '../server-of.ts'
+import { openProgress } from '../terminal/progress.ts'
+import { serverOf } from '../settings/server-of.ts'
 
 /** Of {@link exitStatuses}: a damaged cluster ends as a damaged archive does. */
 const damagedStatus = 5 satisfies keyof typeof exitStatuses

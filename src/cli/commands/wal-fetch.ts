@@ -1,18 +1,18 @@
 /** `walrx wal-fetch`: one WAL file for a restore_command. */
 import { openStorage } from '../../config/open-storage.ts'
 import { extensions } from '../../compression/codecs.ts'
-import { walFileKind } from '../../postgres/wal-file.ts'
+import { walFileKind } from '../../postgres/wal/wal-file.ts'
 import { systemClock } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { settledWithin } from '../../primitives/wait.ts'
-import { PrefetchClient, type PrefetchStart } from '../../restore/prefetch-client.ts'
-import { fetchWalFile, sweepTemporaries } from '../../restore/wal-fetch.ts'
+import { PrefetchClient, type PrefetchStart } from '../../restore/prefetch/prefetch-client.ts'
+import { fetchWalFile, sweepTemporaries } from '../../restore/wal/wal-fetch.ts'
 import type { Storage } from '../../storage/storage.ts'
-import { WalReader } from '../../walg/wal-reader.ts'
+import { WalReader } from '../../walg/wal/wal-reader.ts'
 import type { Command, CommandContext } from '../command.ts'
 import { hasStandbySignal } from '../exit-status.ts'
-import { flagArguments, ownProgram } from '../own-program.ts'
-import { segmentSizeOf } from '../segment-size.ts'
+import { flagArguments, ownProgram } from '../settings/own-program.ts'
+import { segmentSizeOf } from '../settings/segment-size.ts'
 
 type Context = CommandContext<'wal-fetch', 'name' | 'dest'>
 
@@ -87,7 +87,7 @@ function openPrefetch({ log, options, positionals, settings }: Context): Prefetc
   if (options.recoveryPid === undefined || options.downloadConcurrency === 1) return undefined
   const startPrefetcher = async ({ first, folder, segmentSize }: PrefetchStart) => {
     // Loaded here, because most calls start none.
-    const { startDetached } = await import('../../restore/detached-process.ts')
+    const { startDetached } = await import('../../restore/prefetch/detached-process.ts')
     const { main, node } = ownProgram()
     const flags = [...flagArguments(settings, 'wal-prefetch'), `--pg-wal-size=${segmentSize / MiB}`]
     return startDetached(node, [...process.execArgv, main, 'wal-prefetch', ...new Set(flags), '--', first, folder])

@@ -5,8 +5,8 @@ import { systemClock } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson } from '../../primitives/json.ts'
 import { formatLsn } from '../../postgres/lsn.ts'
-import { walFileKind } from '../../postgres/wal-file.ts'
-import { WalArchive } from '../../walg/wal-archive.ts'
+import { walFileKind } from '../../postgres/wal/wal-file.ts'
+import { WalArchive } from '../../walg/wal/wal-archive.ts'
 import type { Command } from '../command.ts'
 
 /** See the file's header. */

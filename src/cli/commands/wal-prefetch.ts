@@ -2,11 +2,11 @@
 import { extensions } from '../../compression/codecs.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import { WalrxError } from '../../primitives/errors.ts'
-import { runPrefetcher } from '../../restore/prefetch-run.ts'
-import { RequiredSystems } from '../../restore/required-systems.ts'
-import { WalReader } from '../../walg/wal-reader.ts'
+import { runPrefetcher } from '../../restore/prefetch/prefetch-run.ts'
+import { RequiredSystems } from '../../restore/wal/required-systems.ts'
+import { WalReader } from '../../walg/wal/wal-reader.ts'
 import type { Command } from '../command.ts'
-import { segmentSizeOf } from '../segment-size.ts'
+import { segmentSizeOf } from '../settings/segment-size.ts'
 
 /** We try again ourselves, and then know what was wrong. */
 const s3RetriesMax = 1

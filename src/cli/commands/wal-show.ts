@@ -13,12 +13,12 @@ import { openStorage } from '../../config/open-storage.ts'
 import { systemClock } from '../../primitives/clock.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
 import { formatLsn, invalidLsn } from '../../postgres/lsn.ts'
-import { segmentName } from '../../postgres/wal-file.ts'
-import { describeGap } from '../../walg/gap-records.ts'
-import { readSystem } from '../../walg/system-binding.ts'
-import { WalReader } from '../../walg/wal-reader.ts'
+import { segmentName } from '../../postgres/wal/wal-file.ts'
+import { describeGap } from '../../walg/wal/gap-records.ts'
+import { readSystem } from '../../walg/wal/system-marker.ts'
+import { WalReader } from '../../walg/wal/wal-reader.ts'
 import type { Command } from '../command.ts'
-import { segmentSizeOf } from '../segment-size.ts'
+import { segmentSizeOf } from '../settings/segment-size.ts'
 
 /** See the file's header. */
 export const walShow: Command<'wal-show'> = {

@@ -1,0 +1,135 @@
+/** Objects as they are stored: what walrx.json remembers of each, so that damage to any of them is found and named. */
+import { once } from 'node:events'
+import { crc32c } from '@node-rs/crc32'
+import type { WriteCodec } from '../../compression/codec.ts'
+import type { StoredObject } from '../../walg/backup/backup-contents.ts'
+import type { Storage } from '../../storage/storage.ts'
+
+/** Size and checksum of bytes that go by. */
+export class ObjectSum {
+  size = 0
+  crc32c = 0
+
+  add(bytes: Uint8Array): void {
+    this.size += bytes.length
+    this.crc32c = crc32c(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), this.crc32c)
+  }
+}
+
+/**
+ * An object that is written while its content comes: one encoder, one streamed put. The content is written piece by
+ * piece; the encoder takes a piece only as fast as the storage takes what comes out.
+ */
+export class ObjectWriter {
+  readonly #encoder: ReturnType<WriteCodec['encoder']>
+  readonly #put: Promise<void>
+  readonly #sum = new ObjectSum()
+  readonly #name: string
+  #error: Error | undefined
+  /** Gives the piece before the present one back. */
+  #release: () => void = () => {}
+
+  /**
+   * @param folder beginning of the key, up to the backup's name and a slash
+   * @param name the rest of the key
+   * @param sizeMaxBytes the most that the content comes to, before compression
+   */
+  constructor(
+    storage: Storage,
+    codec: WriteCodec,
+    folder: string,
+    name: string,
+    signal: AbortSignal,
+    sizeMaxBytes?: number,
+  ) {
+    this.#name = name
+    this.#encoder = codec.encoder()
+    this.#encoder.on('error', (error: Error) => {
+      this.#error ??= error
+    })
+    // What does not compress gets a little longer.
+    const options = {
+      signal,
+      ...(sizeMaxBytes === undefined ? {} : { sizeMaxBytes: sizeMaxBytes + Math.ceil(sizeMaxBytes / 64) }),
+    }
+    this.#put = storage.put(folder + name, this.#output(), options).catch((error: unknown) => {
+      this.#error ??= error as Error
+      this.#encoder.destroy()
+      throw error
+    })
+    this.#put.catch(() => {})
+  }
+
+  /** Bytes stored so far. */
+  get storedBytes(): number {
+    return this.#sum.size
+  }
+
+  async *#output(): AsyncGenerator<Uint8Array, undefined> {
+    for await (const piece of this.#encoder as AsyncIterable<Uint8Array>) {
+      this.#sum.add(piece)
+      yield piece
+    }
+  }
+
+  /**
+   * Writes a piece of the content.
+   * @param release called when the piece is not needed any more, also when writing has failed
+   * @throws what the storage threw
+   */
+  async write(bytes: Uint8Array, release: () => void): Promise<void> {
+    const before = this.#release
+    this.#release = release
+    if (!this.#error) {
+      const { promise, resolve } = Promise.withResolvers<undefined>()
+      this.#encoder.write(bytes, () => resolve(undefined))
+      // A stream that failed calls nothing back.
+      await Promise.race([promise, this.#put.catch(() => {})])
+    }
+    // The encoder takes a piece when it has done with the one before.
+    before()
+    if (this.#error) {
+      this.#release()
+      this.#release = () => {}
+      throw this.#error
+    }
+  }
+
+  /** Ends the content; resolves when the object is durable. */
+  async finish(): Promise<StoredObject> {
+    try {
+      if (!this.#encoder.destroyed) this.#encoder.end()
+      await this.#put
+    } finally {
+      this.#release()
+      this.#release = () => {}
+    }
+    return { name: this.#name, size: this.#sum.size, crc32c: this.#sum.crc32c }
+  }
+
+  /** Drops the object: nothing of it is stored. Harmless after the end. */
+  async drop(error: Error): Promise<void> {
+    this.#error ??= error
+    if (!this.#encoder.destroyed) {
+      this.#encoder.destroy(error)
+      await once(this.#encoder, 'close').catch(() => {})
+    }
+    await this.#put.catch(() => {})
+    this.#release()
+    this.#release = () => {}
+  }
+}
+
+/** Stores a small object that is in memory. */
+export async function storeObject(
+  storage: Storage,
+  codec: WriteCodec,
+  folder: string,
+  name: string,
+  content: Uint8Array,
+  signal: AbortSignal,
+): Promise<StoredObject> {
+  const writer = new ObjectWriter(storage, codec, folder, name, signal)
+  await writer.write(content, () => {})
+  return writer.finish()
+}

@@ -1,0 +1,83 @@
+/**
+ * What a command line says, checked. Two parsers feed it: yargs, and for the commands that a recovering server starts
+ * by the hundred `node:util`, which needs no loading. Both only take the line apart; every judgement is here, so that
+ * they accept the same and refuse the same in the same words.
+ */
+import type { CommandName, OptionSpec } from '../../config/options/option-types.ts'
+import { optionsOf } from '../../config/load.ts'
+import type { OptionKey } from '../../config/options/options.ts'
+import { WalrxError } from '../../primitives/errors.ts'
+import { nearest } from '../../primitives/nearest.ts'
+import type { Command } from '../command.ts'
+
+/** A command line taken apart. */
+export interface RawArguments {
+  /** Values of each flag in the order given; empty where the value is missing, `true` or `false` for switches. */
+  readonly flags: ReadonlyMap<OptionKey, readonly string[]>
+  readonly positionals: readonly string[]
+  /** Flags that the command doesn't have, as typed: `--foo`, `-x`. */
+  readonly unknown: readonly string[]
+  readonly help: boolean
+}
+
+/** A command line that makes sense. */
+export interface CheckedArguments {
+  readonly flags: ReadonlyMap<OptionKey, string>
+  readonly positionals: Readonly<Record<string, string>>
+}
+
+/** An option of a command that has a flag. */
+export interface FlagSpec {
+  readonly key: OptionKey
+  readonly flag: string
+  readonly spec: OptionSpec
+}
+
+/** The flags of a command, in the order of the table. */
+export function flagsOf(command: CommandName): FlagSpec[] {
+  return optionsOf(command).flatMap(([key, spec]) => (spec.flag === undefined ? [] : [{ key, flag: spec.flag, spec }]))
+}
+
+/** Checks a command line. Throws WALRX_USAGE. */
+export function checkArguments(command: Command, raw: RawArguments): CheckedArguments {
+  const [unknown] = raw.unknown
+  if (unknown !== undefined) throw unknownOption(command, unknown)
+  const flags = new Map<OptionKey, string>()
+  for (const { key, flag, spec } of flagsOf(command.name)) {
+    const given = raw.flags.get(key) ?? []
+    const value = given.at(-1)
+    if (value === undefined) continue
+    if (given.length > 1 && spec.type.kind !== 'boolean') {
+      throw usage(command, `--${flag} is given ${given.length} times`)
+    }
+    if (value === '') throw usage(command, `--${flag} needs a value`)
+    flags.set(key, value)
+  }
+  return { flags, positionals: checkPositionals(command, raw.positionals) }
+}
+
+function checkPositionals(command: Command, given: readonly string[]): Record<string, string> {
+  const missing = command.positionals[given.length]
+  if (missing) throw usage(command, `${missing.name.toUpperCase()} is missing`)
+  const extra = given[command.positionals.length]
+  if (extra !== undefined) throw usage(command, `${command.name} takes no argument "${extra}"`)
+  return Object.fromEntries(command.positionals.map(({ name }, index) => [name, given[index] ?? '']))
+}
+
+function unknownOption(command: Command, unknown: string): WalrxError {
+  const known = flagsOf(command.name).map(({ flag }) => `--${flag}`)
+  const suggestion = nearest(unknown, known)
+  const message = `${command.name} has no option ${unknown}`
+  return suggestion === undefined
+    ? usage(command, message)
+    : new WalrxError('WALRX_USAGE', message, { hint: `did you mean ${suggestion}?` })
+}
+
+function usage(command: Command, message: string): WalrxError {
+  return new WalrxError('WALRX_USAGE', message, { hint: `see walrx ${command.name} --help` })
+}
+
+/** The call of a command: `walrx wal-fetch NAME DEST [options]`. */
+export function usageLine(command: Command): string {
+  return ['walrx', command.name, ...command.positionals.map(({ name }) => name.toUpperCase()), '[options]'].join(' ')
+}

@@ -1,0 +1,33 @@
+/** The server that the options name, for every command that connects to one. */
+import { homedir, userInfo } from 'node:os'
+import type { OptionValues } from '../../config/options/options.ts'
+import type { Settings } from '../../config/load.ts'
+import type { Logger } from '../../observe/log.ts'
+import { PgServer } from '../../postgres/connect/connection.ts'
+import { type Conninfo, parseConninfo } from '../../postgres/connect/conninfo.ts'
+
+/** What a command's context knows of the server. */
+export interface ServerContext {
+  readonly options: Pick<OptionValues<'wal-receive'>, 'conninfo'>
+  readonly settings: Pick<Settings<'wal-receive'>, 'pgEnvironment'>
+  readonly log: Logger
+}
+
+/** Opens nothing yet. @param acceptStandby false passes over standbys where several hosts are named */
+export function serverOf(context: ServerContext, acceptStandby: boolean): PgServer {
+  return new PgServer({ conninfo: conninfoOf(context), log: context.log, acceptStandby })
+}
+
+/** All hosts, standbys too and whatever target_session_attrs says, to look around; undefined where only one is named. */
+export function everyHostOf(context: ServerContext): PgServer | undefined {
+  const conninfo = conninfoOf(context)
+  return conninfo.hosts.length > 1 ? new PgServer({ conninfo, log: context.log, anyHost: true }) : undefined
+}
+
+function conninfoOf({ options, settings }: ServerContext): Conninfo {
+  return parseConninfo(options.conninfo, {
+    env: settings.pgEnvironment,
+    osUser: userInfo().username,
+    home: homedir(),
+  })
+}

@@ -1,0 +1,164 @@
+/** A plan for people. */
+import type { ChangedFork, PlanReport, UnknownFact } from '../../backup/plan/backup-plan.ts'
+import type { DeltaSize, WholeReason } from '../../backup/plan/size-estimate.ts'
+import { formatLsn } from '../../postgres/lsn.ts'
+import { pageBytes } from '../../postgres/relations/relation-file.ts'
+import { humanSize } from './human-size.ts'
+import { changedBlocks } from './plan-json.ts'
+
+/** Relations that are shown. */
+const rowsMax = 20
+
+type Line = readonly [label: string, value: string]
+
+/** The text. @param maxSteps deltas that a chain may have */
+export function planToText(report: PlanReport, maxSteps: number): string {
+  const lines: Line[] = [
+    ...decisionLines(report, maxSteps),
+    ['server', serverText(report)],
+    ...earlyLines(report),
+    ...summaryLines(report),
+    ...changeLines(report),
+    ...sizeLines(report),
+    ...report.unknown.flatMap(unknownLines),
+  ]
+  const width = Math.max(...lines.map(([label]) => label.length)) + 2
+  return lines.map(([label, value]) => `${label.padEnd(width)}${value}\n`).join('')
+}
+
+function decisionLines({ parent, plan }: PlanReport, maxSteps: number): Line[] {
+  const { full } = plan
+  const lines: Line[] = full
+    ? [
+        ['plan', 'a full backup'],
+        ['because', plain(full.message)],
+        ...(full.hint === undefined ? [] : [['hint', plain(full.hint)] as const]),
+      ]
+    : [['plan', `a delta, step ${parent?.count} of ${maxSteps} on ${parent?.fullName}`]]
+  if (!parent) return lines
+  const { finishLsn, name, startLsn, timeline } = parent
+  const what = full ? 'would build on' : 'builds on'
+  return [...lines, [what, `${name}, timeline ${timeline}, ${formatLsn(startLsn)} to ${formatLsn(finishLsn)}`]]
+}
+
+function serverText({ server }: PlanReport): string {
+  const { cluster, host, inRecovery, lsn, timeline } = server
+  const version = `${Math.floor(cluster.serverVersion / 10_000)}.${cluster.serverVersion % 10_000}`
+  return `${host}, PostgreSQL ${version}${inRecovery ? ', a standby' : ''}, timeline ${timeline} at ${formatLsn(lsn)}`
+}
+
+function earlyLines({ earlyStart, parent }: PlanReport): Line[] {
+  if (earlyStart === undefined || !parent) return []
+  const text = `its last restartpoint is ${formatLsn(earlyStart)}: without another one before it, a backup ends with status 8`
+  return [['', text]]
+}
+
+function summaryLines({ summaries, walBytes }: PlanReport): Line[] {
+  const lines: Line[] = walBytes === undefined ? [] : [['WAL since then', `${humanSize(walBytes)}`]]
+  if (!summaries) return lines
+  const { available, behindBytes, missing, needed, summarizer } = summaries
+  const [first] = needed
+  const last = needed.at(-1)
+  const range = first && last ? `${formatLsn(first.startLsn)} to ${formatLsn(last.endLsn)}` : 'nothing yet'
+  const hole = missing ? `, a hole at ${formatLsn(missing.startLsn)} of timeline ${missing.timeline}` : ''
+  lines.push(['summarized', `${range}, in ${plural(available.length, 'file')}${hole}`])
+  const isRunning = summarizer.pid === undefined ? '; the summarizer does not run' : ''
+  if (behindBytes !== undefined && (behindBytes > 0 || isRunning !== '')) {
+    lines.push([
+      '',
+      `${humanSize(behindBytes)} of WAL are in no summary yet: what they change is not counted${isRunning}`,
+    ])
+  }
+  return lines
+}
+
+function changeLines({ changes }: PlanReport): Line[] {
+  if (!changes) return []
+  const blocks = changedBlocks(changes)
+  const there = changes.filter(({ isThere }) => isThere !== false)
+  const gone = changes.length - there.length
+  const goneText = gone > 0 ? `, without ${plural(gone, 'fork')} of relations that are gone` : ''
+  const total = `${plural(blocks, 'block')} (${humanSize(blocks * pageBytes)}) of ${plural(there.length, 'relation fork')}`
+  const shown = there.slice(0, rowsMax)
+  const counts = shown.map((change) => String(change.blocks))
+  const width = Math.max(0, ...counts.map(({ length }) => length))
+  const rows = shown.map((change, index): Line => ['', `${(counts[index] ?? '').padStart(width)}  ${forkText(change)}`])
+  const rest = there.slice(rowsMax)
+  if (rest.length > 0) {
+    const blocksOfRest = rest.reduce((sum, change) => sum + change.blocks, 0)
+    rows.push(['', `and ${rest.length} more with ${plural(blocksOfRest, 'block')}: --json has all`])
+  }
+  return [['changed', total + goneText], ...rows]
+}
+
+function forkText(change: ChangedFork): string {
+  const { databaseName, fork, limit, name, path } = change
+  const title = name
+    ? [name.database, name.schema, name.relation].map(quoted).join('.') + (fork === 'main' ? '' : ` (${fork})`)
+    : path + (databaseName === undefined || change.database === 0 ? '' : ` of database ${quoted(databaseName)}`)
+  const owner = name?.toastOf && ` (of ${quoted(name.toastOf.schema)}.${quoted(name.toastOf.relation)})`
+  const cut = limit === undefined ? '' : limit === 0 ? ', made anew or emptied' : `, cut to ${plural(limit, 'block')}`
+  return `${title}${owner ?? ''}${cut}`
+}
+
+const wholeTexts: Readonly<Record<WholeReason, string>> = {
+  'no-relation': 'no relations',
+  shared: 'in global',
+  fork: 'free space and visibility maps',
+  new: 'new ones',
+  emptied: 'made anew or emptied',
+  cut: 'cut',
+  changed: 'changed to nine tenths',
+  odd: 'empty ones',
+}
+
+function sizeLines({ delta, full, plan }: PlanReport): Line[] {
+  const lines: Line[] = delta ? deltaLines(delta) : []
+  if (!full) return lines
+  const about = full.by === 'databases' ? 'about ' : ''
+  return [...lines, [plan.full ? 'expected' : 'a full backup', `${about}${humanSize(full.bytes)} before compression`]]
+}
+
+function deltaLines({ bytes, increments, unchanged, whole, wholeBecause }: DeltaSize): Line[] {
+  const reasons = [...wholeBecause].toSorted(([, a], [, b]) => b.bytes - a.bytes)
+  const parts = reasons.map(([reason, count]) => `${humanSize(count.bytes)} ${wholeTexts[reason]}`)
+  const why = parts.length > 0 ? `: ${parts.join(', ')}` : ''
+  return [
+    ['expected', `${humanSize(bytes)} before compression`],
+    [
+      '',
+      `${humanSize(increments.bytes)} increments: ${plural(increments.blocks, 'block')} of ${plural(increments.files, 'file')}`,
+    ],
+    ['', `${humanSize(whole.bytes)} whole files${why}`],
+    ['', `${humanSize(unchanged.bytes)} notes on ${plural(unchanged.files, 'file')} without a change`],
+  ]
+}
+
+const unknownTexts: Readonly<Record<UnknownFact['what'], string>> = {
+  changes: 'which blocks have changed',
+  names: 'the names of relations',
+  sizes: 'the size to expect: the files of the server cannot be listed',
+}
+
+function unknownLines({ hint, reason, what }: UnknownFact): Line[] {
+  const lines: Line[] = [
+    ['not known', unknownTexts[what]],
+    ['', plain(reason.message)],
+  ]
+  return hint === undefined ? lines : [...lines, ['', plain(hint)]]
+}
+
+function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`
+}
+
+/** As SQL has it, on one line: names may hold anything, also what a terminal would obey. */
+function quoted(name: string): string {
+  return /^[a-z_][a-z0-9_$]*$/.test(name) ? name : `"${plain(name).replaceAll('"', '""')}"`
+}
+
+function plain(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
+    return `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`
+  })
+}

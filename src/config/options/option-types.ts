@@ -1,0 +1,101 @@
+/** The vocabulary of the option table: what one row says, and which TypeScript type its value has. */
+import type { Lsn } from '../../postgres/lsn.ts'
+
+/** Commands of walrx, as typed. */
+export type CommandName =
+  | 'wal-receive'
+  | 'wal-fetch'
+  | 'restore-command'
+  | 'wal-prefetch'
+  | 'wal-show'
+  | 'wal-finalize'
+  | 'backup-push'
+  | 'backup-plan'
+  | 'backup-finish'
+  | 'scrub'
+  | 'backup-fetch'
+  | 'backup-verify'
+  | 'backup-list'
+  | 'backup-show'
+  | 'backup-mark'
+
+/** Headings of `--help` and of the README's reference, in their order. */
+export const optionGroups = [
+  'Storage',
+  'S3',
+  'PostgreSQL',
+  'Compression',
+  'Receive',
+  'Backup',
+  'Fetch',
+  'Restore',
+  'Recovery',
+  'Catalogue',
+  'General',
+] as const
+
+/** A heading of {@link optionGroups}. */
+export type OptionGroup = (typeof optionGroups)[number]
+
+/** How the text of an option is read. Bytes are written like `64MB` (powers of 1024), durations like `15s`. */
+export type OptionType =
+  | { readonly kind: 'string' }
+  | { readonly kind: 'integer'; readonly min: number; readonly max: number }
+  | { readonly kind: 'bytes'; readonly min: number; readonly max: number }
+  | { readonly kind: 'duration'; readonly minMs: number; readonly maxMs: number }
+  | { readonly kind: 'boolean' }
+  | {
+      readonly kind: 'choice'
+      readonly values: readonly string[]
+      /** Other spellings that are understood, each with the value that it stands for. */
+      readonly synonyms?: Readonly<Record<string, string>>
+    }
+  | { readonly kind: 'lsn' }
+
+/** One row of the table. */
+export interface OptionSpec {
+  /**
+   * Environment variables, the first set one wins. `WALG_X` is also read as `WALE_X`; `AWS_X` and `S3_X` also as
+   * `WALG_AWS_X`, `WALE_S3_X` and so on (walg-format.md 10.1, 10.3). Empty: a flag only.
+   */
+  readonly env: readonly string[]
+  /** Long flag without the dashes. None for secrets: arguments are visible to every user of the machine. */
+  readonly flag?: string
+  /** One-letter flag. */
+  readonly alias?: string
+  readonly type: OptionType
+  /** Default, written as an operator would. */
+  readonly default?: string
+  /** What happens without a value, where that is no fixed default. */
+  readonly defaultText?: string
+  /** Values that some commands refuse, although others understand them, and why. */
+  readonly unsupported?: {
+    readonly values: readonly string[]
+    readonly commands: readonly CommandName[]
+    readonly reason: string
+  }
+  /** True for what must never be printed. */
+  readonly secret?: true
+  readonly commands: readonly CommandName[]
+  readonly group: OptionGroup
+  /** Placeholder of the value in `--help`, where the type's own would say too little. */
+  readonly valueName?: string
+  readonly help: string
+}
+
+type TypeValue<T extends OptionType> = T extends { kind: 'string' }
+  ? string
+  : T extends { kind: 'integer' | 'bytes' | 'duration' }
+    ? number
+    : T extends { kind: 'boolean' }
+      ? boolean
+      : T extends { kind: 'choice'; values: readonly (infer V)[] }
+        ? V
+        : T extends { kind: 'lsn' }
+          ? Lsn
+          : never
+
+/** The type of an option's value: undefined is possible exactly where the row has no default. Durations are in ms. */
+export type OptionValue<S extends OptionSpec> = S extends { default: string }
+  ? TypeValue<S['type']>
+  : TypeValue<S['type']> | undefined

@@ -1,0 +1,126 @@
+/**
+ * The server's backup manifest (src/backend/backup/backup_manifest.c): every file of the data directory with size and
+ * checksum, and at the end a SHA-256 over all bytes before its own line.
+ */
+import { createHash } from 'node:crypto'
+import { WalrxError } from '../../primitives/errors.ts'
+
+/** What the manifest says of a file. */
+export interface ManifestFile {
+  readonly size: number
+  /** `CRC32C`, `SHA256` …; undefined where the manifest has no checksums. */
+  readonly algorithm: string | undefined
+  /** Lower-case hex of the bytes as the server writes them. */
+  readonly checksum: string | undefined
+}
+
+/** More than the last line of a manifest: `"Manifest-Checksum": "<64 hex digits>"}` and a line break. */
+const tailBytes = 256
+
+/**
+ * Reads a manifest.
+ * @param object names it in errors
+ * @returns files by path, relative to the data directory, without a leading slash
+ * @throws WALRX_OBJECT_DAMAGED when its own checksum is wrong, or it is no manifest
+ */
+export async function readManifest(
+  source: AsyncIterable<Uint8Array>,
+  object: string,
+): Promise<ReadonlyMap<string, ManifestFile>> {
+  const files = new Map<string, ManifestFile>()
+  const reader = await ManifestReader.open(object, (path, file) => files.set(path, file))
+  for await (const chunk of source) reader.write(chunk)
+  reader.end()
+  return files
+}
+
+/** Reads a manifest from pieces that are handed to it. Besides the last line it keeps nothing. */
+export class ManifestReader {
+  readonly #object: string
+  readonly #parse: (chunk: Uint8Array) => void
+  readonly #hash = createHash('sha256')
+  #tail: Buffer = Buffer.alloc(0)
+  #said: unknown
+  #failure: Error | undefined
+
+  private constructor(object: string, parse: (chunk: Uint8Array) => void) {
+    this.#object = object
+    this.#parse = parse
+  }
+
+  /**
+   * @param object names it in errors
+   * @param onFile called for each file, in the manifest's order
+   */
+  static async open(object: string, onFile: (path: string, file: ManifestFile) => void): Promise<ManifestReader> {
+    // Most writers of backups need it not.
+    const { default: JSONParser } = await import('@streamparser/json/jsonparser.js')
+    const parser = new JSONParser({ paths: ['$.Files.*', '$.Manifest-Checksum'], keepStack: false })
+    const reader = new ManifestReader(object, (chunk) => parser.write(chunk))
+    parser.onValue = ({ key, value }) => {
+      if (key === 'Manifest-Checksum') reader.#said = value
+      else reader.#attempt(() => onFile(...readFile(value as Readonly<Record<string, unknown>>, object)))
+    }
+    parser.onError = (error) => {
+      reader.#failure ??= error
+    }
+    return reader
+  }
+
+  /** The parser must not take our own errors for its own. */
+  #attempt(step: () => void): void {
+    try {
+      step()
+    } catch (error) {
+      this.#failure ??= error as Error
+    }
+  }
+
+  /**
+   * The next bytes; they may be overwritten afterwards.
+   * @throws WALRX_OBJECT_DAMAGED for what is no JSON; what `onFile` threw
+   */
+  write(chunk: Uint8Array): void {
+    this.#parse(chunk)
+    if (this.#failure instanceof WalrxError) throw this.#failure
+    if (this.#failure) throw damaged(this.#object, `is no JSON: ${this.#failure.message}`)
+    const all = Buffer.concat([this.#tail, chunk])
+    const sure = Math.max(0, all.length - tailBytes)
+    this.#hash.update(all.subarray(0, sure))
+    this.#tail = Buffer.from(all.subarray(sure))
+  }
+
+  /** To be called when all bytes are there. Throws WALRX_OBJECT_DAMAGED when the manifest's own checksum is wrong. */
+  end(): void {
+    const said = this.#said
+    const tail = this.#tail
+    const lastLine = tail.lastIndexOf('\n', tail.length - 2)
+    if (lastLine === -1 || typeof said !== 'string') throw damaged(this.#object, 'is cut short')
+    const sum = this.#hash.update(tail.subarray(0, lastLine + 1)).digest('hex')
+    if (sum !== said.toLowerCase()) {
+      throw damaged(this.#object, `has the SHA-256 ${sum}, and says ${said} of itself`)
+    }
+  }
+}
+
+function readFile(entry: Readonly<Record<string, unknown>>, object: string): [path: string, file: ManifestFile] {
+  const { Size: size, Path: path, 'Encoded-Path': encoded } = entry
+  const name = typeof path === 'string' ? path : typeof encoded === 'string' ? decodePath(encoded) : undefined
+  if (name === undefined || typeof size !== 'number') throw damaged(object, 'lists a file without path or size')
+  const { Checksum: checksum, 'Checksum-Algorithm': algorithm } = entry
+  const file = {
+    size,
+    algorithm: typeof algorithm === 'string' ? algorithm : undefined,
+    checksum: typeof checksum === 'string' ? checksum.toLowerCase() : undefined,
+  }
+  return [name, file]
+}
+
+/** Hex of a path that is no UTF-8. */
+function decodePath(hex: string): string {
+  return Buffer.from(hex, 'hex').toString('utf8')
+}
+
+function damaged(object: string, what: string): WalrxError {
+  return new WalrxError('WALRX_OBJECT_DAMAGED', `${object} ${what}`)
+}

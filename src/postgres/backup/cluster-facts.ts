@@ -1,0 +1,52 @@
+/** What a cluster is, as far as a replication connection may see it. */
+import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import type { ReplicationSession } from '../protocol/session.ts'
+import { parseSegmentSize } from '../wal/wal-file.ts'
+
+/** See {@link readClusterFacts}. */
+export interface ClusterFacts {
+  readonly systemId: bigint
+  /** server_version_num, e.g. 170010. */
+  readonly serverVersion: number
+  /** Bytes of a WAL segment. */
+  readonly segmentSize: number
+  /** Bytes of a page. */
+  readonly blockSize: number
+  /** True where pages have checksums. */
+  readonly hasChecksums: boolean
+  /** Undefined where the role may not see it: that takes pg_read_all_settings. */
+  readonly dataDirectory: string | undefined
+}
+
+/**
+ * Asks for all of it: five commands.
+ * @throws ServerError, WALRX_CONNECTION_LOST, WALRX_PROTOCOL for values that no server has
+ */
+export async function readClusterFacts(
+  session: Pick<ReplicationSession, 'host' | 'identifySystem' | 'serverVersion' | 'show'>,
+): Promise<ClusterFacts> {
+  const { systemId } = await session.identifySystem()
+  const segmentSize = parseSegmentSize(await session.show('wal_segment_size'))
+  const blockSize = await session.show('block_size')
+  if (!/^\d{1,5}$/.test(blockSize)) {
+    throw new WalrxError('WALRX_PROTOCOL', `${session.host} says that block_size is "${blockSize}"`)
+  }
+  const checksums = await session.show('data_checksums')
+  return {
+    systemId,
+    serverVersion: session.serverVersion,
+    segmentSize,
+    blockSize: Number(blockSize),
+    hasChecksums: checksums === 'on',
+    dataDirectory: await readDataDirectory(session),
+  }
+}
+
+async function readDataDirectory(session: Pick<ReplicationSession, 'show'>): Promise<string | undefined> {
+  try {
+    return await session.show('data_directory')
+  } catch (error) {
+    if (hasCode(error, 'WALRX_NO_PRIVILEGE')) return undefined
+    throw error
+  }
+}

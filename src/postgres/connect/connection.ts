@@ -1,0 +1,203 @@
+/** A server as the receiver sees it, over real connections: several hosts, one of which is to suit. */
+import { type Logger, silentLog } from '../../observe/log.ts'
+import { type Clock, systemClock, type Timer } from '../../primitives/clock.ts'
+import { WalrxError } from '../../primitives/errors.ts'
+import { orAborted } from '../../primitives/wait.ts'
+import { combineFailures, connectError } from '../protocol/connect-error.ts'
+import type { ReplicationServer } from '../protocol/session.ts'
+import type { Conninfo } from './conninfo.ts'
+import { type ConnectionSettings, openConnection } from './open-connection.ts'
+import { PgSession } from './pg-session.ts'
+import { readSlotBySql, type SqlOpening, tryOpenSql } from './sql-connection.ts'
+import { findTargets, hostLabel, type Target } from './target.ts'
+
+/** Options of {@link PgServer}. */
+export interface PgServerOptions {
+  readonly conninfo: Conninfo
+  /** Default: says nothing. */
+  readonly log?: Logger
+  /** For each address, where the connection string has no connect_timeout. Default 10,000 ms. */
+  readonly connectTimeoutMs?: number
+  /** After which a command that is not answered means a dead connection. Default 60,000 ms. */
+  readonly commandTimeoutMs?: number
+  /** Silence before TCP keepalives, where the string has no keepalives_idle. Default 10,000 ms. */
+  readonly keepAliveIdleMs?: number
+  /**
+   * False makes a list of hosts pass over standbys, as target_session_attrs=primary would where the string does not
+   * say otherwise. With a single host it has no effect: its state is the caller's to judge. Default true.
+   */
+  readonly acceptStandby?: boolean
+  /** True takes every host, whatever target_session_attrs asks for: the caller judges. Default false. */
+  readonly anyHost?: boolean
+  readonly clock?: Clock
+  /** In [0, 1), for load_balance_hosts=random. Default Math.random. */
+  readonly random?: () => number
+}
+
+/** Throws for a session that will not do. */
+type Judge = Parameters<ReplicationServer['connect']>[1]
+
+/** What target_session_attrs asks for. */
+type Attributes = Conninfo['targetSessionAttributes']
+
+/** How long the other hosts of a survey are waited for when one has answered. */
+const surveyMs = 3_000
+
+/** A PostgreSQL server, or several hosts of one cluster. */
+export class PgServer implements ReplicationServer {
+  readonly #conninfo: Conninfo
+  readonly #settings: ConnectionSettings
+  readonly #attributes: Attributes
+  readonly #random: () => number
+  /** Where each session is connected to, for the ordinary connection beside it. */
+  readonly #targets = new WeakMap<PgSession, Target>()
+
+  constructor(options: PgServerOptions) {
+    const { acceptStandby, conninfo } = options
+    this.#conninfo = conninfo
+    this.#settings = {
+      conninfo,
+      log: options.log ?? silentLog,
+      clock: options.clock ?? systemClock,
+      connectTimeoutMs: conninfo.connectTimeoutMs ?? options.connectTimeoutMs ?? 10_000,
+      commandTimeoutMs: options.commandTimeoutMs ?? 60_000,
+      keepAliveIdleMs: conninfo.keepAliveIdleMs ?? options.keepAliveIdleMs ?? 10_000,
+    }
+    this.#random = options.random ?? Math.random
+    const asked = conninfo.targetSessionAttributes
+    const passesOver = acceptStandby === false && asked === 'any' && conninfo.hosts.length > 1
+    this.#attributes = options.anyHost === true ? 'any' : passesOver ? 'primary' : asked
+  }
+
+  /**
+   * Connects to the first host, and of that the first address, that answers and suits.
+   * @param judge see {@link ReplicationServer.connect}
+   * @throws WalrxError that lists what was wrong with each host; the signal's reason when it aborts
+   */
+  async connect(signal: AbortSignal = new AbortController().signal, judge?: Judge): Promise<PgSession> {
+    const passes: Attributes[] = this.#attributes === 'prefer-standby' ? ['standby', 'any'] : [this.#attributes]
+    let failures: WalrxError[] = []
+    for (const attributes of passes) {
+      failures = []
+      for (const host of this.#ordered(this.#conninfo.hosts)) {
+        const targets = await this.#find(host, failures, signal)
+        for (const target of this.#ordered(targets)) {
+          const session = await this.#try(target, { attributes, judge }, failures, signal)
+          if (session) return session
+        }
+      }
+    }
+    throw combineFailures(failures, 'no host can be used')
+  }
+
+  /** See {@link ReplicationServer.survey}. */
+  async survey(signal: AbortSignal, look: (session: PgSession) => Promise<void>): Promise<void> {
+    const late = new AbortController()
+    const onAbort = () => late.abort(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+    let timer: Timer | undefined
+    const visit = async (host: Conninfo['hosts'][number]): Promise<void> => {
+      for (const target of await this.#find(host, [], late.signal)) {
+        const session = await this.#try(target, { attributes: 'any', judge: undefined }, [], late.signal)
+        if (!session) continue
+        try {
+          await orAborted(look(session), late.signal)
+        } finally {
+          await session.close()
+        }
+        timer ??= this.#settings.clock.setTimer(surveyMs, () => late.abort(new Error('a survey is over')))
+        return
+      }
+    }
+    await Promise.allSettled(this.#conninfo.hosts.map(visit))
+    timer?.cancel()
+    signal.removeEventListener('abort', onAbort)
+    signal.throwIfAborted()
+  }
+
+  /**
+   * Opens an ordinary connection to the host of `session`, for what SQL alone can tell. Where pg_hba.conf or anything
+   * else does not allow it, says why instead.
+   */
+  async trySql(session: PgSession, signal?: AbortSignal): Promise<SqlOpening> {
+    const target = this.#targets.get(session)
+    if (!target) throw new WalrxError('WALRX_INTERNAL', `the session with ${session.host} is not one of this server`)
+    return tryOpenSql(target, this.#settings, signal)
+  }
+
+  #ordered<T>(items: readonly T[]): readonly T[] {
+    if (this.#conninfo.loadBalance === 'disable') return items
+    const shuffled = [...items]
+    for (let last = shuffled.length - 1; last > 0; last--) {
+      const other = Math.floor(this.#random() * (last + 1))
+      ;[shuffled[last], shuffled[other]] = [shuffled[other] as T, shuffled[last] as T]
+    }
+    return shuffled
+  }
+
+  async #find(host: Conninfo['hosts'][number], failures: WalrxError[], signal: AbortSignal): Promise<Target[]> {
+    try {
+      return await findTargets(host, signal)
+    } catch (error) {
+      signal.throwIfAborted()
+      failures.push(connectError(error, hostLabel(host), this.#conninfo.tls.mode))
+      return []
+    }
+  }
+
+  async #try(
+    target: Target,
+    { attributes, judge }: { readonly attributes: Attributes; readonly judge: Judge | undefined },
+    failures: WalrxError[],
+    signal: AbortSignal,
+  ): Promise<PgSession | undefined> {
+    let session: PgSession | undefined
+    try {
+      session = await this.#open(target, signal)
+      const refusal = unsuitable(session, attributes)
+      if (!refusal) {
+        await judge?.(session)
+        return session
+      }
+      failures.push(refusal)
+    } catch (error) {
+      signal.throwIfAborted()
+      failures.push(connectError(error, target.label, this.#conninfo.tls.mode))
+    }
+    await session?.close()
+    return undefined
+  }
+
+  async #open(target: Target, signal: AbortSignal): Promise<PgSession> {
+    const { backendPid, wire } = await openConnection(target, undefined, this.#settings, signal)
+    const session: PgSession = new PgSession({
+      wire,
+      backendPid,
+      readSlotBySql: async (slot) => {
+        const opening = await this.trySql(session)
+        return opening.sql && readSlotBySql(opening.sql, slot)
+      },
+    })
+    this.#targets.set(session, target)
+    return session
+  }
+}
+
+const oldestServer = 140_000
+
+/** Why a session cannot be used, if so. */
+function unsuitable(session: PgSession, attributes: Attributes): WalrxError | undefined {
+  const { host, inRecovery, isReadOnly, serverVersion } = session
+  if (serverVersion < oldestServer) {
+    const version = Math.floor(serverVersion / 10_000)
+    return new WalrxError('WALRX_SERVER_UNSUPPORTED', `${host} is PostgreSQL ${version}; walrx needs 14 or later`)
+  }
+  const wants = (what: string) => `${host} ${what}, and target_session_attrs asks for ${attributes}`
+  if (inRecovery && (attributes === 'primary' || attributes === 'read-write')) {
+    return new WalrxError('WALRX_SOURCE_IN_RECOVERY', wants('is a standby'))
+  }
+  if (!inRecovery && attributes === 'standby') return new WalrxError('WALRX_CONNECT_FAILED', wants('is no standby'))
+  if (isReadOnly && attributes === 'read-write') return new WalrxError('WALRX_CONNECT_FAILED', wants('is read-only'))
+  if (!isReadOnly && attributes === 'read-only') return new WalrxError('WALRX_CONNECT_FAILED', wants('can be written'))
+  return undefined
+}

@@ -1,0 +1,140 @@
+/**
+ * The two spellings of a connection string, taken apart into keywords and values as libpq does (conninfo_parse and
+ * conninfo_uri_parse in fe-connect.c). Nothing here knows what a keyword means. Messages never repeat a value: it may
+ * be a password, or a piece of one that was not quoted.
+ */
+import { WalrxError } from '../../primitives/errors.ts'
+
+/** Keywords with their values as written; a later one has replaced an earlier one. */
+export type KeywordValues = Map<string, string>
+
+/**
+ * Takes a connection string apart: `host=… port=…`, or a URI that begins with `postgresql://` or `postgres://`.
+ * @throws WalrxError WALRX_USAGE that says what is wrong and where, without the text itself
+ */
+export function splitConninfo(text: string): KeywordValues {
+  return /^postgres(ql)?:\/\//.test(text) ? splitUri(text) : splitKeywordValues(text)
+}
+
+function broken(what: string): WalrxError {
+  return new WalrxError('WALRX_USAGE', `the connection string ${what}`, {
+    hint: "write it as keywords, host=db1 port=5432 password='with spaces', or as postgresql://user@host:port/dbname",
+  })
+}
+
+const space = /\s/
+
+function splitKeywordValues(text: string): KeywordValues {
+  const values: KeywordValues = new Map()
+  let at = 0
+  const skipSpace = () => {
+    while (at < text.length && space.test(text[at] ?? '')) at++
+  }
+  for (skipSpace(); at < text.length; skipSpace()) {
+    const start = at
+    while (at < text.length && text[at] !== '=' && !space.test(text[at] ?? '')) at++
+    const keyword = text.slice(start, at)
+    skipSpace()
+    if (text[at] !== '=') throw broken(`has no "=" behind the word at character ${start + 1}`)
+    if (keyword === '') throw broken(`has no keyword before the "=" at character ${at + 1}`)
+    at++
+    skipSpace()
+    const { end, value } = text[at] === "'" ? quotedValue(text, at) : plainValue(text, at)
+    at = end
+    values.set(keyword, value)
+  }
+  return values
+}
+
+/** A value up to the next space; a backslash takes the next character as it is. */
+function plainValue(text: string, start: number): { value: string; end: number } {
+  let value = ''
+  let at = start
+  while (at < text.length && !space.test(text[at] ?? '')) {
+    if (text[at] === '\\') at++
+    value += text[at] ?? ''
+    at++
+  }
+  return { value, end: Math.min(at, text.length) }
+}
+
+/** A value between single quotes; a backslash takes the next character as it is. */
+function quotedValue(text: string, start: number): { value: string; end: number } {
+  let value = ''
+  for (let at = start + 1; at < text.length; at++) {
+    if (text[at] === "'") return { value, end: at + 1 }
+    if (text[at] === '\\') at++
+    value += text[at] ?? ''
+  }
+  throw broken(`has a quote at character ${start + 1} that is never closed`)
+}
+
+/** `postgresql://[user[:password]@][host][:port][,…][/dbname][?keyword=value&…]`. */
+function splitUri(text: string): KeywordValues {
+  const values: KeywordValues = new Map()
+  let rest = text.slice(text.indexOf('://') + 3)
+  // As in libpq, the first "@" ends the credentials unless a "/" comes before it; a "?" does not matter here.
+  const credentials = /^([^@/]*)@/.exec(rest)?.[1]
+  if (credentials !== undefined) {
+    rest = rest.slice(credentials.length + 1)
+    const [user, password] = cut(credentials, ':')
+    setDecoded(values, 'user', user)
+    setDecoded(values, 'password', password)
+  }
+  const [path, query] = cut(rest, '?')
+  const [hosts, database] = cut(path, '/')
+  splitHosts(values, hosts)
+  setDecoded(values, 'dbname', database)
+  if (query !== undefined && query !== '') {
+    for (const parameter of query.split('&')) setParameter(values, parameter)
+  }
+  return values
+}
+
+/** The text before the first separator and the text behind it; undefined when there is none. */
+function cut(text: string, separator: string): [string, string | undefined] {
+  const at = text.indexOf(separator)
+  return at === -1 ? [text, undefined] : [text.slice(0, at), text.slice(at + 1)]
+}
+
+function setDecoded(values: KeywordValues, keyword: string, text: string | undefined): void {
+  if (text !== undefined && text !== '') values.set(keyword, decodePercent(text, keyword))
+}
+
+/** Hosts and ports as libpq's comma-separated lists, where an empty item means the default. */
+function splitHosts(values: KeywordValues, text: string): void {
+  const hosts: string[] = []
+  const ports: string[] = []
+  for (const item of text.split(',')) {
+    const match = item.startsWith('[') ? /^\[([^\]]+)\](?::(.*))?$/.exec(item) : /^([^:]*)(?::(.*))?$/.exec(item)
+    if (!match) throw broken('has a host that is neither a name, an address nor an IPv6 address in brackets')
+    const host = decodePercent(match[1] ?? '', 'host')
+    if (host.includes(',') || host.startsWith(' ')) throw broken('has a host with a comma or a space in it')
+    hosts.push(host)
+    ports.push(decodePercent(match[2] ?? '', 'port'))
+  }
+  if (hosts.some((host) => host !== '')) values.set('host', hosts.join(','))
+  if (ports.some((port) => port !== '')) values.set('port', ports.join(','))
+}
+
+function setParameter(values: KeywordValues, parameter: string): void {
+  const [name, value] = cut(parameter, '=')
+  if (value === undefined || name === '' || value.includes('=')) {
+    throw broken('has a parameter behind the "?" that is not of the form keyword=value')
+  }
+  const keyword = decodePercent(name, 'keyword')
+  const decoded = decodePercent(value, 'parameter')
+  // As JDBC spells it; libpq takes it in URIs only.
+  if (keyword === 'ssl' && decoded === 'true') values.set('sslmode', 'require')
+  else values.set(keyword, decoded)
+}
+
+function decodePercent(text: string, part: string): string {
+  if (/%(?![0-9A-Fa-f]{2})/.test(text)) throw broken(`has a "%" in its ${part} that two hex digits do not follow`)
+  if (text.includes('%00')) throw broken(`has a zero byte in its ${part}`)
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    throw broken(`has percent-encoded bytes in its ${part} that are not UTF-8`)
+  }
+}

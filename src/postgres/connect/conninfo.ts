@@ -1,0 +1,282 @@
+/**
+ * Where the server is and how to log in to it, as libpq understands it: a connection string, the PG* variables behind
+ * it, and libpq's defaults behind those. Pure: files are named here and read by whoever connects.
+ */
+import { WalrxError } from '../../primitives/errors.ts'
+import { nearest } from '../../primitives/nearest.ts'
+import { type Keyword, type KeywordName, keywords } from './conninfo-keywords.ts'
+import { splitConninfo } from './conninfo-text.ts'
+
+/** One host of a connection string. */
+export interface HostAddress {
+  /**
+   * Name or address, or the directory of a unix socket (it begins with `/`, or `@` for the abstract namespace).
+   * Undefined: the server's usual unix socket where there is one, else localhost.
+   */
+  readonly host: string | undefined
+  /** Address to connect to instead of looking `host` up; `host` still names the certificate and the password. */
+  readonly hostaddr: string | undefined
+  readonly port: number
+}
+
+const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'] as const
+const sslNegotiations = ['postgres', 'direct'] as const
+const sslCertModes = ['disable', 'allow'] as const
+const channelBindings = ['disable', 'prefer', 'require'] as const
+const sessionAttributes = ['any', 'read-write', 'read-only', 'primary', 'standby', 'prefer-standby'] as const
+const loadBalances = ['disable', 'random'] as const
+const tlsVersions = ['TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3'] as const
+const authMethods = ['password', 'md5', 'gss', 'sspi', 'scram-sha-256', 'oauth', 'none'] as const
+
+/** libpq's sslmode. */
+export type SslMode = (typeof sslModes)[number]
+/** A method of require_auth. `none` is a server that asks for nothing. */
+export type AuthMethod = (typeof authMethods)[number]
+
+/** TLS as asked for. Paths that are undefined mean libpq's files in `~/.postgresql`. */
+export interface TlsSettings {
+  readonly mode: SslMode
+  readonly negotiation: (typeof sslNegotiations)[number]
+  /** `system` for the machine's own authorities. */
+  readonly rootCert: string | undefined
+  readonly crl: string | undefined
+  readonly cert: string | undefined
+  readonly key: string | undefined
+  readonly keyPassword: string | undefined
+  readonly sendCert: boolean
+  readonly sni: boolean
+  readonly minVersion: (typeof tlsVersions)[number]
+  readonly maxVersion: (typeof tlsVersions)[number] | undefined
+}
+
+/** A parsed connection string with everything behind it. */
+export interface Conninfo {
+  /** In the order in which they are tried; at least one. */
+  readonly hosts: readonly HostAddress[]
+  readonly user: string
+  /** Undefined: as libpq, the user's name; replication connections have none. */
+  readonly database: string | undefined
+  readonly password: string | undefined
+  /** Undefined when there is no home directory to look in. */
+  readonly passFile: string | undefined
+  readonly applicationName: string
+  /** Command-line options for the session, `-c name=value`. */
+  readonly options: string | undefined
+  /** Milliseconds for each address; 0 waits for ever. Undefined: the caller's default. */
+  readonly connectTimeoutMs: number | undefined
+  readonly keepAlive: boolean
+  /** Milliseconds of silence before the first TCP keepalive. Undefined: the caller's default. */
+  readonly keepAliveIdleMs: number | undefined
+  readonly targetSessionAttributes: (typeof sessionAttributes)[number]
+  readonly loadBalance: (typeof loadBalances)[number]
+  /** Ways to log in that are acceptable. */
+  readonly authMethods: ReadonlySet<AuthMethod>
+  readonly channelBinding: (typeof channelBindings)[number]
+  readonly tls: TlsSettings
+  /** Directory with libpq's TLS files, `~/.postgresql`. Undefined without a home directory. */
+  readonly postgresHome: string | undefined
+  /** Keywords that were given and have no effect here. */
+  readonly ignored: readonly string[]
+}
+
+/** What a connection string falls back on. */
+export interface ConninfoSurroundings {
+  /** PG* variables; others are ignored, empty ones count as unset. */
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** The operating system's user. */
+  readonly osUser?: string | undefined
+  /** Home directory. */
+  readonly home?: string | undefined
+}
+
+/**
+ * Parses a connection string.
+ * @param text keywords or URI; undefined or empty for what the variables say alone
+ * @throws WalrxError WALRX_USAGE for what libpq would refuse, WALRX_OPTION_UNSUPPORTED for a setting that walrx cannot
+ * honour and must not ignore. No message repeats a value that could be secret.
+ */
+export function parseConninfo(text: string | undefined, surroundings: ConninfoSurroundings): Conninfo {
+  const settings = new Settings(splitConninfo(text ?? ''), surroundings.env)
+  const { home, osUser } = surroundings
+  const user = settings.get('user') ?? osUser
+  if (user === undefined) {
+    throw new WalrxError('WALRX_USAGE', 'no role to log in as: the operating system has no name for this user', {
+      hint: 'set PGUSER, or user= in the connection string',
+    })
+  }
+  const seconds = settings.integer('connect_timeout', -1_000_000, 1_000_000)
+  const idleSeconds = settings.integer('keepalives_idle', -1_000_000, 1_000_000) ?? 0
+  return {
+    hosts: parseHosts(settings),
+    user,
+    database: settings.get('dbname'),
+    password: settings.get('password'),
+    passFile: settings.get('passfile') ?? (home === undefined ? undefined : `${home}/.pgpass`),
+    applicationName: settings.get('application_name') ?? settings.get('fallback_application_name') ?? 'walrx',
+    options: settings.get('options'),
+    // libpq: zero or less waits for ever, and less than two seconds is rounded up to two.
+    connectTimeoutMs: seconds === undefined ? undefined : seconds <= 0 ? 0 : Math.max(seconds, 2) * 1000,
+    keepAlive: (settings.integer('keepalives', 0, 1) ?? 1) === 1,
+    keepAliveIdleMs: idleSeconds > 0 ? idleSeconds * 1000 : undefined,
+    targetSessionAttributes: settings.choice('target_session_attrs', sessionAttributes) ?? 'any',
+    loadBalance: settings.choice('load_balance_hosts', loadBalances) ?? 'disable',
+    authMethods: parseRequiredAuth(settings),
+    channelBinding: settings.choice('channel_binding', channelBindings) ?? 'prefer',
+    tls: parseTls(settings),
+    postgresHome: home === undefined ? undefined : `${home}/.postgresql`,
+    ignored: settings.ignored,
+  }
+}
+
+/** True for the directory of a unix socket (is_unixsock_path in libpq). */
+export function isSocketDirectory(host: string): boolean {
+  return /^[/@]/.test(host)
+}
+
+/** Values by keyword, from connection string and variables. */
+class Settings {
+  /** Keywords and variables that were given and have no effect. */
+  readonly ignored: readonly string[]
+  readonly #text: ReadonlyMap<string, string>
+  readonly #env: ConninfoSurroundings['env']
+
+  constructor(text: ReadonlyMap<string, string>, env: ConninfoSurroundings['env']) {
+    this.#text = text
+    this.#env = env
+    for (const name of text.keys()) if (!Object.hasOwn(keywords, name)) throw unknownKeyword(name)
+    const ignored: string[] = []
+    for (const [name, keyword] of Object.entries<Keyword>(keywords)) {
+      const value = this.get(name as KeywordName)
+      if (value === undefined) continue
+      if (keyword.ignored) ignored.push(name)
+      if (keyword.refused === undefined || keyword.harmless?.test(value)) continue
+      throw new WalrxError('WALRX_OPTION_UNSUPPORTED', `${this.label(name as KeywordName)}: ${keyword.refused}`)
+    }
+    this.ignored = ignored
+  }
+
+  /** The value, or undefined when it is missing or empty. An empty one in the text hides the variable, as in libpq. */
+  get(name: KeywordName): string | undefined {
+    return (this.#text.get(name) ?? this.#variable(name)?.value) || undefined
+  }
+
+  /** The keyword, or the variable where that is what set it. */
+  label(name: KeywordName): string {
+    return this.#text.has(name) ? name : (this.#variable(name)?.env ?? name)
+  }
+
+  #variable(name: KeywordName): { env: string; value: string } | undefined {
+    const { env }: Keyword = keywords[name]
+    const value = env === undefined ? undefined : this.#env[env]
+    return env !== undefined && value ? { env, value } : undefined
+  }
+
+  choice<T extends string>(name: KeywordName, values: readonly T[]): T | undefined {
+    const value = this.get(name)
+    if (value === undefined || values.includes(value as T)) return value as T | undefined
+    throw new WalrxError('WALRX_USAGE', `${this.label(name)} is "${value}"; it is one of ${values.join(', ')}`)
+  }
+
+  integer(name: KeywordName, min: number, max: number): number | undefined {
+    const value = this.get(name)
+    if (value === undefined) return undefined
+    const number = /^\s*[+-]?\d+\s*$/.test(value) ? Number(value) : Number.NaN
+    if (number >= min && number <= max) return number
+    throw new WalrxError('WALRX_USAGE', `${this.label(name)} is "${value}"; it is a whole number from ${min} to ${max}`)
+  }
+}
+
+function unknownKeyword(name: string): WalrxError {
+  // What stands before a "=" may be a piece of a password that should have been quoted.
+  const shown = /^[a-z_]{2,40}$/i.test(name) ? `"${name}"` : 'a word before a "=" that is none'
+  const known = nearest(name, Object.keys(keywords))
+  return new WalrxError('WALRX_USAGE', `the connection string has the unknown keyword ${shown}`, {
+    hint: known === undefined ? "quote values with spaces: password='a b'" : `did you mean ${known}?`,
+  })
+}
+
+/** libpq's rules for lists (connectOptions2): one port serves all hosts, else each has its own; an empty one is 5432. */
+function parseHosts(settings: Settings): HostAddress[] {
+  const names = settings.get('host')?.split(',')
+  const addresses = settings.get('hostaddr')?.split(',')
+  if (names && addresses && names.length !== addresses.length) {
+    throw new WalrxError(
+      'WALRX_USAGE',
+      `${names.length} values in ${settings.label('host')} do not match ${addresses.length} in ${settings.label('hostaddr')}`,
+    )
+  }
+  const count = names?.length ?? addresses?.length ?? 1
+  const ports = settings.get('port')?.split(',') ?? ['']
+  if (ports.length !== 1 && ports.length !== count) {
+    throw new WalrxError(
+      'WALRX_USAGE',
+      `${ports.length} values in ${settings.label('port')} do not match ${count} hosts`,
+    )
+  }
+  return Array.from({ length: count }, (_, index) => ({
+    host: names?.[index] || undefined,
+    hostaddr: addresses?.[index] || undefined,
+    port: parsePort((ports.length === 1 ? ports[0] : ports[index]) ?? '', settings.label('port')),
+  }))
+}
+
+function parsePort(text: string, label: string): number {
+  if (text.trim() === '') return 5432
+  const port = /^\s*\d{1,5}\s*$/.test(text) ? Number(text) : 0
+  if (port >= 1 && port <= 65_535) return port
+  throw new WalrxError('WALRX_USAGE', `${label} is "${text}"; it is a number from 1 to 65535`)
+}
+
+/** A comma-separated list of methods, either of what is allowed or, each with a `!`, of what is not. */
+function parseRequiredAuth(settings: Settings): ReadonlySet<AuthMethod> {
+  const items = settings.get('require_auth')?.split(',') ?? []
+  const negated = items.filter((item) => item.startsWith('!'))
+  if (negated.length !== 0 && negated.length !== items.length) {
+    throw new WalrxError('WALRX_USAGE', `${settings.label('require_auth')} mixes methods with and without "!"`)
+  }
+  const named = items.map((item) => item.replace(/^!/, ''))
+  const unknown = named.find((item) => !authMethods.includes(item as AuthMethod))
+  if (unknown !== undefined) {
+    throw new WalrxError(
+      'WALRX_USAGE',
+      `${settings.label('require_auth')} names "${unknown}"; methods are ${authMethods.join(', ')}`,
+    )
+  }
+  const allowed = authMethods.filter((method) => named.includes(method) === (negated.length === 0))
+  return new Set(items.length === 0 ? authMethods : allowed)
+}
+
+/** The rules that tie TLS settings together (connectOptions2). */
+function parseTls(settings: Settings): TlsSettings {
+  const rootCert = settings.get('sslrootcert')
+  const usesSystem = rootCert === 'system'
+  const mode = settings.choice('sslmode', sslModes) ?? (usesSystem ? 'verify-full' : 'prefer')
+  const negotiation = settings.choice('sslnegotiation', sslNegotiations) ?? 'postgres'
+  if (usesSystem && mode !== 'verify-full') {
+    throw new WalrxError('WALRX_USAGE', `sslmode=${mode} is too weak for sslrootcert=system`, {
+      hint: 'use sslmode=verify-full: anyone can get a certificate from a public authority',
+    })
+  }
+  if (negotiation === 'direct' && ['disable', 'allow', 'prefer'].includes(mode)) {
+    throw new WalrxError('WALRX_USAGE', `sslmode=${mode} is too weak for sslnegotiation=direct`, {
+      hint: 'use sslmode=require, verify-ca or verify-full',
+    })
+  }
+  const key = settings.get('sslkey')
+  if (key !== undefined && /^[a-z0-9]+:(?!\/)/i.test(key)) {
+    throw new WalrxError('WALRX_OPTION_UNSUPPORTED', 'sslkey: walrx reads keys from files, not from an OpenSSL engine')
+  }
+  return {
+    mode,
+    negotiation,
+    rootCert,
+    crl: settings.get('sslcrl'),
+    cert: settings.get('sslcert'),
+    key,
+    keyPassword: settings.get('sslpassword'),
+    sendCert: settings.choice('sslcertmode', sslCertModes) !== 'disable',
+    sni: (settings.integer('sslsni', 0, 1) ?? 1) === 1,
+    minVersion: settings.choice('ssl_min_protocol_version', tlsVersions) ?? 'TLSv1.2',
+    maxVersion: settings.choice('ssl_max_protocol_version', tlsVersions),
+  }
+}

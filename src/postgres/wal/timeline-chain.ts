@@ -1,0 +1,56 @@
+/**
+ * A timeline with all its ancestors: which timeline each byte of WAL belongs to. Built from the history file of the
+ * newest one (tliOfPointInHistory in timeline.c).
+ */
+import type { Lsn, Timeline } from '../lsn.ts'
+import type { HistoryEntry } from './wal-file.ts'
+
+/** One timeline of a chain: `begin` inclusive, `end` exclusive; the newest has no end. */
+export interface ChainLink {
+  readonly timeline: Timeline
+  readonly begin: Lsn
+  readonly end: Lsn | undefined
+}
+
+/** Timelines from the oldest ancestor to the newest. */
+export class TimelineChain {
+  readonly links: readonly ChainLink[]
+
+  /**
+   * @param newest the timeline whose history it is
+   * @param ancestors its history file's entries, oldest first; empty for timeline 1
+   */
+  constructor(newest: Timeline, ancestors: readonly HistoryEntry[]) {
+    const links: ChainLink[] = []
+    let begin = 0n as Lsn
+    for (const { timeline, switchpoint } of ancestors) {
+      links.push({ timeline, begin, end: switchpoint })
+      begin = switchpoint
+    }
+    links.push({ timeline: newest, begin, end: undefined })
+    this.links = links
+  }
+
+  /** The newest timeline. */
+  get newest(): ChainLink {
+    const link = this.links.at(-1)
+    if (!link) throw new Error('a chain has at least one timeline')
+    return link
+  }
+
+  /** The link of a timeline; undefined when it is no ancestor. */
+  link(timeline: Timeline): ChainLink | undefined {
+    return this.links.find((link) => link.timeline === timeline)
+  }
+
+  /** The link that the byte at `lsn` belongs to. */
+  at(lsn: Lsn): ChainLink {
+    return this.links.find((link) => link.end === undefined || lsn < link.end) ?? this.newest
+  }
+
+  /** The link that follows `timeline`; undefined for the newest and for strangers. */
+  after(timeline: Timeline): ChainLink | undefined {
+    const index = this.links.findIndex((link) => link.timeline === timeline)
+    return index === -1 ? undefined : this.links[index + 1]
+  }
+}

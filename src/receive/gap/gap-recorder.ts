@@ -1,0 +1,121 @@
+/**
+ * WAL that is lost is written down before the stream goes on behind it: from then on nobody would ask for it again, and
+ * a receiver that is killed in between would never come to know of it.
+ */
+import type { Logger } from '../../observe/log.ts'
+import { formatLsn, type Lsn, maxLsn, minLsn, segmentNumber } from '../../postgres/lsn.ts'
+import type { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
+import type { Clock } from '../../primitives/clock.ts'
+import { isAbort, toWalrxError } from '../../primitives/errors.ts'
+import { Backoff } from '../../primitives/backoff.ts'
+import type { LostWal, ReceiveArchive, ReceiveMeter } from '../ports.ts'
+import type { PreparedSource } from '../source/prepared-source.ts'
+import { isWorthRetrying } from '../worth-retrying.ts'
+
+/** A range of WAL on one timeline: `startLsn` inclusive, `endLsn` exclusive. */
+export type LostRange = Pick<LostWal, 'timeline' | 'startLsn' | 'endLsn'>
+
+/**
+ * What is lost between two positions, by timeline. Of a timeline that ended within the segment in which the loss begins
+ * nothing is: the next one's first segment has a copy of it.
+ */
+export function lostRanges(chain: TimelineChain, from: Lsn, to: Lsn, segmentSize: number): LostRange[] {
+  return chain.links.flatMap(({ begin, end, timeline }) => {
+    const [startLsn, endLsn] = [maxLsn(begin, from), minLsn(end ?? to, to)]
+    const isLost = startLsn < endLsn && segmentNumber(startLsn, segmentSize) < segmentNumber(endLsn, segmentSize)
+    return isLost ? [{ timeline, startLsn, endLsn }] : []
+  })
+}
+
+/** What {@link GapRecorder} needs. */
+export interface GapRecorderOptions {
+  readonly archive: Pick<ReceiveArchive, 'recordGap'>
+  readonly segmentSize: number
+  readonly clock: Clock
+  /** Random number in [0, 1) for back-off jitter. */
+  readonly random: () => number
+  readonly log: Logger
+  readonly meter: Pick<ReceiveMeter, 'gap'>
+  /** Undefined without a slot. */
+  readonly slot: string | undefined
+  /** Told of every gap that is recorded, the known ones too. */
+  readonly onGap: ((gap: LostWal) => void) | undefined
+}
+
+/** Why a slot did not keep the WAL, by what was found when connecting. */
+const slotReasons: Readonly<Record<PreparedSource['slotState'], string>> = {
+  none: 'nothing kept it and the server removed it',
+  found: 'the server removed it although the slot was there',
+  missing: 'the slot was missing and the server removed it',
+  useless: 'the server had invalidated the slot and removed it',
+}
+
+/** See the file's header. Remembers why WAL may be lost until it is, or until the slot moves again. */
+export class GapRecorder {
+  readonly #options: GapRecorderOptions
+  #reason: string | undefined
+  /** Where nothing is known that would explain it. */
+  #otherwise = slotReasons.none
+  #host = ''
+
+  constructor(options: GapRecorderOptions) {
+    this.#options = options
+  }
+
+  /** A connection was made: what it found is the reason, unless an earlier one had found a better one. */
+  connected({ session, slotState }: Pick<PreparedSource, 'session' | 'slotState'>): void {
+    this.#host = session.host
+    if (slotState === 'missing' || slotState === 'useless') this.because(slotReasons[slotState])
+    else this.#otherwise = slotReasons[slotState]
+  }
+
+  /** Why WAL may be lost from now on; what was said first counts. */
+  because(reason: string): void {
+    this.#reason ??= reason
+  }
+
+  /** The slot has moved: whatever had happened before cost nothing. */
+  slotMoved(): void {
+    this.#reason = undefined
+  }
+
+  /**
+   * Writes down that the WAL between two positions is lost, counts it and says so loudly; a storage that is out is tried
+   * again for as long as it takes.
+   * @throws the signal's reason, or what the storage says that no other attempt will change
+   */
+  async record(chain: TimelineChain, from: Lsn, to: Lsn, signal: AbortSignal): Promise<void> {
+    const { clock, segmentSize, slot } = this.#options
+    const reason = this.#reason ?? this.#otherwise
+    const detectedAt = new Date(clock.now()).toISOString()
+    for (const range of lostRanges(chain, from, to, segmentSize)) {
+      await this.#recordOne({ ...range, detectedAt, reason, host: this.#host, slot }, signal)
+    }
+    this.#reason = undefined
+  }
+
+  async #recordOne(gap: LostWal, signal: AbortSignal): Promise<void> {
+    const { archive, clock, log, meter, onGap, random } = this.#options
+    const { endLsn, host, reason, slot, startLsn, timeline } = gap
+    const facts = { timeline, from: formatLsn(startLsn), to: formatLsn(endLsn), host, slot }
+    const backoff = new Backoff({ firstMs: 200, maxMs: 10_000, random })
+    for (;;) {
+      try {
+        const outcome = await archive.recordGap(gap, { signal })
+        meter.gap(startLsn, endLsn)
+        log.error('WAL is gone from the server: the archive has a gap, take a new base backup', {
+          ...facts,
+          reason,
+          outcome,
+        })
+        onGap?.(gap)
+        return
+      } catch (error) {
+        if (signal.aborted || isAbort(error) || !isWorthRetrying(error)) throw error
+        const { message } = toWalrxError(error)
+        log.error('could not record the gap, trying again', { ...facts, attempt: backoff.attempt + 1, error: message })
+        await backoff.wait(clock, signal)
+      }
+    }
+  }
+}

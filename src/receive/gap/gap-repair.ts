@@ -1,0 +1,196 @@
+/**
+ * WAL that the primary no longer has, from another host that still has it. Before a gap is recorded, every other host of
+ * the connection string is asked, standbys too: their WAL is the primary's as far as their histories agree. It is
+ * streamed without a slot, nothing is ever acknowledged, and it is checked and archived like any other.
+ *
+ * A host may give WAL of a timeline that has ended, up to its end, whoever it is; of the timeline that the primary is on
+ * only a standby may: two servers that write to the same timeline write different WAL.
+ *
+ * It ends, always: a host that has failed at a position is not asked for that position again, positions only grow, and a
+ * host whose WAL contradicts the archive is not asked for anything any more.
+ */
+import { formatLsn, type Lsn, maxLsn, minLsn, segmentStart, type Timeline } from '../../postgres/lsn.ts'
+import type { ReplicationServer, ReplicationSession } from '../../postgres/protocol/session.ts'
+import type { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
+import { parseSegmentSize } from '../../postgres/wal/wal-file.ts'
+import { hasCode, toWalrxError, WalrxError } from '../../primitives/errors.ts'
+import { Backoff } from '../../primitives/backoff.ts'
+import { parseTimeoutMs } from '../stream/stream-timings.ts'
+import { readChain } from '../source/host-choice.ts'
+import type { PreparedSource } from '../source/prepared-source.ts'
+import { type RepairMeans, type RepairRange, RepairStream } from './repair-stream.ts'
+
+/** What {@link GapRepair} needs. */
+export interface GapRepairOptions extends RepairMeans {
+  /** All hosts, whatever they are: standbys must not be passed over. */
+  readonly server: ReplicationServer
+}
+
+/** A host that can give some of a range, and what is known of it. */
+interface Helper {
+  readonly session: ReplicationSession
+  readonly walSenderTimeoutMs: number
+  /** Whole segments up to here are there. */
+  readonly endLsn: Lsn
+}
+
+/** How often hosts that do not answer are tried, and one host whose stream breaks before it has brought a segment. */
+const attemptsMax = 3
+
+/**
+ * The whole segments between two positions, by timeline, in order. The segment in which a timeline ended belongs to the
+ * next one, which has a copy of what was before.
+ */
+export function repairRanges(chain: TimelineChain, from: Lsn, to: Lsn, segmentSize: number): RepairRange[] {
+  const first = segmentStart(from, segmentSize)
+  return chain.links.flatMap(({ begin, end, timeline }) => {
+    const startLsn = maxLsn(segmentStart(begin, segmentSize), first)
+    const endLsn = segmentStart(minLsn(end ?? to, to), segmentSize)
+    return startLsn < endLsn && (end === undefined || from < end) ? [{ timeline, startLsn, endLsn }] : []
+  })
+}
+
+/** See the file's header. One for each gap. */
+export class GapRepair {
+  readonly #options: GapRepairOptions
+  readonly #source: PreparedSource
+  /** Hosts that are not asked again for what is wanted now, with how often they have failed. */
+  #failures = new Map<string, number>()
+  /** Hosts that cannot be of help at all. */
+  readonly #useless = new Set<string>()
+
+  /** @param source the server that lacks the WAL: what it says of its history counts */
+  constructor(options: GapRepairOptions, source: PreparedSource) {
+    this.#options = options
+    this.#source = source
+    this.#failures.set(source.session.host, attemptsMax)
+  }
+
+  /**
+   * Archives what other hosts have of the WAL between two positions, from the first on without a hole.
+   * @param to the first byte of a segment
+   * @returns how far it is archived now: `from` when nobody has it, `to` when nothing is missing any more
+   * @throws the signal's reason, and what the storage says that no other attempt will change
+   */
+  async fill(from: Lsn, to: Lsn, signal: AbortSignal): Promise<Lsn> {
+    const { chain, segmentSize, session } = this.#source
+    const { log } = this.#options
+    const facts = { host: session.host, from: formatLsn(from), to: formatLsn(to) }
+    log.warn('WAL is gone from the server: the other hosts are asked for it', facts)
+    let reached = from
+    for (const range of repairRanges(chain, from, to, segmentSize)) {
+      const end = await this.#fillRange(range, signal)
+      reached = maxLsn(reached, end)
+      if (end < range.endLsn) {
+        log.warn('no other host has the WAL either', { ...facts, from: formatLsn(reached) })
+        return reached
+      }
+    }
+    return to
+  }
+
+  /** Returns how far it came. */
+  async #fillRange(range: RepairRange, signal: AbortSignal): Promise<Lsn> {
+    const { clock, log, meter, random } = this.#options
+    const backoff = new Backoff({ firstMs: 500, maxMs: 5_000, random })
+    let position = range.startLsn
+    while (position < range.endLsn) {
+      let helper: Helper
+      try {
+        helper = await this.#connect({ ...range, startLsn: position }, signal)
+      } catch (error) {
+        signal.throwIfAborted()
+        const { message, transient } = toWalrxError(error)
+        log.info('nobody to repair from', { from: formatLsn(position), error: message })
+        if (!transient || backoff.attempt + 1 >= attemptsMax) return position
+        await backoff.wait(clock, signal)
+        continue
+      }
+      const { host } = helper.session
+      const end = await this.#stream(helper, { ...range, startLsn: position }, signal)
+      if (end > position) {
+        const part = { timeline: range.timeline, from: formatLsn(position), to: formatLsn(end) }
+        log.warn('archived WAL from another host that the server no longer has', { host, ...part })
+        meter.repaired(host, Number(end - position))
+        position = end
+        this.#failures = new Map()
+      }
+    }
+    return position
+  }
+
+  /** A host that has WAL at the beginning of the range; throws where there is none. */
+  async #connect(range: RepairRange, signal: AbortSignal): Promise<Helper> {
+    let helper: Helper | undefined
+    await this.#options.server.connect(signal, async (session) => {
+      helper = await this.#examine(session, range)
+    })
+    if (!helper) throw new Error('a host was connected to and not looked at')
+    return helper
+  }
+
+  /** What the host has of the range. Throws what is wrong with it. */
+  async #examine(session: ReplicationSession, { endLsn, startLsn, timeline }: RepairRange): Promise<Helper> {
+    const { host, inRecovery } = session
+    const at = `WAL at ${formatLsn(startLsn)} on timeline ${timeline}`
+    const refuse = (why: string) => new WalrxError('WALRX_WAL_REMOVED', `${host} ${why}`)
+    if (this.#useless.has(host) || (this.#failures.get(host) ?? 0) >= attemptsMax) throw refuse(`has not got ${at}`)
+    const { chain, segmentSize, systemId } = this.#source
+    const identity = await session.identifySystem()
+    if (identity.systemId !== systemId) throw refuse(`is another cluster, with system identifier ${identity.systemId}`)
+    if (parseSegmentSize(await session.show('wal_segment_size')) !== segmentSize) {
+      throw refuse('has another wal_segment_size')
+    }
+    const theirs = await readChain(session, identity.timeline)
+    const link = commonLink(chain, theirs, timeline)
+    if (!link) throw refuse(`has another history up to timeline ${timeline}`)
+    const mayDiffer = !inRecovery && host !== this.#source.session.host
+    if (link.end === undefined && chain.link(timeline)?.end === undefined && mayDiffer) {
+      throw refuse(`writes to timeline ${timeline} itself: its WAL is not the primary's`)
+    }
+    const end = minLsn(endLsn, segmentStart(link.end ?? identity.xlogpos, segmentSize))
+    if (end <= startLsn) throw refuse(`has not got ${at}: it ends at ${formatLsn(link.end ?? identity.xlogpos)}`)
+    return { session, walSenderTimeoutMs: parseTimeoutMs(await session.show('wal_sender_timeout')), endLsn: end }
+  }
+
+  /** Returns how far it came; notes what the host has failed at. */
+  async #stream(
+    { endLsn, session, walSenderTimeoutMs }: Helper,
+    range: RepairRange,
+    signal: AbortSignal,
+  ): Promise<Lsn> {
+    const { log } = this.#options
+    const { host } = session
+    const { segmentSize, systemId } = this.#source
+    const from = { host, timeline: range.timeline, from: formatLsn(range.startLsn), to: formatLsn(endLsn) }
+    log.info('streaming what is missing from another host', from)
+    const stream = new RepairStream({ ...this.#options, session, walSenderTimeoutMs, segmentSize, systemId })
+    try {
+      const { error, reached } = await stream.run({ ...range, endLsn }, signal)
+      if (!error) return reached
+      const { code, message } = error
+      log.warn('the other host could not give all that is missing', { ...from, code, error: message })
+      const isWrong = hasCode(error, 'WALRX_ARCHIVE_CONFLICT') || hasCode(error, 'WALRX_WAL_INVALID')
+      if (isWrong) this.#useless.add(host)
+      const isOver = error.code === 'WALRX_WAL_REMOVED' || !error.transient
+      this.#failures.set(host, isOver ? attemptsMax : (this.#failures.get(host) ?? 0) + 1)
+      return reached
+    } finally {
+      await session.close()
+    }
+  }
+}
+
+/** The timeline in the second chain, where both have the same history up to its beginning. */
+function commonLink(
+  ours: TimelineChain,
+  theirs: TimelineChain,
+  timeline: Timeline,
+): TimelineChain['newest'] | undefined {
+  for (const [index, link] of theirs.links.entries()) {
+    const own = ours.links[index]
+    if (own?.timeline !== link.timeline || own.begin !== link.begin) return undefined
+    if (link.timeline === timeline) return link
+  }
+  return undefined
+}

@@ -1,0 +1,55 @@
+/**
+ * The fixed set of segment buffers: the bound on memory, and the point where back-pressure starts. A buffer is made
+ * when it is first needed and never freed, so memory grows to the bound once and stays there.
+ */
+import { encodeSlack } from '../../compression/codec.ts'
+
+/** Buffers of one segment each (plus the codec's slack), lent and given back. */
+export class SegmentPool {
+  readonly segmentSize: number
+  readonly capacity: number
+  readonly #free: Buffer[] = []
+  readonly #lent = new Set<Buffer>()
+  #onFree: () => void = () => {}
+
+  /**
+   * @param segmentSize bytes of one segment
+   * @param capacity number of buffers
+   */
+  constructor(segmentSize: number, capacity: number) {
+    this.segmentSize = segmentSize
+    this.capacity = capacity
+  }
+
+  /** Buffers that can be taken now. */
+  get free(): number {
+    return this.capacity - this.#lent.size
+  }
+
+  /** A buffer with undefined content, or undefined when all are lent. */
+  take(): Buffer | undefined {
+    if (this.free === 0) return undefined
+    const size = this.segmentSize + encodeSlack(this.segmentSize)
+    const buffer = this.#free.pop() ?? Buffer.allocUnsafeSlow(size)
+    this.#lent.add(buffer)
+    return buffer
+  }
+
+  /** Gives a buffer back. Throws when it was not lent: given back twice, a segment would overwrite another. */
+  give(buffer: Buffer): void {
+    if (!this.#lent.delete(buffer)) throw new Error('a segment buffer was given back that is not lent')
+    this.#free.push(buffer)
+    this.#onFree()
+  }
+
+  /** Gives lent buffers up for good: who has them may still use them, and new ones are made in their place. */
+  forgetLent(): void {
+    this.#lent.clear()
+    this.#onFree()
+  }
+
+  /** Registers the one listener that is called after each buffer that comes back. */
+  onFree(listener: () => void): void {
+    this.#onFree = listener
+  }
+}

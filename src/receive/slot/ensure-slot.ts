@@ -1,0 +1,70 @@
+/** Makes the replication slot where it is missing, and again where it keeps nothing. */
+import type { Logger } from '../../observe/log.ts'
+import type { Lsn } from '../../postgres/lsn.ts'
+import type { ReplicationSession } from '../../postgres/protocol/session.ts'
+import { WalrxError } from '../../primitives/errors.ts'
+
+/**
+ * How the slot was found. `missing` and `useless`: it was made just now, because there was none, or because it kept
+ * nothing; what came before its position was kept by nobody. `none`: there is no slot, or none that can be read.
+ */
+export type SlotState = 'none' | 'found' | 'missing' | 'useless'
+
+/** What {@link ensureSlot} needs. */
+export interface EnsureSlotOptions {
+  /** True when the server has shown that the slot keeps nothing: it is dropped, and made again. */
+  readonly remakeSlot: boolean
+  readonly log: Logger
+}
+
+/** What {@link ensureSlot} found or made. */
+export interface EnsuredSlot {
+  readonly restartLsn: Lsn | undefined
+  readonly state: SlotState
+}
+
+/** Where the receiver streams without a slot, or none can be read. */
+export const noSlot: EnsuredSlot = { restartLsn: undefined, state: 'none' }
+
+/**
+ * The slot's position, after making the slot where it is missing, and anew where it keeps nothing. Up to 17 the server
+ * streams from a slot that it has invalidated as if nothing were wrong; 18 refuses, but shows a position where it was
+ * invalidated for idleness. The server itself refuses to drop a slot that is in use.
+ */
+export async function ensureSlot(
+  session: ReplicationSession,
+  slot: string,
+  { log, remakeSlot }: EnsureSlotOptions,
+): Promise<EnsuredSlot> {
+  const found = await session.readSlot(slot)
+  if (found.kind === 'logical') throw isLogical(slot, session.host)
+  const isUseless = found.kind === 'physical' && found.restartLsn === undefined
+  if (isUseless || (remakeSlot && found.kind !== 'missing')) {
+    log.error('the slot keeps no WAL, the server has invalidated it: it is dropped and made anew', {
+      slot,
+      host: session.host,
+    })
+    await session.dropSlot(slot)
+  } else if (found.kind === 'physical') return { restartLsn: found.restartLsn, state: 'found' }
+  await session.createSlot(slot)
+  if (found.kind === 'missing') log.warn('created the replication slot', { slot, host: session.host })
+  const made = await session.readSlot(slot)
+  if (made.kind === 'logical') throw isLogical(slot, session.host)
+  if (made.kind === 'unreadable') return noSlot
+  if (made.kind === 'missing' || made.restartLsn === undefined) throw keepsNothing(slot, session.host)
+  return { restartLsn: made.restartLsn, state: found.kind === 'missing' ? 'missing' : 'useless' }
+}
+
+function isLogical(slot: string, host: string): WalrxError {
+  return new WalrxError('WALRX_SLOT_UNUSABLE', `slot "${slot}" on ${host} is logical`, {
+    hint: 'choose another name with WALG_SLOTNAME',
+  })
+}
+
+/** Somebody else made the slot in the same moment, or invalidated the new one. */
+function keepsNothing(slot: string, host: string): WalrxError {
+  return new WalrxError('WALRX_SLOT_UNUSABLE', `slot "${slot}" on ${host} keeps no WAL right after it was made`, {
+    hint: 'does another receiver use the same slot? max_slot_wal_keep_size may be too small',
+    transient: true,
+  })
+}

@@ -1,0 +1,163 @@
+/**
+ * Which of several hosts that can be written is the primary. After a failover the former one may come back and take
+ * writes again, and a receiver that was away meanwhile has seen neither: the first in the list is not the right one for
+ * that. All hosts are asked at once, and their histories compared: a host whose timeline another one has left behind is a
+ * former primary. Where two histories part, the archive decides, and where it cannot, nobody is believed.
+ */
+import type { Logger } from '../../observe/log.ts'
+import { formatLsn, invalidLsn, type Timeline } from '../../postgres/lsn.ts'
+import type { ReplicationServer, ReplicationSession } from '../../postgres/protocol/session.ts'
+import { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
+import { historyName, parseHistory } from '../../postgres/wal/wal-file.ts'
+import { WalrxError } from '../../primitives/errors.ts'
+import type { ReceiveArchive } from '../ports.ts'
+
+/** A host that can be written. */
+export interface WritableHost {
+  readonly host: string
+  readonly systemId: bigint
+  readonly chain: TimelineChain
+}
+
+/** What the archive is asked. */
+export type KnownTimelines = Pick<ReceiveArchive, 'forksOf' | 'timelinesAfter'>
+
+/** What {@link refusedHosts} needs. */
+export interface SurveyOptions {
+  /** Every host; undefined where there is only one. */
+  readonly everyHost: ReplicationServer | undefined
+  readonly archive: KnownTimelines
+  readonly log: Logger
+  readonly signal: AbortSignal
+}
+
+/**
+ * Asks all hosts at once, and judges those that can be written. One that does not answer in time is none.
+ * @returns why hosts, by name, are not to be streamed from
+ * @throws WALRX_SOURCE_AMBIGUOUS, the signal's reason, and what the storage says
+ */
+export async function refusedHosts(options: SurveyOptions): Promise<ReadonlyMap<string, WalrxError>> {
+  const { archive, everyHost, log, signal } = options
+  const hosts: WritableHost[] = []
+  await everyHost?.survey?.(signal, async (session) => {
+    const { host, inRecovery } = session
+    if (inRecovery) return
+    const { systemId, timeline } = await session.identifySystem()
+    hosts.push({ host, systemId, chain: await readChain(session, timeline) })
+  })
+  const refused = new Map<string, WalrxError>()
+  for (const systemId of new Set(hosts.map((host) => host.systemId))) {
+    const ofCluster = hosts.filter((host) => host.systemId === systemId)
+    for (const [host, why] of await judgeHosts(ofCluster, archive, signal)) refused.set(host, why)
+  }
+  for (const [host, { message }] of refused)
+    log.warn('a host that can be written is not the primary', { host, message })
+  return refused
+}
+
+/** The history of the timeline that a server is on. Throws WALRX_SERVER_ERROR where it lacks its own history file. */
+export async function readChain(session: ReplicationSession, timeline: Timeline): Promise<TimelineChain> {
+  if (timeline === 1) return new TimelineChain(1, [])
+  const file = await session.timelineHistory(timeline)
+  if (file) return new TimelineChain(timeline, parseHistory(file.content, file.fileName))
+  throw new WalrxError('WALRX_SERVER_ERROR', `${session.host} has no history file of its own timeline ${timeline}`)
+}
+
+/**
+ * Judges hosts of one cluster that can be written.
+ * @returns why some of them are not to be streamed from; what is left has one and the same history
+ * @throws WALRX_SOURCE_AMBIGUOUS when histories part and the archive does not tell which is the right one
+ */
+export async function judgeHosts(
+  hosts: readonly WritableHost[],
+  archive: KnownTimelines,
+  signal: AbortSignal,
+): Promise<Map<string, WalrxError>> {
+  const refused = new Map<string, WalrxError>()
+  for (const former of hosts) {
+    const newer = hosts.find(({ chain }) => isLeftBehind(former.chain, chain))
+    if (newer) refused.set(former.host, leftBehind(former, newer))
+  }
+  const newest = hosts.filter(({ host }) => !refused.has(host))
+  const [first] = newest
+  if (!first || newest.every(({ chain }) => isSame(chain, first.chain))) return refused
+  const archived = await newestArchived(archive, signal)
+  const right: WritableHost[] = []
+  for (const one of newest) if (await holds(one.chain, archived, archive, signal)) right.push(one)
+  const [chosen] = right
+  if (!chosen || !right.every(({ chain }) => isSame(chain, chosen.chain))) throw ambiguous(newest, archived)
+  for (const other of newest) {
+    if (right.includes(other)) continue
+    const facts = `the archive holds timeline ${archived}, which is not in its history`
+    const message = `${other.host} is on timeline ${other.chain.newest.timeline}, and ${facts}`
+    refused.set(other.host, new WalrxError('WALRX_SOURCE_BEHIND', message))
+  }
+  return refused
+}
+
+function leftBehind(former: WritableHost, newer: WritableHost): WalrxError {
+  const { timeline } = former.chain.newest
+  const at = formatLsn(newer.chain.link(timeline)?.end ?? invalidLsn)
+  const message = `${former.host} is on timeline ${timeline}, which ${newer.host} left at ${at} for timeline ${newer.chain.newest.timeline}`
+  return new WalrxError('WALRX_SOURCE_BEHIND', message, {
+    hint: 'this is a former primary: shut it down, or rewind it',
+  })
+}
+
+function ambiguous(hosts: readonly WritableHost[], archived: Timeline): WalrxError {
+  const histories = hosts.map(({ chain, host }) => `${host} has ${describeChain(chain)}`)
+  const holding = archived === 0 ? 'nothing yet' : `timeline ${archived}`
+  return new WalrxError(
+    'WALRX_SOURCE_AMBIGUOUS',
+    `several hosts can be written, and their histories part: ${histories.join('; ')}; the archive holds ${holding}`,
+    {
+      hint: `shut down the one that is not to go on, or leave it out of the connection string; if the archive has followed the wrong one, see walrx wal-finalize --set-aside ${historyName(Math.max(archived, 2))}`,
+    },
+  )
+}
+
+function describeChain({ links }: TimelineChain): string {
+  return links
+    .map(({ end, timeline }) => `${timeline}${end === undefined ? '' : ` up to ${formatLsn(end)}`}`)
+    .join(', ')
+}
+
+/** True when both have the same timelines, which began at the same positions, up to the newest of the first. */
+function isBeginningOf(shorter: TimelineChain, longer: TimelineChain): boolean {
+  return shorter.links.every(({ begin, timeline }, index) => {
+    const other = longer.links[index]
+    return other?.timeline === timeline && other.begin === begin
+  })
+}
+
+function isSame(one: TimelineChain, other: TimelineChain): boolean {
+  return one.links.length === other.links.length && isBeginningOf(one, other)
+}
+
+function isLeftBehind(former: TimelineChain, newer: TimelineChain): boolean {
+  return newer.links.length > former.links.length && isBeginningOf(former, newer)
+}
+
+/** The newest timeline of which the archive has anything; 0 for an empty one. */
+async function newestArchived(archive: KnownTimelines, signal: AbortSignal): Promise<Timeline> {
+  let newest = 0
+  for await (const timeline of archive.timelinesAfter(0, { signal })) newest = Math.max(newest, timeline)
+  return newest
+}
+
+/** True when the newest archived timeline is one of the chain's, and began where the archive says. */
+async function holds(
+  chain: TimelineChain,
+  archived: Timeline,
+  archive: KnownTimelines,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const link = chain.link(archived)
+  if (!link) return false
+  const parent = chain.links[chain.links.indexOf(link) - 1]
+  if (!parent) return true
+  for await (const fork of archive.forksOf(parent.timeline, { signal })) {
+    if (fork.timeline === archived) return fork.switchpoint === link.begin
+  }
+  return true
+}

@@ -1,0 +1,114 @@
+/** What an earlier receiver has left of unfinished segments, before a run begins. */
+import { WalrxError } from '../../primitives/errors.ts'
+import type { Logger } from '../../observe/log.ts'
+import { type Lsn, type Timeline } from '../../postgres/lsn.ts'
+import { parseSegmentName, segmentNameAt, segmentStartLsn } from '../../postgres/wal/wal-file.ts'
+import type { ReceiveArchive, TailReadOptions } from '../ports.ts'
+import type { ReceivedSegment, SegmentAssembler } from '../segment/segment-assembler.ts'
+import type { SegmentPool } from '../segment/segment-pool.ts'
+
+/** The server is asked for the WAL of a damaged chunk again: it keeps the segment in which the slot's position lies. */
+function tellDamage(log: Logger, signal: AbortSignal): TailReadOptions {
+  return {
+    signal,
+    onDamaged: ({ aside, error, key }) =>
+      log.error('a chunk is damaged: it is set aside, and its WAL is taken from the server again', {
+        file: key,
+        movedTo: aside,
+        error: error.message,
+        hint: 'find out what has damaged it; if the server no longer has that WAL, a gap is reported',
+      }),
+  }
+}
+
+/** What {@link finaliseTails} needs. */
+export interface FinaliseOptions {
+  readonly archive: Pick<ReceiveArchive, 'archive' | 'completeTails' | 'encodeInPlace'>
+  /** Nothing of it is lent. */
+  readonly pool: SegmentPool
+  readonly log: Logger
+  readonly signal: AbortSignal
+  /** Checks a segment. Throws WALRX_WAL_INVALID. */
+  readonly check: (segment: ReceivedSegment, name: string) => void
+}
+
+/**
+ * Makes whole segments of those that are there in chunks from the first byte to the last: a receiver whose commits wait
+ * for the archive reports them as flushed, and so the server may have removed them.
+ * @throws WALRX_ARCHIVE_CONFLICT, WALRX_WAL_INVALID, and what the storage says
+ */
+export async function finaliseTails({ archive, check, log, pool, signal }: FinaliseOptions): Promise<void> {
+  for await (const { bytes, segment } of archive.completeTails(pool.segmentSize, tellDamage(log, signal))) {
+    const id = parseSegmentName(segment, pool.segmentSize)
+    const buffer = pool.take()
+    if (!buffer) throw new Error('no buffer is free before a run begins')
+    try {
+      if (!id) throw new WalrxError('WALRX_WAL_INVALID', `${segment} is no segment of ${pool.segmentSize} bytes`)
+      bytes.copy(buffer)
+      const { timeline } = id
+      check({ timeline, startLsn: segmentStartLsn(id, pool.segmentSize), buffer, length: bytes.length }, segment)
+      const length = await archive.encodeInPlace(buffer, bytes.length)
+      const outcome = await archive.archive(segment, buffer.subarray(0, length), { signal })
+      log.warn('archived from its chunks', { file: segment, outcome })
+    } finally {
+      pool.give(buffer)
+    }
+  }
+}
+
+/** What {@link preloadTail} needs: where the run begins, and what it begins with. */
+export interface PreloadOptions {
+  readonly timeline: Timeline
+  readonly startLsn: Lsn
+  readonly archive: Pick<ReceiveArchive, 'readTail'>
+  readonly pool: SegmentPool
+  readonly assembler: SegmentAssembler
+  readonly log: Logger
+  readonly signal: AbortSignal
+}
+
+/**
+ * Puts what the archive has of the run's first segment into the assembler, which compares it with the stream.
+ * @returns how many bytes that is, and the keys of the chunks
+ * @throws WALRX_ARCHIVE_CONFLICT when the chunks disagree, and what the storage says
+ */
+export async function preloadTail(options: PreloadOptions): Promise<{ length: number; keys: readonly string[] }> {
+  const { archive, assembler, log, pool, signal, startLsn, timeline } = options
+  const name = segmentNameAt(timeline, startLsn, pool.segmentSize)
+  const buffer = pool.take()
+  if (!buffer) throw new Error('no buffer is free before a run begins')
+  let length = 0
+  try {
+    const found = await archive.readTail(name, buffer.subarray(0, pool.segmentSize), tellDamage(log, signal))
+    length = found.length === pool.segmentSize ? 0 : found.length
+    if (length > 0) {
+      assembler.preload({ timeline, startLsn, buffer, length })
+      log.info('the archive has the beginning of the segment', { file: name, bytes: length })
+    }
+    return { length, keys: found.keys }
+  } finally {
+    if (length === 0) pool.give(buffer)
+  }
+}
+
+/** What {@link clearTails} needs. */
+export interface ClearOptions {
+  readonly archive: Pick<ReceiveArchive, 'clearTails'>
+  readonly log: Logger
+  readonly signal: AbortSignal
+}
+
+/** Behind the stream's back: removes chunks that an earlier receiver has left of segments that are whole. */
+export function clearTails({ archive, log, signal }: ClearOptions): void {
+  archive.clearTails({ signal }).then(
+    ({ contradicting, removed }) => {
+      if (removed > 0) log.info('removed chunks of segments that are whole', { chunks: removed })
+      if (contradicting.length > 0) {
+        log.error('chunks contradict the archived segments: they are kept, find out who wrote them', { contradicting })
+      }
+    },
+    (error: unknown) => {
+      if (!signal.aborted) log.warn('old chunks could not be looked at', { error: (error as Error).message })
+    },
+  )
+}

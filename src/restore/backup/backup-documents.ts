@@ -1,0 +1,221 @@
+/** What has to be known of a backup before it is read: its documents, and what can be told from them alone. */
+import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import { type ManifestFile, readManifest } from '../../postgres/backup/backup-manifest.ts'
+import { codecOfExtension } from '../../compression/codecs.ts'
+import { readObject, type Storage, type StorageCallOptions } from '../../storage/storage.ts'
+import type { BackupArchive, BackupPart } from '../../walg/backup/backup-archive.ts'
+import { parseContents, type StoredObject } from '../../walg/backup/backup-contents.ts'
+import { backupFolder, contentsKey, filesMetadataKey } from '../../walg/backup/backup-names.ts'
+import { decoded } from '../../walg/stored-object.ts'
+import type { FilesMetadata } from '../../walg/backup/files-metadata.ts'
+import type { Sentinel } from '../../walg/backup/sentinel.ts'
+import {
+  type FileTable,
+  filesOfFull,
+  type NamedSentinel,
+  readChainOfSentinels,
+  stepOfDelta,
+  tableByPath,
+} from './backup-chain.ts'
+import { blamingBackup, damaged, StoredSum } from './backup-damage.ts'
+
+/** A backup, ready to be read. */
+export interface BackupDocuments {
+  readonly name: string
+  readonly sentinel: Sentinel
+  readonly parts: readonly BackupPart[]
+  /** Files that are taken from its tars, by their paths; undefined takes all that they hold. */
+  readonly files: FileTable | undefined
+  /** Names of tar entries by part; none where the writer left the table out on purpose. */
+  readonly tarFileSets: FilesMetadata['tarFileSets']
+  /**
+   * By path; undefined where the backup has none: WAL-G and WAL-RUS keep none. A delta's lacks what is stored in another
+   * form than the server sent it: increments, and backup_label.
+   */
+  readonly manifest: ReadonlyMap<string, ManifestFile> | undefined
+  /** The manifest's own bytes are read from here. */
+  readonly manifestKey: string | undefined
+  /** By name below the backup's folder; undefined where the backup is not walrx's. */
+  readonly contents: ReadonlyMap<string, StoredObject> | undefined
+  /** What a delta builds on, the full backup first; empty for a full one. */
+  readonly parents: readonly BackupDocuments[]
+}
+
+/**
+ * Reads them, with those of all backups that this one builds on.
+ * @throws WALRX_BACKUP_NOT_FOUND; WALRX_BACKUP_DAMAGED when an object cannot be read, or is missing that the others speak
+ * of; WALRX_BACKUP_UNSUPPORTED for a delta without its table of files
+ */
+export function readDocuments(
+  storage: Storage,
+  archive: BackupArchive,
+  name: string,
+  signal: AbortSignal,
+): Promise<BackupDocuments> {
+  return blamingBackup(async () => {
+    const chain = await readChainOfSentinels(archive, name, { signal })
+    const parents: BackupDocuments[] = []
+    let above: BackupDocuments | undefined
+    /** What the backup above takes from the one that is being read. */
+    let wanted: ReadonlySet<string> | undefined
+    for (const each of chain) {
+      const { below, documents } = await readOne(storage, archive, each, wanted, signal)
+      if (above) parents.unshift(documents)
+      above ??= documents
+      wanted = below
+    }
+    return { ...(above as BackupDocuments), parents }
+  })
+}
+
+/** A backup and all that it builds on, the full one first. */
+export function chainOf(documents: BackupDocuments): readonly BackupDocuments[] {
+  return [...documents.parents, documents]
+}
+
+interface OneOfChain {
+  readonly documents: BackupDocuments
+  /** What it takes from the backup below. */
+  readonly below: ReadonlySet<string>
+}
+
+async function readOne(
+  storage: Storage,
+  archive: BackupArchive,
+  { name, sentinel }: NamedSentinel,
+  wanted: ReadonlySet<string> | undefined,
+  signal: AbortSignal,
+): Promise<OneOfChain> {
+  const options = { signal }
+  const parts = await archive.listParts(name, options)
+  const contents = await readContents(storage, name, signal)
+  if (contents) refuseOtherObjects(storage, name, parts, contents)
+  const metadata = await readFilesMetadata(storage, archive, { name, sentinel }, options)
+  if (metadata) refuseMissingParts(storage, name, parts, metadata)
+  if (!parts.some(({ kind }) => kind === 'control'))
+    throw damaged(`${name} has no pg_control.tar at ${storage.location}`)
+  if (!parts.some(({ kind }) => kind === 'data')) throw damaged(`${name} has no parts at ${storage.location}`)
+  const { files, below } = takenFiles({ name, sentinel }, metadata, wanted)
+  const manifest = await archive.findManifest(name, options)
+  const stored = contents && storedManifest(storage, name, contents, manifest?.key)
+  const manifestAt = `${storage.location}/${manifest?.key}`
+  const sum = new StoredSum()
+  const listed =
+    manifest &&
+    (await readManifest(
+      decoded(
+        sum.of(await storage.get(manifest.key, options)),
+        codecOfExtension(manifest.extension, manifest.key),
+        manifestAt,
+      ),
+      manifestAt,
+    ))
+  if (stored) sum.check(stored, manifestAt)
+  const tarFileSets: FilesMetadata['tarFileSets'] = metadata?.tarFileSets ?? new Map<string, string[]>()
+  const manifestOfFiles = listed && sentinel.delta ? unconverted(listed) : listed
+  const documents = { name, sentinel, parts, files, tarFileSets, contents, manifestKey: manifest?.key, parents: [] }
+  return { documents: { ...documents, manifest: manifestOfFiles }, below }
+}
+
+/** Undefined where the writer left it out on purpose. Throws WALRX_BACKUP_DAMAGED where it should be there. */
+async function readFilesMetadata(
+  storage: Storage,
+  archive: BackupArchive,
+  { name, sentinel }: NamedSentinel,
+  options: StorageCallOptions,
+): Promise<FilesMetadata | undefined> {
+  const found = await archive.readFilesMetadata(name, sentinel, options)
+  if (found.kind === 'found') return found.metadata
+  const at = `${storage.location}/${filesMetadataKey(name)}`
+  if (found.kind === 'missing') throw damaged(`${at} is missing`, 'without it nobody knows which files there must be')
+  if (!sentinel.delta) return undefined
+  throw new WalrxError('WALRX_BACKUP_UNSUPPORTED', `${name} is a delta, and was taken without files_metadata.json`, {
+    hint: 'nothing else says which of its files are increments: choose another backup',
+  })
+}
+
+/** What is taken from a backup, and what it takes from the one below. */
+function takenFiles(
+  { name, sentinel }: NamedSentinel,
+  metadata: FilesMetadata | undefined,
+  wanted: ReadonlySet<string> | undefined,
+): { readonly files: FileTable | undefined; readonly below: ReadonlySet<string> } {
+  const table = metadata && tableByPath(name, metadata.files)
+  if (sentinel.delta) {
+    if (!table || table.size === 0) throw damaged(`${name} is a delta, and its files_metadata.json lists no file`)
+    return stepOfDelta(name, table, wanted)
+  }
+  return { files: filesOfFull(name, table && table.size > 0 ? table : undefined, wanted), below: new Set() }
+}
+
+/** What a delta stores as the server sent it. It sends increments as `INCREMENTAL.<file>`. */
+function unconverted(manifest: ReadonlyMap<string, ManifestFile>): ReadonlyMap<string, ManifestFile> {
+  const isConverted = (path: string) => path === 'backup_label' || /(^|\/)INCREMENTAL\.[^/]*$/.test(path)
+  return new Map([...manifest].filter(([path]) => !isConverted(path)))
+}
+
+/** What walrx.json says of the manifest; undefined where there was none. Throws WALRX_BACKUP_DAMAGED. */
+function storedManifest(
+  storage: Storage,
+  name: string,
+  contents: ReadonlyMap<string, StoredObject>,
+  key: string | undefined,
+): StoredObject | undefined {
+  const at = `${storage.location}/${backupFolder(name)}`
+  for (const object of contents.keys()) {
+    const isThere = object.startsWith('tar_partitions/') || key === backupFolder(name) + object
+    if (!isThere) throw damaged(`${at}${object} is missing`)
+  }
+  const stored = key === undefined ? undefined : contents.get(key.slice(backupFolder(name).length))
+  if (key !== undefined && !stored) throw damaged(`${storage.location}/${key} does not belong to the backup`)
+  return stored
+}
+
+async function readContents(
+  storage: Storage,
+  name: string,
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, StoredObject> | undefined> {
+  const key = contentsKey(name)
+  try {
+    return parseContents(await readObject(storage, key, { signal }), `${storage.location}/${key}`)
+  } catch (error) {
+    if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
+    throw error
+  }
+}
+
+/** By walrx's own list: every object there, with its size, and no other tar. */
+function refuseOtherObjects(
+  storage: Storage,
+  name: string,
+  parts: readonly BackupPart[],
+  contents: ReadonlyMap<string, StoredObject>,
+): void {
+  const at = `${storage.location}/${backupFolder(name)}`
+  const there = new Map(parts.map((part) => [part.key.slice(backupFolder(name).length), part]))
+  for (const { name: object, size } of contents.values()) {
+    if (!object.startsWith('tar_partitions/')) continue
+    const part = there.get(object)
+    if (!part) throw damaged(`${at}${object} is missing`)
+    if (part.size !== size) throw damaged(`${at}${object} has ${part.size} bytes, and ${size} were stored`)
+  }
+  for (const object of there.keys()) {
+    if (!contents.has(object))
+      throw damaged(`${at}${object} does not belong to the backup`, 'remove it: every reader would unpack it')
+  }
+}
+
+/** By the table of files: WAL-G names tars with their extension there, WAL-RUS without. */
+function refuseMissingParts(
+  storage: Storage,
+  name: string,
+  parts: readonly BackupPart[],
+  { tarFileSets }: FilesMetadata,
+): void {
+  const names = new Set(parts.flatMap(({ base, fileName }) => [fileName, base, `${base}.tar`]))
+  for (const [fileName, files] of tarFileSets) {
+    if (files.length === 0 || names.has(fileName)) continue
+    throw damaged(`${storage.location}/${backupFolder(name)}tar_partitions/${fileName} is missing`)
+  }
+}

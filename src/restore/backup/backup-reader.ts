@@ -1,0 +1,273 @@
+/**
+ * Reads all tars of a backup, several at a time, checks everything that can be checked and hands the files to a sink:
+ * objects against walrx.json, files against the server's manifest, the whole against the table of files. What a delta
+ * builds on is read first, the full backup first of all, each to its end before the next.
+ */
+import { codecOfExtension } from '../../compression/codecs.ts'
+import type { Logger } from '../../observe/log.ts'
+import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import type { Storage } from '../../storage/storage.ts'
+import type { BackupPart } from '../../walg/backup/backup-archive.ts'
+import { backupFolder } from '../../walg/backup/backup-names.ts'
+import { decodedPieces } from '../../walg/stored-object.ts'
+import { blamingBackup, damaged, StoredSum } from './backup-damage.ts'
+import { type BackupDocuments, chainOf } from './backup-documents.ts'
+import { openChecksum } from './checksums.ts'
+import { controlFile, entryPath, utilityFiles } from './entry-path.ts'
+import { applyIncrement } from './increment-apply.ts'
+import type { RestoreSink } from './restore-sink.ts'
+import { type TarEntry, tarEntries } from './tar-entries.ts'
+
+/** Options of {@link readBackup}. */
+export interface ReadOptions {
+  readonly storage: Storage
+  readonly documents: BackupDocuments
+  readonly sink: RestoreSink
+  /** Tars that are read at the same time. */
+  readonly concurrency: number
+  readonly log: Logger
+  readonly signal: AbortSignal
+  /** Told the bytes that were read from the storage. */
+  readonly onProgress: (readBytes: number) => void
+  /** Changes the content of small files on their way, after they were checked. */
+  readonly rewrite?: ReadonlyMap<string, (content: Buffer) => Buffer>
+  /** Tells which files are wanted, by their paths; all by default. */
+  readonly mask?: (path: string) => boolean
+  /** Called when everything but pg_control is in place. */
+  readonly beforeControl: () => Promise<void>
+}
+
+/** What was read. */
+export interface ReadSummary {
+  /** Whole files: what is there in the end. */
+  readonly files: number
+  /** Increments that were applied to them; 0 for a full backup. */
+  readonly increments: number
+  /** Bytes of both. */
+  readonly bytes: number
+  /** True when every whole file was checked against a manifest of the server's. */
+  readonly checked: boolean
+}
+
+/**
+ * Reads the backup: what it builds on, its parts, then backup_label.tar (a part of WAL-G's may hold a stale label), at
+ * last pg_control.tar.
+ * @throws WALRX_BACKUP_DAMAGED, naming the object and the file; WALRX_BACKUP_UNSUPPORTED for a part in a codec that walrx
+ * cannot read; what storage and sink throw
+ */
+export function readBackup(options: ReadOptions): Promise<ReadSummary> {
+  return blamingBackup(() => readAllParts(options))
+}
+
+async function readAllParts(options: ReadOptions): Promise<ReadSummary> {
+  const { documents } = options
+  const tally: Tally = { readBytes: 0, files: 0, increments: 0, bytes: 0 }
+  for (const parent of documents.parents) {
+    const reading = new BackupReading({ ...options, documents: parent }, tally, true)
+    await reading.readAll(reading.wantedParts('data'))
+    reading.refuseMissing()
+  }
+  const reading = new BackupReading(options, tally, false)
+  await reading.readAll(reading.wantedParts('data'))
+  await reading.readAll(reading.wantedParts('label'))
+  reading.refuseMissing(controlFile)
+  await options.beforeControl()
+  await reading.readAll(reading.wantedParts('control'))
+  reading.refuseMissing()
+  const { bytes, files, increments } = tally
+  const checked = chainOf(documents).every(({ manifest }) => manifest !== undefined)
+  return { files, increments, bytes, checked }
+}
+
+/** The longest file that a rewrite may hold in memory. */
+const rewriteBytesMax = 16 * 1024 * 1024
+
+/** Of all backups of a chain. */
+interface Tally {
+  readBytes: number
+  files: number
+  increments: number
+  bytes: number
+}
+
+/** One backup of a chain. */
+class BackupReading {
+  readonly #options: ReadOptions
+  readonly #tally: Tally
+  /** Another backup builds on this one: only the files that it takes are read. */
+  readonly #isParent: boolean
+  readonly #seen = new Set<string>()
+
+  constructor(options: ReadOptions, tally: Tally, isParent: boolean) {
+    this.#options = options
+    this.#tally = tally
+    this.#isParent = isParent
+  }
+
+  /** The tars of a kind, but for those without a file that the mask lets through, as far as the table of files tells. */
+  wantedParts(kind: BackupPart['kind']): BackupPart[] {
+    const { documents, mask } = this.#options
+    return documents.parts.filter((part) => {
+      const { tarFileSets: sets } = documents
+      const names = sets.get(part.fileName) ?? sets.get(part.base) ?? sets.get(`${part.base}.tar`)
+      return part.kind === kind && (!mask || !names || names.some((name) => mask(entryPath(name) ?? '')))
+    })
+  }
+
+  /** Reads tars, as many at a time as allowed; the first failure ends all. */
+  async readAll(parts: readonly BackupPart[]): Promise<void> {
+    const queue = [...parts]
+    const stop = new AbortController()
+    const { signal } = this.#options
+    const onAbort = () => stop.abort(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+    if (signal.aborted) onAbort()
+    const work = async () => {
+      for (let part = queue.shift(); part; part = queue.shift()) {
+        try {
+          await this.#readPart(part, stop.signal)
+        } catch (error) {
+          stop.abort(error)
+          throw error
+        }
+      }
+    }
+    try {
+      const results = await Promise.allSettled(Array.from({ length: this.#options.concurrency }, work))
+      if (stop.signal.aborted) throw stop.signal.reason
+      for (const result of results) if (result.status === 'rejected') throw result.reason
+    } finally {
+      signal.removeEventListener('abort', onAbort)
+    }
+  }
+
+  /** Throws WALRX_BACKUP_DAMAGED for a file that did not come. @param except one that need not have come yet */
+  refuseMissing(except?: string): void {
+    const { files, manifest, name } = this.#options.documents
+    const { mask } = this.#options
+    const isMissing = (path: string) => !this.#seen.has(path) && path !== except && mask?.(path) !== false
+    for (const path of files?.keys() ?? []) {
+      if (isMissing(path)) throw damaged(`${name} lacks ${path}, which ${this.#partOf(path)} should hold`)
+    }
+    if (this.#isParent) return
+    for (const path of manifest?.keys() ?? []) {
+      if (!isMissing(path)) continue
+      throw damaged(`${name} lacks ${path}, which the server's manifest lists and ${this.#partOf(path)} should hold`)
+    }
+  }
+
+  #partOf(path: string): string {
+    for (const [part, names] of this.#options.documents.tarFileSets) {
+      if (names.some((name) => entryPath(name) === path)) return part
+    }
+    return path === controlFile ? 'pg_control.tar' : 'one of its parts'
+  }
+
+  async #readPart(part: BackupPart, signal: AbortSignal): Promise<void> {
+    const { documents, storage } = this.#options
+    const at = `${storage.location}/${part.key}`
+    const sum = new StoredSum()
+    const codec = codecOfExtension(part.extension, at)
+    const body = this.#counted(sum.of(await storage.get(part.key, { signal })))
+    try {
+      for await (const entry of tarEntries(decodedPieces(body, codec, at), at)) {
+        signal.throwIfAborted()
+        await this.#readEntry(entry, part, at)
+      }
+      // What is behind the tar's end counts as well.
+      for await (const rest of body) void rest
+    } catch (error) {
+      const isUnreadable = hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_CODEC_UNSUPPORTED')
+      // What walrx stored can be read, unless it has changed since.
+      if (isUnreadable && documents.contents) throw damaged(error.message, undefined, error)
+      throw sum.size > 0 && isUnreadable ? this.#withGuess(error) : error
+    }
+    const stored = documents.contents?.get(part.key.slice(backupFolder(documents.name).length))
+    if (stored) sum.check(stored, at)
+  }
+
+  /** Nothing in an archive says that it is encrypted. */
+  #withGuess(error: WalrxError): WalrxError {
+    const hint = 'if this backup is encrypted: walrx cannot decrypt yet, restore it with the tool that wrote it'
+    return new WalrxError(error.code, error.message, { hint, cause: error })
+  }
+
+  async *#counted(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
+    for await (const chunk of source) {
+      this.#tally.readBytes += chunk.length
+      this.#options.onProgress(this.#tally.readBytes)
+      yield chunk
+    }
+  }
+
+  async #readEntry(entry: TarEntry, part: BackupPart, at: string): Promise<void> {
+    const path = entryPath(entry.name)
+    if (path === undefined) throw damaged(`${at} holds an entry by the name "${entry.name}"`)
+    const { documents, log, mask, sink } = this.#options
+    const object = { object: at, name: entry.name }
+    if (entry.kind === 'directory') {
+      // A tablespace that was dropped since would be an unexpected directory, at which recovery stops.
+      if (mask || this.#isParent) return
+      this.#seen.add(path)
+      return sink.directory(path, entry.mode & 0o7777)
+    }
+    if (entry.kind === 'other') return log.warn('an entry that is neither file nor directory is left out', object)
+    // WAL-G's remote backups have it in a part too.
+    if (path === controlFile && part.kind !== 'control') return
+    if (mask?.(path) === false) return
+    const isUtility = !this.#isParent && utilityFiles.has(path)
+    const record = documents.files?.get(path)
+    if (documents.files && !record && !isUtility) {
+      if (!this.#isParent) log.debug('a file that the table of files does not list is left out', object)
+      return
+    }
+    if (record?.isIncremented) await this.#readIncrement(entry, path, at)
+    else await this.#readFile(entry, path, at)
+    this.#seen.add(path)
+  }
+
+  async #readIncrement(entry: TarEntry, path: string, at: string): Promise<void> {
+    await applyIncrement(entry, await this.#options.sink.change(path), at)
+    this.#tally.increments++
+    this.#tally.bytes += entry.size
+  }
+
+  async #readFile(entry: TarEntry, path: string, at: string): Promise<void> {
+    const { manifest, name, sentinel } = this.#options.documents
+    const expected = manifest?.get(path)
+    if (manifest && !expected && !sentinel.delta)
+      throw damaged(`${at} holds ${entry.name}, which the server's manifest of ${name} does not list`)
+    if (expected && expected.size !== entry.size) {
+      throw damaged(
+        `${at} holds ${entry.name} with ${entry.size} bytes, and the server's manifest says ${expected.size}`,
+      )
+    }
+    const checksum = expected?.algorithm === undefined ? undefined : openChecksum(expected.algorithm, 'the manifest')
+    const rewrite = this.#options.rewrite?.get(path)
+    const kept: Uint8Array[] = []
+    const file = await this.#options.sink.file(path, entry.mode & 0o7777)
+    let bytes = 0
+    try {
+      for await (const chunk of entry.body) {
+        bytes += chunk.length
+        checksum?.update(chunk)
+        if (!rewrite) await file.write(chunk)
+        else if (bytes > rewriteBytesMax) throw damaged(`${at} holds a ${path} of more than ${rewriteBytesMax} bytes`)
+        else kept.push(Buffer.from(chunk))
+      }
+      if (bytes !== entry.size) throw damaged(`${at} holds ${bytes} bytes of ${entry.name} instead of ${entry.size}`)
+      const digest = checksum?.digest()
+      if (digest !== expected?.checksum) {
+        throw damaged(
+          `${at} holds ${entry.name} with the ${expected?.algorithm} ${digest}, and the server's manifest says ${expected?.checksum}`,
+        )
+      }
+      if (rewrite) await file.write(rewrite(Buffer.concat(kept)))
+      await file.finish()
+    } finally {
+      await file.drop()
+    }
+    this.#tally.files++
+    this.#tally.bytes += bytes
+  }
+}

@@ -1,0 +1,33 @@
+/** Applies the increment of a file, as it comes out of a tar, to what the backups below have made of the file. */
+import { pageBytes } from '../../postgres/relations/relation-file.ts'
+import { type IncrementHead, IncrementReader } from '../../walg/increment/increment-reader.ts'
+import { damaged } from './backup-damage.ts'
+import type { ChangedFile } from './restore-sink.ts'
+import type { TarEntry } from './tar-entries.ts'
+
+/**
+ * Applies it: WAL-G's, or PostgreSQL 17's as WAL-RUS stores it.
+ * @param file is finished, or dropped
+ * @param object the tar, for messages
+ * @throws WALRX_BACKUP_DAMAGED naming the tar, the file and the field; what the file throws
+ */
+export async function applyIncrement(entry: TarEntry, file: ChangedFile, object: string): Promise<void> {
+  const reader = new IncrementReader({
+    size: entry.size,
+    formats: ['wi1', 'native'],
+    refuse: (what) => damaged(`${object} holds a damaged increment of ${entry.name}: ${what}`),
+    sink: { onHead: (head) => resize(file, head), onPages: (position, bytes) => file.write(position, bytes) },
+  })
+  try {
+    for await (const chunk of entry.body) await reader.append(chunk)
+    reader.end()
+    await file.finish()
+  } finally {
+    await file.drop()
+  }
+}
+
+async function resize(file: ChangedFile, { fileBlocks, keptBlocks }: IncrementHead): Promise<void> {
+  await file.resize(keptBlocks * pageBytes)
+  if (fileBlocks > keptBlocks) await file.resize(fileBlocks * pageBytes)
+}

@@ -1,0 +1,40 @@
+/** The life of the prefetcher process: it takes over the folder that wal-fetch made for it, works, and removes it. */
+import { statfs } from 'node:fs/promises'
+import { isRecovering, runningProcess } from '../wal/recovery-process.ts'
+import { type PrefetchEnd, Prefetcher, type PrefetcherOptions } from './prefetcher.ts'
+import { ReadyFolder } from './ready-folder.ts'
+
+/** Options of {@link runPrefetcher}: those of the prefetcher that don't follow from its folder. */
+export interface PrefetchRunOptions extends Omit<PrefetcherOptions, 'folder' | 'isRecovering' | 'freeBytes'> {
+  /** Path of the ready folder. */
+  readonly folder: string
+}
+
+/**
+ * Runs a prefetcher until its end, then removes its folder.
+ * @returns `not ours` when the folder is not there, or belongs to another process
+ */
+export async function runPrefetcher(options: PrefetchRunOptions): Promise<PrefetchEnd | 'not ours'> {
+  const folder = new ReadyFolder(options.folder)
+  const owner = await folder.owner()
+  const self = runningProcess(process.pid)
+  if (!owner || !self) return 'not ours'
+  // Whoever started us may not have come to hand the folder over yet.
+  if (owner.prefetcher.pid !== self.pid && owner.prefetcher.pid !== self.parentPid) return 'not ours'
+  const { recovery } = owner
+  await folder.setOwner({ recovery, prefetcher: { pid: self.pid, startTime: self.startTime } })
+  try {
+    const prefetcher = new Prefetcher({
+      ...options,
+      folder,
+      isRecovering: () => isRecovering(recovery),
+      freeBytes: async () => {
+        const { bavail, bsize } = await statfs(folder.path)
+        return bavail * bsize
+      },
+    })
+    return await prefetcher.run()
+  } finally {
+    if ((await folder.owner())?.prefetcher.pid === self.pid) await folder.remove()
+  }
+}

@@ -1,0 +1,311 @@
+/**
+ * Keeps the segments that a recovering server wants next ready beside its pg_wal, ahead of it and in order.
+ *
+ * The window begins at the segment that the server wants next, and moves with it: when a ready file is taken (the
+ * restore_command is a plain `mv`), and when a wal-fetch says that the server wants something else, another timeline's,
+ * say. What falls out of the window is dropped. Each segment in it is in one of these states:
+ *
+ *   running  being downloaded and checked; becomes ready, absent or failed
+ *   ready    whole, durable, in the folder; leaves it by being taken
+ *   absent   not in the archive when we looked; looked for again after a while, nothing behind it is started
+ *   failed   the storage failed, or the object is damaged; tried again after a while
+ *
+ * Whether a segment is missing or damaged is never decided here: then there is simply none ready, the server calls
+ * wal-fetch, and that says so.
+ */
+import { type FSWatcher, unlinkSync, watch } from 'node:fs'
+import { rename } from 'node:fs/promises'
+import type { Logger } from '../../observe/log.ts'
+import { type Clock, systemClock, type Timer } from '../../primitives/clock.ts'
+import { Backoff } from '../../primitives/backoff.ts'
+import type { SegmentId } from '../../postgres/wal/wal-file.ts'
+import type { WalReader } from '../../walg/wal/wal-reader.ts'
+import type { RequiredSystem } from '../wal/segment-check.ts'
+import { downloadWalFile, isOutOfSpace, localWork } from '../wal/wal-download.ts'
+import { listenForWanted, type PrefetchChannel } from './prefetch-channel.ts'
+import { following, PrefetchWindow, type Slot } from './prefetch-window.ts'
+import type { ReadyFolder } from './ready-folder.ts'
+
+/** Options of {@link Prefetcher}. */
+export interface PrefetcherOptions {
+  readonly reader: Pick<WalReader, 'openWalFile' | 'location'>
+  readonly folder: ReadyFolder
+  /** Name of the segment that the server wants next. */
+  readonly first: string
+  /** Bytes of a segment. */
+  readonly segmentSize: number
+  /** Bytes that may lie ready or be under way; at least two segments do. */
+  readonly windowBytes: number
+  /** Segments downloaded at the same time. */
+  readonly concurrency: number
+  /** Extension to ask for first. */
+  readonly extension?: string | undefined
+  readonly systems: () => Promise<readonly RequiredSystem[]>
+  /** Says whether the recovery goes on. */
+  readonly isRecovering: () => boolean
+  /** Bytes that are free on the file system of the folder. */
+  readonly freeBytes: () => Promise<number>
+  /** Ends the prefetcher. */
+  readonly signal: AbortSignal
+  readonly log: Logger
+  /** Default the real clock. */
+  readonly clock?: Clock
+}
+
+/** Why a prefetcher ended. */
+export type PrefetchEnd = 'stopped' | 'recovery over' | 'idle'
+
+/** How often the recovery and the folder are looked at when nothing tells. */
+const tickMs = 250
+/** Without anything taken or asked for this long, the server is at the end of the archive (or streams). */
+const idleAtEndMs = 60_000
+/** The same where segments lie ready or are coming: a server that is paused, or replays a very large segment. */
+const idleWithMoreMs = 600_000
+/** A download without progress is not worth waiting for: wal-fetch then gets the segment itself. */
+const stalledMs = 5_000
+/** How long nothing is written after the file system was full. */
+const fullPauseMs = 10_000
+
+/** See the head of the file. */
+export class Prefetcher {
+  readonly #options: PrefetcherOptions
+  readonly #clock: Clock
+  readonly #window: PrefetchWindow
+  /** Segments that became ready since the window was last set elsewhere. */
+  #readyCount = 0
+  /** Every download under way, also those whose slot was dropped. */
+  readonly #downloads = new Set<Promise<boolean>>()
+  #serial = 0
+  #extension: string | undefined
+  #lastActivityMs: number
+  #fullUntilMs = 0
+  #wake: () => void = () => {}
+  #isWoken = false
+
+  /** Throws WALRX_USAGE when `first` is no segment. */
+  constructor(options: PrefetcherOptions) {
+    this.#options = options
+    this.#clock = options.clock ?? systemClock
+    this.#extension = options.extension
+    this.#lastActivityMs = this.#clock.now()
+    this.#window = new PrefetchWindow(options.first, options.segmentSize, options.windowBytes)
+  }
+
+  /** Works until the recovery is over, the server has no use for it, or `signal` aborts. Throws when it can't work. */
+  async run(): Promise<PrefetchEnd> {
+    const { folder, signal } = this.#options
+    let channel: PrefetchChannel | undefined
+    let watcher: FSWatcher | undefined
+    const wake = () => this.#wakeUp()
+    signal.addEventListener('abort', wake, { once: true })
+    try {
+      channel = await listenForWanted(folder.socket, (name) => this.#wanted(name))
+      watcher = watchFolder(folder.path, wake)
+      for (;;) {
+        const end = this.#reasonToEnd()
+        if (end) return end
+        await this.#noticeTaken()
+        this.#abortStalled()
+        await this.#fill()
+        await this.#sleep()
+      }
+    } finally {
+      signal.removeEventListener('abort', wake)
+      watcher?.close()
+      channel?.close()
+      await this.#dropAll()
+    }
+  }
+
+  #reasonToEnd(): PrefetchEnd | undefined {
+    if (this.#options.signal.aborted) return 'stopped'
+    if (!this.#options.isRecovering()) return 'recovery over'
+    const idleMs = this.#clock.now() - this.#lastActivityMs
+    if (idleMs < idleAtEndMs) return undefined
+    const hasMore = [...this.#window.inState('ready'), ...this.#window.inState('running')].some(
+      ([, slot]) => !slot.wasAbsent,
+    )
+    return idleMs >= (hasMore ? idleWithMoreMs : idleAtEndMs) ? 'idle' : undefined
+  }
+
+  /** What a wal-fetch asks for: true once it is ready, false when it had better get it itself. */
+  async #wanted(name: string): Promise<boolean> {
+    const id = this.#window.parse(name)
+    const slot = this.#window.slots.get(name)
+    this.#lastActivityMs = this.#clock.now()
+    const isComing = slot !== undefined && (slot.state === 'running' || slot.state === 'ready')
+    this.#aim(isComing ? id : following(id))
+    return isComing && (slot.state === 'ready' || (await slot.done))
+  }
+
+  /** Sets where the window begins. */
+  #aim(next: SegmentId): void {
+    const isNear = this.#window.slots.has(this.#window.nameOf(next)) || this.#window.covers(next)
+    if (!isNear) this.#readyCount = 0
+    this.#window.next = next
+    for (const [name, slot] of this.#window.slots) if (!this.#window.covers(slot.id)) this.#drop(name, slot)
+    this.#wakeUp()
+  }
+
+  /** Moves the window behind the segments that were taken. */
+  async #noticeTaken(): Promise<void> {
+    const ready = this.#window.inState('ready')
+    if (ready.length === 0) return
+    const names = new Set(await this.#options.folder.readyNames())
+    let next = this.#window.next
+    for (const [name, slot] of ready) {
+      if (names.has(name) || this.#window.slots.get(name) !== slot) continue
+      this.#window.slots.delete(name)
+      this.#lastActivityMs = this.#clock.now()
+      if (slot.id.segno >= next.segno) next = following(slot.id)
+    }
+    if (next !== this.#window.next) this.#aim(next)
+  }
+
+  /** Starts downloads: in order, and few at first, so that the segment which the server waits for comes soon. */
+  async #fill(): Promise<void> {
+    const now = this.#clock.now()
+    if (now < this.#fullUntilMs) return
+    const runningMax = Math.min(this.#options.concurrency, 2 + this.#readyCount)
+    const { next } = this.#window
+    for (const id of this.#window.ids()) {
+      const slot = this.#window.slots.get(this.#window.nameOf(id))
+      const isWaiting = slot !== undefined && now < slot.retryAtMs
+      if (slot?.wasAbsent && (isWaiting || slot.state === 'running')) return
+      if (slot?.state === 'running' || slot?.state === 'ready' || isWaiting) continue
+      if (this.#window.inState('running').length >= runningMax) return
+      // The server needs room for itself as well.
+      if ((await this.#options.freeBytes()) < 2 * this.#window.count * this.#options.segmentSize) return
+      // Meanwhile the server may have asked for something else.
+      if (this.#window.next !== next) return
+      this.#start(id, slot)
+      if (slot?.wasAbsent) return
+    }
+  }
+
+  #start(id: SegmentId, previous: Slot | undefined): void {
+    const slot: Slot = {
+      id,
+      state: 'running',
+      done: Promise.resolve(false),
+      abort: new AbortController(),
+      lastProgressMs: this.#clock.now(),
+      retryAtMs: 0,
+      wasAbsent: previous?.wasAbsent ?? false,
+      backoff: previous?.backoff ?? new Backoff({ firstMs: 1000, maxMs: 10_000 }),
+    }
+    this.#window.slots.set(this.#window.nameOf(id), slot)
+    const download = this.#download(this.#window.nameOf(id), slot)
+    slot.done = download
+    this.#downloads.add(download)
+    void download.finally(() => this.#downloads.delete(download))
+  }
+
+  async #download(name: string, slot: Slot): Promise<boolean> {
+    const { folder, log, reader, segmentSize, systems } = this.#options
+    const path = folder.running(`${name}.${this.#serial++}`)
+    try {
+      const found = await downloadWalFile({
+        reader,
+        name,
+        path,
+        extension: this.#extension,
+        segmentSize,
+        systems,
+        signal: slot.abort.signal,
+        onProgress: () => (slot.lastProgressMs = this.#clock.now()),
+      })
+      if (!found) return this.#settle(slot, 'absent')
+      this.#extension = found.extension
+      if (this.#window.slots.get(name) !== slot) {
+        unlinkIfThere(path)
+        return false
+      }
+      await localWork(path, 'rename', rename(path, folder.ready(name)))
+      if (this.#window.slots.get(name) === slot) return this.#settle(slot, 'ready')
+      unlinkIfThere(folder.ready(name))
+      return false
+    } catch (error) {
+      if (slot.abort.signal.aborted) return this.#settle(slot, 'failed')
+      log.warn('segment not prefetched', { segment: name, error })
+      if (isOutOfSpace(error)) this.#giveSpaceBack()
+      return this.#settle(slot, 'failed')
+    }
+  }
+
+  #settle(slot: Slot, state: 'ready' | 'absent' | 'failed'): boolean {
+    slot.state = state
+    this.#wakeUp()
+    if (state === 'ready') {
+      this.#readyCount++
+      slot.wasAbsent = false
+      return true
+    }
+    slot.retryAtMs = this.#clock.now() + slot.backoff.next()
+    slot.wasAbsent ||= state === 'absent'
+    return false
+  }
+
+  #abortStalled(): void {
+    const now = this.#clock.now()
+    for (const [name, slot] of this.#window.inState('running')) {
+      if (now - slot.lastProgressMs < stalledMs || slot.abort.signal.aborted) continue
+      this.#options.log.warn('download stalled', { segment: name })
+      slot.abort.abort()
+    }
+  }
+
+  /** Gives all space back, and writes nothing for a while. */
+  #giveSpaceBack(): void {
+    this.#options.log.warn('file system full, nothing is prefetched for a while', { folder: this.#options.folder.path })
+    this.#fullUntilMs = this.#clock.now() + fullPauseMs
+    for (const [name, slot] of this.#window.slots) this.#drop(name, slot)
+  }
+
+  #drop(name: string, slot: Slot): void {
+    this.#window.slots.delete(name)
+    slot.abort.abort()
+    // At once: a later file of the same name must not be meant.
+    if (slot.state === 'ready') unlinkIfThere(this.#options.folder.ready(name))
+  }
+
+  async #dropAll(): Promise<void> {
+    for (const [name, slot] of this.#window.slots) this.#drop(name, slot)
+    await Promise.all(this.#downloads)
+  }
+
+  /** Waits until something happens, or for a tick. */
+  #sleep(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer: Timer = this.#clock.setTimer(this.#isWoken ? 0 : tickMs, () => this.#wake())
+      this.#wake = () => {
+        timer.cancel()
+        this.#wake = () => {}
+        this.#isWoken = false
+        resolve()
+      }
+    })
+  }
+
+  #wakeUp(): void {
+    this.#isWoken = true
+    this.#wake()
+  }
+}
+
+function unlinkIfThere(path: string): void {
+  try {
+    unlinkSync(path)
+  } catch {
+    // The server has just taken it.
+  }
+}
+
+/** Tells of changes in a folder; undefined where the system has no more watches, and ticks must do. */
+function watchFolder(path: string, onChange: () => void): FSWatcher | undefined {
+  try {
+    return watch(path, onChange).on('error', () => {})
+  } catch {
+    return undefined
+  }
+}

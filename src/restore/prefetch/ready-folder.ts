@@ -1,0 +1,178 @@
+/**
+ * The folder of segments that lie ready for one recovery. The restore_command takes them with a plain `mv`, so nothing
+ * may lie there under a segment's name but a whole, checked, durable segment, and nothing of an earlier recovery.
+ *
+ *   pg_wal/.walrx/<startup process id>/          segments that are ready, by name
+ *   pg_wal/.walrx/<startup process id>/owner     whose it is (JSON, {@link Owner})
+ *   pg_wal/.walrx/<startup process id>/running/  segments under way
+ *   pg_wal/.walrx/<startup process id>/socket    where wal-fetch talks to the prefetcher
+ *
+ * A folder comes into being whole, by a rename: whoever renames first has it, and starts the prefetcher. It goes by a
+ * rename, too, so that `mv` never finds half of it. Process ids are used again (in containers at every start), hence the
+ * start times in `owner`.
+ */
+import { mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { isSegmentName } from '../../postgres/wal/wal-file.ts'
+import {
+  isRecovering,
+  isRunning,
+  type ProcessIdentity,
+  type Recovery,
+  runningProcess,
+} from '../wal/recovery-process.ts'
+
+/** What `owner` says. */
+export interface Owner {
+  /** The recovery that the segments are for. */
+  readonly recovery: Recovery
+  /** The process that fills the folder, or that is about to start it. */
+  readonly prefetcher: ProcessIdentity
+}
+
+const doomedPrefix = '.old-'
+const claimPrefix = '.new-'
+
+/** One ready folder, there or not. */
+export class ReadyFolder {
+  readonly path: string
+  readonly #root: string
+  readonly #name: string
+
+  /** @param path ends in the id of the startup process */
+  constructor(path: string) {
+    this.path = path
+    this.#root = dirname(path)
+    this.#name = basename(path)
+  }
+
+  /** The folder for a recovery that wants its WAL at `dest`: where the printed restore_command looks. */
+  static beside(dest: string, startupPid: number): ReadyFolder {
+    return new ReadyFolder(join(dirname(dest), '.walrx', String(startupPid)))
+  }
+
+  /** Where a ready segment lies. */
+  ready(name: string): string {
+    return join(this.path, name)
+  }
+
+  /** Where a segment is written. */
+  running(name: string): string {
+    return join(this.path, 'running', name)
+  }
+
+  get socket(): string {
+    return join(this.path, 'socket')
+  }
+
+  /** Names of the segments that are ready. */
+  async readyNames(): Promise<string[]> {
+    return (await readdir(this.path)).filter(isSegmentName)
+  }
+
+  /** Whose the folder is; undefined when it is not there, or when nobody can tell. */
+  owner(): Promise<Owner | undefined> {
+    return readOwner(this.path)
+  }
+
+  /** True when it serves this recovery and its prefetcher lives. */
+  async isServed(recovery: Recovery): Promise<boolean> {
+    const owner = await this.owner()
+    return owner !== undefined && isSame(owner.recovery, recovery) && isRunning(owner.prefetcher)
+  }
+
+  /**
+   * Makes the folder, empty, unless it is there.
+   * @returns false when somebody else has it
+   */
+  async claim(owner: Owner): Promise<boolean> {
+    const claim = join(this.#root, `${claimPrefix}${uniqueName()}`)
+    await mkdir(join(claim, 'running'), { recursive: true, mode: 0o700 })
+    try {
+      await writeOwner(claim, owner)
+      await rename(claim, this.path)
+      return true
+    } catch (error) {
+      await rm(claim, { recursive: true, force: true })
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'ENOTEMPTY' || code === 'EEXIST') return false
+      throw error
+    }
+  }
+
+  /** Hands a claimed folder to another process. */
+  async setOwner(owner: Owner): Promise<void> {
+    await writeOwner(this.path, owner)
+  }
+
+  /** Removes the folder with everything in it, and its parent where nothing else is left there. */
+  async remove(): Promise<void> {
+    await removeWhole(this.#root, this.#name)
+    await rmdir(this.#root).catch(() => {})
+  }
+
+  /** Removes what dead recoveries and dead prefetchers have left beside this folder, and this folder if it is such. */
+  async sweep(): Promise<void> {
+    const names = await readdir(this.#root).catch(() => [])
+    for (const name of names) {
+      if (!isBeingMade(name) && !(await isInUse(join(this.#root, name)))) await removeWhole(this.#root, name)
+    }
+    await rmdir(this.#root).catch(() => {})
+  }
+}
+
+let uniqueCount = 0
+
+/** A name that begins with our process id, which no other process has, and no earlier one of this id has left. */
+function uniqueName(): string {
+  return `${process.pid}-${Date.now()}-${uniqueCount++}`
+}
+
+function isSame(a: Recovery, b: Recovery): boolean {
+  return a.startup.pid === b.startup.pid && a.startup.startTime === b.startup.startTime
+}
+
+/** True for a folder that a living process is about to put in its place. */
+function isBeingMade(name: string): boolean {
+  const pid = name.startsWith(claimPrefix) ? parseInt(name.slice(claimPrefix.length), 10) : NaN
+  return Number.isInteger(pid) && runningProcess(pid) !== undefined
+}
+
+async function isInUse(path: string): Promise<boolean> {
+  const owner = await readOwner(path)
+  return owner !== undefined && isRecovering(owner.recovery) && isRunning(owner.prefetcher)
+}
+
+/** Takes a folder out of sight at once, and then apart. */
+async function removeWhole(root: string, name: string): Promise<void> {
+  const doomed = join(root, `${doomedPrefix}${uniqueName()}`)
+  try {
+    await rename(join(root, name), doomed)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
+    throw error
+  }
+  await rm(doomed, { recursive: true, force: true, maxRetries: 3 })
+}
+
+async function readOwner(path: string): Promise<Owner | undefined> {
+  try {
+    const owner = JSON.parse(await readFile(join(path, 'owner'), 'utf8')) as Partial<Owner>
+    const { prefetcher, recovery } = owner
+    const identities = [prefetcher, recovery?.startup, recovery?.postmaster]
+    return identities.every(isIdentity) ? (owner as Owner) : undefined
+  } catch {
+    // Not there, or cut short by a crash of the machine.
+    return undefined
+  }
+}
+
+function isIdentity(value: ProcessIdentity | undefined): boolean {
+  return Number.isInteger(value?.pid) && Number.isInteger(value?.startTime)
+}
+
+async function writeOwner(path: string, owner: Owner): Promise<void> {
+  const temporary = join(path, `owner.${process.pid}`)
+  await writeFile(temporary, JSON.stringify(owner), { mode: 0o600 })
+  await rename(temporary, join(path, 'owner'))
+}

@@ -1,0 +1,94 @@
+/** Which backup a recovery begins with, where the operator left that to us. */
+import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import { formatLsn } from '../../postgres/lsn.ts'
+import type { StorageCallOptions } from '../../storage/storage.ts'
+import { parseBackupName } from '../../walg/backup/backup-names.ts'
+import { parseBackupTime } from '../../walg/backup/backup-time.ts'
+import type { Sentinel } from '../../walg/backup/sentinel.ts'
+import type { RecoveryBackup } from './recovery-check.ts'
+import { describeTarget, type RecoveryRequest, type RecoveryTarget } from './recovery-request.ts'
+import { type Histories, recoveryChain, whyNotOnChain } from './recovery-timelines.ts'
+import { formatTimestamp, fromUnixMicroseconds, type TimestampTz } from './recovery-time.ts'
+
+/**
+ * What a recovery needs to know of a backup, by its name and its sentinel; undefined where the sentinel doesn't say it
+ * (WAL-E's, and WAL-G's first ones): whether a target can be reached is nobody's to tell then.
+ */
+export function recoveryBackup(name: string, sentinel: Sentinel): RecoveryBackup | undefined {
+  const timeline = parseBackupName(name)?.timeline
+  const { finishLsn, startLsn } = sentinel
+  const startTime = knownTime(sentinel.startTime)
+  const finishTime = knownTime(sentinel.finishTime)
+  if (timeline === undefined || !startLsn || !finishLsn || startTime === undefined || finishTime === undefined) {
+    return undefined
+  }
+  return { name, timeline, startLsn, finishLsn, startTime, finishTime }
+}
+
+/** The moment that a sentinel says; undefined for Go's zero time, which stands for none. */
+function knownTime(text: string | undefined): TimestampTz | undefined {
+  const nanoseconds = text === undefined ? undefined : parseBackupTime(text)
+  return nanoseconds === undefined || nanoseconds <= 0n ? undefined : fromUnixMicroseconds(nanoseconds / 1000n)
+}
+
+/** What {@link chooseBackup} chooses from. */
+export interface BackupChoice extends StorageCallOptions {
+  /** Names of all backups, that which LATEST stands for first. */
+  readonly names: readonly string[]
+  /** Reads a sentinel. Undefined for a backup that no recovery can begin with: it has gone, or has no positions. */
+  readonly load: (name: string) => Promise<RecoveryBackup | undefined>
+  readonly histories: Histories
+  readonly request: Pick<RecoveryRequest, 'target' | 'timeline'>
+}
+
+/**
+ * The newest backup that finished before the target, on the history of the timeline that will be followed. Newest is for
+ * a position or a time the one furthest in the WAL: what lies between it and the target has to be replayed. For other
+ * targets it is the one that LATEST means.
+ * @throws WALRX_TARGET_UNREACHABLE when there is none, saying why the last one looked at was not it
+ */
+export async function chooseBackup(choice: BackupChoice): Promise<RecoveryBackup> {
+  const { load, request } = choice
+  let why = 'the archive has no backup'
+  for (const name of ordered(choice.names, request.target)) {
+    const backup = await load(name)
+    if (!backup) continue
+    // Backups come newest first: where none fits, the oldest has the reason that counts.
+    const reason = whyTooLate(backup, request.target) ?? (await whyNotFrom(choice, backup))
+    if (reason === undefined) return backup
+    why = reason
+  }
+  const timeline = typeof request.timeline === 'number' ? ` on timeline ${request.timeline}` : ''
+  throw new WalrxError(
+    'WALRX_TARGET_UNREACHABLE',
+    `no backup leads to ${describeTarget(request.target)}${timeline}: ${why}`,
+    { hint: 'walrx backup-list shows the backups, --target-timeline another history' },
+  )
+}
+
+/** Why a recovery cannot go from this backup along the wanted timeline; undefined when it can. */
+async function whyNotFrom(choice: BackupChoice, backup: RecoveryBackup): Promise<string | undefined> {
+  try {
+    const chain = await recoveryChain(choice.histories, choice.request.timeline, backup.timeline, choice)
+    return whyNotOnChain(chain, backup)
+  } catch (error) {
+    if (hasCode(error, 'WALRX_TARGET_UNREACHABLE')) return error.message
+    throw error
+  }
+}
+
+/** Names by where the backup starts, the furthest first; as they came where the target has no place in the WAL. */
+function ordered(names: readonly string[], target: RecoveryTarget | undefined): string[] {
+  // A name begins with timeline and segment, and along one history both only grow.
+  return target?.kind === 'lsn' || target?.kind === 'time' ? [...names].sort().reverse() : [...names]
+}
+
+function whyTooLate(backup: RecoveryBackup, target: RecoveryTarget | undefined): string | undefined {
+  if (target?.kind === 'lsn' && backup.finishLsn > target.lsn) {
+    return `backup ${backup.name} finished behind it, at ${formatLsn(backup.finishLsn)}`
+  }
+  if (target?.kind === 'time' && backup.finishTime > target.time) {
+    return `backup ${backup.name} finished after it, at ${formatTimestamp(backup.finishTime)}`
+  }
+  return undefined
+}

@@ -1,0 +1,75 @@
+/**
+ * Moments as recovery compares them: microseconds since 2000-01-01 00:00 UTC (TimestampTz, datatype/timestamp.h), as a
+ * bigint because a Date has milliseconds only.
+ */
+import { WalrxError } from '../../primitives/errors.ts'
+
+/** Microseconds since 2000-01-01 00:00 UTC. */
+export type TimestampTz = bigint
+
+const unixEpochToPostgresMs = Date.UTC(2000, 0, 1)
+
+const form =
+  /^(\d{4}-\d\d-\d\d)(?:T| +)(\d\d:\d\d)(?::(\d\d)(?:\.(\d+))?)? *(Z|UTC|GMT|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)?$/i
+
+/** PostgreSQL's limit of what a zone may be away from UTC (MAX_TZDISP_HOUR, datatype/timestamp.h). */
+const zoneHoursMax = 15
+
+const howToWrite = 'write it like 2026-03-01 12:00:00+01 or 2026-03-01T11:00:00Z'
+
+/**
+ * Parses a moment: date, time and zone in ISO 8601's order, the part of PostgreSQL's input that means the same whatever
+ * DateStyle and TimeZone are. A time without a zone is refused: the server would read it in its own TimeZone, the
+ * operator thinks in his, and an hour between them is lost data. So are names of zones: `CET` is an hour off half the
+ * year, and `UTC+2` is two hours *behind* to PostgreSQL.
+ * @throws WALRX_USAGE
+ */
+export function parseTimestamp(text: string): TimestampTz {
+  const match = form.exec(text.trim())
+  if (!match) throw new WalrxError('WALRX_USAGE', `"${text}" is no time that walrx understands`, { hint: howToWrite })
+  const [, date, hourMinute, second = '00', fraction = '', zone] = match
+  if (zone === undefined) {
+    throw new WalrxError('WALRX_USAGE', `"${text}" has no time zone`, {
+      hint: `say which one is meant: ${text.trim()}Z is UTC, ${text.trim()}+01 an hour ahead of it`,
+    })
+  }
+  const offset = zoneSeconds(zone)
+  const iso = `${date}T${hourMinute}:${second}`
+  const local = Date.parse(`${iso}Z`)
+  // Date.parse makes 31 April the first of May.
+  if (offset === undefined || Number.isNaN(local) || toIso(local) !== iso) {
+    throw new WalrxError('WALRX_USAGE', `there is no such time as "${text}"`, { hint: howToWrite })
+  }
+  return BigInt(local - offset * 1000 - unixEpochToPostgresMs) * 1000n + microseconds(fraction)
+}
+
+/** A moment counted from 1970 instead, as Unix does. */
+export function fromUnixMicroseconds(micros: bigint): TimestampTz {
+  return micros - BigInt(unixEpochToPostgresMs) * 1000n
+}
+
+/** As PostgreSQL prints and reads it: `2026-03-01 11:00:00.123456+00`, without a fraction where there is none. */
+export function formatTimestamp(time: TimestampTz): string {
+  const micros = ((time % 1_000_000n) + 1_000_000n) % 1_000_000n
+  const ms = Number((time - micros) / 1000n) + unixEpochToPostgresMs
+  const fraction = micros === 0n ? '' : `.${micros.toString().padStart(6, '0').replace(/0+$/, '')}`
+  return `${toIso(ms).replace('T', ' ')}${fraction}+00`
+}
+
+/** `2026-03-01T11:00:00`, of milliseconds since 1970. */
+function toIso(ms: number): string {
+  return new Date(ms).toISOString().slice(0, 19)
+}
+
+/** Seconds ahead of UTC; undefined beyond PostgreSQL's limits. */
+function zoneSeconds(zone: string): number | undefined {
+  const [hours = 0, minutes = 0, seconds = 0] = (zone.match(/\d\d/g) ?? []).map(Number)
+  if (hours > zoneHoursMax || minutes > 59 || seconds > 59) return undefined
+  return (zone.startsWith('-') ? -1 : 1) * (hours * 3600 + minutes * 60 + seconds)
+}
+
+/** Of the digits behind the point, rounded as PostgreSQL does. */
+function microseconds(fraction: string): bigint {
+  const digits = fraction.padEnd(7, '0')
+  return BigInt(digits.slice(0, 6)) + (digits.charAt(6) >= '5' ? 1n : 0n)
+}

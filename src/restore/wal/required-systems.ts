@@ -1,0 +1,64 @@
+/** Whose WAL a recovering server may get: its own, and that of the cluster that the archive is bound to. */
+import { open } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Logger } from '../../observe/log.ts'
+import { hasCode } from '../../primitives/errors.ts'
+import type { Storage } from '../../storage/storage.ts'
+import { readSystem } from '../../walg/wal/system-marker.ts'
+import type { RequiredSystem } from './segment-check.ts'
+
+/** Options of {@link RequiredSystems}. */
+export interface RequiredSystemsOptions {
+  readonly storage: Storage
+  /** Default: the working directory, which PostgreSQL makes the data directory for a restore_command. */
+  readonly dataDir?: string
+  readonly log: Logger
+}
+
+/** Looks once for what can be known; a failure of the storage is not remembered. */
+export class RequiredSystems {
+  readonly #options: RequiredSystemsOptions
+  #known: readonly RequiredSystem[] | undefined
+
+  constructor(options: RequiredSystemsOptions) {
+    this.#options = options
+  }
+
+  /** The system identifiers that a segment must have. Throws what the storage throws. */
+  async get(signal: AbortSignal): Promise<readonly RequiredSystem[]> {
+    if (this.#known) return this.#known
+    const systems: RequiredSystem[] = []
+    const own = await readServerSystemId(this.#options.dataDir ?? '.')
+    if (own !== undefined) systems.push({ systemId: own, whose: 'the server is' })
+    const bound = await this.#readMarker(signal)
+    if (bound !== undefined) systems.push({ systemId: bound, whose: 'the archive is bound to' })
+    this.#known = systems
+    return systems
+  }
+
+  /** A marker that can't be read must not stand in the way of a recovery. */
+  async #readMarker(signal: AbortSignal): Promise<bigint | undefined> {
+    try {
+      return (await readSystem(this.#options.storage, { signal }))?.systemId
+    } catch (error) {
+      if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
+      this.#options.log.warn('the marker of the archive cannot be read', { error })
+      return undefined
+    }
+  }
+}
+
+/**
+ * The system identifier of the data directory: the first eight bytes of global/pg_control, in the server's byte order
+ * (ControlFileData in catalog/pg_control.h). Undefined where that file cannot be read.
+ */
+export async function readServerSystemId(dataDir: string): Promise<bigint | undefined> {
+  const file = await open(join(dataDir, 'global', 'pg_control')).catch(() => undefined)
+  if (!file) return undefined
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(8), 0, 8, 0)
+    return bytesRead === 8 ? buffer.readBigUInt64LE(0) : undefined
+  } finally {
+    await file.close()
+  }
+}

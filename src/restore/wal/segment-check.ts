@@ -1,0 +1,185 @@
+/**
+ * The checks that a WAL segment must pass before a server gets it, made while its bytes stream by: exactly one segment
+ * long, headed by the page that its name promises, of the right cluster, and every further page in its place.
+ *
+ * PostgreSQL itself takes a page that is wrong for the end of WAL: it would end recovery there and promote. So a segment
+ * is judged as a whole before the server sees any of it.
+ */
+import { WalrxError } from '../../primitives/errors.ts'
+import {
+  checkedPageHeaderSize,
+  checkPageHeader,
+  checkSegmentHeader,
+  decodePageHeader,
+  emptyPageError,
+  firstNonZero,
+  longHeaderSize,
+} from '../../postgres/wal/wal-page.ts'
+import { parseSegmentName, segmentSizeMax, segmentSizeMin, segmentStartLsn } from '../../postgres/wal/wal-file.ts'
+import type { Lsn, Timeline } from '../../postgres/lsn.ts'
+
+/** A system identifier that segments must have, and whose it is, for the message: `the archive is bound to`. */
+export interface RequiredSystem {
+  readonly systemId: bigint
+  readonly whose: string
+}
+
+/** What is known of a segment before it is read. */
+export interface SegmentRequirements {
+  /** 24 hex digits. */
+  readonly name: string
+  /** Undefined: the size that the segment's own header says. */
+  readonly segmentSize?: number | undefined
+  readonly systems?: readonly RequiredSystem[]
+}
+
+/** What the first page says, once it has passed. */
+interface Verified {
+  readonly name: string
+  readonly timeline: Timeline
+  readonly startLsn: Lsn
+  readonly segmentSize: number
+  readonly magic: number
+  readonly pageSize: number
+}
+
+/** Checks one segment. Give it the bytes in order by {@link SegmentCheck.write}, then call {@link SegmentCheck.finish}. */
+export class SegmentCheck {
+  readonly #required: SegmentRequirements
+  /** Bytes seen. */
+  #length = 0
+  #verified: Verified | undefined
+  /** A header that has not come whole yet. */
+  readonly #partial = Buffer.alloc(longHeaderSize)
+  #partialLength = 0
+  /** Offset of the page whose header comes next. */
+  #nextPage = 0
+  /** Offset of the first empty page, once one was seen. */
+  #emptyFrom: number | undefined
+
+  constructor(required: SegmentRequirements) {
+    this.#required = required
+  }
+
+  /** The segment's size in bytes, as soon as its first page was seen and found right. */
+  get segmentSize(): number | undefined {
+    return this.#verified?.segmentSize
+  }
+
+  /**
+   * Takes the next bytes.
+   * @throws WALRX_WAL_INVALID naming the page and both values; WALRX_OTHER_CLUSTER; WALRX_USAGE for a segment of another
+   * size than expected
+   */
+  write(chunk: Uint8Array): void {
+    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length)
+    for (let at = 0; at < bytes.length;) at += this.#take(bytes, at)
+    if (this.#verified && this.#length > this.#verified.segmentSize) {
+      throw this.#invalid(`goes on behind its ${this.#verified.segmentSize} bytes`)
+    }
+  }
+
+  /**
+   * To be called at the end of the bytes.
+   * @returns the segment's size in bytes
+   * @throws WALRX_WAL_INVALID when it is cut short
+   */
+  finish(): number {
+    if (!this.#verified) throw this.#invalid(`has ${this.#length} bytes, less than a page header`)
+    const { segmentSize } = this.#verified
+    if (this.#length !== segmentSize) throw this.#invalid(`has ${this.#length} bytes instead of ${segmentSize}`)
+    return segmentSize
+  }
+
+  /** Consumes some of `bytes` from `at` on; returns how many. */
+  #take(bytes: Buffer, at: number): number {
+    const left = bytes.length - at
+    if (this.#emptyFrom !== undefined) return this.#takeEmpty(bytes, at)
+    const untilPage = this.#nextPage - this.#length
+    if (untilPage > 0) {
+      const skipped = Math.min(untilPage, left)
+      this.#length += skipped
+      return skipped
+    }
+    const needed = this.#verified ? checkedPageHeaderSize : longHeaderSize
+    const taken = Math.min(needed - this.#partialLength, left)
+    if (taken === needed) {
+      this.#checkHeader(bytes, at)
+    } else {
+      bytes.copy(this.#partial, this.#partialLength, at, at + taken)
+      this.#partialLength += taken
+      if (this.#partialLength === needed) {
+        this.#partialLength = 0
+        this.#checkHeader(this.#partial, 0)
+      }
+    }
+    this.#length += taken
+    return taken
+  }
+
+  #takeEmpty(bytes: Buffer, at: number): number {
+    const nonZero = firstNonZero(bytes, at, bytes.length)
+    if (nonZero !== -1) throw this.#notEmpty(this.#length + nonZero - at)
+    this.#length += bytes.length - at
+    return bytes.length - at
+  }
+
+  /** Judges the header of the page at `#nextPage`, which lies in `bytes` from `at` on. */
+  #checkHeader(bytes: Buffer, at: number): void {
+    if (!this.#verified) {
+      this.#verified = verifyFirstPage(bytes.subarray(at, at + longHeaderSize), this.#required)
+    } else if (!checkPageHeader(bytes, at, this.#verified, this.#nextPage)) {
+      this.#emptyFrom = this.#nextPage
+      const nonZero = firstNonZero(bytes, at, at + checkedPageHeaderSize)
+      if (nonZero !== -1) throw this.#notEmpty(this.#nextPage + nonZero - at)
+    }
+    this.#nextPage += this.#verified.pageSize
+  }
+
+  #notEmpty(nonZero: number): WalrxError {
+    const verified = this.#verified
+    if (!verified) throw new WalrxError('WALRX_INTERNAL', 'an empty page was found before the first page')
+    return emptyPageError(verified, this.#emptyFrom ?? this.#nextPage, nonZero)
+  }
+
+  #invalid(what: string): WalrxError {
+    return new WalrxError('WALRX_WAL_INVALID', `segment ${this.#required.name} ${what}`)
+  }
+}
+
+/** The first page's header against the name, and against everything else that is known. */
+function verifyFirstPage(bytes: Buffer, required: SegmentRequirements): Verified {
+  const { name } = required
+  const said = decodePageHeader(bytes)?.long
+  for (const { systemId, whose } of required.systems ?? []) {
+    if (!said || said.systemId === systemId) continue
+    throw new WalrxError(
+      'WALRX_OTHER_CLUSTER',
+      `segment ${name} is of system identifier ${said.systemId}, ${whose} ${systemId}`,
+      { hint: 'the storage prefix, or the data directory, is that of another cluster' },
+    )
+  }
+  const saidSize = plausibleSize(said?.segmentSize)
+  const segmentSize = required.segmentSize ?? saidSize ?? segmentSizeMin
+  if (saidSize !== undefined && saidSize !== segmentSize) {
+    throw new WalrxError(
+      'WALRX_USAGE',
+      `segment ${name} says that wal_segment_size is ${saidSize} bytes, expected were ${segmentSize}`,
+      { hint: 'is WALG_PG_WAL_SIZE right? it is not needed' },
+    )
+  }
+  const id = parseSegmentName(name, segmentSize)
+  if (!id) {
+    throw new WalrxError('WALRX_WAL_INVALID', `there is no segment ${name} at a segment size of ${segmentSize} bytes`)
+  }
+  const startLsn = segmentStartLsn(id, segmentSize)
+  const expected = { name, timeline: id.timeline, startLsn, segmentSize, systemId: undefined, magic: undefined }
+  return { ...expected, ...checkSegmentHeader(bytes, expected) }
+}
+
+/** A segment size that a server can have, or undefined. */
+function plausibleSize(size: number | undefined): number | undefined {
+  if (size === undefined || size < segmentSizeMin || size > segmentSizeMax || (size & (size - 1)) !== 0)
+    return undefined
+  return size
+}

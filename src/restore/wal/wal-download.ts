@@ -1,0 +1,159 @@
+/** One WAL file from the archive into a new local file: decoded, checked and durable. */
+import { constants } from 'node:fs'
+import { type FileHandle, open, unlink } from 'node:fs/promises'
+import { hasCode, toWalrxError, WalrxError } from '../../primitives/errors.ts'
+import { orAborted } from '../../primitives/wait.ts'
+import type { WalReader } from '../../walg/wal/wal-reader.ts'
+import type { RequiredSystem } from './segment-check.ts'
+import { openWalFileCheck, type WalFileCheck } from './wal-file-check.ts'
+
+/** Options of {@link downloadWalFile}. */
+export interface DownloadOptions {
+  readonly reader: Pick<WalReader, 'openWalFile' | 'location'>
+  /** Name of the WAL file. */
+  readonly name: string
+  /** The local file, which must not exist. It is readable by its owner alone. */
+  readonly path: string
+  /** Extension to ask for first. */
+  readonly extension?: string | undefined
+  /** Bytes of a segment, when known. */
+  readonly segmentSize?: number | undefined
+  /** Whose WAL it must be. */
+  readonly systems: () => Promise<readonly RequiredSystem[]>
+  readonly signal: AbortSignal
+  /** Called with every piece that was written. */
+  readonly onProgress?: (() => void) | undefined
+  /** Called once, when the first page of a segment was found right. */
+  readonly onSegment?: ((segmentSize: number) => void) | undefined
+}
+
+/** What was downloaded. */
+export interface DownloadedFile {
+  readonly key: string
+  /** Extension that it was stored under. */
+  readonly extension: string
+}
+
+/**
+ * Downloads a WAL file. When this fails, the local file is removed.
+ * @returns undefined when the archive positively lacks it
+ * @throws WALRX_OBJECT_DAMAGED, WALRX_CODEC_UNSUPPORTED, WALRX_OTHER_CLUSTER; WALRX_USAGE for a segment of another size
+ * than expected; WALRX_DESTINATION when the local file
+ * cannot be written, with the system's error as its cause; what the storage throws; the signal's reason
+ */
+export async function downloadWalFile(options: DownloadOptions): Promise<DownloadedFile | undefined> {
+  const { extension, name, path, reader, segmentSize, signal } = options
+  const systems = options.systems()
+  // Heard below, but only if there is such a file.
+  systems.catch(() => {})
+  const opened = await reader.openWalFile(name, extension, { signal })
+  if (!opened) return undefined
+  const at = `${reader.location}/${opened.key}`
+  let check: WalFileCheck | undefined
+  let file: LocalFile | undefined
+  let isTold = false
+  try {
+    for await (const chunk of untilAborted(opened.body, signal)) {
+      const judge = (check ??= openWalFileCheck({ name, segmentSize, systems: await systems }))
+      damaged(at, () => judge.write(chunk))
+      if (!isTold && judge.segmentSize !== undefined) options.onSegment?.(judge.segmentSize)
+      isTold ||= judge.segmentSize !== undefined
+      file ??= await LocalFile.create(path)
+      await file.write(chunk)
+      options.onProgress?.()
+    }
+    damaged(at, () => check?.finish())
+    if (!file) throw new WalrxError('WALRX_OBJECT_DAMAGED', `${at} is empty`)
+    await file.finish()
+  } catch (error) {
+    await file?.discard()
+    throw error
+  }
+  return { key: opened.key, extension: opened.extension }
+}
+
+/** The pieces of a body, or the signal's reason, even when the body is stuck: then it is left to itself. */
+async function* untilAborted(
+  body: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, undefined> {
+  const pieces = body[Symbol.asyncIterator]()
+  let isEnded = false
+  try {
+    for (;;) {
+      const { done, value } = await orAborted(pieces.next(), signal)
+      isEnded = done === true
+      if (isEnded) return
+      yield value as Uint8Array
+    }
+  } finally {
+    const freed = isEnded ? undefined : pieces.return?.()
+    if (signal.aborted) freed?.catch(() => {})
+    else await freed
+  }
+}
+
+/** Whatever a check finds wrong is damage of the object `at`, unless something else was expected than what is there. */
+function damaged(at: string, check: () => void): void {
+  try {
+    check()
+  } catch (error) {
+    const { message, hint } = toWalrxError(error)
+    const isOurFault = hasCode(error, 'WALRX_OTHER_CLUSTER') || hasCode(error, 'WALRX_USAGE')
+    const code = isOurFault ? error.code : 'WALRX_OBJECT_DAMAGED'
+    throw new WalrxError(code, `${at}: ${message}`, { cause: error, ...(hint !== undefined && { hint }) })
+  }
+}
+
+/** A file that is being written. */
+class LocalFile {
+  readonly #path: string
+  readonly #handle: FileHandle
+  #closed = false
+
+  private constructor(path: string, handle: FileHandle) {
+    this.#path = path
+    this.#handle = handle
+  }
+
+  static async create(path: string): Promise<LocalFile> {
+    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL
+    return new LocalFile(path, await localWork(path, 'create', open(path, flags, 0o600)))
+  }
+
+  async write(chunk: Uint8Array): Promise<void> {
+    for (let offset = 0; offset < chunk.length;) {
+      const { bytesWritten } = await localWork(this.#path, 'write', this.#handle.write(chunk, offset))
+      offset += bytesWritten
+    }
+  }
+
+  /** Makes the bytes durable and closes the file. */
+  async finish(): Promise<void> {
+    await localWork(this.#path, 'sync', this.#handle.sync())
+    this.#closed = true
+    await localWork(this.#path, 'close', this.#handle.close())
+  }
+
+  async discard(): Promise<void> {
+    if (!this.#closed) await this.#handle.close().catch(() => {})
+    this.#closed = true
+    await unlink(this.#path).catch(() => {})
+  }
+}
+
+/** The result of a system call about a local file, its error named. */
+export async function localWork<T>(path: string, verb: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    throw new WalrxError('WALRX_DESTINATION', `cannot ${verb} ${path}: ${code ?? message}`, { cause: error })
+  }
+}
+
+/** True when a local file system is full, or a quota of it. */
+export function isOutOfSpace(error: unknown): boolean {
+  const code = hasCode(error, 'WALRX_DESTINATION') ? (error.cause as NodeJS.ErrnoException).code : undefined
+  return code === 'ENOSPC' || code === 'EDQUOT'
+}

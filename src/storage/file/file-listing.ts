@@ -1,0 +1,146 @@
+/**
+ * The objects below a directory in byte order of their full keys, although directories answer in any order and may be
+ * larger than memory should be.
+ */
+import { type Stats } from 'node:fs'
+import { join } from 'node:path'
+import { abortable } from '../abortable.ts'
+import { compareKeys, sortKeys } from '../keys.ts'
+import type { ObjectInfo } from '../storage.ts'
+import { isTempName } from '../temp-name.ts'
+import { type FileSystem, isAbsence, objectInfo, refuseBrokenLink } from './file-system.ts'
+
+/**
+ * Names of one directory held at a time, twice as many for a moment: about 10 MB. A directory of more is read again for
+ * each further page of this size; 65,536 segments of 16 MB are a terabyte of WAL.
+ */
+const PAGE_NAMES_MAX = 65_536
+/** Directory entries read by one call. */
+const READ_ENTRIES = 1024
+/** Files asked for their size at the same time. */
+const STAT_COUNT = 32
+
+/** Which objects. */
+export interface WalkOptions {
+  readonly fs: FileSystem
+  readonly root: string
+  /** Beginning of the keys. */
+  readonly prefix: string
+  /** Keys up to this one are left out. */
+  readonly startAfter: string | undefined
+  readonly signal: AbortSignal | undefined
+  /** Default {@link PAGE_NAMES_MAX}. */
+  readonly pageNames?: number | undefined
+}
+
+/**
+ * The objects whose keys begin with `prefix`, in byte order of the keys. Folders that can't hold any are not read. Names
+ * that are no UTF-8 can't be keys and are left out; so is what vanishes on the way.
+ * @throws the errors of opendir and stat; ENOENT when the folder of the prefix is missing
+ */
+export async function* walkObjects(options: WalkOptions): AsyncGenerator<ObjectInfo, void> {
+  const folder = options.prefix.slice(0, options.prefix.lastIndexOf('/') + 1)
+  yield* walkFolder(options, folder)
+}
+
+/** `folder`: key of a folder with its `/` at the end, or nothing for the root. */
+async function* walkFolder(options: WalkOptions, folder: string): AsyncGenerator<ObjectInfo, void> {
+  let after: string | undefined
+  do {
+    const page = await abortable(readPage(options, folder, after), options.signal)
+    for (let index = 0; index < page.entries.length;) {
+      const entry = page.entries[index]!
+      if (entry.endsWith('/')) {
+        index++
+        yield* skipMissing(walkFolder(options, folder + entry))
+        continue
+      }
+      let end = index + 1
+      while (end < page.entries.length && end - index < STAT_COUNT && !page.entries[end]!.endsWith('/')) end++
+      const files = page.entries.slice(index, end)
+      for (const object of await abortable(statAll(options, folder, files), options.signal)) {
+        yield object
+        options.signal?.throwIfAborted()
+      }
+      index = end
+    }
+    after = page.next
+  } while (after !== undefined)
+}
+
+/** A folder that was removed since its parent was read holds nothing. */
+async function* skipMissing(objects: AsyncGenerator<ObjectInfo, void>): AsyncGenerator<ObjectInfo, void> {
+  try {
+    yield* objects
+  } catch (error) {
+    if (!isAbsence(error)) throw error
+  }
+}
+
+interface Page {
+  /** File names, and folder names with `/` at the end: so they sort as the keys in them do (`a.b` before `a/b`). */
+  readonly entries: string[]
+  /** The last entry when the directory has more, else undefined. */
+  readonly next: string | undefined
+}
+
+/** The first entries of a directory, in order, that sort after `after` and can lead to a wanted key. */
+async function readPage(options: WalkOptions, folder: string, after: string | undefined): Promise<Page> {
+  const path = join(options.root, folder)
+  const size = options.pageNames ?? PAGE_NAMES_MAX
+  let entries: string[] = []
+  let next: string | undefined
+  for await (const dirent of await options.fs.opendir(path, { bufferSize: READ_ENTRIES })) {
+    options.signal?.throwIfAborted()
+    const name = dirent.name
+    if (isTempName(name)) continue
+    let folderEntry = dirent.isDirectory()
+    if (!folderEntry && !dirent.isFile()) {
+      // A symbolic link (an operator's way to another disk), or a file system that doesn't tell.
+      folderEntry = (await statOrNothing(options.fs, join(path, name)))?.isDirectory() ?? false
+    }
+    const entry = folderEntry ? `${name}/` : name
+    if (after !== undefined && compareKeys(entry, after) <= 0) continue
+    if (next !== undefined && compareKeys(entry, next) > 0) continue
+    if (!isWanted(options, folder + entry)) continue
+    entries.push(entry)
+    if (entries.length < 2 * size) continue
+    entries = sortKeys(entries).slice(0, size)
+    next = entries[size - 1]
+  }
+  entries = sortKeys(entries)
+  if (entries.length > size) {
+    entries = entries.slice(0, size)
+    next = entries[size - 1]
+  }
+  return { entries, next }
+}
+
+/** Whether this key, or for a folder one inside of it, is asked for. */
+function isWanted({ prefix, startAfter }: WalkOptions, key: string): boolean {
+  if (key.endsWith('/')) {
+    if (!key.startsWith(prefix) && !prefix.startsWith(key)) return false
+    return startAfter === undefined || startAfter.startsWith(key) || compareKeys(key, startAfter) > 0
+  }
+  return key.startsWith(prefix) && (startAfter === undefined || compareKeys(key, startAfter) > 0)
+}
+
+async function statAll({ fs, root }: WalkOptions, folder: string, names: string[]): Promise<ObjectInfo[]> {
+  const all = await Promise.all(
+    names.map(async (name) => {
+      const stats = await statOrNothing(fs, join(root, folder, name))
+      return stats?.isFile() ? [objectInfo(folder + name, stats)] : []
+    }),
+  )
+  return all.flat()
+}
+
+async function statOrNothing(fs: FileSystem, path: string): Promise<Stats | undefined> {
+  try {
+    return await fs.stat(path)
+  } catch (error) {
+    if (!isAbsence(error)) throw error
+    await refuseBrokenLink(fs, path)
+    return undefined
+  }
+}

@@ -1,0 +1,311 @@
+/**
+ * Objects as files below a directory, in WAL-G's layout (walg-format.md 1.6): the object `a/b` is the file `<root>/a/b`.
+ *
+ * A file is written under a hidden name beside its own, synced, renamed, and then the directory is synced; so under any
+ * crash an object is there whole or not at all, and what a put has promised survives a power failure. Directories are
+ * made as they are needed, but never the root: it may be the mount point of a disk that is not there.
+ */
+import * as nodeFileSystem from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
+import { dirname, join, relative, resolve } from 'node:path'
+import { type Clock, systemClock } from '../../primitives/clock.ts'
+import { WalrxError } from '../../primitives/errors.ts'
+import { abortable } from '../abortable.ts'
+import { checkKey, checkPrefix } from '../keys.ts'
+import { proveStorage } from '../probe.ts'
+import { SourceError } from '../source.ts'
+import type { ListOptions, ObjectInfo, Storage, StorageBody, StorageCallOptions, StorageTraits } from '../storage.ts'
+import { isRemovableTempName, isTempName } from '../temp-name.ts'
+import { FileBody } from './file-body.ts'
+import { type FileTask, fileError, missingRoot } from './file-errors.ts'
+import { walkObjects } from './file-listing.ts'
+import { type FileSystem, errnoOf, isAbsence, lstatOrNothing, objectInfo, refuseBrokenLink } from './file-system.ts'
+import { FileWriter } from './file-writer.ts'
+
+/** Options of {@link FileStorage}. */
+export interface FileStorageOptions {
+  /** The directory, which must exist. */
+  readonly root: string
+  /** Folder of the archive in the directory, made when needed; `/` at both ends is dropped. Default none. */
+  readonly prefix?: string | undefined
+  /** False leaves out every fsync: a power failure may then lose what was promised. Default true. */
+  readonly fsync?: boolean
+  /** Default the real clock. */
+  readonly clock?: Clock
+  /** Default node:fs/promises. */
+  readonly fileSystem?: FileSystem
+  /** Names of one directory that a listing holds at a time. Default 65,536. */
+  readonly listPageNames?: number
+}
+
+/** Age at which an unfinished file is one of a dead writer. */
+const STALE_TEMP_MS = 24 * 3600 * 1000
+/** How long a closing storage waits for writes that were aborted to remove their unfinished files. */
+const CLOSE_WAIT_MS = 5000
+/** Where segments are, and with them what a killed writer leaves behind. */
+const WAL_FOLDER = 'wal_005'
+/** Where the beginnings of unfinished segments are, in a folder for each segment. */
+const CHUNK_FOLDER = 'walrx_005/tail'
+
+/**
+ * A storage in a directory.
+ *
+ * What a listing shows was perhaps renamed by a process that was killed before it could sync the directory. So
+ * {@link FileStorage.probe} syncs the folder of segments: what a writer lists after its probe is durable.
+ */
+export class FileStorage implements Storage {
+  readonly location: string
+  readonly hasCheapHeads = true
+  readonly #root: string
+  /** The directory of the objects: the root, or the prefix in it. */
+  readonly #base: string
+  readonly #fs: FileSystem
+  readonly #clock: Clock
+  readonly #writer: FileWriter
+  readonly #listPageNames: number | undefined
+  /** Writes under way, those among them that were aborted, whose callers know of the end already. */
+  readonly #writes = new Set<Promise<unknown>>()
+
+  constructor(options: FileStorageOptions) {
+    this.#root = resolve(options.root)
+    this.#base = join(this.#root, (options.prefix ?? '').replace(/^\/+|\/+$/g, ''))
+    this.location = `file://${this.#base}`
+    this.#fs = options.fileSystem ?? nodeFileSystem
+    this.#clock = options.clock ?? systemClock
+    this.#listPageNames = options.listPageNames
+    const { fsync = true } = options
+    this.#writer = new FileWriter({ fs: this.#fs, root: this.#root, fsync, clock: this.#clock })
+  }
+
+  async put(key: string, body: StorageBody, { signal }: StorageCallOptions = {}): Promise<void> {
+    refuseHidden(key)
+    const path = this.#path(key)
+    await this.#call('put', key, signal, () => this.#kept(this.#writer.replace(path, body, signal)))
+  }
+
+  /** Atomic where the file system has hard links; else see {@link FileWriter}. */
+  async putIfAbsent(key: string, body: Uint8Array, { signal }: StorageCallOptions = {}): Promise<'created' | 'exists'> {
+    refuseHidden(key)
+    const path = this.#path(key)
+    return await this.#call('put', key, signal, () => this.#kept(this.#writer.create(path, body, signal)))
+  }
+
+  async get(key: string, { signal }: StorageCallOptions = {}): Promise<AsyncIterable<Uint8Array>> {
+    const path = this.#path(key)
+    const body = await this.#call('get', key, signal, async () => {
+      if (isTempName(key)) return undefined
+      const handle = await this.#orAbsent(path, this.#fs.open(path, 'r'))
+      return handle && (await this.#bodyOf(handle, this.#task('get', key), signal))
+    })
+    if (body !== undefined) return body
+    throw new WalrxError('WALRX_OBJECT_NOT_FOUND', `there is no object ${key} at ${this.location}`)
+  }
+
+  async head(key: string, { signal }: StorageCallOptions = {}): Promise<ObjectInfo | undefined> {
+    const path = this.#path(key)
+    return await this.#call('head', key, signal, async () => {
+      const stats = isTempName(key) ? undefined : await this.#orAbsent(path, this.#fs.stat(path))
+      return stats?.isFile() ? objectInfo(key, stats) : undefined
+    })
+  }
+
+  async *list(prefix: string, { signal, startAfter }: ListOptions = {}): AsyncIterable<ObjectInfo> {
+    checkPrefix(prefix)
+    signal?.throwIfAborted()
+    const options = { fs: this.#fs, root: this.#base, prefix, startAfter, signal, pageNames: this.#listPageNames }
+    try {
+      yield* walkObjects(options)
+    } catch (error) {
+      if (signal?.aborted) throw error
+      const task = this.#task('list', prefix)
+      // The folder of the prefix is not there, so there are no such objects: once it is sure that it is really not there.
+      if (isAbsence(error))
+        await this.#call('list', prefix, signal, () => this.#confirmAbsence(dirname(`${this.#base}/${prefix}x`)))
+      else throw await this.#explain(error, task)
+    }
+  }
+
+  async removeUnfinished(prefix: string, { signal }: StorageCallOptions = {}): Promise<void> {
+    checkPrefix(prefix)
+    await this.#call('delete', prefix, signal, () => this.#tidyBelow(join(this.#base, prefix), signal, 0))
+  }
+
+  async delete(keys: readonly string[], { signal }: StorageCallOptions = {}): Promise<void> {
+    const paths = keys.map((key) => this.#path(key))
+    const task = `${keys.length} objects`
+    await this.#call('delete', keys.length === 1 ? keys[0]! : task, signal, async () => {
+      const directories = new Set<string>()
+      for (const path of paths) {
+        signal?.throwIfAborted()
+        if (!isTempName(path) && (await this.#remove(path))) directories.add(dirname(path))
+      }
+      for (const directory of directories) await this.#removeEmpty(directory)
+    })
+  }
+
+  /** Also syncs the folder of segments, and removes unfinished files older than a day from it and from those of chunks. */
+  async probe({ signal }: StorageCallOptions = {}): Promise<StorageTraits> {
+    await this.#call('probe', WAL_FOLDER, signal, async () => {
+      await this.#checkRoot()
+      await this.#tidy(join(this.#base, WAL_FOLDER), signal, STALE_TEMP_MS)
+      await this.#tidyBelow(join(this.#base, CHUNK_FOLDER), signal, STALE_TEMP_MS)
+    })
+    const isRefused = await proveStorage(
+      {
+        location: this.location,
+        put: this.put.bind(this),
+        get: this.get.bind(this),
+        list: this.list.bind(this),
+        delete: this.delete.bind(this),
+        createBare: this.putIfAbsent.bind(this),
+      },
+      signal ? { signal } : {},
+    )
+    return { conditionalPut: isRefused && this.#writer.hasLinks }
+  }
+
+  /** A write that was aborted may still hold an unfinished file, which is to go before the process does. */
+  async close(): Promise<void> {
+    const waited = new AbortController()
+    const timer = setTimeout(() => waited.abort(), CLOSE_WAIT_MS)
+    await abortable(Promise.allSettled(this.#writes), waited.signal).catch(() => {})
+    clearTimeout(timer)
+  }
+
+  /** Removes a directory that holds nothing any more, and so on upwards, but not the archive's own folders. */
+  async #removeEmpty(directory: string): Promise<void> {
+    const [folder = ''] = relative(this.#base, directory).split('/')
+    await this.#writer.removeEmpty(resolve(directory), join(this.#base, folder))
+  }
+
+  #path(key: string): string {
+    checkKey(key)
+    return join(this.#base, key)
+  }
+
+  #task(operation: string, key: string): FileTask {
+    return { operation, key, location: this.location }
+  }
+
+  /** Does the work with its errors explained, and ends at once when the signal aborts. */
+  async #call<T>(operation: string, key: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+    signal?.throwIfAborted()
+    try {
+      return await abortable(work(), signal)
+    } catch (error) {
+      signal?.throwIfAborted()
+      throw await this.#explain(error, this.#task(operation, key))
+    }
+  }
+
+  #kept<T>(write: Promise<T>): Promise<T> {
+    this.#writes.add(write)
+    const forget = () => void this.#writes.delete(write)
+    write.then(forget, forget)
+    return write
+  }
+
+  async #explain(error: unknown, task: FileTask): Promise<unknown> {
+    if (error instanceof SourceError) return error.error
+    if (!isAbsence(error)) return fileError(error, task)
+    try {
+      await this.#confirmAbsence(join(this.#base, task.key))
+    } catch (problem) {
+      return fileError(problem, task)
+    }
+    return fileError(error, task)
+  }
+
+  async #checkRoot(): Promise<void> {
+    const stats = await this.#fs.stat(this.#root).catch((error: unknown) => {
+      if (isAbsence(error)) throw missingRoot(this.#root, 'does not exist', error)
+      throw error
+    })
+    if (!stats.isDirectory()) throw missingRoot(this.#root, 'is no directory')
+  }
+
+  /** What a system call about `path` answers; undefined when there is nothing of that path, which is then sure. */
+  async #orAbsent<T>(path: string, answer: Promise<T>): Promise<T | undefined> {
+    try {
+      return await answer
+    } catch (error) {
+      if (!isAbsence(error)) throw error
+      await this.#confirmAbsence(path)
+      return undefined
+    }
+  }
+
+  /**
+   * Passes when nothing is at `path` because nobody put it there.
+   * @throws WALRX_STORAGE_MISSING when the root, or what a link on the way leads to, is not there: then nothing is known
+   */
+  async #confirmAbsence(path: string): Promise<void> {
+    for (let at = path; at.length > this.#root.length; at = dirname(at)) {
+      if ((await lstatOrNothing(this.#fs, at)) === undefined) continue
+      await refuseBrokenLink(this.#fs, at)
+      return
+    }
+    await this.#checkRoot()
+  }
+
+  async #bodyOf(handle: FileHandle, task: FileTask, signal: AbortSignal | undefined): Promise<FileBody | undefined> {
+    try {
+      const stats = await handle.stat()
+      // After an abort nobody would read it, nor close it.
+      if (stats.isFile() && !signal?.aborted) return new FileBody(handle, stats.size, task, signal)
+    } catch (error) {
+      await handle.close()
+      throw error
+    }
+    await handle.close()
+    return undefined
+  }
+
+  async #remove(path: string): Promise<boolean> {
+    try {
+      await this.#fs.unlink(path)
+      return true
+    } catch (error) {
+      // A folder is no object, so there is none to remove.
+      if (errnoOf(error) === 'EISDIR') return false
+      if (!isAbsence(error)) throw error
+      await this.#confirmAbsence(path)
+      return false
+    }
+  }
+
+  async #tidyBelow(folder: string, signal: AbortSignal | undefined, staleMs: number): Promise<void> {
+    await this.#tidy(folder, signal, staleMs)
+    try {
+      for await (const entry of await this.#fs.opendir(folder, { bufferSize: 1024 })) {
+        if (entry.isDirectory()) await this.#tidyBelow(join(folder, entry.name), signal, staleMs)
+      }
+      await this.#removeEmpty(folder)
+    } catch (error) {
+      if (!isAbsence(error)) throw error
+    }
+  }
+
+  async #tidy(folder: string, signal: AbortSignal | undefined, staleMs: number): Promise<void> {
+    try {
+      for await (const { name } of await this.#fs.opendir(folder, { bufferSize: 1024 })) {
+        signal?.throwIfAborted()
+        if (!isRemovableTempName(name)) continue
+        const path = join(folder, name)
+        const stats = await lstatOrNothing(this.#fs, path)
+        if (stats && this.#clock.now() - stats.mtimeMs >= staleMs) await this.#remove(path)
+      }
+      await this.#writer.syncDirectory(folder)
+    } catch (error) {
+      if (!isAbsence(error)) throw error
+      await this.#confirmAbsence(folder)
+    }
+    await this.#writer.syncDirectory(this.#root)
+  }
+}
+
+/** Nobody would ever see an object of such a name. */
+function refuseHidden(key: string): void {
+  if (isTempName(key))
+    throw new WalrxError('WALRX_INTERNAL', `${key} is the name of an unfinished file, not of an object`)
+}

@@ -1,0 +1,55 @@
+/** The system calls that a file storage makes, so that a test can record them and make each of them fail. */
+import type { Stats } from 'node:fs'
+import { WalrxError } from '../../primitives/errors.ts'
+import type { ObjectInfo } from '../storage.ts'
+
+/** The part of `node:fs/promises` in use. */
+export type FileSystem = Pick<
+  typeof import('node:fs/promises'),
+  'link' | 'lstat' | 'mkdir' | 'open' | 'opendir' | 'rename' | 'rmdir' | 'stat' | 'unlink'
+>
+
+/** The errno name of an error (`ENOENT`), or undefined when it has none. */
+export function errnoOf(error: unknown): string | undefined {
+  const code = error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined
+  return typeof code === 'string' ? code : undefined
+}
+
+/** True for the errors that say that there is nothing of that path. */
+export function isAbsence(error: unknown): boolean {
+  const errno = errnoOf(error)
+  return errno === 'ENOENT' || errno === 'ENOTDIR' || errno === 'ENAMETOOLONG'
+}
+
+/**
+ * Tells "there is nothing" from "it lies elsewhere, and that is not mounted": a symbolic link that leads nowhere.
+ * @throws WALRX_STORAGE_MISSING for such a link
+ */
+export async function refuseBrokenLink(fs: FileSystem, path: string): Promise<void> {
+  const target = await lstatOrNothing(fs, path)
+  if (!target?.isSymbolicLink()) return
+  try {
+    await fs.stat(path)
+  } catch (error) {
+    if (!isAbsence(error)) throw error
+    throw new WalrxError('WALRX_STORAGE_MISSING', `the symbolic link ${path} in the archive leads nowhere`, {
+      cause: error,
+      hint: 'mount the file system that it leads to',
+    })
+  }
+}
+
+/** What lies at `path` itself, links not followed; undefined when nothing does. */
+export async function lstatOrNothing(fs: FileSystem, path: string): Promise<Stats | undefined> {
+  try {
+    return await fs.lstat(path)
+  } catch (error) {
+    if (!isAbsence(error)) throw error
+    return undefined
+  }
+}
+
+/** What a file is as an object. */
+export function objectInfo(key: string, stats: Stats): ObjectInfo {
+  return { key, size: stats.size, lastModifiedMs: Math.floor(stats.mtimeMs) }
+}

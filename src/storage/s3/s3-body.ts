@@ -1,0 +1,128 @@
+/** The bytes of an object as they arrive, taken up again where a connection breaks. */
+import type { Readable } from 'node:stream'
+import { WalrxError } from '../../primitives/errors.ts'
+import { abortable } from '../abortable.ts'
+import { type S3Task, describeTask, explainFailure } from './s3-errors.ts'
+
+/** Times in a row that a body is taken up again without a byte more. */
+const FRUITLESS_RESUMES_MAX = 3
+
+/** An answer to a GET. */
+export interface S3Answer {
+  readonly stream: Readable
+  /** Size of the object in bytes; undefined where the store doesn't say, and then its end is taken for its end. */
+  readonly size: number | undefined
+  /** Names the version of the object; undefined where the store gives none, and then nothing is taken up again. */
+  readonly etag: string | undefined
+}
+
+/**
+ * Asks for the bytes from `offset` on of the version `etag`, with the retries of any request. Throws
+ * WALRX_STORAGE_UNAVAILABLE when the object is another by now.
+ */
+export type S3Resume = (offset: number, etag: string) => Promise<Readable>
+
+/**
+ * Iterates over an object. A connection that breaks, stalls or ends early is replaced by one for the rest. The stream is
+ * destroyed at the end, at an error, when the caller stops early and when `signal` aborts.
+ */
+export class S3Body implements AsyncIterableIterator<Uint8Array> {
+  readonly #answer: S3Answer
+  readonly #resume: S3Resume
+  readonly #task: S3Task
+  readonly #signal: AbortSignal | undefined
+  readonly #onAbort = () => this.#close()
+  #stream: Readable
+  #chunks: AsyncIterator<Uint8Array>
+  #offset = 0
+  #fruitlessResumes = 0
+  #isClosed = false
+
+  constructor(answer: S3Answer, resume: S3Resume, task: S3Task, signal: AbortSignal | undefined) {
+    this.#answer = answer
+    this.#resume = resume
+    this.#task = task
+    this.#signal = signal
+    this.#stream = answer.stream
+    this.#chunks = this.#read(answer.stream)
+    signal?.addEventListener('abort', this.#onAbort, { once: true })
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  async next(): Promise<IteratorResult<Uint8Array, undefined>> {
+    this.#signal?.throwIfAborted()
+    try {
+      while (!this.#isClosed) {
+        const chunk = await this.#nextChunk()
+        if (chunk === undefined) break
+        if (chunk.length === 0) continue
+        this.#offset += chunk.length
+        this.#fruitlessResumes = 0
+        const size = this.#answer.size
+        if (size !== undefined && this.#offset > size) throw this.#failure(`more than ${size} bytes came`)
+        return { done: false, value: chunk }
+      }
+    } catch (error) {
+      this.#close()
+      throw error
+    }
+    return await this.return()
+  }
+
+  return(): Promise<IteratorReturnResult<undefined>> {
+    this.#close()
+    return Promise.resolve({ done: true, value: undefined })
+  }
+
+  /** The next bytes, or undefined once all have come. */
+  async #nextChunk(): Promise<Uint8Array | undefined> {
+    for (;;) {
+      let cause: unknown
+      try {
+        const result = await abortable(this.#chunks.next(), this.#signal)
+        if (!result.done) return result.value
+        if (this.#answer.size === undefined) return undefined
+      } catch (error) {
+        this.#signal?.throwIfAborted()
+        cause = error
+      }
+      if (this.#offset === this.#answer.size && cause === undefined) return undefined
+      await this.#takeUpAgain(cause)
+    }
+  }
+
+  async #takeUpAgain(cause: unknown): Promise<void> {
+    this.#stream.destroy()
+    const { etag, size } = this.#answer
+    // An error behind the last byte is the SDK's, when it checks checksums: there is no rest to ask for.
+    if (etag === undefined || this.#fruitlessResumes === FRUITLESS_RESUMES_MAX || this.#offset === size) {
+      if (cause !== undefined) throw explainFailure(cause, this.#task).error
+      throw this.#failure(`it ended after ${this.#offset} of ${size} bytes`)
+    }
+    this.#fruitlessResumes++
+    this.#stream = await this.#resume(this.#offset, etag)
+    this.#chunks = this.#read(this.#stream)
+    // The signal may have aborted while nobody held the new stream.
+    if (this.#isClosed) this.#stream.destroy()
+  }
+
+  #read(stream: Readable): AsyncIterator<Uint8Array> {
+    // An error between two reads is raised by the next one. Node's own answers are silent without a listener, but the
+    // stream in which the SDK checks a checksum would end the process.
+    stream.on('error', () => {})
+    return stream[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>
+  }
+
+  #failure(problem: string): WalrxError {
+    return new WalrxError('WALRX_STORAGE_UNAVAILABLE', `${describeTask(this.#task)} failed: ${problem}`)
+  }
+
+  #close(): void {
+    this.#isClosed = true
+    this.#signal?.removeEventListener('abort', this.#onAbort)
+    this.#stream.destroy()
+  }
+}

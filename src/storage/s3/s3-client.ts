@@ -1,0 +1,145 @@
+/** The AWS SDK's client, set up so that it does one attempt, prints nothing, and sends what older stores understand. */
+import { X509Certificate, createHash } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { setImmediate } from 'node:timers/promises'
+import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3'
+import { WalrxError } from '../../primitives/errors.ts'
+import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
+
+/** The SDK, loaded: 100 ms that a command without S3 doesn't spend. */
+export interface S3Connection {
+  readonly sdk: typeof import('@aws-sdk/client-s3')
+  readonly client: S3Client
+}
+
+const FALLBACK_REGION = 'us-east-1'
+/** Bytes hashed at a time: 2 to 5 ms on a core without instructions for SHA-256. */
+const HASH_SLICE_BYTES = 1024 * 1024
+
+/**
+ * A logger that says nothing. Its own object, because for the SDK's NoOpLogger some parts of it fall back to the console.
+ */
+const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {} }
+
+/**
+ * Loads the SDK and makes a client.
+ * @throws WALRX_USAGE for an endpoint that is no http(s) URL or a CA file that can't be read
+ */
+export async function connectS3(options: S3StorageOptions): Promise<S3Connection> {
+  const config = await clientConfig(options)
+  const sdk = await import('@aws-sdk/client-s3')
+  let client = new sdk.S3Client(config)
+  if (config.region === undefined && !(await knowsRegion(client))) {
+    client.destroy()
+    client = new sdk.S3Client({ ...config, region: FALLBACK_REGION })
+  }
+  hashInSlices(client)
+  if (options.checksums !== 'when-supported') useContentMd5(client)
+  return { sdk, client }
+}
+
+async function clientConfig(options: S3StorageOptions): Promise<S3ClientConfig> {
+  const { endpoint, accessKeyId, secretAccessKey, sessionToken } = options
+  const region = options.region ?? (endpoint === undefined ? undefined : FALLBACK_REGION)
+  const checksums = options.checksums === 'when-supported' ? 'WHEN_SUPPORTED' : 'WHEN_REQUIRED'
+  return {
+    ...(region !== undefined && { region }),
+    ...(endpoint !== undefined && { endpoint: checkedEndpoint(endpoint) }),
+    forcePathStyle: options.forcePathStyle ?? false,
+    ...(accessKeyId !== undefined &&
+      secretAccessKey !== undefined && {
+        credentials: { accessKeyId, secretAccessKey, ...(sessionToken !== undefined && { sessionToken }) },
+      }),
+    requestHandler: {
+      connectionTimeout: options.connectTimeoutMs ?? s3Defaults.connectTimeoutMs,
+      socketTimeout: options.idleTimeoutMs ?? s3Defaults.idleTimeoutMs,
+      requestTimeout: options.requestTimeoutMs ?? s3Defaults.requestTimeoutMs,
+      throwOnRequestTimeout: true,
+      ...(await agents(options)),
+    },
+    logger: silent,
+    // The attempts are counted, spaced and bounded by S3Caller, which can be aborted while it waits.
+    maxAttempts: 1,
+    retryMode: 'standard',
+    requestChecksumCalculation: checksums,
+    responseChecksumValidation: checksums,
+    followRegionRedirects: true,
+    // With the header the SDK opens a connection of its own for every body of 2 MB and more.
+    expectContinueHeader: false,
+    customUserAgent: 'walrx',
+  }
+}
+
+async function agents(options: S3StorageOptions): Promise<Pick<HandlerOptions, 'httpAgent' | 'httpsAgent'>> {
+  const agent = { keepAlive: true, maxSockets: options.maxSockets ?? s3Defaults.maxSockets }
+  if (options.caFile === undefined) return { httpAgent: agent, httpsAgent: agent }
+  try {
+    const ca = await readFile(options.caFile)
+    // Node takes any bytes for an authority, and then trusts nobody.
+    new X509Certificate(ca)
+    return { httpAgent: agent, httpsAgent: { ...agent, ca } }
+  } catch (cause) {
+    const problem = `the CA file ${options.caFile} holds no certificate that can be read`
+    throw new WalrxError('WALRX_USAGE', `${problem}: ${(cause as Error).message}`, { cause })
+  }
+}
+
+/** The options of the SDK's HTTP handler, by the member of the client's configuration that takes them. */
+type HandlerOptions = Extract<NonNullable<S3ClientConfig['requestHandler']>, { httpAgent?: unknown }>
+
+function checkedEndpoint(endpoint: string): string {
+  const url = URL.parse(endpoint)
+  if (url?.protocol === 'http:' || url?.protocol === 'https:') return endpoint
+  throw new WalrxError('WALRX_USAGE', `the S3 endpoint ${endpoint} is no http:// or https:// URL`)
+}
+
+async function knowsRegion(client: S3Client): Promise<boolean> {
+  try {
+    await client.config.region()
+    return true
+  } catch {
+    return false
+  }
+}
+
+/**
+ * The signature covers the SHA-256 of the body. For a part of 20 MiB the SDK would block the event loop for 50 to 100 ms
+ * with it; so large bodies are hashed here, a slice at a time, and the SDK takes the hash from the header.
+ */
+function hashInSlices(client: S3Client): void {
+  client.middlewareStack.add(
+    (next) => async (args) => {
+      const { body, headers } = args.request as { body?: unknown; headers: Record<string, string> }
+      if (body instanceof Uint8Array && body.length > HASH_SLICE_BYTES) {
+        const hash = createHash('sha256')
+        for (let offset = 0; offset < body.length; offset += HASH_SLICE_BYTES) {
+          hash.update(body.subarray(offset, offset + HASH_SLICE_BYTES))
+          await setImmediate()
+        }
+        headers['x-amz-content-sha256'] = hash.digest('hex')
+      }
+      return await next(args)
+    },
+    { step: 'build', priority: 'low', name: 'walrxHashInSlices' },
+  )
+}
+
+/**
+ * Deleting several objects is the one request for which S3 demands a checksum. Every store knows Content-MD5 there, only
+ * newer ones the CRC32 that the SDK sends.
+ */
+function useContentMd5(client: S3Client): void {
+  client.middlewareStack.add(
+    (next, context) => (args) => {
+      const request = args.request as { headers: Record<string, string>; body?: string | Uint8Array }
+      if (context.commandName === 'DeleteObjectsCommand' && request.body !== undefined) {
+        for (const header of Object.keys(request.headers)) {
+          if (/^x-amz-(sdk-)?checksum-/i.test(header)) delete request.headers[header]
+        }
+        request.headers['content-md5'] = createHash('md5').update(request.body).digest('base64')
+      }
+      return next(args)
+    },
+    { step: 'build', priority: 'low', name: 'walrxContentMd5' },
+  )
+}

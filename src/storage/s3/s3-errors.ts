@@ -1,0 +1,177 @@
+/** What a failed request to S3 means: by HTTP status, S3 code and errno, never by message. */
+import { type ErrorCode, WalrxError } from '../../primitives/errors.ts'
+
+/** What is asked of which object, for messages. */
+export interface S3Task {
+  /** `put`, `get` and so on. */
+  readonly operation: string
+  /** The key, or the prefix of a listing. */
+  readonly key: string
+  /** {@link Storage.location}. */
+  readonly location: string
+}
+
+/** A failure, as the retry loop and the caller see it. */
+export interface S3Failure {
+  /** HTTP status; undefined when there was no answer. */
+  readonly status: number | undefined
+  /** S3 code (`SlowDown`), or errno or name of what went wrong without an answer (`ECONNRESET`). */
+  readonly code: string
+  /** True when the same request may succeed soon. */
+  readonly shouldRetry: boolean
+  readonly error: WalrxError
+}
+
+interface Meaning {
+  readonly code: ErrorCode
+  readonly shouldRetry?: true
+  /** Where the code's row of the error table doesn't fit. */
+  readonly transient?: boolean
+  readonly hint?: string
+}
+
+const REGION_HINT = 'set AWS_REGION to the region of the bucket'
+const TLS_HINT = "check the endpoint's certificate, and S3_CA_CERT_FILE where the store has its own authority"
+const RETRY: Meaning = { code: 'WALRX_STORAGE_UNAVAILABLE', shouldRetry: true }
+const DENIED: Meaning = {
+  code: 'WALRX_STORAGE_DENIED',
+  hint: 'check the access key, and that its policy allows this on the bucket and prefix',
+}
+const BAD_TLS: Meaning = { code: 'WALRX_STORAGE_UNAVAILABLE', transient: false, hint: TLS_HINT }
+
+/** Codes that say more than their status, or come without one. */
+const BY_CODE: Readonly<Record<string, Meaning>> = {
+  NoSuchKey: { code: 'WALRX_OBJECT_NOT_FOUND' },
+  NoSuchBucket: { code: 'WALRX_STORAGE_MISSING', hint: 'create the bucket; walrx makes none' },
+  InvalidBucketName: { code: 'WALRX_STORAGE_MISSING', hint: 'check the name of the bucket' },
+  PermanentRedirect: { code: 'WALRX_STORAGE_MISSING', hint: REGION_HINT },
+  AuthorizationHeaderMalformed: { code: 'WALRX_STORAGE_DENIED', hint: REGION_HINT },
+  InvalidAccessKeyId: { code: 'WALRX_STORAGE_DENIED', hint: 'check the access key' },
+  SignatureDoesNotMatch: { code: 'WALRX_STORAGE_DENIED', hint: 'check the secret access key' },
+  ExpiredToken: { code: 'WALRX_STORAGE_DENIED', hint: 'renew the session token' },
+  InvalidObjectState: { code: 'WALRX_STORAGE_DENIED', hint: 'restore the object from its archive storage class first' },
+  RequestTimeTooSkewed: { code: 'WALRX_STORAGE_DENIED', hint: 'set the clock of this machine' },
+  CredentialsProviderError: {
+    code: 'WALRX_STORAGE_DENIED',
+    hint: 'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role that the AWS SDK finds',
+  },
+  // A multipart upload that was completed or removed meanwhile: the same request can't succeed, another put can.
+  NoSuchUpload: { code: 'WALRX_STORAGE_UNAVAILABLE' },
+  // Damaged or cut on its way to the store.
+  BadDigest: RETRY,
+  IncompleteBody: RETRY,
+  XAmzContentSHA256Mismatch: RETRY,
+  XAmzContentChecksumMismatch: RETRY,
+  // Somebody else is at the same object.
+  OperationAborted: RETRY,
+  ConditionalRequestConflict: RETRY,
+  // Busy, with a status that doesn't say so.
+  RequestTimeout: RETRY,
+  InternalError: RETRY,
+  ServiceUnavailable: RETRY,
+  SlowDown: RETRY,
+  Throttling: RETRY,
+  ThrottlingException: RETRY,
+  RequestLimitExceeded: RETRY,
+  BandwidthLimitExceeded: RETRY,
+  ENOTFOUND: { ...RETRY, hint: 'check the endpoint, region and bucket: the host name is made of them' },
+  ERR_TLS_CERT_ALTNAME_INVALID: BAD_TLS,
+  CERT_HAS_EXPIRED: BAD_TLS,
+  CERT_NOT_YET_VALID: BAD_TLS,
+  CERT_UNTRUSTED: BAD_TLS,
+  DEPTH_ZERO_SELF_SIGNED_CERT: BAD_TLS,
+  SELF_SIGNED_CERT_IN_CHAIN: BAD_TLS,
+  UNABLE_TO_GET_ISSUER_CERT: BAD_TLS,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: BAD_TLS,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: BAD_TLS,
+}
+
+/** What the SDK throws; every field may be missing. */
+interface SdkError {
+  readonly name?: string
+  readonly code?: unknown
+  readonly message?: string
+  readonly $metadata?: { readonly httpStatusCode?: number; readonly clockSkewCorrected?: boolean }
+  readonly $response?: { readonly statusCode?: number }
+}
+
+/** HTTP status of what the SDK threw, or undefined when there was no answer. */
+export function statusOf(error: unknown): number | undefined {
+  const { $metadata, $response } = (error ?? {}) as SdkError
+  return $metadata?.httpStatusCode ?? $response?.statusCode
+}
+
+/** S3 code, errno or name of what the SDK threw. */
+export function codeOf(error: unknown): string {
+  const { name, code } = (error ?? {}) as SdkError
+  // Node's errors have their errno in `code` and `Error` for a name; the SDK's have the S3 code as their name.
+  if (typeof code === 'string' && statusOf(error) === undefined) return code
+  return name ?? 'Unknown'
+}
+
+/**
+ * True when a store refuses a conditional put as such: 501, or a 400 for none of the reasons that have names here. Should
+ * it have another reason after all, the put without the condition fails with it too.
+ */
+export function isConditionRefused(error: unknown): boolean {
+  const status = statusOf(error)
+  return status === 501 || (status === 400 && !Object.hasOwn(BY_CODE, codeOf(error)))
+}
+
+/** What a thrown error means for a task. */
+export function explainFailure(error: unknown, task: S3Task): S3Failure {
+  const status = statusOf(error)
+  const code = codeOf(error)
+  if (error instanceof WalrxError) return { status, code, shouldRetry: false, error }
+  const meaning = meaningOf(error, status, code)
+  const answer = status === undefined ? code : isKnownName(code) ? `HTTP ${status} ${code}` : `HTTP ${status}`
+  const detail = oneLine((error as SdkError | undefined)?.message)
+  const walrxError = new WalrxError(
+    meaning.code,
+    `${describeTask(task)} failed: ${answer}${detail === '' || detail === code ? '' : ` (${detail})`}`,
+    {
+      cause: error,
+      ...(meaning.hint !== undefined && { hint: meaning.hint }),
+      ...(meaning.transient !== undefined && { transient: meaning.transient }),
+    },
+  )
+  return { status, code, shouldRetry: meaning.shouldRetry ?? false, error: walrxError }
+}
+
+/** `put of wal_005/x at s3://bucket/path`. */
+export function describeTask({ operation, key, location }: S3Task): string {
+  return `${operation} of ${key === '' ? 'everything' : key} at ${location}`
+}
+
+function meaningOf(error: unknown, status: number | undefined, code: string): Meaning {
+  // The SDK has learnt the store's time from this refusal, and signs the next attempt with it.
+  if ((error as SdkError | undefined)?.$metadata?.clockSkewCorrected)
+    return { ...BY_CODE.RequestTimeTooSkewed!, shouldRetry: true }
+  const byCode = Object.hasOwn(BY_CODE, code) ? BY_CODE[code] : undefined
+  if (byCode !== undefined) return byCode
+  if (status === undefined) return isDefect(error) ? { code: 'WALRX_INTERNAL' } : RETRY
+  // An answer that can't be read: cut, or not S3's.
+  if (status < 300) return RETRY
+  if (status === 408 || status === 429) return RETRY
+  if (status >= 500 && status !== 501 && status !== 505) return RETRY
+  if (status === 301 || status === 307) return BY_CODE.PermanentRedirect!
+  // A 404 without a code of S3's may be a proxy's or a wrong path: it says nothing about the object.
+  if (status === 404) return { ...RETRY, hint: 'check that the endpoint is an S3 service: its 404 names no reason' }
+  if (status === 401 || status === 403) return DENIED
+  return { code: 'WALRX_STORAGE_DENIED', hint: 'the store refuses a request of this form: check the S3 settings' }
+}
+
+/** Errors of the language rather than of the network. */
+function isDefect(error: unknown): boolean {
+  return error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError
+}
+
+function isKnownName(code: string): boolean {
+  return code !== 'Unknown' && code !== 'Error' && code !== 'UnknownError'
+}
+
+function oneLine(message: string | undefined): string {
+  const text = (message ?? '').split('\n')[0]!.trim()
+  if (text === 'UnknownError') return ''
+  return text.length > 200 ? `${text.slice(0, 200)}…` : text
+}

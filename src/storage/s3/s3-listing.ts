@@ -1,0 +1,77 @@
+/** The keys of a bucket, page by page. */
+import type { ListObjectsV2CommandOutput } from '@aws-sdk/client-s3'
+import { WalrxError } from '../../primitives/errors.ts'
+import { compareKeys } from '../keys.ts'
+import type { ObjectInfo } from '../storage.ts'
+import type { S3Caller } from './s3-caller.ts'
+import { type S3Task, describeTask } from './s3-errors.ts'
+
+/** Which keys. */
+export interface S3ListingOptions {
+  readonly caller: S3Caller
+  readonly bucket: string
+  /** Folder of the archive with its `/`, or nothing: cut off the keys. */
+  readonly root: string
+  /** Beginning of the keys, without the root. */
+  readonly prefix: string
+  readonly startAfter: string | undefined
+  readonly signal: AbortSignal | undefined
+  readonly task: S3Task
+}
+
+/**
+ * The objects whose keys begin with `prefix`, in the byte order that S3 promises. A key that is no key of ours (empty, or
+ * the marker of a folder, which ends in `/`) is left out.
+ * @throws WALRX_STORAGE_UNAVAILABLE for a store that lists in another order: who reads a listing up to a key relies on it
+ */
+export async function* listObjects(options: S3ListingOptions): AsyncGenerator<ObjectInfo, void> {
+  const { caller, root, startAfter, task, signal } = options
+  let last = startAfter === undefined ? undefined : root + startAfter
+  let token: string | undefined
+  for (;;) {
+    const position = { token, startAfter: last }
+    const page = await caller.call(task, signal, ({ sdk, send }) =>
+      send(
+        new sdk.ListObjectsV2Command({
+          Bucket: options.bucket,
+          Prefix: root + options.prefix,
+          // Keys with characters that XML can't hold arrive whole only so.
+          EncodingType: 'url',
+          ...(position.token !== undefined
+            ? { ContinuationToken: position.token }
+            : position.startAfter !== undefined && { StartAfter: position.startAfter }),
+        }),
+      ),
+    )
+    for (const { Key, Size, LastModified } of page.Contents ?? []) {
+      const fullKey = decodeKey(Key ?? '', page)
+      // A store that doesn't know StartAfter begins at the beginning.
+      if (startAfter !== undefined && compareKeys(fullKey, root + startAfter) <= 0) continue
+      if (last !== undefined && compareKeys(fullKey, last) <= 0) throw disorder(task, last, fullKey)
+      last = fullKey
+      const key = fullKey.slice(root.length)
+      if (!fullKey.startsWith(root) || key === '' || key.endsWith('/')) continue
+      yield { key, size: Size ?? 0, lastModifiedMs: LastModified?.getTime() ?? 0 }
+      signal?.throwIfAborted()
+    }
+    if (!page.IsTruncated) return
+    // Without a token the next page begins after the last key; without that there would be no end.
+    if (page.NextContinuationToken === undefined ? !page.Contents?.length : page.NextContinuationToken === token) {
+      throw new WalrxError('WALRX_STORAGE_UNAVAILABLE', `${describeTask(task)} failed: a page leads nowhere`)
+    }
+    token = page.NextContinuationToken
+  }
+}
+
+/** A store that doesn't know the encoding doesn't echo it, and means what it says. */
+function decodeKey(key: string, { EncodingType }: ListObjectsV2CommandOutput): string {
+  return EncodingType === 'url' ? decodeURIComponent(key.replaceAll('+', ' ')) : key
+}
+
+function disorder(task: S3Task, before: string, after: string): WalrxError {
+  return new WalrxError(
+    'WALRX_STORAGE_UNAVAILABLE',
+    `${describeTask(task)} failed: the store lists ${after} after ${before}, which is not the order of S3`,
+    { transient: false, hint: 'walrx needs a store that lists keys in the order of their bytes' },
+  )
+}

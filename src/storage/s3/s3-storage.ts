@@ -1,0 +1,293 @@
+/**
+ * Objects in a bucket of S3 or a store that speaks its protocol. The object `a/b` has the key `<prefix>/a/b`.
+ *
+ * Every request is tried several times, with jitter and within bounds (S3Caller); what a failure means is decided by its
+ * status and code (s3-errors). "There is no such object" is believed only when the store says so in S3's words, never of
+ * a bare 404: a proxy, a wrong path and a missing bucket answer that as well, and a recovering server would take it for
+ * the end of the archive.
+ */
+import type { Readable } from 'node:stream'
+import type {
+  GetObjectCommandInput,
+  GetObjectCommandOutput,
+  PutObjectCommandInput,
+  StorageClass,
+} from '@aws-sdk/client-s3'
+import { WalrxError, hasCode } from '../../primitives/errors.ts'
+import { abortable } from '../abortable.ts'
+import { checkKey, checkPrefix } from '../keys.ts'
+import { proveStorage } from '../probe.ts'
+import type {
+  ListOptions,
+  ObjectInfo,
+  PutOptions,
+  Storage,
+  StorageBody,
+  StorageCallOptions,
+  StorageTraits,
+} from '../storage.ts'
+import { S3Body } from './s3-body.ts'
+import { S3Caller } from './s3-caller.ts'
+import { type S3Connection, connectS3 } from './s3-client.ts'
+import { abortUploads, deleteObjects } from './s3-delete.ts'
+import { type S3Task, describeTask, isConditionRefused, statusOf } from './s3-errors.ts'
+import { listObjects } from './s3-listing.ts'
+import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
+import { smallPartBytes, uploadStream } from './s3-upload.ts'
+
+/** A wrong endpoint or key should end a start soon: the probe is not tried for as long as the rest. */
+const PROBE_RETRY_TIME_MAX_MS = 15_000
+/** How long `close` waits for the parts of failed uploads to be removed. */
+const CLOSE_WAIT_MS = 5000
+
+/** A storage in a bucket. */
+export class S3Storage implements Storage {
+  readonly location: string
+  readonly #options: S3StorageOptions
+  readonly #root: string
+  readonly #caller: S3Caller
+  /** Streamed puts that are not over, the removal of their parts included. */
+  readonly #uploads = new Set<Promise<void>>()
+  #connection: Promise<S3Connection> | undefined
+  #traits: StorageTraits | undefined
+  #probing: Promise<StorageTraits> | undefined
+
+  constructor(options: S3StorageOptions) {
+    this.#options = options
+    const prefix = (options.prefix ?? '').replace(/^\/+|\/+$/g, '')
+    this.#root = prefix === '' ? '' : `${prefix}/`
+    this.location = `s3://${options.bucket}${prefix === '' ? '' : `/${prefix}`}`
+    this.#caller = new S3Caller(() => this.#connect(), options)
+  }
+
+  /** Bytes in memory are one PUT, a stream longer than a part is a multipart upload. */
+  async put(key: string, body: StorageBody, { signal, sizeMaxBytes }: PutOptions = {}): Promise<void> {
+    checkKey(key)
+    if (body instanceof Uint8Array) await this.#putBytes(key, body, signal)
+    else await this.#putStream(key, body, sizeMaxBytes, signal)
+  }
+
+  /**
+   * Atomic by `If-None-Match: *`. Where the probe has found that the store doesn't honour it (walrx probes by itself when
+   * nobody has), it is a HEAD and then a PUT: of two writers at the same moment both may be told `created`, and the later
+   * one's bytes stay.
+   */
+  async putIfAbsent(key: string, body: Uint8Array, { signal }: StorageCallOptions = {}): Promise<'created' | 'exists'> {
+    checkKey(key)
+    signal?.throwIfAborted()
+    if (this.#traits === undefined) {
+      this.#probing ??= this.#probe(undefined).finally(() => (this.#probing = undefined))
+      await abortable(this.#probing, signal)
+    }
+    const result = this.#traits?.conditionalPut ? await this.#create(key, body, signal) : 'unsupported'
+    if (result !== 'unsupported') return result
+    if ((await this.#headBare(key, signal)) !== undefined) return 'exists'
+    await this.#putBytes(key, body, signal)
+    return 'created'
+  }
+
+  async get(key: string, { signal }: StorageCallOptions = {}): Promise<AsyncIterable<Uint8Array>> {
+    checkKey(key)
+    const first = await this.#getObject(key, {}, signal)
+    const answer = { stream: first.Body as Readable, size: first.ContentLength, etag: first.ETag }
+    return new S3Body(
+      answer,
+      (offset, etag) => this.#getRest(key, offset, etag, signal),
+      this.#task('get', key),
+      signal,
+    )
+  }
+
+  /** A HEAD that says 404 is checked by a GET, whose answer tells a missing object from a missing bucket. */
+  async head(key: string, { signal }: StorageCallOptions = {}): Promise<ObjectInfo | undefined> {
+    checkKey(key)
+    const found = await this.#headBare(key, signal)
+    if (found !== undefined) return found
+    try {
+      const answer = await this.#getObject(key, {}, signal)
+      ;(answer.Body as Readable).destroy()
+      return { key, size: answer.ContentLength ?? 0, lastModifiedMs: answer.LastModified?.getTime() ?? 0 }
+    } catch (error) {
+      if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
+      throw error
+    }
+  }
+
+  async *list(prefix: string, { signal, startAfter }: ListOptions = {}): AsyncIterable<ObjectInfo> {
+    checkPrefix(prefix)
+    const { bucket } = this.#options
+    const task = this.#task('list', prefix)
+    yield* listObjects({ caller: this.#caller, bucket, root: this.#root, prefix, startAfter, signal, task })
+  }
+
+  async delete(keys: readonly string[], { signal }: StorageCallOptions = {}): Promise<void> {
+    keys.forEach(checkKey)
+    const task = this.#task('delete', keys.length === 1 ? keys[0]! : `${keys.length} objects`)
+    const fullKeys = keys.map((key) => this.#root + key)
+    await deleteObjects({ caller: this.#caller, bucket: this.#options.bucket, keys: fullKeys, task, signal })
+  }
+
+  async removeUnfinished(prefix: string, { signal }: StorageCallOptions = {}): Promise<void> {
+    checkPrefix(prefix)
+    const task = this.#task('delete', prefix)
+    await abortUploads({
+      caller: this.#caller,
+      bucket: this.#options.bucket,
+      prefix: this.#root + prefix,
+      task,
+      signal,
+    })
+  }
+
+  async probe({ signal }: StorageCallOptions = {}): Promise<StorageTraits> {
+    return await this.#probe(signal)
+  }
+
+  async close(): Promise<void> {
+    const connection = this.#connection
+    if (connection === undefined) return
+    const waited = new AbortController()
+    const timer = setTimeout(() => waited.abort(), CLOSE_WAIT_MS)
+    await abortable(Promise.allSettled(this.#uploads), waited.signal).catch(() => {})
+    clearTimeout(timer)
+    await connection.then(({ client }) => client.destroy()).catch(() => {})
+  }
+
+  #connect(): Promise<S3Connection> {
+    this.#connection ??= connectS3(this.#options).catch((error: unknown) => {
+      this.#connection = undefined
+      throw error
+    })
+    return this.#connection
+  }
+
+  #task(operation: string, key: string): S3Task {
+    return { operation, key, location: this.location }
+  }
+
+  /** Bucket, key and what every new object gets. */
+  #newObject(key: string): PutObjectCommandInput {
+    const { storageClass, sse, sseKmsKeyId } = this.#options
+    return {
+      ...this.#object(key),
+      ...(storageClass !== undefined && { StorageClass: storageClass as StorageClass }),
+      // With a key of one's own S3 takes no other encryption.
+      ...(sse !== undefined && this.#options.sseCustomerKey === undefined && { ServerSideEncryption: sse }),
+      ...(sseKmsKeyId !== undefined && { SSEKMSKeyId: sseKmsKeyId }),
+    }
+  }
+
+  /** Bucket, key and what is needed to read an object. */
+  #object(key: string) {
+    const { bucket, sseCustomerKey } = this.#options
+    return {
+      Bucket: bucket,
+      Key: this.#root + key,
+      ...(sseCustomerKey !== undefined && { SSECustomerAlgorithm: 'AES256', SSECustomerKey: sseCustomerKey }),
+    }
+  }
+
+  async #putBytes(key: string, body: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
+    await this.#caller.call(this.#task('put', key), signal, ({ sdk, send }) =>
+      send(new sdk.PutObjectCommand({ ...this.#newObject(key), Body: body })),
+    )
+  }
+
+  async #putStream(
+    key: string,
+    body: StorageBody,
+    sizeMaxBytes: number | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const largest = this.#options.partSizeBytes ?? s3Defaults.partSizeBytes
+    const partSizeBytes = sizeMaxBytes === undefined ? largest : smallPartBytes(sizeMaxBytes, largest)
+    const task = this.#task('put', key)
+    const caller = this.#caller
+    const connection = await caller.call(task, signal, () => this.#connect())
+    const params = this.#newObject(key)
+    const upload = uploadStream({ connection, caller, params, body, partSizeBytes, task, signal })
+    this.#uploads.add(upload)
+    const over = () => this.#uploads.delete(upload)
+    upload.then(over, over)
+    // After an abort the parts are removed without the caller having to wait for it.
+    await abortable(upload, signal)
+  }
+
+  /** A conditional put, bare: `unsupported` when the store refuses the condition itself. */
+  async #create(
+    key: string,
+    body: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): Promise<'created' | 'exists' | 'unsupported'> {
+    return await this.#caller.call(this.#task('put', key), signal, async ({ sdk, send }) => {
+      try {
+        await send(new sdk.PutObjectCommand({ ...this.#newObject(key), Body: body, IfNoneMatch: '*' }))
+        return 'created'
+      } catch (error) {
+        if (statusOf(error) === 412) return 'exists'
+        if (isConditionRefused(error)) return 'unsupported'
+        throw error
+      }
+    })
+  }
+
+  /** What a HEAD says; undefined for a 404, whatever has caused it. */
+  async #headBare(key: string, signal: AbortSignal | undefined): Promise<ObjectInfo | undefined> {
+    return await this.#caller.call(this.#task('head', key), signal, async ({ sdk, send }) => {
+      try {
+        const answer = await send(new sdk.HeadObjectCommand(this.#object(key)))
+        return { key, size: answer.ContentLength ?? 0, lastModifiedMs: answer.LastModified?.getTime() ?? 0 }
+      } catch (error) {
+        if (statusOf(error) === 404) return undefined
+        throw error
+      }
+    })
+  }
+
+  async #getObject(
+    key: string,
+    range: Pick<GetObjectCommandInput, 'Range' | 'IfMatch'>,
+    signal: AbortSignal | undefined,
+  ): Promise<GetObjectCommandOutput> {
+    return await this.#caller.call(this.#task('get', key), signal, ({ sdk, send }) =>
+      send(new sdk.GetObjectCommand({ ...this.#object(key), ...range })),
+    )
+  }
+
+  /** The bytes of an object from `offset` on, while it is still the version `etag`. */
+  async #getRest(key: string, offset: number, etag: string, signal: AbortSignal | undefined): Promise<Readable> {
+    const task = this.#task('get', key)
+    return await this.#caller.call(task, signal, async ({ sdk, send }) => {
+      const range = { Range: `bytes=${offset}-`, IfMatch: etag }
+      try {
+        const answer = await send(new sdk.GetObjectCommand({ ...this.#object(key), ...range }))
+        const stream = answer.Body as Readable
+        if (answer.ContentRange?.startsWith(`bytes ${offset}-`)) return stream
+        stream.destroy()
+      } catch (error) {
+        if (statusOf(error) !== 412) throw error
+      }
+      const problem = `the connection broke after ${offset} bytes, and the rest of that version can't be had`
+      throw new WalrxError('WALRX_STORAGE_UNAVAILABLE', `${describeTask(task)} failed: ${problem}`)
+    })
+  }
+
+  async #probe(signal: AbortSignal | undefined): Promise<StorageTraits> {
+    const retryTimeMaxMs = Math.min(this.#options.retryTimeMaxMs ?? Infinity, PROBE_RETRY_TIME_MAX_MS)
+    const hurried = new S3Storage({ ...this.#options, retryTimeMaxMs })
+    hurried.#connection = this.#connect()
+    const isRefused = await proveStorage(
+      {
+        location: this.location,
+        put: hurried.put.bind(hurried),
+        get: hurried.get.bind(hurried),
+        list: hurried.list.bind(hurried),
+        delete: hurried.delete.bind(hurried),
+        createBare: (key, body, options) => hurried.#create(key, body, options.signal),
+      },
+      signal ? { signal } : {},
+    )
+    this.#traits = { conditionalPut: isRefused }
+    return this.#traits
+  }
+}

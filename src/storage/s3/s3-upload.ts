@@ -1,0 +1,135 @@
+/** A stream of unknown length as one object: one PUT when it is short, else a multipart upload. */
+import { createHash } from 'node:crypto'
+import { Readable } from 'node:stream'
+import type { CompletedPart, PutObjectCommandInput, S3Client } from '@aws-sdk/client-s3'
+import { WalrxError } from '../../primitives/errors.ts'
+import { SourceError, readSource } from '../source.ts'
+import type { StorageBody } from '../storage.ts'
+import type { S3Attempt, S3Caller } from './s3-caller.ts'
+import type { S3Connection } from './s3-client.ts'
+import { type S3Task, codeOf } from './s3-errors.ts'
+import { PART_COUNT_MAX } from './s3-options.ts'
+
+/** Parts sent at the same time; each is in memory, and so is the one being filled. */
+const PARALLEL_PART_COUNT = 2
+/** How hard it is tried to remove the parts of an upload that failed: the store may be gone. */
+const ABORT_PATIENCE = { maxRetries: 2, retryTimeMaxMs: 5000 }
+
+/** Parts of a stream whose size has a known limit: large enough for throughput, and three of them are in memory. */
+const SMALL_PART_BYTES = 6 * 1024 * 1024
+
+/**
+ * Size of the parts of a stream that has `sizeMaxBytes` at most: small, unless there would be too many.
+ * @param largest what was configured
+ */
+export function smallPartBytes(sizeMaxBytes: number, largest: number): number {
+  return Math.max(Math.ceil(sizeMaxBytes / (PART_COUNT_MAX - 1)), Math.min(largest, SMALL_PART_BYTES))
+}
+
+/** One streamed put. */
+export interface S3UploadOptions {
+  readonly connection: S3Connection
+  readonly caller: S3Caller
+  /** Bucket, key and what goes with a new object; no body. */
+  readonly params: PutObjectCommandInput
+  readonly body: StorageBody
+  readonly partSizeBytes: number
+  readonly task: S3Task
+  readonly signal: AbortSignal | undefined
+}
+
+type Send = (command: { readonly constructor: { readonly name: string } }) => Promise<unknown>
+
+/**
+ * Uploads a stream. Each request is retried by the caller's rules; after the first that fails for good nothing more is
+ * read or sent, and the parts that the store has are removed.
+ * @throws WalrxError; what the stream throws; the signal's reason. All of them after the parts have been removed
+ */
+export async function uploadStream(options: S3UploadOptions): Promise<void> {
+  const { connection, caller, task, partSizeBytes } = options
+  const { Upload } = await import('@aws-sdk/lib-storage')
+  const stop = new AbortController()
+  const { signal } = stop
+  // By hand: AbortSignal.any leaves something on the caller's signal, which may live as long as the process.
+  const onAbort = () => stop.abort(options.signal?.reason)
+  options.signal?.addEventListener('abort', onAbort, { once: true })
+  if (options.signal?.aborted) onAbort()
+  const send: Send = async (command) => {
+    // Without the signal: it is sent because the signal has aborted.
+    if (command instanceof connection.sdk.AbortMultipartUploadCommand) return await removeParts(options, command)
+    try {
+      return await caller.call(task, signal, async (attempt) => {
+        try {
+          return await attempt.send(command as never)
+        } catch (error) {
+          if (!(command instanceof connection.sdk.CompleteMultipartUploadCommand)) throw error
+          const parts = command.input.MultipartUpload?.Parts ?? []
+          if (codeOf(error) === 'NoSuchUpload' && (await isCompleted(options.params, parts, attempt))) return {}
+          throw error
+        }
+      })
+    } catch (error) {
+      stop.abort(error)
+      throw error
+    }
+  }
+  const source = Readable.from(limitSize(readSource(options.body, signal), PART_COUNT_MAX * partSizeBytes), {
+    objectMode: false,
+  })
+  const upload = new Upload({
+    client: Object.create(connection.client, { send: { value: send } }) as S3Client,
+    params: { ...options.params, Body: source },
+    partSize: partSizeBytes,
+    queueSize: PARALLEL_PART_COUNT,
+  })
+  try {
+    await upload.done()
+  } catch (error) {
+    options.signal?.throwIfAborted()
+    const first = stop.signal.aborted ? (stop.signal.reason as unknown) : error
+    throw first instanceof SourceError ? first.error : first
+  } finally {
+    options.signal?.removeEventListener('abort', onAbort)
+  }
+}
+
+/**
+ * True when the object is the one that these parts make: an earlier attempt had completed the upload, and its answer was
+ * lost. S3 names such an object by the MD5 of the MD5s of its parts; where a store (or an encryption) names it
+ * otherwise, the put fails, and may be done again.
+ */
+async function isCompleted(
+  { Bucket, Key, SSECustomerAlgorithm, SSECustomerKey }: PutObjectCommandInput,
+  parts: readonly CompletedPart[],
+  { sdk, send }: S3Attempt,
+): Promise<boolean> {
+  const hash = createHash('md5')
+  for (const { ETag = '' } of parts) hash.update(Buffer.from(ETag.replaceAll('"', ''), 'hex'))
+  const encryption = SSECustomerKey === undefined ? {} : { SSECustomerAlgorithm, SSECustomerKey }
+  const { ETag } = await send(new sdk.HeadObjectCommand({ Bucket, Key, ...encryption }))
+  return ETag?.replaceAll('"', '') === `${hash.digest('hex')}-${parts.length}`
+}
+
+/** Removes what an unfinished upload has left. Its failure is no news: the upload's own is the one to tell. */
+async function removeParts(options: S3UploadOptions, command: object): Promise<object> {
+  const task = { ...options.task, operation: 'abort' }
+  await options.caller.call(task, undefined, ({ send }) => send(command as never), ABORT_PATIENCE).catch(() => {})
+  return {}
+}
+
+async function* limitSize(chunks: AsyncIterable<Uint8Array>, sizeMax: number): AsyncGenerator<Uint8Array, void> {
+  let size = 0
+  for await (const chunk of chunks) {
+    size += chunk.length
+    if (size > sizeMax) {
+      throw new WalrxError(
+        'WALRX_USAGE',
+        `an object of more than ${sizeMax} bytes has more than ${PART_COUNT_MAX} parts`,
+        {
+          hint: 'raise S3_MAX_PART_SIZE',
+        },
+      )
+    }
+    yield chunk
+  }
+}

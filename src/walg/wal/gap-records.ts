@@ -1,0 +1,143 @@
+/**
+ * WAL that the archive will never have: the server no longer had it when it was asked for. Each such range is an object
+ * of its own, `walrx_005/gap/<timeline>/<start>-<end>.json`, written before the stream goes on behind it, so that who
+ * restores years later learns why segments are missing, and since when that was known.
+ *
+ * A record says what was lost when it was written. Whether it still is missing is for its readers to see: segments may
+ * have come since, from another receiver or from an archive_command.
+ */
+import { formatJson } from '../../primitives/json.ts'
+import { formatLsn, type Lsn, segmentNumber, type Timeline, toLsn } from '../../postgres/lsn.ts'
+import type { SegmentId } from '../../postgres/wal/wal-file.ts'
+import { readObject, type Storage, type StorageCallOptions } from '../../storage/storage.ts'
+import { parseBackupTime } from '../backup/backup-time.ts'
+import { JsonDocument } from '../json-document.ts'
+import { gapFolder } from '../names.ts'
+
+/** A range of WAL on one timeline. */
+export interface GapRange {
+  readonly timeline: Timeline
+  /** First byte that is lost. */
+  readonly startLsn: Lsn
+  /** One past the last one. Within a segment only where the timeline ended there. */
+  readonly endLsn: Lsn
+}
+
+/** What a gap's object says. */
+export interface GapRecord extends GapRange {
+  /** RFC 3339 in UTC, by the clock of the receiver. */
+  readonly detectedAt: string
+  /** Why the WAL was lost, for people. */
+  readonly reason: string
+  /** The server that no longer had it. */
+  readonly host: string
+  /** The slot that should have kept it; undefined without one. */
+  readonly slot: string | undefined
+}
+
+const hex = (value: number | bigint, digits: number): string => value.toString(16).toUpperCase().padStart(digits, '0')
+
+/** Key of a gap's object. Keys of one timeline sort by where the gaps begin. */
+export function gapKey({ endLsn, startLsn, timeline }: GapRange): string {
+  return `${gapFolder}${hex(timeline, 8)}/${hex(startLsn, 16)}-${hex(endLsn, 16)}.json`
+}
+
+/** Takes a key apart; undefined for what is no gap's. */
+export function parseGapKey(key: string): GapRange | undefined {
+  if (!key.startsWith(gapFolder)) return undefined
+  const match = /^([0-9A-F]{8})\/([0-9A-F]{16})-([0-9A-F]{16})\.json$/.exec(key.slice(gapFolder.length))
+  if (!match) return undefined
+  const [startLsn, endLsn] = [toLsn(BigInt(`0x${match[2]}`)), toLsn(BigInt(`0x${match[3]}`))]
+  const timeline = parseInt(match[1] ?? '', 16)
+  return timeline > 0 && startLsn < endLsn ? { timeline, startLsn, endLsn } : undefined
+}
+
+/**
+ * Writes a gap's object; one that is there already stays as it is, with the time at which the gap was first seen.
+ * @throws what the storage says
+ */
+export async function writeGap(
+  storage: Storage,
+  gap: GapRecord,
+  options?: StorageCallOptions,
+): Promise<'created' | 'same'> {
+  const document = {
+    Timeline: gap.timeline,
+    StartLsn: formatLsn(gap.startLsn),
+    EndLsn: formatLsn(gap.endLsn),
+    DetectedAt: gap.detectedAt,
+    Reason: gap.reason,
+    Host: gap.host,
+    Slot: gap.slot ?? null,
+  }
+  const outcome = await storage.putIfAbsent(gapKey(gap), Buffer.from(`${formatJson(document, 2)}\n`), options)
+  return outcome === 'created' ? 'created' : 'same'
+}
+
+/**
+ * Every gap that was ever recorded, by timeline and start. One listing, and a small object for each.
+ * @param timeline only those of this one; default all
+ * @throws WALRX_OBJECT_DAMAGED for an object that does not say what its key says, and what the storage says
+ */
+export async function listGaps(
+  storage: Storage,
+  options?: StorageCallOptions,
+  timeline?: Timeline,
+): Promise<GapRecord[]> {
+  const gaps: GapRecord[] = []
+  const folder = timeline === undefined ? gapFolder : `${gapFolder}${hex(timeline, 8)}/`
+  for await (const { key } of storage.list(folder, options)) {
+    const range = parseGapKey(key)
+    if (range) gaps.push(await readGap(storage, range, options))
+  }
+  return gaps
+}
+
+/** Segment numbers, both included. */
+export interface SegnoRange {
+  readonly first: bigint
+  readonly last: bigint
+}
+
+/**
+ * The segments that a gap's timeline lacks by it; undefined for none. The segment in which the timeline ended is not one
+ * of them: the next timeline's first segment has a copy of it.
+ */
+export function segmentsOf({ endLsn, startLsn }: GapRange, segmentSize: number): SegnoRange | undefined {
+  const range = { first: segmentNumber(startLsn, segmentSize), last: segmentNumber(endLsn, segmentSize) - 1n }
+  return range.last < range.first ? undefined : range
+}
+
+/** The first of these gaps that a segment lies in. */
+export function gapHolding(gaps: readonly GapRecord[], id: SegmentId, segmentSize: number): GapRecord | undefined {
+  return gaps.find((gap) => {
+    const range = segmentsOf(gap, segmentSize)
+    return gap.timeline === id.timeline && range && range.first <= id.segno && id.segno <= range.last
+  })
+}
+
+/** A gap for people: `WAL from 0/6000000 to 0/8000000 on timeline 1 was lost, as was noticed at 2026-03-01T12:00:00Z`. */
+export function describeGap({ detectedAt, endLsn, startLsn, timeline }: GapRecord): string {
+  const range = `from ${formatLsn(startLsn)} to ${formatLsn(endLsn)} on timeline ${timeline}`
+  return `WAL ${range} was lost, as was noticed at ${detectedAt}`
+}
+
+async function readGap(storage: Storage, range: GapRange, options?: StorageCallOptions): Promise<GapRecord> {
+  const key = gapKey(range)
+  const where = `${storage.location}/${key}`
+  const document = JsonDocument.parse(await readObject(storage, key, options), where)
+  const take = (name: string, expected: string) => {
+    const value = document.take(name)
+    if (value === undefined || String(value) !== expected)
+      throw document.wrong(name, value, `${expected} as in its key`)
+  }
+  take('Timeline', String(range.timeline))
+  take('StartLsn', formatLsn(range.startLsn))
+  take('EndLsn', formatLsn(range.endLsn))
+  const detectedAt = document.text('DetectedAt')
+  if (detectedAt === undefined || parseBackupTime(detectedAt) === undefined) {
+    throw document.wrong('DetectedAt', detectedAt, 'a time such as 2026-03-01T12:00:00Z')
+  }
+  const [reason = '', host = '', slot] = [document.text('Reason'), document.text('Host'), document.text('Slot')]
+  return { ...range, detectedAt, reason, host, slot }
+}

@@ -1,0 +1,121 @@
+/**
+ * An archive belongs to one cluster. The marker `walrx_005/system.json` is created by whoever comes first, atomically
+ * where the storage can; an archive that WAL-G or WAL-RUS has begun has no marker, but its sentinels and segments say
+ * whose it is.
+ */
+import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import { formatJson, jsonBigint } from '../../primitives/json.ts'
+import { decodePageHeader, longHeaderSize } from '../../postgres/wal/wal-page.ts'
+import { readObject, type Storage, type StorageCallOptions } from '../../storage/storage.ts'
+import { systemKey, walFolder } from '../names.ts'
+import { listSentinels } from '../backup/sentinel-listing.ts'
+import { parseMarker, readSystem } from './system-marker.ts'
+import type { WalObject, WalReader } from './wal-reader.ts'
+
+/**
+ * Binds the archive to a cluster, or finds that it is bound to it.
+ * @throws WALRX_OTHER_CLUSTER when marker, backups or segments are of another
+ */
+export async function bindSystem(
+  storage: Storage,
+  reader: WalReader,
+  systemId: bigint,
+  segmentSize: number,
+  options?: StorageCallOptions,
+): Promise<void> {
+  if ((await checkSystem(storage, reader, systemId, options)) === 'bound') return
+  const marker = formatJson({ SystemIdentifier: systemId, WalSegmentSize: segmentSize })
+  const outcome = await storage.putIfAbsent(systemKey, Buffer.from(`${marker}\n`), options)
+  if (outcome === 'created') return
+  const winner = await readSystem(storage, options)
+  if (winner) check(storage, systemId, winner.systemId, systemKey)
+}
+
+/**
+ * Whether the archive is bound to this cluster, or may be; writes nothing.
+ * @returns `free` where it has no marker
+ * @throws WALRX_OTHER_CLUSTER as {@link bindSystem} does
+ */
+export async function checkSystem(
+  storage: Storage,
+  reader: WalReader,
+  systemId: bigint,
+  options?: StorageCallOptions,
+): Promise<'bound' | 'free'> {
+  const bound = await readSystem(storage, options)
+  if (bound) {
+    check(storage, systemId, bound.systemId, systemKey)
+    return 'bound'
+  }
+  for (const found of [await systemOfBackups(storage, options), await systemOfSegments(reader, storage, options)]) {
+    if (found) check(storage, systemId, found.systemId, found.key)
+  }
+  return 'free'
+}
+
+function check(storage: Storage, ours: bigint, theirs: bigint, key: string): void {
+  if (ours === theirs) return
+  throw new WalrxError(
+    'WALRX_OTHER_CLUSTER',
+    `${storage.location} belongs to the cluster with system identifier ${theirs} (${key}), this server's is ${ours}`,
+    { hint: 'give each cluster a prefix of its own; after initdb or pg_upgrade begin a new one' },
+  )
+}
+
+interface FoundSystem {
+  readonly systemId: bigint
+  readonly key: string
+}
+
+/** How many of the newest backups are asked: WAL-G leaves the identifier out where it could not read it. */
+const sentinelsMax = 5
+
+/** The system identifier of the newest backup whose sentinel tells one. */
+async function systemOfBackups(storage: Storage, options?: StorageCallOptions): Promise<FoundSystem | undefined> {
+  const sentinels = await listSentinels(storage, options)
+  sentinels.sort((a, b) => b.lastModifiedMs - a.lastModifiedMs)
+  for (const { key } of sentinels.slice(0, sentinelsMax)) {
+    const fields = parseMarker((await readObject(storage, key, options)).toString(), `${storage.location}/${key}`)
+    const systemId = jsonBigint(fields.SystemIdentifier)
+    if (systemId !== undefined) return { systemId, key }
+  }
+  return undefined
+}
+
+/** The system identifier in the first page of the newest segment. */
+async function systemOfSegments(
+  reader: WalReader,
+  storage: Storage,
+  options?: StorageCallOptions,
+): Promise<FoundSystem | undefined> {
+  const newest = await reader.newestSegment(options)
+  if (!newest) return undefined
+  const header = decodePageHeader(await headOf(reader, newest, options))
+  if (header?.long) return { systemId: header.long.systemId, key: newest.key }
+  throw unreadable(storage, newest.key)
+}
+
+/** The first bytes of a segment, as many as its long header has; fewer when there are no more. */
+async function headOf(reader: WalReader, segment: WalObject, options?: StorageCallOptions): Promise<Buffer> {
+  const head: Uint8Array[] = []
+  let length = 0
+  try {
+    const file = await reader.openWalFile(segment.name, segment.extension, options)
+    for await (const chunk of file?.body ?? []) {
+      head.push(Buffer.from(chunk))
+      length += chunk.length
+      if (length >= longHeaderSize) break
+    }
+  } catch (error) {
+    if (!hasCode(error, 'WALRX_OBJECT_DAMAGED') && !hasCode(error, 'WALRX_CODEC_UNSUPPORTED')) throw error
+    throw unreadable({ location: reader.location }, segment.key, error)
+  }
+  return Buffer.concat(head)
+}
+
+function unreadable({ location }: Pick<Storage, 'location'>, key: string, cause?: unknown): WalrxError {
+  return new WalrxError('WALRX_OTHER_CLUSTER', `${location}/${key} is no WAL segment that can be read here`, {
+    hint: `is ${walFolder} encrypted, or written by something else? begin a new prefix`,
+    cause,
+  })
+}

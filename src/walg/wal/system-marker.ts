@@ -1,0 +1,42 @@
+/** The marker `walrx_005/system.json`, by which an archive says whose it is. */
+import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import { jsonBigint, type JsonValue, parseJson } from '../../primitives/json.ts'
+import { readObject, type Storage, type StorageCallOptions } from '../../storage/storage.ts'
+import { systemKey } from '../names.ts'
+
+/** What the marker says. */
+export interface SystemBinding {
+  readonly systemId: bigint
+  /** Bytes of one segment; undefined in a marker that does not tell. */
+  readonly segmentSize: number | undefined
+}
+
+/** The marker; undefined where there is none. Throws WALRX_OBJECT_DAMAGED when it cannot be read. */
+export async function readSystem(storage: Storage, options?: StorageCallOptions): Promise<SystemBinding | undefined> {
+  let content: Buffer
+  try {
+    content = await readObject(storage, systemKey, options)
+  } catch (error) {
+    if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
+    throw error
+  }
+  const fields = parseMarker(content.toString(), `${storage.location}/${systemKey}`)
+  const systemId = jsonBigint(fields.SystemIdentifier)
+  if (systemId === undefined) {
+    throw new WalrxError('WALRX_OBJECT_DAMAGED', `${storage.location}/${systemKey} names no SystemIdentifier`)
+  }
+  const segmentSize = jsonBigint(fields.WalSegmentSize)
+  return { systemId, segmentSize: segmentSize === undefined ? undefined : Number(segmentSize) }
+}
+
+/** The fields of a JSON object. Throws WALRX_OBJECT_DAMAGED, naming `key`, for anything else. */
+export function parseMarker(text: string, key: string): { readonly [key: string]: JsonValue } {
+  try {
+    const value = parseJson(text)
+    if (typeof value === 'object' && value !== null && !Array.isArray(value))
+      return value as { [key: string]: JsonValue }
+  } catch {
+    // Falls through to the error below.
+  }
+  throw new WalrxError('WALRX_OBJECT_DAMAGED', `${key} is no JSON object`)
+}

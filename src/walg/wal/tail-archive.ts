@@ -1,0 +1,216 @@
+/**
+ * Writes chunks of unfinished segments, and clears them away when they are not needed any more. A chunk is removed only
+ * when its bytes are durable elsewhere: in a larger chunk, in the whole segment, or in a `.partial`.
+ */
+import type { WriteCodec } from '../../compression/codec.ts'
+import { codecOfExtension } from '../../compression/codecs.ts'
+import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import { parseSegmentName, type SegmentId } from '../../postgres/wal/wal-file.ts'
+import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
+import { collected, compareStreams, decoded, once } from '../stored-object.ts'
+import { tailKey, type TailRange } from '../names.ts'
+import {
+  assembleTail,
+  type AssembledTail,
+  coveredLength,
+  DamagedChunk,
+  listTails,
+  readChunks,
+  type SegmentTail,
+  tailOf,
+} from './tail-reader.ts'
+import { setObjectAside } from './set-aside.ts'
+import type { WalReader } from './wal-reader.ts'
+
+/** What was found of a segment whose receiving began before. */
+export interface FoundTail {
+  /** Bytes from the segment's first on that are in the archive. */
+  readonly length: number
+  /** Keys of all its chunks. */
+  readonly keys: readonly string[]
+}
+
+/** A chunk that could not be read, and was moved out of the way. */
+export interface SetAsideChunk {
+  readonly key: string
+  /** Where its bytes are now. */
+  readonly aside: string
+  /** What is wrong with it. */
+  readonly error: WalrxError
+}
+
+/** Options of calls that read chunks and go on without damaged ones. */
+export interface TailReadOptions extends StorageCallOptions {
+  /** Told of every chunk that was set aside. */
+  readonly onDamaged?: (chunk: SetAsideChunk) => void
+}
+
+/** How often chunks may vanish between being listed and being read. */
+const attemptsMax = 5
+
+/** What became of the tails of an archive; see {@link TailArchive.clear}. */
+export interface ClearedTails {
+  /** Chunks that were removed. */
+  readonly removed: number
+  /** Segments whose chunks are not what the whole segment or the partial says: they stay. */
+  readonly contradicting: readonly string[]
+}
+
+/** See the file's header. */
+export class TailArchive {
+  readonly #storage: Storage
+  readonly #reader: WalReader
+  readonly #codec: WriteCodec
+
+  constructor(reader: WalReader, codec: WriteCodec) {
+    this.#storage = reader.storage
+    this.#reader = reader
+    this.#codec = codec
+  }
+
+  /** The key under which {@link TailArchive.put} stores a chunk. */
+  key(segment: string, range: TailRange): string {
+    return tailKey(segment, range, this.#codec.extension)
+  }
+
+  /**
+   * Stores an encoded chunk.
+   * @throws WALRX_ARCHIVE_CONFLICT when other bytes are there under that name, or none that can be read; what the storage
+   * says
+   */
+  async put(segment: string, range: TailRange, encoded: Uint8Array, options?: StorageCallOptions): Promise<void> {
+    const key = this.key(segment, range)
+    if ((await this.#storage.putIfAbsent(key, encoded, options)) === 'created') return
+    const codec = codecOfExtension(this.#codec.extension, key)
+    const theirs = decoded(await this.#storage.get(key, options), codec, key)
+    const at = `${this.#storage.location}/${key}`
+    const compared = await compareStreams(decoded(once(encoded), codec, 'ours'), theirs).catch((error: unknown) => {
+      if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
+      throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${at} is there but cannot be compared: ${error.message}`, {
+        hint: 'it is damaged: see walrx wal-finalize --set-aside',
+        cause: error,
+      })
+    })
+    if (compared.equal) return
+    throw new WalrxError(
+      'WALRX_ARCHIVE_CONFLICT',
+      `${at} holds other bytes from byte ${range.from + compared.offset} of the segment on`,
+      { hint: 'another cluster or a restored copy writes to this archive: give each its own prefix' },
+    )
+  }
+
+  /** Removes chunks. */
+  async delete(keys: readonly string[], options?: StorageCallOptions): Promise<void> {
+    await this.#storage.delete(keys, options)
+  }
+
+  /**
+   * Reads what the chunks cover of a segment, for a receiver that is about to receive it anew. A damaged chunk would stand
+   * in its way for ever: it is set aside, and what remains counts.
+   * @param buffer a whole segment's
+   * @throws WALRX_ARCHIVE_CONFLICT when they disagree, what the storage says
+   */
+  async read(segment: string, buffer: Buffer, options: TailReadOptions = {}): Promise<FoundTail> {
+    for (let attempt = 1; ;) {
+      const tail = await tailOf(this.#storage, segment, options)
+      try {
+        const length = await readChunks(this.#storage, tail, buffer, options)
+        return { length, keys: tail.chunks.map(({ key }) => key) }
+      } catch (error) {
+        if (error instanceof DamagedChunk) await this.#setAside(error, options)
+        else if (!hasCode(error, 'WALRX_OBJECT_NOT_FOUND') || attempt++ >= attemptsMax) throw error
+      }
+    }
+  }
+
+  async #setAside(error: DamagedChunk, options: TailReadOptions): Promise<void> {
+    const { key } = error
+    options.onDamaged?.({ key, aside: await setObjectAside(this.#storage, key, options), error })
+  }
+
+  /** Segments of a timeline of which chunks or a partial are there, in any order. */
+  async *beginnings(
+    timeline: number,
+    segmentSize: number,
+    options?: StorageCallOptions,
+  ): AsyncGenerator<SegmentId, undefined> {
+    for await (const { segment } of listTails(this.#storage, timeline, options)) {
+      const id = parseSegmentName(segment, segmentSize)
+      if (id) yield id
+    }
+    for await (const { name } of this.#reader.partials(timeline, options)) {
+      const id = parseSegmentName(name.slice(0, 24), segmentSize)
+      if (id) yield id
+    }
+  }
+
+  /**
+   * Segments that are there as chunks, from the first byte to the last, and not as a whole: a receiver was killed
+   * before it had put them. One with a damaged chunk is none any more: the chunk is set aside.
+   * @param segmentSize in bytes
+   */
+  async *complete(segmentSize: number, options: TailReadOptions = {}): AsyncGenerator<AssembledTail, undefined> {
+    for await (const tail of listTails(this.#storage, undefined, options)) {
+      if (coveredLength(tail.chunks) !== segmentSize) continue
+      if (await this.#reader.has(tail.segment, options)) continue
+      try {
+        const assembled = await assembleTail(this.#reader, tail.segment, options)
+        if (assembled?.bytes.length === segmentSize) yield assembled
+      } catch (error) {
+        if (!(error instanceof DamagedChunk)) throw error
+        await this.#setAside(error, options)
+      }
+    }
+  }
+
+  /**
+   * Removes chunks of segments that are archived as a whole, after comparing them. A partial that has the same is no
+   * reason to: it may be replaced, without a condition, by a receiver that looked at it before it was this long.
+   * @throws what the storage says
+   */
+  async clear(options?: StorageCallOptions): Promise<ClearedTails> {
+    let removed = 0
+    const contradicting: string[] = []
+    for await (const tail of listTails(this.#storage, undefined, options)) {
+      const isHeld = await this.#isHeld(tail, options)
+      if (isHeld === 'contradicted') contradicting.push(tail.segment)
+      if (isHeld !== 'yes') continue
+      await this.delete(
+        tail.chunks.map(({ key }) => key),
+        options,
+      )
+      removed += tail.chunks.length
+    }
+    return { removed, contradicting }
+  }
+
+  /** Looks whether the whole segment has what the chunks have. */
+  async #isHeld(tail: SegmentTail, options?: StorageCallOptions): Promise<'yes' | 'no' | 'contradicted'> {
+    const file = await this.#reader.openWalFile(tail.segment, this.#codec.extension, options)
+    if (!file) return 'no'
+    try {
+      const held = await collected(file.body)
+      if (held.length < Math.max(...tail.chunks.map(({ to }) => to))) return 'contradicted'
+      for (const chunk of tail.chunks) await this.#compare(tail.segment, chunk, held, options)
+      return 'yes'
+    } catch (error) {
+      if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return 'no'
+      if (!hasCode(error, 'WALRX_ARCHIVE_CONFLICT') && !hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
+      return 'contradicted'
+    }
+  }
+
+  /** Throws WALRX_ARCHIVE_CONFLICT when the chunk is not what `held` says. */
+  async #compare(
+    segment: string,
+    chunk: SegmentTail['chunks'][number],
+    held: Buffer,
+    options?: StorageCallOptions,
+  ): Promise<void> {
+    const at = { ...chunk, from: 0, to: chunk.to - chunk.from }
+    const bytes = Buffer.allocUnsafe(at.to)
+    await readChunks(this.#storage, { segment, chunks: [at] }, bytes, options)
+    if (bytes.compare(held, chunk.from, chunk.to) === 0) return
+    throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${chunk.key} is not what the archive has of ${segment}`)
+  }
+}

@@ -1,0 +1,309 @@
+/**
+ * Writes WAL files into an archive. A name is written once: what is there already is compared by its decoded bytes,
+ * over every form of the name, and other bytes under the same name are an error that nobody may overlook.
+ */
+import { createHash } from 'node:crypto'
+import type { WriteCodec } from '../../compression/codec.ts'
+import { codecOfExtension } from '../../compression/codecs.ts'
+import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import { partialName, type SegmentId } from '../../postgres/wal/wal-file.ts'
+import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
+import { compareStreams, decoded, firstDifference, once } from '../stored-object.ts'
+import { asideFolder, divergedFolder, type TailRange, walFolder, walKey } from '../names.ts'
+import { type GapRecord, writeGap } from './gap-records.ts'
+import { OtherForms } from './other-forms.ts'
+import { bindSystem } from './system-binding.ts'
+import { type ClearedTails, type FoundTail, TailArchive, type TailReadOptions } from './tail-archive.ts'
+import type { AssembledTail } from './tail-reader.ts'
+import { trimmedLength } from './zero-padding.ts'
+import { type WalObject, WalReader } from './wal-reader.ts'
+
+/** What became of a partial. */
+export type PartialOutcome =
+  'created' | 'same' | 'replaced a shorter one' | 'kept a longer one' | 'diverged, kept beside'
+
+/** How often an object may vanish between being found and being read before that is taken for a fault of the storage. */
+const attemptsMax = 3
+
+/** See the file's header. */
+export class WalArchive extends WalReader {
+  readonly #codec: WriteCodec
+  /** Segments that are there under another extension than ours. */
+  readonly #elsewhere = new Set<string>()
+  readonly #tails: TailArchive
+  readonly #otherForms: OtherForms
+
+  constructor(storage: Storage, codec: WriteCodec) {
+    super(storage)
+    this.#codec = codec
+    this.#tails = new TailArchive(this, codec)
+    this.#otherForms = new OtherForms(storage)
+  }
+
+  /** Compresses `buffer[0, length)` in place; see SegmentEncoder. */
+  encodeInPlace(buffer: Buffer, length: number): Promise<number> {
+    return this.#codec.encodeInPlace(buffer, length)
+  }
+
+  /** See {@link WalReader.isWhole}; the form that this archive is written in is asked for first. */
+  override isWhole(segment: string, segmentSize: number, options?: StorageCallOptions): Promise<boolean> {
+    return super.isWhole(segment, segmentSize, options, this.#codec.extension)
+  }
+
+  /** See {@link TailArchive.key}. */
+  tailKey(segment: string, range: TailRange): string {
+    return this.#tails.key(segment, range)
+  }
+
+  /** See {@link TailArchive.put}. */
+  putTailChunk(segment: string, range: TailRange, encoded: Uint8Array, options?: StorageCallOptions): Promise<void> {
+    return this.#tails.put(segment, range, encoded, options)
+  }
+
+  /** See {@link TailArchive.delete}. */
+  deleteTailChunks(keys: readonly string[], options?: StorageCallOptions): Promise<void> {
+    return this.#tails.delete(keys, options)
+  }
+
+  /** See {@link TailArchive.read}. */
+  readTail(segment: string, buffer: Buffer, options?: TailReadOptions): Promise<FoundTail> {
+    return this.#tails.read(segment, buffer, options)
+  }
+
+  /** See {@link TailArchive.beginnings}. */
+  beginnings(
+    timeline: number,
+    segmentSize: number,
+    options?: StorageCallOptions,
+  ): AsyncGenerator<SegmentId, undefined> {
+    return this.#tails.beginnings(timeline, segmentSize, options)
+  }
+
+  /** See {@link TailArchive.complete}. */
+  completeTails(segmentSize: number, options?: TailReadOptions): AsyncGenerator<AssembledTail, undefined> {
+    return this.#tails.complete(segmentSize, options)
+  }
+
+  /** See {@link TailArchive.clear}. */
+  clearTails(options?: StorageCallOptions): Promise<ClearedTails> {
+    return this.#tails.clear(options)
+  }
+
+  /**
+   * Binds the archive to a cluster.
+   * @throws WALRX_OTHER_CLUSTER when it belongs to another
+   */
+  bindSystem(systemId: bigint, segmentSize: number, options?: StorageCallOptions): Promise<void> {
+    return bindSystem(this.storage, this, systemId, segmentSize, options)
+  }
+
+  /** See {@link writeGap}. */
+  recordGap(gap: GapRecord, options?: StorageCallOptions): Promise<'created' | 'same'> {
+    return writeGap(this.storage, gap, options)
+  }
+
+  /**
+   * Learns which segments, from this one on, are there under another extension: one listing, before a stream begins,
+   * instead of one for each segment.
+   */
+  async lookAhead(segment: string, options?: StorageCallOptions): Promise<void> {
+    // Before every form of the name, the bare one included: at most the fifteen names before it are listed in vain.
+    const startAfter = walFolder + segment.slice(0, -1)
+    for await (const { kind, name, extension } of this.walObjects(options, startAfter)) {
+      if (kind === 'segment' && name >= segment && extension !== this.#codec.extension) this.#elsewhere.add(name)
+    }
+  }
+
+  /**
+   * Archives a WAL file that is encoded already. Other extensions are looked at before, as far as {@link lookAhead} found
+   * some, and afterwards: another receiver may have written its own form meanwhile.
+   * @returns `same` when it was there with the same decoded bytes
+   * @throws WALRX_ARCHIVE_CONFLICT when other bytes are there, under whatever extension; what was written is set aside then
+   */
+  async archive(name: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<'created' | 'same'> {
+    const key = walKey(name, this.#codec.extension)
+    if (this.#elsewhere.has(name) && (await this.isSameUnderAnotherName(name, encoded, options))) return 'same'
+    for (let attempt = 1; attempt <= attemptsMax; attempt++) {
+      const outcome = await this.storage.putIfAbsent(key, encoded, options)
+      if (outcome === 'exists' && !(await this.#isSame(key, this.#codec.extension, encoded, options))) continue
+      await this.#compareOtherForms(name, encoded, outcome === 'created', options)
+      return outcome === 'created' ? 'created' : 'same'
+    }
+    const detail = `${this.storage.location}/${key} is there when it is written and gone when it is read`
+    throw new WalrxError('WALRX_STORAGE_UNAVAILABLE', detail)
+  }
+
+  /**
+   * Compares what has just been written, or found, with the forms that others have written under other extensions.
+   * @param isOurs true when it was written by this call: nobody has been told of it yet, so it gives way
+   */
+  async #compareOtherForms(
+    name: string,
+    encoded: Uint8Array,
+    isOurs: boolean,
+    options?: StorageCallOptions,
+  ): Promise<void> {
+    const { extension } = this.#codec
+    for (const other of await this.#otherForms.of(name, extension, options)) {
+      try {
+        await this.#isSame(other.key, other.extension, encoded, options)
+      } catch (error) {
+        if (isOurs && hasCode(error, 'WALRX_ARCHIVE_CONFLICT')) await this.#withdraw(name, encoded, options)
+        throw error
+      }
+    }
+  }
+
+  /** Sets aside what this call has written: two forms of one name with different bytes must not stay. */
+  async #withdraw(name: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<void> {
+    const key = walKey(name, this.#codec.extension)
+    const hash = createHash('sha256').update(encoded).digest('hex').slice(0, 16)
+    await this.storage.putIfAbsent(`${asideFolder}${key}.${hash}`, encoded, options)
+    await this.storage.delete([key], options)
+  }
+
+  /**
+   * Compares an encoded WAL file with every form of it that the archive holds under another extension.
+   * @returns true when there was one, and it is the same
+   * @throws WALRX_ARCHIVE_CONFLICT when other bytes are there
+   */
+  async isSameUnderAnotherName(name: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<boolean> {
+    const ours = walKey(name, this.#codec.extension)
+    let isFound = false
+    for (const { key, extension } of await this.find(name, options)) {
+      if (key !== ours && (await this.#isSame(key, extension, encoded, options))) isFound = true
+    }
+    return isFound
+  }
+
+  /** Archives a timeline history file, `content` verbatim. Throws WALRX_ARCHIVE_CONFLICT when there is another one. */
+  async archiveHistory(
+    fileName: string,
+    content: Uint8Array,
+    options?: StorageCallOptions,
+  ): Promise<'created' | 'same'> {
+    const encoded = await this.#encodeCopy(content)
+    // WAL-RUS stores histories bare: the same content under another extension will do.
+    if (await this.isSameUnderAnotherName(fileName, encoded, options)) return 'same'
+    return this.archive(fileName, encoded, options)
+  }
+
+  /**
+   * Archives the unfinished last segment of a timeline as `<segment>.partial`, padded with zeros as WAL-G does. A longer
+   * one with the same beginning replaces a shorter one; one that contradicts goes under `walrx_005/partial/`, named
+   * after its content.
+   * @param raw a whole segment's buffer; bytes from `length` on are overwritten with zeros
+   */
+  async archivePartial(
+    segment: string,
+    raw: Buffer,
+    length: number,
+    options?: StorageCallOptions,
+  ): Promise<PartialOutcome> {
+    raw.fill(0, length)
+    const name = partialName(segment)
+    const key = walKey(name, this.#codec.extension)
+    const encoded = await this.#encodeCopy(raw)
+    const existing = await this.find(name, options)
+    if (existing.length === 0 && (await this.storage.putIfAbsent(key, encoded, options)) === 'created') return 'created'
+    for (const found of existing.length > 0 ? existing : await this.find(name, options)) {
+      const relation = await this.#relate(found, raw, options)
+      if (relation === 'other') {
+        await this.#keepBeside(name, raw, encoded, options)
+        return 'diverged, kept beside'
+      }
+      if (relation === 'same') return 'same'
+      if (relation === 'longer') return 'kept a longer one'
+    }
+    await this.storage.put(key, encoded, options)
+    return 'replaced a shorter one'
+  }
+
+  async #keepBeside(name: string, raw: Buffer, encoded: Buffer, options?: StorageCallOptions): Promise<void> {
+    const hash = createHash('sha256').update(raw).digest('hex').slice(0, 16)
+    const { extension } = this.#codec
+    const key = `${divergedFolder}${name}.${hash}${extension === '' ? '' : `.${extension}`}`
+    await this.storage.putIfAbsent(key, encoded, options)
+  }
+
+  /**
+   * How the stored partial relates to ours, both without the zeros at their ends. One that cannot be decoded is `other`:
+   * it may not be lost, and it may not stop the stream.
+   */
+  async #relate(
+    { key, extension }: WalObject,
+    raw: Buffer,
+    options?: StorageCallOptions,
+  ): Promise<'same' | 'shorter' | 'longer' | 'other'> {
+    const ours = raw.subarray(0, trimmedLength(raw))
+    let offset = 0
+    let theirLength = 0
+    let differsAt = Infinity
+    try {
+      const codec = codecOfExtension(extension, key)
+      for await (const chunk of decoded(await this.storage.get(key, options), codec, key)) {
+        const theirs = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length)
+        const trimmed = trimmedLength(theirs)
+        if (trimmed > 0) theirLength = offset + trimmed
+        const expected = ours.subarray(offset, offset + theirs.length)
+        const equal = firstDifference(theirs, expected, expected.length)
+        if (equal < expected.length) differsAt = Math.min(differsAt, offset + equal)
+        offset += theirs.length
+      }
+    } catch (error) {
+      if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return 'shorter'
+      if (hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_CODEC_UNSUPPORTED')) return 'other'
+      throw error
+    }
+    if (differsAt < theirLength) return 'other'
+    if (theirLength === ours.length) return 'same'
+    return theirLength < ours.length ? 'shorter' : 'longer'
+  }
+
+  /**
+   * Compares an object with ours by decoded bytes.
+   * @returns false when it is not there any more
+   * @throws WALRX_ARCHIVE_CONFLICT when its bytes are others, or cannot be decoded; what the storage throws as it is
+   */
+  async #isSame(key: string, extension: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<boolean> {
+    const at = `${this.storage.location}/${key}`
+    const hint = 'another cluster or a restored copy writes to this archive: give each its own prefix'
+    try {
+      const codec = codecOfExtension(extension, key)
+      const theirs = decoded(await this.storage.get(key, options), codec, key)
+      const { equal, offset, leftBytes, rightBytes } = await compareStreams(this.#decodeOurs(encoded), theirs)
+      if (equal) return true
+      const lengths = `${rightBytes} bytes there, ${leftBytes} bytes here`
+      throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${at} holds other bytes from byte ${offset} on (${lengths})`, {
+        hint,
+      })
+    } catch (error) {
+      if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return false
+      if (!hasCode(error, 'WALRX_OBJECT_DAMAGED') && !hasCode(error, 'WALRX_CODEC_UNSUPPORTED')) throw error
+      throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${at} is there but cannot be compared: ${error.message}`, {
+        hint: 'it is damaged, encrypted, or in a codec that walrx cannot read: move it away, or begin a new prefix',
+        cause: error,
+      })
+    }
+  }
+
+  /** What we have encoded ourselves. It decodes: if it doesn't, that is a defect here and not the archive's. */
+  async *#decodeOurs(encoded: Uint8Array): AsyncGenerator<Uint8Array, undefined> {
+    try {
+      yield* decoded(once(encoded), codecOfExtension(this.#codec.extension, 'ours'), 'ours')
+    } catch (error) {
+      throw new WalrxError('WALRX_INTERNAL', `what was compressed does not decode: ${(error as Error).message}`, {
+        cause: error,
+      })
+    }
+  }
+
+  /** Encodes without touching the argument. */
+  async #encodeCopy(content: Uint8Array): Promise<Buffer> {
+    const encoder = this.#codec.encoder()
+    encoder.end(content)
+    const chunks: Uint8Array[] = []
+    for await (const chunk of encoder) chunks.push(chunk as Uint8Array)
+    return Buffer.concat(chunks)
+  }
+}

@@ -1,0 +1,122 @@
+/** After a gap a base backup is taken, once, by a program that is followed to its end. */
+import assert from 'node:assert/strict'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, test } from 'node:test'
+import { GapBackup } from '../../src/service/gap-backup.ts'
+import type { Logger } from '../../src/observe/log.ts'
+import { toLsn } from '../../src/postgres/lsn.ts'
+import { type Clock, systemClock } from '../../src/primitives/clock.ts'
+import { writeGap } from '../../src/walg/wal/gap-records.ts'
+import { FastClock } from '../harness/time/fast-clock.ts'
+import { MemoryStorage } from '../harness/store/memory-storage.ts'
+import { until } from '../harness/time/until.ts'
+
+const gap = {
+  timeline: 1,
+  startLsn: toLsn(0x5000000n),
+  endLsn: toLsn(0x8000000n),
+  detectedAt: '2026-03-01T12:00:00Z',
+  reason: 'test',
+  host: 'db1',
+  slot: 'walrx',
+}
+
+/** A backup that begins there. */
+function addBackup(storage: MemoryStorage, start: bigint): void {
+  const name = `base_0000000100000000000000${(start >> 24n).toString(16).padStart(2, '0').toUpperCase()}`
+  const sentinel = { LSN: Number(start), FinishLSN: Number(start) + 100, PgVersion: 170_000 }
+  storage.seed(`basebackups_005/${name}_backup_stop_sentinel.json`, Buffer.from(JSON.stringify(sentinel)))
+}
+
+describe('a gap', () => {
+  let directory: string
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'walrx-gap-backup-'))
+  })
+  afterEach(() => rm(directory, { recursive: true }))
+
+  /** Runs `script` for a backup; every run leaves a line in `runs`. */
+  function setUp(storage: MemoryStorage, script: string, clock: Clock = systemClock) {
+    const lines: string[] = []
+    const outcomes: string[] = []
+    const say = (message: string, fields: object = {}) => void lines.push(`${message} ${JSON.stringify(fields)}`)
+    const log: Logger = { debug: say, info: say, warn: say, error: say, child: () => log }
+    const drain = new AbortController()
+    const runs = join(directory, 'runs')
+    const code = `require('node:fs').appendFileSync(${JSON.stringify(runs)}, 'x'); ${script}`
+    const backup = new GapBackup({
+      storage,
+      command: [process.execPath, '-e', code],
+      clock,
+      log,
+      onEnd: (outcome) => {
+        outcomes.push(outcome)
+        if (outcome === 'done') addBackup(storage, 0x9000000n)
+      },
+      signal: drain.signal,
+    })
+    const runCount = async () => (await readFile(runs, 'utf8').catch(() => '')).length
+    return { backup, drain, lines, outcomes, runCount }
+  }
+
+  test('gets its backup, whose output goes to the log; several looks take one', async () => {
+    const storage = new MemoryStorage()
+    addBackup(storage, 0x4000000n)
+    await writeGap(storage, gap)
+    const { backup, lines, outcomes, runCount } = setUp(storage, 'console.log("one"); console.error("two")')
+    backup.look()
+    backup.look()
+    await until('the end', () => outcomes.length === 1)
+    backup.look()
+    await backup.close()
+    assert.deepEqual([await runCount(), outcomes], [1, ['done']])
+    const said = lines.join('\n')
+    assert.match(said, /taking a base backup after a gap {"from":"0\/5000000","to":"0\/8000000"}/)
+    assert.match(said, /the base backup says {"line":"one"}/)
+    assert.match(said, /the base backup says {"line":"two"}/)
+    assert.match(said, /the base backup after a gap has ended {"status":0}/)
+  })
+
+  test('needs none where a backup was begun behind it, and where there is no gap', async () => {
+    const covered = new MemoryStorage()
+    await writeGap(covered, gap)
+    addBackup(covered, 0x8000000n)
+    for (const storage of [covered, new MemoryStorage()]) {
+      const { backup, runCount } = setUp(storage, '')
+      backup.look()
+      await backup.close()
+      assert.equal(await runCount(), 0)
+    }
+  })
+
+  test('whose backup fails gets another one', async () => {
+    const storage = new MemoryStorage()
+    await writeGap(storage, gap)
+    const once = join(directory, 'once')
+    await writeFile(once, '')
+    const script = `const fs = require('node:fs'); if (fs.existsSync('${once}')) { fs.rmSync('${once}'); process.exit(3) }`
+    const { backup, outcomes, runCount } = setUp(storage, script, new FastClock(2_000))
+    backup.look()
+    await until('the second backup', () => outcomes.length === 2)
+    await backup.close()
+    assert.deepEqual([await runCount(), outcomes], [2, ['failed', 'done']])
+  })
+
+  test('loses its backup at a stop: it is asked to end, and waited for', async () => {
+    const storage = new MemoryStorage()
+    await writeGap(storage, gap)
+    const script = `process.on('SIGTERM', () => { console.log('tidied up'); process.exit(0) }); setInterval(() => {}, 1000)`
+    for (const how of ['drain', 'close'] as const) {
+      const { backup, drain, lines, outcomes } = setUp(storage, `${script}; console.log('ready')`)
+      backup.look()
+      await until('the backup', () => lines.some((line) => line.includes('"ready"')))
+      if (how === 'drain') drain.abort()
+      await backup.close()
+      assert.match(lines.join('\n'), /tidied up/)
+      assert.deepEqual(outcomes, [], 'that is no failure')
+      backup.look()
+    }
+  })
+})
