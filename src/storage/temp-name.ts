@@ -1,6 +1,6 @@
 /**
  * Names of unfinished files beside the objects of a file storage. A name is hidden from readers by its pattern, so that
- * what a crash leaves behind is never taken for an object (walg-format.md 1.6).
+ * what a crash leaves behind is never taken for an object (docs/walg-format.md, 1.6).
  */
 import { randomBytes } from 'node:crypto'
 

@@ -1,6 +1,6 @@
 /**
- * Which backup a new one builds on, by WAL-G's rules (walg-format.md 6.3; wal-g: delta_backup_configurator.go), and
- * whether it can: any backup of WAL-G's layout can, as long as its table of files says what it has.
+ * Which backup a new one builds on, by WAL-G's rules (docs/walg-format.md, 6.3; wal-g: delta_backup_configurator.go),
+ * and whether it can: any backup of WAL-G's layout can, as long as its table of files says what it has.
  */
 import { isDeepStrictEqual } from 'node:util'
 import { isPermanent, listInOrder, readDetail, readDetails, selectBackup } from '../../catalog/backups.ts'

@@ -1,8 +1,8 @@
 /**
- * The server's archives, entry by entry, as entries of WAL-G's parts (walg-format.md 5.5): names get the leading slash of
- * WAL-G's local backups, tablespaces come below `/pg_tblspc/<oid>/`, the data directory itself is an entry, and
- * pg_control, backup_label and tablespace_map are set aside, because readers want them in tars of their own. Increments
- * become WAL-G's, under the name of the file that they are of.
+ * The server's archives, entry by entry, as entries of WAL-G's parts (docs/walg-format.md, 5.5): names get the leading
+ * slash of WAL-G's local backups, tablespaces come below `/pg_tblspc/<oid>/`, the data directory itself is an entry,
+ * and pg_control, backup_label and tablespace_map are set aside, because readers want them in tars of their own.
+ * Increments become WAL-G's, under the name of the file that they are of.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import type { BackupTablespace } from '../../postgres/backup/base-backup-sink.ts'
@@ -14,7 +14,7 @@ import { formatHeader, paddingOf, parseServerHeader, type ServerTarEntry, tarBlo
 
 /** Files that are set aside, with their names in the part where readers look for them. */
 export interface AsideFile {
-  /** `/global/pg_control`, `backup_label`, `tablespace_map`: exactly so (walg-format.md 5.6). */
+  /** `/global/pg_control`, `backup_label`, `tablespace_map`: exactly so (docs/walg-format.md, 5.6). */
   readonly name: string
   readonly mode: number
   readonly mtime: number
@@ -145,7 +145,7 @@ export class TarRewriter {
       const busy = this.#directory('/', entry.mode, entry.mtime)
       return busy ? busy.then(own) : own()
     }
-    // A tablespace's: who restores makes it anew, by the sentinel (walg-format.md 4.4).
+    // A tablespace's: who restores makes it anew, by the sentinel (docs/walg-format.md, 5.7).
     if (entry.kind === 'symlink' && this.#isMain && /^pg_tblspc\/\d+$/.test(name)) return
     if (entry.kind === 'symlink') {
       throw new WalrxError('WALRX_PROTOCOL', `the server sent "${name}" as a symbolic link, which no backup can hold`)

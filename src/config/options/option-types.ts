@@ -56,7 +56,7 @@ export type OptionType =
 export interface OptionSpec {
   /**
    * Environment variables, the first set one wins. `WALG_X` is also read as `WALE_X`; `AWS_X` and `S3_X` also as
-   * `WALG_AWS_X`, `WALE_S3_X` and so on (walg-format.md 10.1, 10.3). Empty: a flag only.
+   * `WALG_AWS_X`, `WALE_S3_X` and so on (docs/walg-format.md, 9.1, 9.2). Empty: a flag only.
    */
   readonly env: readonly string[]
   /** Long flag without the dashes. None for secrets: arguments are visible to every user of the machine. */

@@ -1,7 +1,7 @@
 /**
- * A delta and the backups that it builds on. What is restored from each is WAL-G's rule (walg-format.md 6.4): all that
- * the delta's table of files lists, and from each backup below only what the one above takes from it, as it is or to
- * change it. So files that were dropped in between do not come back.
+ * A delta and the backups that it builds on. What is restored from each is WAL-G's rule (docs/walg-format.md, 6.4): all
+ * that the delta's table of files lists, and from each backup below only what the one above takes from it, as it is or
+ * to change it. So files that were dropped in between do not come back.
  */
 import { formatLsn } from '../../postgres/lsn.ts'
 import type { BackupArchive } from '../../walg/backup/backup-archive.ts'

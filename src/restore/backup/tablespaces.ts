@@ -1,7 +1,7 @@
 /**
  * Tablespaces of a restored cluster: links below its own `pg_tblspc`, to the folders that the sentinel names or to others.
- * WAL-G makes them below the original data directory, wherever it restores to (walg-format.md 5.7); that place is never
- * written to here.
+ * WAL-G makes them below the original data directory, wherever it restores to (docs/walg-format.md, 5.7); that place is
+ * never written to here.
  */
 import * as fs from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'

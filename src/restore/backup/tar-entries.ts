@@ -1,7 +1,7 @@
 /**
  * The entries of a tar, whoever wrote it: ustar, GNU long names, PAX, sizes in base 256 (tar-stream reads them). WAL-G's
- * remote backups lack the closing blocks and even the padding of the last entry (walg-format.md 5.3), so a tar may end
- * behind any complete body; one that ends within a body, or a header, is damaged.
+ * remote backups lack the closing blocks and even the padding of the last entry (docs/walg-format.md, 5.3), so a tar
+ * may end behind any complete body; one that ends within a body, or a header, is damaged.
  */
 import { extract } from 'tar-stream'
 import { WalrxError } from '../../primitives/errors.ts'

@@ -1,5 +1,6 @@
 /**
- * Objects as files below a directory, in WAL-G's layout (walg-format.md 1.6): the object `a/b` is the file `<root>/a/b`.
+ * Objects as files below a directory, in WAL-G's layout (docs/walg-format.md, 1.6): the object `a/b` is the file
+ * `<root>/a/b`.
  *
  * A file is written under a hidden name beside its own, synced, renamed, and then the directory is synced; so under any
  * crash an object is there whole or not at all, and what a put has promised survives a power failure. Directories are

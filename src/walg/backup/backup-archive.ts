@@ -43,7 +43,7 @@ export interface BackupPart extends ObjectInfo, PartName {
 
 /**
  * The table of a backup's files: `disabled` when the writer left it out on purpose and says so, `missing` when it should
- * be there (walg-format.md 2.5: WAL-G goes on then and restores what it finds, which nobody should).
+ * be there (docs/walg-format.md, 2.5: WAL-G goes on then and restores what it finds, which nobody should).
  */
 export type FoundFilesMetadata =
   { readonly kind: 'found'; readonly metadata: FilesMetadata } | { readonly kind: 'disabled' | 'missing' }

@@ -1,4 +1,7 @@
-/** Names of backups and of the objects that a backup consists of (walg-format.md 1.2, 1.3; wal-g: internal/backup.go). */
+/**
+ * Names of backups and of the objects that a backup consists of (docs/walg-format.md, 1.2, 1.3; wal-g:
+ * internal/backup.go).
+ */
 import { type Lsn, type Timeline } from '../../postgres/lsn.ts'
 import { segmentNameAt } from '../../postgres/wal/wal-file.ts'
 import { basebackupsFolder, sentinelSuffix, walrxFolder } from '../names.ts'

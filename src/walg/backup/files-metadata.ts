@@ -1,7 +1,7 @@
 /**
- * A backup's `files_metadata.json`: which files it has and which part holds them (walg-format.md 2.4; FilesMetadataDto in
- * wal-g: internal/databases/postgres/backup_sentinel_dto.go). Over a gigabyte on large clusters, more than a string of
- * V8's can hold, so it is written and read as a stream.
+ * A backup's `files_metadata.json`: which files it has and which part holds them (docs/walg-format.md, 2.4;
+ * FilesMetadataDto in wal-g: internal/databases/postgres/backup_sentinel_dto.go). Over a gigabyte on large clusters,
+ * more than a string of V8's can hold, so it is written and read as a stream.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'

@@ -1,4 +1,6 @@
-/** Where a backup's tablespaces were: the `Spec` of a sentinel (walg-format.md 2.3; wal-g: tablespace_spec.go). */
+/**
+ * Where a backup's tablespaces were: the `Spec` of a sentinel (docs/walg-format.md, 2.3; wal-g: tablespace_spec.go).
+ */
 import type { JsonValue } from '../../primitives/json.ts'
 import { isJsonObject, JsonDocument, type JsonObject } from '../json-document.ts'
 

@@ -1,7 +1,7 @@
 /**
- * Makes WAL-G's increment of PostgreSQL 17's while it streams (walg-format.md 6.8). WAL-G has no notion of blocks that are
- * neither listed nor kept, so those become pages of zeros. Its length is known as soon as the head of the server's is:
- * the header of the tar entry comes before any of it.
+ * Makes WAL-G's increment of PostgreSQL 17's while it streams (docs/walg-format.md, 6.8). WAL-G has no notion of blocks
+ * that are neither listed nor kept, so those become pages of zeros. Its length is known as soon as the head of the
+ * server's is: the header of the tar entry comes before any of it.
  */
 import { pageBytes, type Refuse } from '../../postgres/relations/relation-file.ts'
 import { type IncrementHead, IncrementReader, type IncrementSink } from './increment-reader.ts'

@@ -1,5 +1,5 @@
 /**
- * The head of WAL-G's increment of a file, which is the body of its tar entry (walg-format.md 6.1; wal-g:
+ * The head of WAL-G's increment of a file, which is the body of its tar entry (docs/walg-format.md, 6.1; wal-g:
  * internal/databases/postgres/{incremental_page_reader,pagefile}.go). All integers are little-endian.
  *
  *     0  `wi1` and 0x55        4  u64 size of the file afterwards        12  u32 number of pages        16  block numbers

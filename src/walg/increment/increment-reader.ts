@@ -156,7 +156,10 @@ function readWi1(head: Buffer, refuse: Refuse): IncrementHead {
   return { fileBlocks, keptBlocks: fileBlocks, blocks }
 }
 
-/** The length as pg_combinebackup finds it: every block that is kept or listed, and none behind (walg-format.md 6.8). */
+/**
+ * The length as pg_combinebackup finds it: every block that is kept or listed, and none behind (docs/walg-format.md,
+ * 6.8).
+ */
 function readNative(head: Buffer, refuse: Refuse): IncrementHead {
   const { blocks, truncationBlockLength } = decodeIncrementalHead(head, refuse)
   const keptBlocks = Math.min(truncationBlockLength, segmentBlocksMax)

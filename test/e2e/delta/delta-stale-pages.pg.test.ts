@@ -2,8 +2,9 @@
  * Pages that were cut off and came back as zeros without a trace in the WAL. A COPY leaves such pages: it extends a
  * relation by many at once, and those that it does not need stay as they are. Of a cut before the same delta PostgreSQL
  * leaves them out of its increment, and what is restored has the parent's; of a cut before the delta before,
- * pg_combinebackup takes the full backup's, for it goes by the length in the newest increment alone (walg-format.md 6.8,
- * trap 6). Rows that were deleted come back. That the segment of each cut comes whole keeps everybody from both.
+ * pg_combinebackup takes the full backup's, for it goes by the length in the newest increment alone
+ * (docs/walg-format.md, 6.8). Rows that were deleted come back. That the segment of each cut comes whole keeps
+ * everybody from both.
  */
 import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
