@@ -55,6 +55,12 @@ test('what the README and the pages link to as a term is in the glossary', () =>
   assert.deepEqual(lost, [])
 })
 
+test('the README is short enough to be read, and long enough to say what counts', () => {
+  const readme = documents.find(({ path }) => path === 'README.md')?.text ?? ''
+  const bytes = Buffer.byteLength(readme)
+  assert.ok(bytes >= 12_000 && bytes <= 15_360, `README.md has ${bytes} bytes, and may have 12,000 to 15,360`)
+})
+
 test('links and paths are found, and those that lead nowhere are named', () => {
   const made = {
     path: 'docs/deltas.md',
