@@ -1,14 +1,16 @@
 /**
- * A backup as a data directory. In this order, so that a restore that was killed is never taken for a complete one:
+ * A backup as a data directory. In this order, so that a restore that was killed, or that lost its power, is never taken
+ * for a complete one:
  *
- *   the marker file, links of tablespaces, all files but pg_control (each durable before the next step; for a delta those
- *   of the backups below first, then what it changes), checks, settings and signal file of the recovery, backup_manifest,
- *   pg_control under another name, the last checks, its renaming, then the marker goes
+ *   1. the marker file
+ *   2. links of tablespaces; all files but pg_control, for a delta those of the backups below first, then what it changes;
+ *      checks; backup_manifest, settings and signal file of the recovery; pg_control under another name; the last checks
+ *   3. pg_control gets its name
+ *   4. the marker goes
  *
- * PostgreSQL does not start without pg_control.
+ * Each step is durable, names and all, before the next one begins. PostgreSQL does not start without pg_control.
  */
 import * as fs from 'node:fs/promises'
-import { join } from 'node:path'
 import { codecOfExtension } from '../../compression/codecs.ts'
 import type { Logger } from '../../observe/log.ts'
 import { WalrxError } from '../../primitives/errors.ts'
@@ -48,9 +50,8 @@ export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
   const { destination, documents, tablespaces } = options
   await refuseUsedDestination(destination)
   await refuseUsedFolders(tablespaces)
-  await prepare(destination)
-  await linkTablespaces(destination, tablespaces)
-  const sink = new DirectorySink(destination, options.fsync)
+  const sink = await openSink(options)
+  await linkTablespaces(sink, tablespaces)
   /** tablespace_map, where it names other folders than the server's. */
   let newMap: Buffer | undefined
   const rewriteMap = (content: Buffer): Buffer => {
@@ -67,13 +68,13 @@ export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
       const manifestKey = documents.parents.length === 0 ? documents.manifestKey : undefined
       if (manifestKey !== undefined) await writeManifest(options, manifestKey, sink, newMap)
       await options.writeSettings()
-      await sink.sync()
     },
   })
+  await sink.sync()
   await sink.rename(heldControlFile, controlFile)
   await sink.sync()
-  await fs.rm(join(destination, incompleteMarker), { force: true })
-  await new DirectorySink(destination, options.fsync).sync()
+  await sink.remove(incompleteMarker)
+  await sink.sync()
   return summary
 }
 
@@ -100,11 +101,11 @@ export async function fetchFiles(
 ): Promise<ReadSummary> {
   const { destination, documents } = options
   await refuseUsedDestination(destination)
-  await prepare(destination)
-  const sink = new DirectorySink(destination, options.fsync)
+  const sink = await openSink(options)
   const summary = await readBackup({ ...options, sink, beforeControl: () => Promise.resolve() })
   await sink.sync()
-  await fs.rm(join(destination, incompleteMarker), { force: true })
+  await sink.remove(incompleteMarker)
+  await sink.sync()
   if (summary.files === 0) {
     throw new WalrxError('WALRX_USAGE', `no file of ${documents.name} matches the mask`, {
       hint: "a mask is a path as in the data directory: 'base/*/1259*'; * stands for no slash",
@@ -132,16 +133,19 @@ export async function refuseUsedDestination(destination: string): Promise<void> 
   })
 }
 
-async function prepare(destination: string): Promise<void> {
+/** The data directory, with the marker in it. PostgreSQL refuses a data directory that others may write to. */
+async function openSink({ destination, fsync }: Pick<FetchOptions, 'destination' | 'fsync'>): Promise<DirectorySink> {
+  const sink = new DirectorySink(destination, fsync)
+  await sink.directory('', 0o700)
+  const marker = await sink.file(incompleteMarker, 0o644)
   try {
-    await fs.mkdir(destination, { recursive: true, mode: 0o700 })
-    // PostgreSQL refuses a data directory that others may write to.
-    await fs.chmod(destination, 0o700)
-    await fs.writeFile(join(destination, incompleteMarker), 'walrx backup-fetch has not come to its end here\n')
-  } catch (error) {
-    const { message } = error as Error
-    throw new WalrxError('WALRX_RESTORE_FAILED', `${destination} cannot be written: ${message}`, { cause: error })
+    await marker.write(Buffer.from('walrx backup-fetch has not come to its end here\n'))
+    await marker.finish()
+  } finally {
+    await marker.drop()
   }
+  await sink.sync()
+  return sink
 }
 
 /** `backup_manifest`, as pg_basebackup leaves it, so that pg_verifybackup can check the directory. */

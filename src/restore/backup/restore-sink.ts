@@ -3,6 +3,7 @@ import { constants } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { WalrxError } from '../../primitives/errors.ts'
+import { ChangedDirectories } from '../../storage/file/changed-directories.ts'
 import { BackgroundSync } from './background-sync.ts'
 
 /** A file that is being written. */
@@ -46,13 +47,15 @@ export const nowhere: RestoreSink = {
   sync: async () => {},
 }
 
-/** A data directory that is being written. */
+/**
+ * A data directory that is being written. All that is made, renamed or removed in it, and in its tablespaces, goes
+ * through here, so that {@link sync} leaves nothing out.
+ */
 export class DirectorySink implements RestoreSink {
   readonly root: string
   readonly #fsync: boolean
   readonly #syncs = new BackgroundSync()
-  /** Directories that were made or written into, for the sync at the end. */
-  readonly #directories = new Set<string>()
+  readonly #directories = new ChangedDirectories(fs)
 
   /** @param fsync false leaves it to the system when files reach the disk (WALG_TAR_DISABLE_FSYNC) */
   constructor(root: string, fsync: boolean) {
@@ -60,26 +63,33 @@ export class DirectorySink implements RestoreSink {
     this.#fsync = fsync
   }
 
+  /** @param path '' for the data directory itself */
   async directory(path: string, mode: number): Promise<void> {
-    const full = join(this.root, path)
-    await this.#told(full, async () => {
-      await this.#makeDirectory(full)
-      await fs.chmod(full, mode)
-    })
-    this.#directories.add(full)
+    await this.#folder(join(this.root, path), mode)
   }
 
   async file(path: string, mode: number): Promise<RestoredFile> {
     const full = join(this.root, path)
     const handle = await this.#told(full, async () => {
-      await this.#makeDirectory(dirname(full))
+      await this.#directories.make(dirname(full))
       const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW
       const opened = await fs.open(full, flags, mode)
+      this.#directories.note(dirname(full))
       await opened.chmod(mode)
       return opened
     })
-    this.#directories.add(dirname(full))
     return { write: (bytes) => this.#write(full, handle, bytes), ...this.#ending(full, handle) }
+  }
+
+  /** A symbolic link to a directory outside, which is made where it is not there, and is its owner's alone. */
+  async link(path: string, target: string): Promise<void> {
+    const full = join(this.root, path)
+    await this.#folder(target, 0o700)
+    await this.#told(full, async () => {
+      await this.#directories.make(dirname(full))
+      await fs.symlink(target, full)
+      this.#directories.note(dirname(full))
+    })
   }
 
   async change(path: string): Promise<ChangedFile> {
@@ -122,26 +132,28 @@ export class DirectorySink implements RestoreSink {
   async rename(from: string, to: string): Promise<void> {
     const full = join(this.root, to)
     await this.#told(full, () => fs.rename(join(this.root, from), full))
+    this.#directories.note(dirname(full))
+  }
+
+  /** Removes a file; durable with the next {@link sync}. */
+  async remove(path: string): Promise<void> {
+    const full = join(this.root, path)
+    await this.#told(full, () => fs.unlink(full))
+    this.#directories.note(dirname(full))
   }
 
   async sync(): Promise<void> {
     if (!this.#fsync) return
     await this.#syncs.done()
-    for (const directory of [...this.#directories, dirname(this.root)]) {
-      await this.#told(directory, async () => {
-        const handle = await fs.open(directory, constants.O_RDONLY)
-        try {
-          await handle.sync()
-        } finally {
-          await handle.close()
-        }
-      })
-    }
+    await this.#told(this.root, () => this.#directories.sync())
   }
 
-  async #makeDirectory(full: string): Promise<void> {
-    if (this.#directories.has(full)) return
-    await fs.mkdir(full, { recursive: true, mode: 0o700 })
+  async #folder(full: string, mode: number): Promise<void> {
+    await this.#told(full, async () => {
+      await this.#directories.make(full)
+      await fs.chmod(full, mode)
+    })
+    this.#directories.note(full)
   }
 
   async #told<T>(path: string, work: () => Promise<T>): Promise<T> {

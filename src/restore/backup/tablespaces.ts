@@ -8,6 +8,7 @@ import { isAbsolute, join } from 'node:path'
 import { formatTablespaceMap } from '../../postgres/backup/tablespace-map.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { TablespaceSpec } from '../../walg/backup/tablespace-spec.ts'
+import type { DirectorySink } from './restore-sink.ts'
 
 /** A tablespace, and where it goes. */
 export interface PlacedTablespace {
@@ -66,21 +67,9 @@ export async function refuseUsedFolders(tablespaces: readonly PlacedTablespace[]
   }
 }
 
-/** Makes the folders, and the links to them. */
-export async function linkTablespaces(dataDirectory: string, tablespaces: readonly PlacedTablespace[]): Promise<void> {
-  if (tablespaces.length === 0) return
-  const folder = join(dataDirectory, 'pg_tblspc')
-  try {
-    await fs.mkdir(folder, { recursive: true, mode: 0o700 })
-    for (const { location, oid } of tablespaces) {
-      await fs.mkdir(location, { recursive: true, mode: 0o700 })
-      await fs.chmod(location, 0o700)
-      await fs.symlink(location, join(folder, String(oid)))
-    }
-  } catch (error) {
-    const { message } = error as Error
-    throw new WalrxError('WALRX_RESTORE_FAILED', `the tablespaces cannot be made: ${message}`, { cause: error })
-  }
+/** Makes the folders, and the links to them. They are durable when the sink's `sync` has resolved. */
+export async function linkTablespaces(sink: DirectorySink, tablespaces: readonly PlacedTablespace[]): Promise<void> {
+  for (const { location, oid } of tablespaces) await sink.link(join('pg_tblspc', String(oid)), location)
 }
 
 /**

@@ -104,7 +104,7 @@ export class SyncedDirectories {
   }
 
   #start(directory: string): Promise<void> {
-    const sync: Sync = { running: this.#fsyncDirectory(directory), next: undefined }
+    const sync: Sync = { running: fsyncDirectory(this.#fs, directory), next: undefined }
     this.#syncs.set(directory, sync)
     const ended = () => {
       if (sync.next === undefined) this.#syncs.delete(directory)
@@ -131,15 +131,19 @@ export class SyncedDirectories {
     const { birthtimeMs, ino } = await this.#fs.stat(directory)
     return `${ino} ${birthtimeMs}`
   }
+}
 
-  async #fsyncDirectory(directory: string): Promise<void> {
-    const handle = await this.#fs.open(directory, 'r')
-    try {
-      await handle.sync()
-    } catch (error) {
-      if (!NO_DIRECTORY_FSYNC.has(errnoOf(error) ?? '')) throw error
-    } finally {
-      await handle.close()
-    }
+/**
+ * Makes the names in `directory` durable, where the file system has a fsync of directories.
+ * @throws the error of open or fsync
+ */
+export async function fsyncDirectory(fs: FileSystem, directory: string): Promise<void> {
+  const handle = await fs.open(directory, 'r')
+  try {
+    await handle.sync()
+  } catch (error) {
+    if (!NO_DIRECTORY_FSYNC.has(errnoOf(error) ?? '')) throw error
+  } finally {
+    await handle.close()
   }
 }
