@@ -6,7 +6,7 @@
  * relies on, and this file relies on of pg: `stream` is called once; `connect()` of the stream is followed by its event
  * `connect`; then pg writes the startup message; each AuthenticationXxx given as a `data` event is answered by `write`;
  * a failure reaches the callback of `Client.connect` before that `data` event returns, or, where pg computes in
- * between, later. `login.test.ts` fails when one of these changes.
+ * between, later. So `package.json` names one version of pg, and `pinned-pg.test.ts` fails when one of these changes.
  */
 import { EventEmitter } from 'node:events'
 import type { Duplex } from 'node:stream'
