@@ -69,8 +69,8 @@ export class S3Storage implements Storage {
 
   /**
    * Atomic by `If-None-Match: *`. Where the probe has found that the store doesn't honour it (walrx probes by itself when
-   * nobody has), it is a HEAD and then a PUT: of two writers at the same moment both may be told `created`, and the later
-   * one's bytes stay.
+   * nobody has), it is a GET and then a PUT: of two writers at the same moment both may be told `created`, and the later
+   * one's bytes stay. The GET must say that there is no such object, as for {@link head}.
    */
   async putIfAbsent(key: string, body: Uint8Array, { signal }: StorageCallOptions = {}): Promise<'created' | 'exists'> {
     checkKey(key)
@@ -81,7 +81,7 @@ export class S3Storage implements Storage {
     }
     const result = this.#traits?.conditionalPut ? await this.#create(key, body, signal) : 'unsupported'
     if (result !== 'unsupported') return result
-    if ((await this.#headBare(key, signal)) !== undefined) return 'exists'
+    if ((await this.#headByGet(key, signal)) !== undefined) return 'exists'
     await this.#putBytes(key, body, signal)
     return 'created'
   }
@@ -101,16 +101,7 @@ export class S3Storage implements Storage {
   /** A HEAD that says 404 is checked by a GET, whose answer tells a missing object from a missing bucket. */
   async head(key: string, { signal }: StorageCallOptions = {}): Promise<ObjectInfo | undefined> {
     checkKey(key)
-    const found = await this.#headBare(key, signal)
-    if (found !== undefined) return found
-    try {
-      const answer = await this.#getObject(key, {}, signal)
-      ;(answer.Body as Readable).destroy()
-      return { key, size: answer.ContentLength ?? 0, lastModifiedMs: answer.LastModified?.getTime() ?? 0 }
-    } catch (error) {
-      if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
-      throw error
-    }
+    return (await this.#headBare(key, signal)) ?? (await this.#headByGet(key, signal))
   }
 
   async *list(prefix: string, { signal, startAfter }: ListOptions = {}): AsyncIterable<ObjectInfo> {
@@ -231,7 +222,7 @@ export class S3Storage implements Storage {
     })
   }
 
-  /** What a HEAD says; undefined for a 404, whatever has caused it. */
+  /** What a HEAD says; undefined for a 404, whatever has caused it: nobody may take it for an absence. */
   async #headBare(key: string, signal: AbortSignal | undefined): Promise<ObjectInfo | undefined> {
     return await this.#caller.call(this.#task('head', key), signal, async ({ sdk, send }) => {
       try {
@@ -242,6 +233,18 @@ export class S3Storage implements Storage {
         throw error
       }
     })
+  }
+
+  /** What a GET says, of which no body is read; undefined only when the store says that there is no such object. */
+  async #headByGet(key: string, signal: AbortSignal | undefined): Promise<ObjectInfo | undefined> {
+    try {
+      const answer = await this.#getObject(key, {}, signal)
+      ;(answer.Body as Readable).destroy()
+      return { key, size: answer.ContentLength ?? 0, lastModifiedMs: answer.LastModified?.getTime() ?? 0 }
+    } catch (error) {
+      if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
+      throw error
+    }
   }
 
   async #getObject(

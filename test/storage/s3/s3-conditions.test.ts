@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { WalrxError } from '../../../src/primitives/errors.ts'
+import { readObject } from '../../../src/storage/storage.ts'
 import { isCode } from '../assertions.ts'
 import { type StubAnswer, type StubRequest, listingBody, s3Error, startStub } from './stub-store.ts'
 
@@ -60,8 +61,36 @@ describe('putIfAbsent', () => {
       stub.requests.length = 0
       assert.equal(await storage.putIfAbsent(KEY, Buffer.from('1')), 'created')
       assert.equal(await storage.putIfAbsent(KEY, Buffer.from('2')), 'exists')
-      assert.deepEqual(stub.log, [`HEAD ${KEY}`, `PUT ${KEY}`, `HEAD ${KEY}`])
+      assert.deepEqual(stub.log, [`GET ${KEY}`, `PUT ${KEY}`, `GET ${KEY}`])
       assert.ok(stub.requests.every(({ headers }) => headers['if-none-match'] === undefined))
+    })
+  }
+
+  const notAnAbsence: [
+    name: string,
+    answer: StubAnswer,
+    code: 'WALRX_STORAGE_MISSING' | 'WALRX_STORAGE_UNAVAILABLE',
+  ][] = [
+    ['of a bucket that is gone', s3Error(404, 'NoSuchBucket'), 'WALRX_STORAGE_MISSING'],
+    ['of a proxy, as a page of HTML', { status: 404, body: '<html>Not Found</html>' }, 'WALRX_STORAGE_UNAVAILABLE'],
+    ['without a word', { status: 404 }, 'WALRX_STORAGE_UNAVAILABLE'],
+  ]
+  for (const [name, answer, code] of notAnAbsence) {
+    test(`writes nothing after a 404 ${name}, where the store has no conditions`, async () => {
+      const store = memoryStore('ignored')
+      let isOut = false
+      await using stub = await startStub((request) => {
+        const isAsked = isOut && request.key === KEY && (request.method === 'HEAD' || request.method === 'GET')
+        return isAsked ? answer : store(request)
+      })
+      const storage = stub.open()
+      assert.equal(await storage.putIfAbsent(KEY, Buffer.from('first')), 'created')
+      isOut = true
+      stub.requests.length = 0
+      await assert.rejects(storage.putIfAbsent(KEY, Buffer.from('second')), (error) => isCode(error, code))
+      assert.ok(stub.log.length > 0 && !stub.log.includes(`PUT ${KEY}`), stub.log.join())
+      isOut = false
+      assert.equal((await readObject(storage, KEY)).toString(), 'first')
     })
   }
 
