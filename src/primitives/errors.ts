@@ -97,7 +97,7 @@ export const errorTable = {
   WALRX_OTHER_CLUSTER: {
     exitStatus: 5,
     transient: false,
-    meaning: 'the archive belongs to a cluster with another system identifier',
+    meaning: 'the archive belongs to a cluster with another system identifier or WAL segment size',
   },
   WALRX_ARCHIVE_CONFLICT: {
     exitStatus: 5,

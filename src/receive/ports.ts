@@ -89,7 +89,7 @@ export interface LostWal {
 
 /** The archive as the receiver sees it. */
 export interface ReceiveArchive extends SegmentSink, TailSink {
-  /** Binds the archive to a cluster, atomically; throws WALRX_OTHER_CLUSTER when it is bound to another. */
+  /** Binds the archive to a cluster, atomically; throws WALRX_OTHER_CLUSTER when it is of another, or another size. */
   bindSystem(systemId: bigint, segmentSize: number, options?: CallOptions): Promise<void>
   /** Archives a timeline history file; throws WALRX_ARCHIVE_CONFLICT when there is another one. */
   archiveHistory(fileName: string, content: Uint8Array, options?: CallOptions): Promise<'created' | 'same'>

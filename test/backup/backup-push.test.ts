@@ -201,16 +201,21 @@ describe('a backup', { timeout }, () => {
     assert.equal(server.open.size, 0)
   })
 
-  test('of another cluster is refused before the server is asked for it', async () => {
-    const storage = new WatchedStorage()
-    const server = new BackupServer({})
-    const options = pushOptions(server, storage)
-    storage.seed('walrx_005/system.json', '{"SystemIdentifier":1}')
-    await assert.rejects(pushBackup(options), (error) => hasCode(error, 'WALRX_OTHER_CLUSTER'))
-    assert.deepEqual(server.commands, [])
-    assert.equal(server.open.size, 0)
-    assert.deepEqual([...storage.objects.keys()].sort(), bystanders)
-  })
+  for (const [what, marker] of [
+    ['cluster', '{"SystemIdentifier":1}'],
+    ['segment size', `{"SystemIdentifier":${systemId},"WalSegmentSize":33554432}`],
+  ] as const) {
+    test(`of another ${what} is refused before the server is asked for it`, async () => {
+      const storage = new WatchedStorage()
+      const server = new BackupServer({})
+      const options = pushOptions(server, storage)
+      storage.seed('walrx_005/system.json', marker)
+      await assert.rejects(pushBackup(options), (error) => hasCode(error, 'WALRX_OTHER_CLUSTER'))
+      assert.deepEqual(server.commands, [])
+      assert.equal(server.open.size, 0)
+      assert.deepEqual([...storage.objects.keys()].sort(), bystanders)
+    })
+  }
 
   test('takes damaged pages where that was accepted, and tells of them', async () => {
     const storage = new WatchedStorage()

@@ -106,7 +106,7 @@ export async function makePlan(options: MakePlanOptions): Promise<PlanReport> {
   const session = await server.connect(signal)
   try {
     const cluster = await readClusterFacts(session)
-    await checkSystem(storage, new WalReader(storage), cluster.systemId, { signal })
+    await checkSystem(storage, new WalReader(storage), cluster, { signal })
     const plan = await planBackup(options, session, cluster)
     const { timeline, xlogpos } = await session.identifySystem()
     const { host, inRecovery } = session

@@ -1,7 +1,10 @@
 /**
- * An archive belongs to one cluster. The marker `walrx_005/system.json` is created by whoever comes first, atomically
- * where the storage can; an archive that WAL-G or WAL-RUS has begun has no marker, but its sentinels and segments say
- * whose it is.
+ * An archive belongs to one cluster, with one WAL segment size. The marker `walrx_005/system.json` is created by whoever
+ * comes first, atomically where the storage can; an archive that WAL-G or WAL-RUS has begun has no marker, but its
+ * sentinels and segments say whose it is.
+ *
+ * The system identifier does not tell it all: `pg_resetwal --wal-segsize` keeps it, and the same names stand for other
+ * WAL from then on.
  */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { formatJson, jsonBigint } from '../../primitives/json.ts'
@@ -12,23 +15,29 @@ import { listSentinels } from '../backup/sentinel-listing.ts'
 import { parseMarker, readSystem } from './system-marker.ts'
 import type { WalObject, WalReader } from './wal-reader.ts'
 
+/** A cluster, as far as an archive is bound to it. */
+export interface BoundCluster {
+  readonly systemId: bigint
+  /** Bytes of one segment. */
+  readonly segmentSize: number
+}
+
 /**
  * Binds the archive to a cluster, or finds that it is bound to it.
- * @throws WALRX_OTHER_CLUSTER when marker, backups or segments are of another
+ * @throws WALRX_OTHER_CLUSTER when marker, backups or segments are of another, or of another segment size
  */
 export async function bindSystem(
   storage: Storage,
   reader: WalReader,
-  systemId: bigint,
-  segmentSize: number,
+  cluster: BoundCluster,
   options?: StorageCallOptions,
 ): Promise<void> {
-  if ((await checkSystem(storage, reader, systemId, options)) === 'bound') return
-  const marker = formatJson({ SystemIdentifier: systemId, WalSegmentSize: segmentSize })
+  if ((await checkSystem(storage, reader, cluster, options)) === 'bound') return
+  const marker = formatJson({ SystemIdentifier: cluster.systemId, WalSegmentSize: cluster.segmentSize })
   const outcome = await storage.putIfAbsent(systemKey, Buffer.from(`${marker}\n`), options)
   if (outcome === 'created') return
   const winner = await readSystem(storage, options)
-  if (winner) check(storage, systemId, winner.systemId, systemKey)
+  if (winner) check(storage, cluster, { ...winner, key: systemKey })
 }
 
 /**
@@ -39,31 +48,42 @@ export async function bindSystem(
 export async function checkSystem(
   storage: Storage,
   reader: WalReader,
-  systemId: bigint,
+  cluster: BoundCluster,
   options?: StorageCallOptions,
 ): Promise<'bound' | 'free'> {
   const bound = await readSystem(storage, options)
-  if (bound) {
-    check(storage, systemId, bound.systemId, systemKey)
-    return 'bound'
+  if (bound) check(storage, cluster, { ...bound, key: systemKey })
+  if (bound?.segmentSize !== undefined) return 'bound'
+  const backups = bound ? undefined : await systemOfBackups(storage, options)
+  for (const found of [backups, await systemOfSegments(reader, storage, options)]) {
+    if (found) check(storage, cluster, found)
   }
-  for (const found of [await systemOfBackups(storage, options), await systemOfSegments(reader, storage, options)]) {
-    if (found) check(storage, systemId, found.systemId, found.key)
-  }
-  return 'free'
+  return bound ? 'bound' : 'free'
 }
 
-function check(storage: Storage, ours: bigint, theirs: bigint, key: string): void {
-  if (ours === theirs) return
+function check(storage: Storage, ours: BoundCluster, { key, segmentSize, systemId }: FoundSystem): void {
+  if (ours.systemId !== systemId) {
+    throw new WalrxError(
+      'WALRX_OTHER_CLUSTER',
+      `${storage.location} belongs to the cluster with system identifier ${systemId} (${key}), this server's is ${ours.systemId}`,
+      { hint: 'give each cluster a prefix of its own; after initdb or pg_upgrade begin a new one' },
+    )
+  }
+  if (segmentSize === undefined || ours.segmentSize === segmentSize) return
   throw new WalrxError(
     'WALRX_OTHER_CLUSTER',
-    `${storage.location} belongs to the cluster with system identifier ${theirs} (${key}), this server's is ${ours}`,
-    { hint: 'give each cluster a prefix of its own; after initdb or pg_upgrade begin a new one' },
+    `${storage.location} holds WAL in segments of ${segmentSize} bytes (${key}), wal_segment_size of this server is ${ours.segmentSize} bytes`,
+    {
+      hint: 'after pg_resetwal --wal-segsize begin a new prefix, with a full backup; what this one holds stays restorable',
+    },
   )
 }
 
+/** What an object says. */
 interface FoundSystem {
   readonly systemId: bigint
+  /** Undefined where the object does not tell. */
+  readonly segmentSize: number | undefined
   readonly key: string
 }
 
@@ -77,12 +97,12 @@ async function systemOfBackups(storage: Storage, options?: StorageCallOptions): 
   for (const { key } of sentinels.slice(0, sentinelsMax)) {
     const fields = parseMarker((await readObject(storage, key, options)).toString(), `${storage.location}/${key}`)
     const systemId = jsonBigint(fields.SystemIdentifier)
-    if (systemId !== undefined) return { systemId, key }
+    if (systemId !== undefined) return { systemId, segmentSize: undefined, key }
   }
   return undefined
 }
 
-/** The system identifier in the first page of the newest segment. */
+/** System identifier and segment size in the first page of the newest segment. */
 async function systemOfSegments(
   reader: WalReader,
   storage: Storage,
@@ -91,7 +111,7 @@ async function systemOfSegments(
   const newest = await reader.newestSegment(options)
   if (!newest) return undefined
   const header = decodePageHeader(await headOf(reader, newest, options))
-  if (header?.long) return { systemId: header.long.systemId, key: newest.key }
+  if (header?.long) return { ...header.long, key: newest.key }
   throw unreadable(storage, newest.key)
 }
 

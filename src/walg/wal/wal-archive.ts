@@ -91,10 +91,10 @@ export class WalArchive extends WalReader {
 
   /**
    * Binds the archive to a cluster.
-   * @throws WALRX_OTHER_CLUSTER when it belongs to another
+   * @throws WALRX_OTHER_CLUSTER when it belongs to another, or holds segments of another size
    */
   bindSystem(systemId: bigint, segmentSize: number, options?: StorageCallOptions): Promise<void> {
-    return bindSystem(this.storage, this, systemId, segmentSize, options)
+    return bindSystem(this.storage, this, { systemId, segmentSize }, options)
   }
 
   /** See {@link writeGap}. */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { beforeEach, test } from 'node:test'
+import { beforeEach, describe, test } from 'node:test'
 import { openWriteCodec } from '../../../src/compression/codecs.ts'
 import { hasCode } from '../../../src/primitives/errors.ts'
 import { readSystem } from '../../../src/walg/wal/system-marker.ts'
@@ -16,8 +16,19 @@ beforeEach(() => {
   storage = new MemoryStorage()
 })
 
-const bind = (systemId: bigint) => new WalArchive(storage, openWriteCodec('zstd')).bindSystem(systemId, 16 * mebi)
+const bind = (systemId: bigint, segmentSize = 16 * mebi) =>
+  new WalArchive(storage, openWriteCodec('zstd')).bindSystem(systemId, segmentSize)
 const isOtherCluster = (error: unknown) => hasCode(error, 'WALRX_OTHER_CLUSTER')
+
+/** Of our cluster, with both segment sizes and the key that says the archive's. */
+const isOtherSize = (held: number, key: string) => (error: unknown) => {
+  assert.ok(isOtherCluster(error), String(error))
+  const { hint, message } = error as Error & { hint: string }
+  for (const part of [`segments of ${held} bytes (${key})`, `is ${64 * mebi} bytes`, 'memory://test'])
+    assert.ok(message.includes(part), message)
+  assert.match(hint, /begin a new prefix/)
+  return true
+}
 
 function sentinel(name: string, fields: string, lastModifiedMs: number): void {
   storage.seed(
@@ -27,13 +38,13 @@ function sentinel(name: string, fields: string, lastModifiedMs: number): void {
   )
 }
 
-function page(systemId: bigint): Buffer {
+function page(systemId: bigint, segmentSize = 16 * mebi): Buffer {
   const bytes = Buffer.alloc(8192)
   bytes.writeUInt16LE(0xd116, 0)
   bytes.writeUInt16LE(2, 2)
   bytes.writeUInt32LE(1, 4)
   bytes.writeBigUInt64LE(systemId, 24)
-  bytes.writeUInt32LE(16 * mebi, 32)
+  bytes.writeUInt32LE(segmentSize, 32)
   bytes.writeUInt32LE(8192, 36)
   return bytes
 }
@@ -146,4 +157,42 @@ test('an archive whose newest segment cannot be read here is refused with a hint
     )
     assert.equal(storage.peek('walrx_005/system.json'), undefined)
   }
+})
+
+describe('another segment size of the same cluster', () => {
+  test('is refused by the marker, with one request', async () => {
+    await bind(ours)
+    storage.calls.length = 0
+    await assert.rejects(bind(ours, 64 * mebi), isOtherSize(16 * mebi, 'walrx_005/system.json'))
+    assert.deepEqual(storage.log, ['get walrx_005/system.json'])
+    assert.deepEqual(await readSystem(storage), { systemId: ours, segmentSize: 16 * mebi })
+  })
+
+  test('is refused by the newest segment where a marker does not tell, and only then is one read', async () => {
+    const marker = `{"SystemIdentifier":${ours}}`
+    storage.seed('walrx_005/system.json', marker)
+    await bind(ours, 64 * mebi)
+    storage.seed('wal_005/000000010000000000000001', page(ours, 64 * mebi))
+    storage.seed('wal_005/000000010000000000000002.lz4', await encodeCopy(openWriteCodec('lz4'), page(ours)))
+    await bind(ours)
+    await assert.rejects(bind(ours, 64 * mebi), isOtherSize(16 * mebi, 'wal_005/000000010000000000000002.lz4'))
+    assert.equal(storage.peek('walrx_005/system.json')?.toString(), marker)
+  })
+
+  test('is refused by the newest segment of an archive without a marker, and none is made', async () => {
+    sentinel('base_000000010000000000000001', `"SystemIdentifier":${ours},`, 1000)
+    storage.seed('wal_005/000000010000000000000001', page(ours))
+    await assert.rejects(bind(ours, 64 * mebi), isOtherSize(16 * mebi, 'wal_005/000000010000000000000001'))
+    assert.equal(storage.peek('walrx_005/system.json'), undefined)
+    await bind(ours)
+  })
+
+  test('is refused to the later one of two that come at once', async () => {
+    const outcomes = await Promise.allSettled([bind(ours), bind(ours, 64 * mebi)])
+    const size = (await readSystem(storage))?.segmentSize
+    assert.deepEqual(
+      outcomes.map(({ status }) => status === 'fulfilled'),
+      [size === 16 * mebi, size === 64 * mebi],
+    )
+  })
 })
