@@ -31,7 +31,7 @@ describe('the second delta of', () => {
       assert.ok(fetched.stdout.startsWith(`${backups[2]} (2 deltas on`), fetched.stdout)
 
       await using server = await startRestored(directory, 17, [tablespace])
-      const text = await readFile(new URL('../../rows.txt', goldenArchive(archive)), 'utf8')
+      const text = await readFile(new URL('../rows.txt', goldenArchive(archive)), 'utf8')
       const expected = text.trim().split('\n')
       const tables = await server.sql<{ name: string }>(`
         select relname as name from pg_class
