@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import process from 'node:process'
 import { describe, test } from 'node:test'
 import { isFullRun, isInDepth } from '../../harness/extent.ts'
-import { startStandby } from '../../harness/postgres/postgres-copies.ts'
+import { startStandby, untilReplayed } from '../../harness/postgres/postgres-copies.ts'
 import { makeServerDirectory } from '../../harness/postgres/postgres-files.ts'
 import { startPostgres, type TestPostgres } from '../../harness/postgres/postgres.ts'
 import { newServerDirectory } from '../../harness/walrx/test-workspace.ts'
@@ -146,11 +146,7 @@ for (const major of [17, 18] as const) {
       const parent = await push(standby, archive)
       await primary.sql('create table t as select g as id from generate_series(1, 10000) g')
       await primary.checkpoint()
-      const [end] = await primary.sql<{ lsn: string }>('select pg_current_wal_insert_lsn()::text as lsn')
-      await until('replay', async () => {
-        const [row] = await standby.sql<{ done: boolean }>(`select pg_last_wal_replay_lsn() >= '${end?.lsn}' as done`)
-        return row?.done === true
-      })
+      await untilReplayed(standby, primary)
       const delta = await push(standby, archive)
       assert.equal(delta.delta_from, parent.backup_name)
       const objects = await readdir(archive, { recursive: true })
@@ -165,11 +161,7 @@ for (const major of [17, 18] as const) {
       assert.deepEqual(await readdir(archive, { recursive: true }), objects)
       await primary.sql('insert into t values (0)')
       await primary.checkpoint()
-      const [next] = await primary.sql<{ lsn: string }>('select pg_current_wal_insert_lsn()::text as lsn')
-      await until('replay', async () => {
-        const [row] = await standby.sql<{ done: boolean }>(`select pg_last_wal_replay_lsn() >= '${next?.lsn}' as done`)
-        return row?.done === true
-      })
+      await untilReplayed(standby, primary)
       assert.equal((await push(standby, archive)).delta_from, delta.backup_name)
     })
 
@@ -179,11 +171,10 @@ for (const major of [17, 18] as const) {
       const parent = await push(primary, archive)
       await primary.sql('create table t as select g as id from generate_series(1, 10000) g')
       await using standby = await startStandby(primary, { settings: summarizing })
-      const [end] = await primary.sql<{ lsn: string }>('select pg_current_wal_insert_lsn()::text as lsn')
-      await until('replay', async () => {
-        const [row] = await standby.sql<{ done: boolean }>(`select pg_last_wal_replay_lsn() >= '${end?.lsn}' as done`)
-        return row?.done === true
-      })
+      // A fork right at the beginning of a segment leaves the 40 bytes of a page header that no summary has, and over those
+      // no server makes an increment.
+      await primary.sql('insert into t values (0)')
+      await untilReplayed(standby, primary)
       await standby.promote()
       await primary.sql('insert into t select g from generate_series(1, 10000) g')
       const behind = await push(primary, archive)

@@ -6,11 +6,10 @@ import { describe, type TestContext, test } from 'node:test'
 import { parseLsn } from '../../../src/postgres/lsn.ts'
 import { clientTool } from '../../harness/postgres/client-tools.ts'
 import { isFullRun, isInDepth } from '../../harness/extent.ts'
-import { startStandby } from '../../harness/postgres/postgres-copies.ts'
+import { startStandby, untilReplayed } from '../../harness/postgres/postgres-copies.ts'
 import { makeServerDirectory } from '../../harness/postgres/postgres-files.ts'
 import { startPostgres, type TestPostgres } from '../../harness/postgres/postgres.ts'
 import { newServerDirectory } from '../../harness/walrx/test-workspace.ts'
-import { until } from '../../harness/time/until.ts'
 import { currentLsn } from '../../harness/made/wal-load.ts'
 import { runWalrx, startWalrx } from '../../harness/walrx/walrx-process.ts'
 import { archivedAll, RecordedChain } from './delta-chain.ts'
@@ -19,14 +18,6 @@ import { assertRecovered, assertSound, type Moment, momentOf } from './delta-pro
 
 /** Tablespaces in place: a standby on the same machine has its own folders then. */
 const settings = { summarize_wal: 'on', autovacuum: 'off', allow_in_place_tablespaces: 'on', wal_keep_size: '1GB' }
-
-async function replayedAll(primary: TestPostgres, standby: TestPostgres): Promise<void> {
-  const end = await currentLsn(primary)
-  await until('replay', async () => {
-    const [row] = await standby.sql<{ done: boolean }>(`select pg_last_wal_replay_lsn() >= '${end}' as done`)
-    return row?.done
-  })
-}
 
 /** A chain's files and contents, at a position behind its last backup. */
 async function prove(t: TestContext, chain: RecordedChain, server: TestPostgres, moment: Moment): Promise<void> {
@@ -63,7 +54,7 @@ for (const major of [17, 18] as const) {
         await chain.push(primary)
       }
       await before.stop()
-      await replayedAll(primary, standby)
+      await untilReplayed(standby, primary)
       await first.stop()
       await primary.stop('fast')
       await standby.promote()
@@ -102,7 +93,7 @@ for (const major of [17, 18] as const) {
       for (const step of [1, 2, 3, 4, 5]) {
         await load.change(step)
         await primary.checkpoint()
-        await replayedAll(primary, standby)
+        await untilReplayed(standby, primary)
         const delta = await chain.push(standby, primary)
         assert.equal(delta.sentinel.delta?.count, step, delta.full?.message)
       }
@@ -137,7 +128,7 @@ for (const major of [17, 18] as const) {
       await using slow = startWalrx([...push, primary.conninfo(), '--max-rate', '5MB'])
       const begins = await slow.logged('backup begins')
       await primary.sql('create table t as select g as id from generate_series(1, 1000) g')
-      await replayedAll(primary, standby)
+      await untilReplayed(standby, primary)
       await standby.promote()
       // What the old primary writes from here on is of a history that ends with it.
       await primary.sql('insert into t select g from generate_series(1, 100000) g')

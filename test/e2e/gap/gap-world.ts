@@ -6,6 +6,7 @@ import { formatLsn, type Lsn, parseLsn } from '../../../src/postgres/lsn.ts'
 import { FileStorage } from '../../../src/storage/file/file-storage.ts'
 import { type GapRecord, listGaps } from '../../../src/walg/wal/gap-records.ts'
 import { archivedSegments, endOfSwitched } from '../../harness/store/archive-check.ts'
+import { untilReplayed } from '../../harness/postgres/postgres-copies.ts'
 import { makeServerDirectory } from '../../harness/postgres/postgres-files.ts'
 import { type PgMajor, startPostgres, type TestPostgres } from '../../harness/postgres/postgres.ts'
 import { startRestored } from '../../harness/postgres/restored-server.ts'
@@ -114,12 +115,8 @@ export class GapWorld implements AsyncDisposable {
    */
   async lose(segments: number, standby?: TestPostgres): Promise<void> {
     await this.mark('lost')
-    const end = await generateWal(this.server, { segments })
-    await until('the standby to follow', async () => {
-      const [row] =
-        (await standby?.sql<{ there: boolean }>(`select pg_last_wal_replay_lsn() >= '${end}' as there`)) ?? []
-      return row?.there !== false
-    })
+    await generateWal(this.server, { segments })
+    if (standby) await untilReplayed(standby, this.server)
     await this.server.sql('checkpoint')
   }
 

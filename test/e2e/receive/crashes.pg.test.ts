@@ -17,7 +17,7 @@ import {
 } from '../../harness/store/archive-check.ts'
 import { trials } from '../../harness/extent.ts'
 import { startPostgres, type TestPostgres } from '../../harness/postgres/postgres.ts'
-import { startStandby } from '../../harness/postgres/postgres-copies.ts'
+import { startStandby, untilReplayed } from '../../harness/postgres/postgres-copies.ts'
 import { Random } from '../../harness/random.ts'
 import { startWalrx, type WalrxProcess } from '../../harness/walrx/walrx-process.ts'
 import { startLoad } from '../../harness/made/wal-load.ts'
@@ -114,10 +114,7 @@ describe('timelines', () => {
       await using receiver = startWalrx(args)
       await receiver.logged('streaming')
       await primary.sql(`select pg_logical_emit_message(false, 'walrx', repeat('x', 3500000))`)
-      const [row] = await primary.sql<{ lsn: string }>('select pg_current_wal_flush_lsn()::text as lsn')
-      await standby.sql(
-        `do $$ begin while pg_last_wal_replay_lsn() < '${row?.lsn}' loop perform pg_sleep(0.01); end loop; end $$`,
-      )
+      await untilReplayed(standby, primary)
       await primary.stop('fast')
       await standby.promote()
       const ended = await receiver.logged('the timeline ended')

@@ -4,10 +4,9 @@ import { chmodSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { archivedSegments, compareWithServer } from '../../harness/store/archive-check.ts'
-import { startStandby } from '../../harness/postgres/postgres-copies.ts'
+import { startStandby, untilReplayed } from '../../harness/postgres/postgres-copies.ts'
 import { startPostgres, type TestPostgres } from '../../harness/postgres/postgres.ts'
 import { newServerDirectory } from '../../harness/walrx/test-workspace.ts'
-import { until } from '../../harness/time/until.ts'
 import { generateWal } from '../../harness/made/wal-load.ts'
 import { startWalrx, type WalrxProcess } from '../../harness/walrx/walrx-process.ts'
 
@@ -28,11 +27,7 @@ function archiveDirectory(): string {
 /** A standby that has all that the primary has written. */
 async function followedBy(primary: TestPostgres): Promise<TestPostgres> {
   const standby = await startStandby(primary, { settings: { ...settings, hot_standby: 'on' } })
-  const [row] = await primary.sql<{ lsn: string }>('select pg_current_wal_lsn()::text as lsn')
-  await until('the standby to follow', async () => {
-    const [there] = await standby.sql<{ there: boolean }>(`select pg_last_wal_replay_lsn() >= '${row?.lsn}' as there`)
-    return there?.there === true
-  })
+  await untilReplayed(standby, primary)
   return standby
 }
 
@@ -80,11 +75,7 @@ test('two standbys that were promoted apart: neither is taken, and both are name
   await using other = await followedBy(former)
   await one.promote()
   await generateWal(former, { segments: 2 })
-  const [row] = await former.sql<{ lsn: string }>('select pg_current_wal_lsn()::text as lsn')
-  await until('the other standby to follow', async () => {
-    const [there] = await other.sql<{ there: boolean }>(`select pg_last_wal_replay_lsn() >= '${row?.lsn}' as there`)
-    return there?.there === true
-  })
+  await untilReplayed(other, former)
   await other.promote()
   await former.stop('fast')
   const { status, stderr } = await receive(archive, former, one, other).ended

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { isFullRun, isInDepth, majorsFor } from '../../harness/extent.ts'
 import { makeServerDirectory } from '../../harness/postgres/postgres-files.ts'
-import { startStandby } from '../../harness/postgres/postgres-copies.ts'
+import { startStandby, untilReplayed } from '../../harness/postgres/postgres-copies.ts'
 import { startPostgres, type TestPostgres } from '../../harness/postgres/postgres.ts'
 import { startRestored } from '../../harness/postgres/restored-server.ts'
 import { newServerDirectory } from '../../harness/walrx/test-workspace.ts'
@@ -56,11 +56,7 @@ for (const major of majorsFor([18])) {
       const before = await mark(primary, 'before')
       await using standby = await startStandby(primary)
       const late = await mark(primary, 'just before')
-      const [end] = await primary.sql<{ lsn: string }>('select pg_current_wal_flush_lsn()::text as lsn')
-      await until('the standby to have it all', async () => {
-        const [row] = await standby.sql<{ has: boolean }>(`select pg_last_wal_replay_lsn() >= '${end?.lsn}' as has`)
-        return row?.has
-      })
+      await untilReplayed(standby, primary)
       await receiver.stop()
       await primary.stop('fast')
       await standby.sql('select pg_promote()')

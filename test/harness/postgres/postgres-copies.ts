@@ -1,6 +1,7 @@
 /** Copies of a test server's data directory, and what can be started on one: standbys and recoveries. */
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { until } from '../time/until.ts'
 import { newServerDirectory } from '../walrx/test-workspace.ts'
 import { copyTree, giveToServer, makeServerDirectory, superuser } from './postgres-files.ts'
 import { openAndStart, type PostgresOptions, type TestPostgres } from './postgres.ts'
@@ -76,6 +77,23 @@ export async function startStandby(primary: TestPostgres, options: StandbyOption
       ...(options.slot !== undefined && { primary_slot_name: options.slot }),
       ...options.settings,
     },
+  })
+}
+
+/**
+ * Waits until a standby has replayed everything that `primary` has written. The insert position right after a switch, or
+ * at the end of a page, is beyond the header of a page that nobody has begun. Replay ends before that header, and would
+ * reach the position only with the next record: the background writer's, up to 15 seconds later.
+ */
+export async function untilReplayed(standby: TestPostgres, primary: TestPostgres): Promise<void> {
+  // Headers of the first page of a segment and of the others: XLogLongPageHeaderData and XLogPageHeaderData.
+  const [goal] = await primary.sql<{ lsn: string }>(`
+    select (lsn - case when (lsn - '0/0') % pg_size_bytes(current_setting('wal_segment_size')) = 40 then 40
+      when (lsn - '0/0') % 8192 = 24 then 24 else 0 end)::text as lsn
+    from pg_current_wal_insert_lsn() as lsn`)
+  await until('the standby to replay everything', async () => {
+    const [row] = await standby.sql<{ done: boolean }>(`select pg_last_wal_replay_lsn() >= '${goal?.lsn}' as done`)
+    return row?.done
   })
 }
 

@@ -17,7 +17,7 @@ import { restoreCommand } from '../../../src/restore/wal/restore-command.ts'
 import { FileStorage } from '../../../src/storage/file/file-storage.ts'
 import { WalReader } from '../../../src/walg/wal/wal-reader.ts'
 import { isFullRun, majorsFor } from '../../harness/extent.ts'
-import { copyDataDir, removeCopy, startStandby } from '../../harness/postgres/postgres-copies.ts'
+import { copyDataDir, removeCopy, startStandby, untilReplayed } from '../../harness/postgres/postgres-copies.ts'
 import { copyTree, giveToServer } from '../../harness/postgres/postgres-files.ts'
 import {
   openAndStart,
@@ -27,7 +27,6 @@ import {
   type TestPostgres,
 } from '../../harness/postgres/postgres.ts'
 import { newServerDirectory } from '../../harness/walrx/test-workspace.ts'
-import { until } from '../../harness/time/until.ts'
 import { generateWal } from '../../harness/made/wal-load.ts'
 
 const main = fileURLToPath(new URL('../../../src/main.ts', import.meta.url))
@@ -100,9 +99,7 @@ async function makeWorld(major: PgMajor) {
   const times = await commitTimes(server)
   await using standby = await startStandby(server, { settings })
   await server.sql('select pg_switch_wal()')
-  const [goal] = await server.sql<{ lsn: string }>('select pg_current_wal_lsn()::text as lsn')
-  const isThere = async () => parseLsn((await replayed(standby)) ?? '0/0') >= parseLsn(goal?.lsn ?? '')
-  await until('the standby to replay everything', isThere)
+  await untilReplayed(standby, server)
   await archiveWal(server, archive)
   await server.stop()
   await standby.promote()
@@ -121,11 +118,6 @@ async function makeWorld(major: PgMajor) {
 }
 
 type World = Awaited<ReturnType<typeof makeWorld>>
-
-async function replayed(server: TestPostgres): Promise<string | null | undefined> {
-  const [row] = await server.sql<{ lsn: string | null }>('select pg_last_wal_replay_lsn()::text as lsn')
-  return row?.lsn
-}
 
 /** When the rows were committed, by the server, in microseconds since 2000. */
 async function commitTimes(server: TestPostgres): Promise<bigint[]> {
