@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { isFullRun, isInDepth } from '../extent.ts'
 import { descendants, isRunning } from '../walrx/processes.ts'
 import { currentLsn, generateWal, startLoad } from '../made/wal-load.ts'
-import { copyDataDir, removeCopy, startRecovery, startStandby } from './postgres-copies.ts'
+import { copyDataDir, removeCopy, startRecovery, startStandby, untilReplayed } from './postgres-copies.ts'
 import { exists } from './postgres-files.ts'
 import { pgMajors, startPostgres } from './postgres.ts'
 
@@ -48,6 +48,7 @@ describe('test servers', () => {
       await using standby = await startStandby(server)
       while (load.committed < 50) await delay(5)
       const committed = await load.stop()
+      await untilReplayed(standby, server)
       await standby.promote()
       const history = 'select count(*)::int as rows from load_history'
       assert.deepEqual(await server.sql(history), [{ rows: committed }])
