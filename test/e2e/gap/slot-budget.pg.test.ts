@@ -8,7 +8,7 @@ import { GapWorld } from './gap-world.ts'
 const timeout = 300_000
 
 test('above --max-slot-lag the slot is dropped, and a backup is taken behind the gap', { timeout }, async () => {
-  await using world = await GapWorld.open({ major: 17 })
+  await using world = await GapWorld.open({ major: 16 })
   await using receiver = world.receive('--max-slot-lag=4MB', '--slot-lag-action=drop', '--backup-after-gap')
   await receiver.logged('streaming')
   await rename(world.archive, `${world.archive}.away`)
