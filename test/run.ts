@@ -1,7 +1,7 @@
 /**
  * `npm test`: every test below `test/`, or the files that are named. First the pure ones, as many at a time as there
- * are cores; then those with servers and buckets, as many as well, for they wait a lot; then those that measure time or
- * memory, one by one. `WALRX_TEST_ALL=1` runs the full lists on all versions of PostgreSQL, and more trials (see
+ * are cores; then those with servers and buckets, half as many again, for they wait a lot; then those that measure how
+ * much is lost in a time, one by one. `WALRX_TEST_ALL=1` runs the full lists on all versions of PostgreSQL, and more trials (see
  * harness/extent.ts). At the end it says which tests were skipped, and why.
  *
  *     npm test -- [--test-timeout=600s] [--test-name-pattern=TEXT] [FILE …]
@@ -23,8 +23,8 @@ const top = fileURLToPath(new URL('..', import.meta.url))
 /** Tests that start servers or talk to a bucket. */
 const heavy = /\.(pg|s3)\.test\.ts$/
 
-/** Those among them that measure time or memory, which others beside them would spoil. */
-const alone = /e2e\/\w+\/(crashes|rpo\S*|slow-store|synchronous)\.(pg|s3)\.test\.ts$/
+/** Those among them that measure times, which others beside them would spoil. */
+const alone = /e2e\/\w+\/rpo\S*\.(pg|s3)\.test\.ts$/
 
 /** Those among them that take longest: begun first, they leave no core idle at the end. */
 const longest = ['recovery-target', 'backup-kills', 'damage', 'identical', 'backup-cycle'].map((name) => `/${name}.pg.`)
@@ -57,7 +57,7 @@ await withShared(async () => {
     files.filter((file) => !heavy.test(file)),
     cores,
   )
-  await runPhase([...shared.filter(isLong), ...shared.filter((file) => !isLong(file))], cores)
+  await runPhase([...shared.filter(isLong), ...shared.filter((file) => !isLong(file))], Math.ceil(cores * 1.5))
   await runPhase(
     files.filter((file) => alone.test(file)),
     1,
