@@ -9,7 +9,7 @@
 import { once } from 'node:events'
 import { chmodSync, globSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import process from 'node:process'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
@@ -26,8 +26,24 @@ const heavy = /\.(pg|s3)\.test\.ts$/
 /** Those among them that measure times, which others beside them would spoil. */
 const alone = /e2e\/\w+\/rpo\S*\.(pg|s3)\.test\.ts$/
 
-/** Those among them that take longest: begun first, they leave no core idle at the end. */
-const longest = ['recovery-target', 'backup-kills', 'damage', 'identical', 'backup-cycle'].map((name) => `/${name}.pg.`)
+/** Those of either kind that take longest: begun first, they leave no core idle at the end. */
+const longest = new Set(
+  [
+    [
+      'quick-start.pg',
+      'recovery.pg',
+      'recovery-target.pg',
+      'slow-store.s3',
+      'deltas.pg',
+      'backup-plan.pg',
+      'damage.pg',
+    ],
+    ['store-out.s3', 'delta-fallbacks.pg', 'backup-kills.pg', 'kill-steps.s3', 'reconnect.pg', 'point-in-time.pg'],
+    ['receive', 'golden-chains', 'backup-commands'],
+  ]
+    .flat()
+    .map((name) => `${name}.test.ts`),
+)
 
 /** What happened to the tests of all phases. */
 const outcome = { passed: 0, failed: [] as string[], skipped: [] as string[], seconds: new Map<string, number>() }
@@ -51,13 +67,16 @@ const cores = availableParallelism()
 process.chdir(top)
 console.log(isFullRun ? 'everything (WALRX_TEST_ALL=1)' : 'the usual extent; WALRX_TEST_ALL=1 runs everything')
 await withShared(async () => {
-  const isLong = (file: string) => longest.some((name) => file.includes(name))
-  const shared = files.filter((file) => heavy.test(file) && !alone.test(file))
+  const isLong = (file: string) => longest.has(basename(file))
+  const ordered = [...files.filter(isLong), ...files.filter((file) => !isLong(file))]
   await runPhase(
-    files.filter((file) => !heavy.test(file)),
+    ordered.filter((file) => !heavy.test(file)),
     cores,
   )
-  await runPhase([...shared.filter(isLong), ...shared.filter((file) => !isLong(file))], Math.ceil(cores * 1.5))
+  await runPhase(
+    ordered.filter((file) => heavy.test(file) && !alone.test(file)),
+    Math.ceil(cores * 1.5),
+  )
   await runPhase(
     files.filter((file) => alone.test(file)),
     1,
