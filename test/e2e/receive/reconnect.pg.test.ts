@@ -22,8 +22,10 @@ import { runWalrx, startWalrx, type WalrxProcess } from '../../harness/walrx/wal
 
 const segmentSize = 1024 * 1024
 const timeout = 180_000
-const keepNothing = { checkpoint_timeout: '1h', min_wal_size: '2MB', max_wal_size: '1GB' }
-const keepAll = { checkpoint_timeout: '1h', wal_keep_size: '1GB' }
+/** Walrx reports its position every quarter of it: with the default of a minute the tests waited ten seconds for that. */
+const quick = { wal_sender_timeout: '8s' }
+const keepNothing = { ...quick, checkpoint_timeout: '1h', min_wal_size: '2MB', max_wal_size: '1GB' }
+const keepAll = { ...quick, checkpoint_timeout: '1h', wal_keep_size: '1GB' }
 
 describe('at the same address', () => {
   let address: FixedAddress
