@@ -94,7 +94,7 @@ async function makeWorld(major: PgMajor) {
   const marks: Mark[] = []
   for (let rows = 1; rows <= 4; rows++) {
     marks.push(await mark(server, rows))
-    await generateWal(server, { segments: 2, fill: rows % 2 ? 'full' : 'switched' })
+    await generateWal(server, { segments: 1, fill: rows % 2 ? 'full' : 'switched' })
   }
   const times = await commitTimes(server)
   await using standby = await startStandby(server, { settings })
