@@ -235,8 +235,8 @@ describe('a chain leaves nothing that starts', () => {
     ['native that is too short', cut(native), /it has 16383 bytes, and with 1 pages 16384/],
     ['wi1 with bytes after its end', longer(wi1), /it has 8216 bytes, and with 1 pages 8212/],
     ['wi1 with a wrong count', changed(wi1, 12, 0), /it has 8212 bytes, and with 0 pages 16/],
-    ['wi1 with unsorted blocks', changed({ kind: 'wi1', body: wi1Of(4, two) }, 16, 3), /\[1\] is 2 and follows 3/],
-    ['wi1 with a block beyond the file', changed(wi1, 16, 4), /block numbers\[0\] is 4, and the file has 4 blocks/],
+    ['wi1 with unsorted blocks', changed({ kind: 'wi1', body: wi1Of(4, two) }, 16, 3), /\[1\] is 2 after 3/],
+    ['wi1 with a block beyond the file', changed(wi1, 16, 4), /block numbers\[0\] is 4, but the file has 4 blocks/],
     ['a whole file as an increment', { kind: 'wi1', body: Buffer.alloc(page, 5) }, /the magic is 05050505 instead of/],
   ]
   for (const [what, entry, says] of increments) {

@@ -73,9 +73,9 @@ describe('a segment is refused', () => {
     refuses(Buffer.concat([makeSegment(name, { pages: 9 }), Buffer.alloc(1)]), /has more than/)
   })
 
-  test('when its first page is not what the name says', () => {
+  test('when its first page does not match the name', () => {
     refuses(makeSegment('000000020000000000000006'), /holds the page at 0\/600000 instead of 0\/500000/)
-    refuses(makeSegment(name, { timeline: 3 }), /is of timeline 3, its name says 2/)
+    refuses(makeSegment(name, { timeline: 3 }), /is of timeline 3, but its name is of timeline 2/)
     refuses(Buffer.alloc(madeSegmentSize), /does not begin with a WAL page header/)
     refuses(Buffer.alloc(madeSegmentSize, 'x'), /does not begin with a WAL page header/)
     refuses(
@@ -121,7 +121,7 @@ describe('a segment is refused', () => {
     const page = 5 * 8192
     refuses(
       spoilt((bytes) => bytes.writeBigUInt64LE(1n, page + 8)),
-      /page at 0\/50A000 says it is the page at 0\/1/,
+      /page at 0\/50A000 has the address 0\/1/,
     )
     refuses(
       spoilt((bytes) => bytes.writeUInt32LE(9, page + 4)),
