@@ -1,6 +1,6 @@
 /**
- * Sees from outside when a segment lies in an archive under its final name, in the same way for every contender: in a
- * directory by the kernel's notice of the rename, in a bucket by listing it again and again.
+ * Observes from outside when a segment appears in an archive under its final name, in the same way for every contender:
+ * in a directory by the kernel's event for the rename, in a bucket by listing it again and again.
  */
 import { type FSWatcher, watch } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
@@ -8,13 +8,13 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Storage } from '../src/storage/storage.ts'
 
-/** How often a directory that does not exist yet is looked for. */
+/** How often to check for a directory that does not exist yet. */
 const directoryPollMs = 5
 
-/** A whole segment's object: the name, and an extension unless it is stored as it is. Temporary names don't match. */
+/** A segment's object: the name, with an extension unless it is stored uncompressed. Temporary names don't match. */
 const segmentObject = /^([0-9A-F]{24})(?:\.(?:zst|lz4|br|lzma|gz))?$/
 
-/** What is seen of an archive. */
+/** The observations of an archive. */
 export interface ArchiveWatch extends AsyncDisposable {
   /** When each segment was first seen, by its name, in milliseconds of performance.now(). */
   readonly seen: ReadonlyMap<string, number>
@@ -77,7 +77,7 @@ class DirectoryWatch extends Watch {
     while (!this.stopped.signal.aborted) {
       try {
         this.#watcher = watch(this.#directory, (_, name) => this.note(name ?? ''))
-        // What lay there before the watch began.
+        // Objects from before the watch.
         for (const name of await readdir(this.#directory)) this.note(name)
         return
       } catch (error) {

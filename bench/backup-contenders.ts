@@ -1,4 +1,4 @@
-/** Who takes and restores backups, and how each is started. */
+/** The programs that take and restore backups, and their command lines. */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { CodecName, Launch, Target } from './contenders.ts'
@@ -42,7 +42,7 @@ function environment({ home, port, target }: BackupTask, codec: CodecName): Reco
   }
 }
 
-/** walrx by its defaults, but that it does not wait for WAL, which nobody receives here. */
+/** walrx with its defaults, but without the wait for WAL, which no receiver archives here. */
 export function walrxBackup(main: string, version: string, codec: CodecName): BackupContender {
   const launch = (task: BackupTask, args: readonly string[]): Promise<Launch> =>
     Promise.resolve({
@@ -109,7 +109,7 @@ function peer(
   }
 }
 
-/** The peers whose binaries the environment names: `PG_BASEBACKUP`, `WALG_BIN`, `WALRUS_BIN`. */
+/** The peers with a binary in the environment: `PG_BASEBACKUP`, `WALG_BIN`, `WALRUS_BIN`. */
 export async function findBackupPeers(codecs: readonly CodecName[], kind: Target['kind']): Promise<BackupContender[]> {
   const peers: BackupContender[] = []
   const add = async (

@@ -22,7 +22,7 @@ export interface BackupRun {
 /** A contender and what came of it. */
 export interface BackupMeasured {
   readonly contender: BackupContender
-  /** Whose backup it restores; '' for a backup. */
+  /** The tool that took the restored backup; '' for a backup. */
   readonly of: string
   readonly runs: BackupRun[]
   /** Why there is nothing (more), or undefined. */

@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- backup` and `-- restore`: everybody backs the same idle cluster up over loopback, in turn, several
- * times; then everybody restores its own backup, and walrx's.
+ * `npm run bench -- backup` and `-- restore`: all contenders back the same idle cluster up over loopback, in turn,
+ * several times; then each restores its own backup, and walrx's.
  */
 import { execFile } from 'node:child_process'
 import { access, rm } from 'node:fs/promises'
@@ -126,7 +126,7 @@ async function inArena(
   await writeBackupReport(report, options.resultsDirectory, say)
 }
 
-/** A round for everybody before the next one, so that a slow minute of the machine meets them all. */
+/** A round of all contenders before the next one, so that a slow minute of the machine affects them all. */
 async function inRounds(
   { rounds, say }: Arena,
   measured: readonly BackupMeasured[],

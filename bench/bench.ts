@@ -1,25 +1,25 @@
 /**
- * `npm run bench -- receive|recover|backup|restore|delta|rpo [options]`: walrx beside its peers, in one run, on this machine.
- * Results go to `bench/results`.
+ * `npm run bench -- receive|recover|backup|restore|delta|rpo [options]`: compares walrx with its peers, in one run, on
+ * this machine. Results go to `bench/results`.
  */
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { CodecName } from './contenders.ts'
 import { checkout, WorkDirectory } from './work-directory.ts'
 
-const usage = `npm run bench -- receive [options]   catch up with gigabytes of WAL, beside each peer
-npm run bench -- recover [options]   recover a server from an archive, beside each peer
-npm run bench -- backup [options]    back a server up, beside each peer
-npm run bench -- restore [options]   restore backups, beside each peer
-npm run bench -- delta [options]     full backups and deltas, and what turning increments into WAL-G's costs
-npm run bench -- rpo [options]       commit with walrx as the synchronous standby, beside pg_receivewal and none
+const usage = `npm run bench -- receive [options]   catch up with gigabytes of WAL, compared with each peer
+npm run bench -- recover [options]   recover a server from an archive, compared with each peer
+npm run bench -- backup [options]    back a server up, compared with each peer
+npm run bench -- restore [options]   restore backups, compared with each peer
+npm run bench -- delta [options]     full backups and deltas, and the cost of converting increments to WAL-G's format
+npm run bench -- rpo [options]       commit with walrx as the synchronous standby, compared with pg_receivewal and none
 
 Options of receive:
   --gb GB               WAL to receive, in 10^9 bytes (default 4.1)
   --rounds N            rounds (default 3)
   --codec NAME          zstd, lz4, brotli or none; may be repeated (default zstd)
   --storage file|s3     where to (default file); s3 takes WALG_S3_PREFIX and AWS_* from the environment
-  --paced-segments N    segments whose way to the archive is timed under a limited load; 0 for none (default 40)
+  --paced-segments N    segments to time from flush to archive under a limited load; 0 for none (default 40)
   --memory-sweep        measure walrx alone, with --memory from 32MB to 256MB
 
 Options of recover:
@@ -37,9 +37,9 @@ Options of delta, into a directory:
 
 Options of rpo, which takes WALG_S3_PREFIX and AWS_* from the environment, else starts an s3rver:
   --clients N           pgbench clients; may be repeated (default 1, 32 and 200)
-  --store-latency MS    what the store takes longer; may be repeated (default 0, 5, 30 and 100)
+  --store-latency MS    added latency of the store; may be repeated (default 0, 5, 30 and 100)
   --seconds N           for each cell of the table (default 8)
-  --quick               32 clients, 0 and 30 ms, 3 seconds, where nothing else is said
+  --quick               32 clients, 0 and 30 ms, 3 seconds, unless other options set them
 
 Options of all:
   --work DIR            where the prepared server is kept (default bench/.work)
@@ -53,7 +53,7 @@ const memorySizes = ['32MB', '48MB', '64MB', '128MB', '256MB']
 
 const codecNames: readonly string[] = ['zstd', 'lz4', 'brotli', 'none'] satisfies CodecName[]
 
-/** A mistake of whoever typed the command line. */
+/** An error in the command line. */
 class UsageError extends Error {}
 
 function parse(args: readonly string[]) {
@@ -86,7 +86,7 @@ function parse(args: readonly string[]) {
 
 function positive(text: string, name: string, min = 0): number {
   const value = Number(text)
-  if (!(value > min || (min < 0 && value === 0))) throw new UsageError(`--${name} ${text} is no number above ${min}`)
+  if (!(value > min || (min < 0 && value === 0))) throw new UsageError(`--${name} ${text} is not a number above ${min}`)
   return value
 }
 
@@ -105,7 +105,7 @@ async function main(args: readonly string[]): Promise<number> {
   const gigabytes = positive(values.gb, 'gb')
   const common = { work, resultsDirectory: values.results, gigabytes, say }
   for (const codec of values.codec) {
-    if (!codecNames.includes(codec)) throw new UsageError(`--codec ${codec} is none of ${codecNames.join(', ')}`)
+    if (!codecNames.includes(codec)) throw new UsageError(`--codec ${codec} is not one of ${codecNames.join(', ')}`)
   }
   const { storage } = values
   if (storage !== 'file' && storage !== 's3') throw new UsageError('--storage is file or s3')
@@ -163,7 +163,7 @@ async function main(args: readonly string[]): Promise<number> {
   )
 }
 
-// Servers are stopped by what disposes of them; an interrupted bench must not leave them behind.
+// Disposal stops the servers; an interrupted bench must not leave them running.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => {
     process.stderr.write(`${signal}: stopping\n`)

@@ -1,4 +1,4 @@
-/** The bucket that the S3 runs go to, as the environment names it for everybody. */
+/** The bucket of the S3 runs, from the environment, the same for all contenders. */
 import { S3Storage } from '../src/storage/s3/s3-storage.ts'
 import type { Storage } from '../src/storage/storage.ts'
 

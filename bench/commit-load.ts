@@ -1,6 +1,6 @@
 /**
- * pgbench's own record of how long each transaction took, from its first statement until its commit was acknowledged, and
- * how long the commit alone.
+ * pgbench's own record of how long each transaction took, from its first statement until its commit was acknowledged,
+ * and how long the commit alone.
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -52,7 +52,7 @@ export async function runCommitLoad(
   await work.remove('commit-log')
   // From version 15 on the number of failures stands between.
   const commitMs = Number(/^\s*([\d.]+)\s+(?:\d+\s+)?END;$/m.exec(report)?.[1])
-  if (Number.isNaN(commitMs)) throw new Error(`pgbench says nothing of its commits: ${report}`)
+  if (Number.isNaN(commitMs)) throw new Error(`pgbench reported no commit times: ${report}`)
   return { ...commitTimes(lines, clients, seconds), commitMs }
 }
 

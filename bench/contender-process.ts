@@ -54,8 +54,8 @@ export class ContenderProcess implements AsyncDisposable {
   }
 
   /**
-   * Says what it cost: until its own end, or where it doesn't end by itself, until now. That one is killed, because
-   * what a receiver does after its last segment is not to be measured (WAL-G goes on for many seconds when told to stop).
+   * The cost up to its own end, or up to now where it doesn't end by itself. Such a process is killed, because the work
+   * of a receiver after its last segment must not count (WAL-G continues for many seconds after a request to stop).
    */
   async finish(): Promise<ProcessCost> {
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), this.#endsByItself ? stopTimeoutMs : 0)

@@ -29,7 +29,7 @@ export interface Launch {
   readonly command: string
   readonly args: readonly string[]
   readonly environment: Readonly<Record<string, string>>
-  /** True when it ends with status 0 once `endLsn` is archived; the others are told to stop. */
+  /** True when it ends with status 0 once `endLsn` is archived; the others get a request to stop. */
   readonly endsByItself?: boolean
 }
 
@@ -167,7 +167,7 @@ function walRus(binary: string, version: string, codec: CodecName): Contender {
   }
 }
 
-/** The peers whose binaries the environment names: `PG_RECEIVEWAL`, `WALG_BIN`, `WALRUS_BIN`. */
+/** The peers with a binary in the environment: `PG_RECEIVEWAL`, `WALG_BIN`, `WALRUS_BIN`. */
 export async function findPeers(codecs: readonly CodecName[]): Promise<(Contender | AbsentContender)[]> {
   const peers: (Contender | AbsentContender)[] = []
   const add = async (variable: string, name: string, make: (binary: string, version: string) => Contender[]) => {

@@ -1,4 +1,4 @@
-/** A TCP proxy on loopback whose answers come late: it stands for a store that takes so long. */
+/** A TCP proxy on loopback that delays answers: it simulates a store with this latency. */
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 

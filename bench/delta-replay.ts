@@ -1,11 +1,12 @@
 /**
- * A process that stores a recorded incremental backup, and says what that cost:
+ * A process that stores a recorded incremental backup, and prints the cost:
  *
  *     node bench/delta-replay.ts '{"recording":{…},"way":"converted",…}'
  *
- * Converted it becomes what `backup-push` makes of it, which sums up each increment to hold it against the manifest; raw
- * it is stored as if it were a full one: the server's increments are files like others then, in the same parts by the same
- * codec. Summed it is stored raw as well, and its bytes are summed up: what converting costs beside that is the conversion.
+ * `converted`: stored as `backup-push` does, with a checksum of each increment to compare with the manifest. `raw`:
+ * stored like a full backup, with the server's increments as ordinary files, in the same parts by the same codec.
+ * `summed`: stored raw, with a checksum over its bytes. The difference between converted and summed is the cost of the
+ * conversion.
  */
 import { mkdirSync } from 'node:fs'
 import { crc32c } from '@node-rs/crc32'

@@ -1,4 +1,4 @@
-/** The archive of the demo, looked at without walrx's help: what lies there, and whether it is what the server wrote. */
+/** Checks the archive of the demo independently of walrx: its content, and whether it equals the server's WAL. */
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
@@ -9,7 +9,7 @@ import { parseSegmentName, segmentStartLsn } from '../src/postgres/wal/wal-file.
 /** Bytes of a segment in the demo. */
 export const segmentBytes = 16 * 1024 * 1024
 
-/** What lies in an archive. */
+/** The content of an archive. */
 export interface ArchiveContents {
   /** Names of the segments' objects, in order. */
   readonly objects: readonly string[]

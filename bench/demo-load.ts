@@ -1,6 +1,6 @@
 /**
- * The load of the demo: rows with consecutive numbers, whose content follows from the number, and accounts whose sum is
- * the number of rows. So whatever is missing or torn after the recovery shows.
+ * The load of the demo: rows with consecutive numbers and a content that follows from the number, and accounts with the
+ * number of rows as their sum. So missing rows and torn transactions show after the recovery.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Client } from 'pg'
@@ -25,7 +25,7 @@ export async function createTables(server: TestPostgres): Promise<void> {
 
 /** A load that runs until its server is gone. */
 export class DemoLoad {
-  /** The last row of every committed transaction, and a position behind its commit record. */
+  /** The last row of every committed transaction, and an LSN after its commit record. */
   readonly #commits: { readonly seq: number; readonly lsn: Lsn }[] = []
   #done: Promise<void> = Promise.resolve()
   #isOver = false
@@ -44,7 +44,7 @@ export class DemoLoad {
     return this.#commits.at(-1)?.seq ?? 0
   }
 
-  /** The last row whose commit lies wholly before `end`. */
+  /** The last row with a commit record that ends at `end` or before. */
   lastRowBefore(end: Lsn): number {
     return this.#commits.findLast(({ lsn }) => lsn <= end)?.seq ?? 0
   }
@@ -98,7 +98,7 @@ export class DemoLoad {
 export interface LoadFindings {
   readonly lastRow: number
   readonly rowCount: number
-  /** Rows whose payload does not follow from their number. */
+  /** Rows with a wrong payload for their number. */
   readonly wrongRows: number
   readonly accountSum: number
 }

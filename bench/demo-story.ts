@@ -6,7 +6,7 @@ function paint(code: number, text: string): string {
   return useColours ? `\u001b[${code}m${text}\u001b[0m` : text
 }
 
-/** Tells the story of one run. */
+/** Prints the story of one run. */
 export class Story {
   readonly #startedAtMs = performance.now()
   #steps = 0
@@ -43,7 +43,7 @@ export class Story {
     for (const line of text.trimEnd().split('\n')) this.#print(`   ${paint(2, line)}`)
   }
 
-  /** Says whether something holds. */
+  /** Prints whether a check holds. */
   check(holds: boolean, text: string): void {
     if (!holds) this.#failures++
     this.#print(`   ${holds ? paint(32, '✓') : paint(31, '✗')} ${text}`)

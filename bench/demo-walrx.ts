@@ -46,7 +46,7 @@ export class RunningReceiver implements AsyncDisposable {
       cwd: '/',
       stdio: ['ignore', 'ignore', 'pipe'],
     })
-    // Never left behind, however the demo ends.
+    // It must not outlive the demo, however that ends.
     process.once('exit', () => this.#child.kill('SIGKILL'))
     if (this.#child.stderr) createInterface(this.#child.stderr).on('line', (text) => this.#read(text))
     this.#ended = new Promise((resolve, reject) => {

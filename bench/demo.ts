@@ -1,7 +1,7 @@
 /**
  * `npm run demo`: backs a live PostgreSQL up and archives its WAL, kills it in the middle of its work, deletes its data
- * directory, restores it to the last archived record and to a moment of one's choice, and shows that nothing archived is
- * missing. Needs nothing but Node and npm; leaves nothing behind unless `--keep` is given.
+ * directory, restores it to the last archived record and to a moment of one's choice, and shows that nothing archived
+ * is missing. Needs nothing but Node and npm; removes everything at the end unless `--keep` is given.
  */
 import { access, rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -20,7 +20,7 @@ import { RunningReceiver, runWalrx } from './demo-walrx.ts'
 /** The server is killed when so many segments have been archived: about ten seconds of work. */
 const segmentsBeforeKill = 8
 
-/** And when so many rows more are written, which lie in a segment that will never be full. */
+/** And when so many more rows are written, which are in a segment that will never be full. */
 const rowsBeforeKill = 10_000
 
 /** Longer than this, and something hangs. */
@@ -113,7 +113,7 @@ async function backUp({ conninfo, environment, story }: Scene, load: DemoLoad): 
   story.quote(await runWalrx(['backup-verify', 'LATEST'], environment))
 }
 
-/** Tells of every archived segment until there are enough. */
+/** Reports every archived segment until there are enough. */
 async function followSegments(
   story: Story,
   receiver: RunningReceiver,
@@ -151,12 +151,12 @@ async function checkArchive(
   const { objects, endLsn } = await readArchive(archive)
   story.check(
     flushed <= endLsn,
-    `the server was told "flushed up to ${formatLsn(flushed)}", and the archive reaches ${formatLsn(endLsn)}`,
+    `walrx reported flush position ${formatLsn(flushed)} to the server, and the archive reaches ${formatLsn(endLsn)}`,
   )
   const { compared, different } = await compareWithServer(archive, objects, pgWal)
   story.check(
     compared > 0 && different.length === 0,
-    `all ${compared} archived segments that the dead server still has are the same, byte for byte`,
+    `all ${compared} archived segments that the killed server still has are the same, byte for byte`,
   )
 }
 

@@ -1,6 +1,6 @@
 /**
- * How much of the machine others had while something was measured: figures from a busy machine say little by
- * themselves, and this tells how busy it was.
+ * Measures how much of the machine other processes used during a measurement: figures from a busy machine mean little
+ * without this.
  */
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -28,7 +28,7 @@ export class NoiseMeter {
     this.#ownBefore = this.#own()
   }
 
-  /** The shares since the beginning; our own processes must have ended, but for the server. */
+  /** The shares since the start; the bench's own processes must have ended, except for the server. */
   read(): Noise {
     const capacity = ((performance.now() - this.#startedAtMs) / 1000) * availableParallelism()
     const { busy, stolen } = machineCpu()
@@ -49,7 +49,7 @@ export function percent(share: number): string {
   return `${(share * 100).toFixed(0)} %`
 }
 
-/** A sentence on what others had during some measurements, behind a space; '' for none. */
+/** A sentence on the other processes' share during some measurements, after a space; '' for none. */
 export function describeNoise(noises: readonly Noise[]): string {
   if (noises.length === 0) return ''
   const others = noises.map(({ otherShare }) => otherShare)

@@ -1,6 +1,6 @@
 /**
  * How soon a full segment is safe: the time from the moment at which the server has flushed a segment's last byte until
- * its object lies in the archive under its final name. pgbench runs at a limited rate meanwhile, so that a receiver has
+ * its object is in the archive under its final name. pgbench runs at a limited rate meanwhile, so that a receiver has
  * time for one segment before the next is full, as on an ordinary day.
  */
 import { copyFile } from 'node:fs/promises'
@@ -49,7 +49,7 @@ export async function startPacedServer(work: WorkDirectory, prepared: PreparedSe
   return openAndStart(directory, serverOptions)
 }
 
-/** Runs one contender beside the load until so many segments have been timed. */
+/** Runs one contender during the load until so many segments have been timed. */
 export async function runPaced(
   contender: Contender,
   arena: Pick<Arena, 'work' | 'storage' | 'bucket'>,

@@ -93,7 +93,7 @@ export function startPgbenchLoad(server: TestPostgres, transactionsPerSecond?: n
 
 /**
  * Runs the load until so many segments from `startLsn` on are full.
- * @returns the boundary behind the last one, `X/X`
+ * @returns the boundary after the last one, `X/X`
  */
 export async function fillSegments(
   server: TestPostgres,

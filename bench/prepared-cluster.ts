@@ -1,6 +1,6 @@
 /**
- * The cluster that every contender backs up: an embedded PostgreSQL 17 with pgbench's tables and nothing going on. It is
- * kept in the work directory for the next run. Its pages have no checksums, so that the server verifies none for
+ * The cluster that every contender backs up: an embedded PostgreSQL 17 with pgbench's tables and nothing going on. It
+ * is kept in the work directory for the next run. Its pages have no checksums, so that the server verifies none for
  * anybody: not every contender asks for it.
  */
 import { readdir, stat } from 'node:fs/promises'
@@ -12,7 +12,7 @@ import { initPgbench } from './pgbench-wal.ts'
 import { serverOptions } from './prepared-server.ts'
 import type { WorkDirectory } from './work-directory.ts'
 
-/** A prepared cluster whose server runs. */
+/** A prepared cluster with a running server. */
 export class PreparedCluster implements AsyncDisposable {
   readonly server: TestPostgres
   /** Bytes of all files below `base`. */

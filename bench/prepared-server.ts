@@ -1,6 +1,6 @@
 /**
  * The server that every contender receives from: an embedded PostgreSQL 17 with gigabytes of pgbench WAL, held by a
- * slot that nobody uses. Making it takes minutes, so it is kept in the work directory for the next run.
+ * slot that no process uses. Making it takes minutes, so it is kept in the work directory for the next run.
  */
 import { access, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -79,7 +79,7 @@ export class PreparedServer implements AsyncDisposable {
     await this.client.query('select pg_copy_physical_replication_slot($1, $2)', [templateSlot, name])
   }
 
-  /** Drops a slot; resolves when nobody uses it any more and it is gone. */
+  /** Drops a slot; resolves when it is no longer in use and has been dropped. */
   async dropSlot(name: string): Promise<void> {
     await this.walsendersGone()
     await this.client.query(

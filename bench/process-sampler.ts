@@ -23,8 +23,8 @@ export interface MemoryPeaks {
 }
 
 /**
- * CPU seconds, user and system, of the children that a process has waited for, with their own children: what was
- * waited for in between belongs to whoever ended in between. Exact to a hundredth, also for a process that is gone.
+ * CPU seconds, user and system, of the children that a process has waited for, with their own children: the difference
+ * of two calls is the time of the children that ended in between. Exact to a hundredth, also for an ended child.
  */
 export function endedChildrenCpu(pid: number | 'self'): number {
   const text = readFileSync(`/proc/${pid}/stat`, 'latin1')

@@ -1,4 +1,4 @@
-/** `npm run bench -- receive`: everybody archives the same WAL, in turn, several times. */
+/** `npm run bench -- receive`: all contenders archive the same WAL, in turn, several times. */
 import { pgBinary } from '../test/harness/postgres/postgres-files.ts'
 import { findBucket } from './bucket.ts'
 import { type CatchUpResult, runCatchUp } from './catch-up.ts'
@@ -20,7 +20,7 @@ export interface ReceiveBenchOptions {
   readonly rounds: number
   readonly codecs: readonly CodecName[]
   readonly storage: 'file' | 's3'
-  /** Segments whose way to the archive is timed, for each contender; 0 leaves that out. */
+  /** Segments to time from flush to archive, for each contender; 0 leaves that out. */
   readonly pacedSegments: number
   /** Measure walrx alone with these pools instead. */
   readonly memorySweep: readonly string[] | undefined
@@ -44,7 +44,7 @@ export async function benchReceive(options: ReceiveBenchOptions): Promise<void> 
     if (!isPresent(entry.contender)) entry.reason = entry.contender.reason
     else entry.reason = entry.contender.unfit(storage)
   }
-  // A round for everybody before the next one, so that a slow minute of the machine meets them all.
+  // A round of all contenders before the next one, so that a slow minute of the machine affects them all.
   for (let round = 1; round <= rounds; round++) {
     for (const entry of measured) {
       await attempt(entry, async (contender) => {
@@ -69,7 +69,7 @@ async function findContenders(options: ReceiveBenchOptions): Promise<(Contender 
   return [...codecs.map((codec) => walrx(main, version, { codec })), ...(await findPeers(codecs))]
 }
 
-/** Does something with a contender that can; one that fails is told of in the report, and left out from then on. */
+/** Runs a measurement with a contender; one that fails is listed in the report, and left out from then on. */
 async function attempt(entry: Measured, measure: (contender: Contender) => Promise<void>): Promise<void> {
   if (entry.reason !== undefined || !isPresent(entry.contender)) return
   try {

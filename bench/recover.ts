@@ -23,7 +23,7 @@ import type { WorkDirectory } from './work-directory.ts'
 export interface RecoverBenchOptions {
   readonly work: WorkDirectory
   readonly resultsDirectory: string
-  /** Size of the prepared server's WAL, of which the first segments are replayed. */
+  /** Size of the prepared server's WAL; its first segments are replayed. */
   readonly gigabytes: number
   readonly segments: number
   readonly rounds: number
@@ -70,7 +70,7 @@ export async function benchRecover(options: RecoverBenchOptions): Promise<void> 
   await writeRecoverReport(report, options.resultsDirectory, say)
 }
 
-/** Archives the prepared server's WAL with walrx: everybody but `cp` reads the same objects. */
+/** Archives the prepared server's WAL with walrx: all but `cp` read the same objects. */
 async function makeArchive(
   work: WorkDirectory,
   prepared: PreparedServer,
@@ -161,7 +161,7 @@ async function runRecovery(
   await copyTree(prepared.baseDataDir, dataDir)
   await writeFile(join(dataDir, 'recovery.signal'), '')
   await giveToServer(join(dataDir, 'recovery.signal'))
-  // The first record behind the beginning of the last segment ends the recovery.
+  // The first record after the start of the last segment ends the recovery.
   const start = parseLsn(prepared.range.startLsn)
   const target = formatLsn(toLsn(start + BigInt(segments.length - 1) * BigInt(segmentBytes) + 1n))
   const server = await openAndStart(

@@ -6,11 +6,11 @@ import type { Machine } from './machine.ts'
 import { markdownTable } from './markdown.ts'
 import { describeNoise, type Noise } from './noise-meter.ts'
 
-/** Somebody whom commits wait for, and for how long. */
+/** A synchronous standby, and the times of commits that wait for it. */
 export interface RpoRow {
   readonly name: string
   readonly version: string
-  /** What the store was made to take longer; undefined where there is no store. */
+  /** Added latency of the store; undefined where there is no store. */
   readonly latencyMs?: number
   /** Median of a small PUT into that store, all in all. */
   putMs?: number

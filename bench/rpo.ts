@@ -1,6 +1,7 @@
 /**
- * `npm run bench -- rpo`: what a commit costs that waits until a bucket has it, by the time that the bucket takes and by
- * the number of clients; beside a server that waits for nobody, and one that waits for pg_receivewal's local directory.
+ * `npm run bench -- rpo`: the cost of a commit that waits until a bucket has it, by the bucket's latency and the number
+ * of clients; compared with a server without a synchronous standby, and with one that waits for pg_receivewal's
+ * directory.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { startBucket } from '../test/harness/store/bucket.ts'
@@ -26,7 +27,7 @@ export interface RpoBenchOptions {
   readonly resultsDirectory: string
   /** Numbers of pgbench clients. */
   readonly clients: readonly number[]
-  /** What the store takes longer, in milliseconds. */
+  /** Added latency of the store, in milliseconds. */
   readonly latenciesMs: readonly number[]
   /** Of each cell of the table. */
   readonly seconds: number
@@ -67,7 +68,7 @@ interface Arena extends RpoBenchOptions {
 /** A row to be measured. */
 interface Entry {
   readonly row: RpoRow
-  /** Undefined: the server waits for nobody. */
+  /** Undefined: the server has no synchronous standby. */
   readonly contender: Contender | undefined
 }
 
@@ -215,7 +216,7 @@ async function measureCells(arena: Arena, row: RpoRow, receiver: ContenderProces
         row.cells.push(times)
         say(`${label(row)}: ${describe(times)}`)
       } catch (error) {
-        // Whoever waits for us is released, or pgbench would never end.
+        // Releases the waiting commits, or pgbench would never end.
         await nameStandby(server, '')
         await load.catch(() => {})
         throw error

@@ -1,4 +1,4 @@
-/** Reads a stream of chunks by the byte: what the parsers of frames and headers need. */
+/** Reads a stream of chunks byte by byte, for the parsers of frames and headers. */
 import { WalrxError } from '../primitives/errors.ts'
 
 /** A cursor over chunks. Use it from one place at a time, and {@link ByteReader.close} it in any case. */
@@ -29,7 +29,7 @@ export class ByteReader {
     return this.#chunk
   }
 
-  /** Takes `count` bytes of what {@link ByteReader.peek} answered. */
+  /** Takes `count` bytes of the result of {@link ByteReader.peek}. */
   take(count: number): Uint8Array {
     const taken = this.#chunk.subarray(0, count)
     this.#chunk = this.#chunk.subarray(count)
@@ -39,7 +39,7 @@ export class ByteReader {
 
   /**
    * Takes exactly `target.length - start` bytes into `target` from `start` on.
-   * @throws WALRX_OBJECT_DAMAGED when the source ends before
+   * @throws WALRX_OBJECT_DAMAGED when the source ends earlier
    */
   async readInto(target: Buffer, start = 0): Promise<Buffer> {
     let filled = start
@@ -58,7 +58,7 @@ export class ByteReader {
     return this.readInto(Buffer.alloc(count))
   }
 
-  /** Passes over `count` bytes. Throws as {@link ByteReader.readInto} does. */
+  /** Skips `count` bytes. Throws as {@link ByteReader.readInto} does. */
   async skip(count: number): Promise<void> {
     for (let left = count; left > 0;) {
       const chunk = await this.peek()
@@ -67,19 +67,22 @@ export class ByteReader {
     }
   }
 
-  /** Throws WALRX_OBJECT_DAMAGED when there is anything left. */
+  /** Throws WALRX_OBJECT_DAMAGED when bytes are left. */
   async expectEnd(): Promise<void> {
     if (await this.peek()) {
       throw new WalrxError(
         'WALRX_OBJECT_DAMAGED',
-        `bytes follow behind the end of the ${this.#what} at ${this.#offset}`,
+        `bytes follow after the end of the ${this.#what} at byte ${this.#offset}`,
       )
     }
   }
 
   /** The error of a source that ends too early. */
   cutShort(): WalrxError {
-    return new WalrxError('WALRX_OBJECT_DAMAGED', `the ${this.#what} is cut short after ${this.#offset} bytes`)
+    return new WalrxError(
+      'WALRX_OBJECT_DAMAGED',
+      `the ${this.#what} is incomplete: it ends after ${this.#offset} bytes`,
+    )
   }
 
   /** Frees the source. */

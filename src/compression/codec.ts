@@ -1,18 +1,18 @@
 /**
- * The contract of a compression codec, and what every codec promises: exactly one frame, member or stream per object,
+ * The contract of a compression codec. Every codec writes exactly one frame, member or stream per object,
  * nothing before or after it. WAL-RUS reads the first frame only and drops the rest without an error; WAL-G's lz4 and
- * brotli readers reject what follows one.
+ * brotli readers reject bytes after the first one.
  */
 import type { Duplex } from 'node:stream'
 
 /** Methods that walrx writes (`WALG_COMPRESSION_METHOD`). */
 export type WriteMethod = 'zstd' | 'lz4' | 'brotli' | 'none'
 
-/** Methods that walrx reads: what WAL-G and WAL-RUS have written. */
+/** Methods that walrx reads: those of WAL-G and WAL-RUS. */
 export type ReadMethod = WriteMethod | 'lzma' | 'gzip'
 
 /**
- * Room that {@link SegmentEncoder.encodeInPlace} needs behind the data, in bytes: what the worst codec adds to
+ * Free bytes that {@link SegmentEncoder.encodeInPlace} needs after the data: what the worst codec adds to
  * incompressible input of `size` bytes (lz4's bound of n/255 + 16 is the largest; frame headers and block headers are
  * within the 64 KiB).
  */
@@ -26,8 +26,9 @@ export interface SegmentEncoder {
   readonly extension: string
   /**
    * Compresses `buffer[0, length)` into one frame that replaces it: afterwards the frame is `buffer[0, result)`. The
-   * work is done in the libuv pool in pieces of about a megabyte, or at once where the way there takes longer; besides the buffer it needs about `encodeSlack` plus
-   * the codec's own context. Calls on different buffers run in parallel.
+   * work is done in the libuv pool in blocks of about a megabyte, or on the main thread where the pool would take
+   * longer. Besides the buffer it needs about `encodeSlack` plus the codec's own context. Calls on different buffers
+   * run in parallel.
    * @param buffer at least `length + encodeSlack(length)` bytes long; contents beyond `length` are overwritten
    * @returns the frame's length in bytes
    */
@@ -37,7 +38,7 @@ export interface SegmentEncoder {
 /** Some decoded bytes. */
 export interface DecodedPiece {
   readonly bytes: Uint8Array
-  /** Says that nobody needs the bytes any more: their memory is freed at once, or used again. To be called once. */
+  /** Frees or reuses the memory of the bytes at once. Call it once, when they are no longer needed. */
   free(): void
 }
 
@@ -46,11 +47,11 @@ export interface Codec {
   readonly method: ReadMethod
   /** Extension of its objects, without the dot; empty for none. */
   readonly extension: string
-  /** A stream that decodes one object; it errors on damage, on truncation, and on anything behind the end. */
+  /** A stream that decodes one object; it fails on damage, on truncation, and on bytes after the end. */
   decoder(): Duplex
   /**
-   * The same for gigabytes: pieces that are freed by who reads them, because what is left to the collector costs more time
-   * than decoding. Pieces that are never freed are left to it.
+   * The same for gigabytes: in pieces that the reader frees, because garbage collection would take more time than
+   * decoding. Pieces that are never freed are left to the garbage collector.
    */
   decodePieces?(source: AsyncIterable<Uint8Array>): AsyncGenerator<DecodedPiece, undefined>
 }

@@ -1,6 +1,6 @@
 /**
- * Codecs by method and by extension. Native modules are imported when their first byte comes; what is imported here is
- * a few kilobytes of our own.
+ * Codecs by method and by extension. Native modules are imported when their first byte comes; the imports here are only
+ * a few kilobytes.
  */
 import { WalrxError } from '../primitives/errors.ts'
 import { brotliCodec, brotliLevelMax, brotliLevelMin } from './brotli.ts'
@@ -74,7 +74,7 @@ export function codecOfExtension(extension: string, object: string): Codec {
   const method = methodOfExtension(extension)
   if (method) return openReadCodec(method)
   throw new WalrxError('WALRX_CODEC_UNSUPPORTED', `${object} is compressed as .${extension}, which walrx cannot read`, {
-    hint: 'fetch it with WAL-G, whose official binaries read every codec they ever wrote',
+    hint: 'fetch it with WAL-G: its official binaries read every codec that they ever wrote',
   })
 }
 
@@ -112,12 +112,12 @@ function numberedLevel(
 ): number | undefined {
   if (level === undefined) return undefined
   if (typeof level === 'number' && Number.isInteger(level) && level >= min && level <= max) return level
-  throw new WalrxError('WALRX_USAGE', `${method} has no compression level ${level}, only ${min} to ${max}`)
+  throw new WalrxError('WALRX_USAGE', `${method} has no compression level ${level}: choose one from ${min} to ${max}`)
 }
 
 function noLevel(method: WriteMethod, level: WriteCodecOptions['level']): void {
   if (level === undefined) return
-  throw new WalrxError('WALRX_USAGE', `${method} has no compression levels, and level ${level} was given`, {
+  throw new WalrxError('WALRX_USAGE', `${method} has no compression levels, but level ${level} was given`, {
     hint: 'unset WALG_COMPRESSION_LEVEL and WALG_ZSTD_LEVEL, or choose zstd or brotli',
   })
 }

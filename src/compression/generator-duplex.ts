@@ -1,8 +1,8 @@
-/** A function over chunks as a stream with both ends, for codecs that are written as generators. */
+/** Makes a duplex stream of a function over chunks, for codecs that are written as generators. */
 import { Duplex } from 'node:stream'
 import { WalrxError } from '../primitives/errors.ts'
 
-/** Turns the chunks written into the chunks read. It takes its input only as fast as its output is taken. */
+/** Transforms the written chunks into the read ones. It takes its input only as fast as its output is taken. */
 export type ChunkTransform = (source: AsyncIterable<Uint8Array>) => AsyncGenerator<Uint8Array, undefined>
 
 /** A waiting `next()` of the transform's source. */
@@ -12,8 +12,8 @@ interface Demand {
 }
 
 /**
- * Node has `Duplex.from` for this, but in object mode: it holds up to sixteen chunks on either side whatever their
- * size. This one holds one chunk of input, and stops the generator at the first chunk of output that isn't taken.
+ * Node's `Duplex.from` does this only in object mode: it holds up to sixteen chunks of any size on either side. This
+ * class holds one chunk of input, and stops the generator at the first chunk of output that isn't taken.
  */
 export class GeneratorDuplex extends Duplex {
   readonly #output: AsyncGenerator<Uint8Array, undefined>
@@ -64,7 +64,7 @@ export class GeneratorDuplex extends Duplex {
     })
   }
 
-  /** Brings a chunk and the demand for it together. */
+  /** Gives a waiting chunk to a waiting `next()`. */
   #supply(): void {
     const demand = this.#demand
     const input = this.#input

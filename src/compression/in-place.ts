@@ -1,7 +1,7 @@
 /**
- * Compressing a segment inside its own buffer. The input is fed in pieces to one streaming context; what comes out is
- * copied over the part of the buffer that has been consumed already. Output that is ahead of the consumed input (that
- * of the first piece, and of data that doesn't compress) waits where it is, at most about one piece.
+ * Compresses a segment inside its own buffer. One streaming context gets the input in blocks, and its output is copied
+ * over the consumed input. Output that is ahead of the consumed input (of the first block, and of incompressible data)
+ * waits in its own buffer, at most about one block.
  */
 import type { Transform } from 'node:stream'
 import type { Zlib } from 'node:zlib'
@@ -10,7 +10,7 @@ import { OutputChunks } from './output-chunks.ts'
 
 /**
  * Input per trip to the libuv pool, in bytes. Measured: 1, 2, 4 and 8 MiB cost the same within the noise; 16 KiB output
- * pieces, Node's default, cost a quarter more. The smaller the piece, the less can be ahead.
+ * blocks, Node's default, cost a quarter more. The smaller the block, the less output can wait.
  */
 export const pieceBytes = 2 * 1024 * 1024
 
@@ -20,7 +20,7 @@ export const outputChunkBytes = 256 * 1024
 /** A stream of node:zlib. */
 export type ZlibStream = Transform & Zlib
 
-/** Output that waits for room. */
+/** Output that waits for free space. */
 interface Ahead {
   bytes: Uint8Array
   readonly placed: () => void
@@ -28,7 +28,7 @@ interface Ahead {
 
 const nothing = () => {}
 
-/** Writes output over the consumed prefix of a buffer that still holds input behind it. */
+/** Writes output over the consumed prefix of a buffer that still holds input after it. */
 export class PrefixWriter {
   readonly #buffer: Buffer
   readonly #ahead: Ahead[] = []
@@ -40,26 +40,26 @@ export class PrefixWriter {
   }
 
   /**
-   * Takes a piece of output. It must not change before `placed` is called, which is at once where there is room, and
-   * otherwise when enough input has been consumed.
+   * Takes a block of output. It must not change before `placed` is called: at once where there is space, else when
+   * enough input has been consumed.
    */
   write(bytes: Uint8Array, placed: () => void = nothing): void {
     this.#ahead.push({ bytes, placed })
     this.#place()
   }
 
-  /** Says that the input before this offset is not needed any more. */
+  /** The input before this offset is no longer needed. */
   consume(offset: number): void {
     this.#consumed = offset
     this.#place()
   }
 
   /**
-   * Takes input from `start` on, where {@link PrefixWriter.consume} has come to, up to `end` as output, and consumes it.
-   * It is moved within the buffer; only what gets in the way of the input behind it waits as a copy.
+   * Takes input from `start` on, where {@link PrefixWriter.consume} has come to, up to `end` as output, and consumes
+   * it. It is moved within the buffer; only bytes that would overwrite the following input wait as a copy.
    */
   writeInput(start: number, end: number): void {
-    // Behind what waits already. Where that reaches beyond this input, there is nothing to move it to.
+    // After the waiting output. Where that reaches beyond this input, there is no space to move it to.
     const target = this.#ahead.reduce((sum, { bytes }) => sum + bytes.length, this.#written)
     const fits = Math.max(0, Math.min(end - start, end - target))
     const rest = Buffer.from(this.#buffer.subarray(start + fits, end))
@@ -73,14 +73,14 @@ export class PrefixWriter {
   }
 
   /**
-   * Ends the output: nothing of the input is needed any more.
+   * Ends the output: the input is no longer needed.
    * @returns its length in bytes
    * @throws WALRX_INTERNAL when the buffer is too small for it
    */
   finish(): number {
     this.consume(this.#buffer.length)
     if (this.#ahead.length > 0) {
-      const message = `a buffer of ${this.#buffer.length} bytes has no room for its compressed form`
+      const message = `a buffer of ${this.#buffer.length} bytes is too small for its compressed form`
       throw new WalrxError('WALRX_INTERNAL', message)
     }
     return this.#written

@@ -1,15 +1,15 @@
 /**
- * LZMA_alone (`.lzma`), for reading only: what WAL-G writes with ulikunitz/xz and WAL-RUS with liblzma is a 13-byte
+ * LZMA_alone (`.lzma`), for reading only: WAL-G writes it with ulikunitz/xz and WAL-RUS with liblzma. It is a 13-byte
  * header (properties, u32 dictionary size, u64 size that is all ones for "unknown") and a stream with an end marker.
- * `@napi-rs/lzma` (lzma-rs) decodes a whole object at once in the libuv pool, so the object and its content are in memory
- * together. It checks the end marker and that nothing is behind it; where a header says a size it stops there instead,
- * whatever follows, so such objects, which neither of the two writes, are refused.
+ * `@napi-rs/lzma` (lzma-rs) decodes a whole object at once in the libuv pool, so the object and its content are in
+ * memory together. It checks the end marker and that no bytes follow it. With a size in the header it stops there
+ * instead and ignores further bytes, so such objects, which neither tool writes, are refused.
  */
 import { WalrxError } from '../primitives/errors.ts'
 import type { Codec } from './codec.ts'
 import { GeneratorDuplex } from './generator-duplex.ts'
 
-/** Largest object that is decoded, in bytes: that of a segment of 1 GB which doesn't compress. */
+/** Largest object that is decoded, in bytes: an incompressible segment of 1 GB. */
 const objectBytesMax = 1.1 * 1024 ** 3
 
 const sizeOffset = 5
@@ -28,11 +28,11 @@ async function* decode(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8A
   for await (const chunk of source) {
     size += chunk.length
     if (size > objectBytesMax) {
-      throw new WalrxError('WALRX_CODEC_UNSUPPORTED', `an lzma stream of more than ${objectBytesMax} bytes`)
+      throw new WalrxError('WALRX_CODEC_UNSUPPORTED', `the lzma stream has more than ${objectBytesMax} bytes`)
     }
     chunks.push(chunk)
   }
-  // Loaded here, so that having the codec costs nothing.
+  // Loaded on demand: an unused codec costs nothing.
   const { decompress } = await import('@napi-rs/lzma/lzma')
   const object = Buffer.concat(chunks)
   chunks.length = 0
@@ -42,7 +42,7 @@ async function* decode(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8A
   try {
     yield await decompress(object)
   } catch (error) {
-    const message = `the lzma stream of ${size} bytes does not decode: ${(error as Error).message}`
+    const message = `the lzma stream of ${size} bytes cannot be decoded: ${(error as Error).message}`
     throw new WalrxError('WALRX_OBJECT_DAMAGED', message, { cause: error })
   }
 }

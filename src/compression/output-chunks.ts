@@ -1,13 +1,13 @@
-/** What the streams of node:zlib write to, freed by hand. */
+/** The output buffers of the streams of node:zlib, freed explicitly. */
 
 /**
- * The buffers that a stream of node:zlib writes its output to, one after the other, each handed out in several slices. They are
- * freed as soon as neither the stream nor its reader needs them: they are memory outside the heap, which the
- * collector lets grow by tens of megabytes.
+ * The buffers that a stream of node:zlib writes its output to, one after the other, each handed out in several slices.
+ * They are freed as soon as neither the stream nor its reader needs them: the garbage collector would let this memory
+ * outside the heap grow by tens of megabytes.
  */
 export class OutputChunks {
   readonly #chunkBytes: number
-  /** How many still need a buffer. */
+  /** Number of users of a buffer. */
   readonly #users = new Map<ArrayBufferLike, number>()
   #current: ArrayBufferLike | undefined
 
@@ -16,7 +16,7 @@ export class OutputChunks {
     this.#chunkBytes = chunkBytes
   }
 
-  /** Notes a slice of output. The function that it returns says that the slice is not needed any more. */
+  /** Registers a slice of output. Call the returned function when the slice is no longer needed. */
   hold({ buffer }: Buffer): () => void {
     if (this.#current !== buffer) {
       this.close()
@@ -27,7 +27,7 @@ export class OutputChunks {
     return () => this.#drop(buffer)
   }
 
-  /** Says that the stream doesn't write to its last buffer any more. */
+  /** The stream no longer writes to its last buffer. */
   close(): void {
     if (this.#current) this.#drop(this.#current)
     this.#current = undefined
@@ -38,7 +38,7 @@ export class OutputChunks {
     this.#users.set(buffer, users)
     if (users > 0) return
     this.#users.delete(buffer)
-    // A buffer of this size is never Node's shared pool.
+    // A buffer of this size is never from Node's shared pool.
     if (buffer instanceof ArrayBuffer && buffer.byteLength === this.#chunkBytes) buffer.transfer(0)
   }
 }

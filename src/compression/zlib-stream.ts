@@ -1,4 +1,4 @@
-/** Decoding with the streams of node:zlib, without their tolerance for what is behind the end. */
+/** Decodes with the streams of node:zlib, but refuses bytes after the end, which those ignore. */
 import { once } from 'node:events'
 import { WalrxError } from '../primitives/errors.ts'
 import type { DecodedPiece } from './codec.ts'
@@ -12,8 +12,8 @@ export const decodeChunkBytes = 512 * 1024
  * Passes `source` through a stream of node:zlib. Input is taken only as fast as output is.
  * @param open makes the stream, once the first output is asked for; it is destroyed in any case
  * @param what names the bytes in messages: `brotli stream`
- * @throws WALRX_OBJECT_DAMAGED when zlib finds the bytes damaged or truncated, or ends before they do (Node's own
- * streams drop the rest silently then); errors of the source as they are
+ * @throws WALRX_OBJECT_DAMAGED when zlib finds the bytes damaged or truncated, or when bytes follow after the end
+ * (Node's own streams drop them silently); errors of the source unchanged
  */
 export async function* throughZlib(
   open: () => ZlibStream,
@@ -33,7 +33,7 @@ export async function* throughZlib(
 }
 
 /**
- * As {@link throughZlib}, in pieces to be freed. The stream works on the next one while one is being used.
+ * As {@link throughZlib}, in pieces that the reader frees. The stream decodes the next piece while one is being used.
  * @param chunkBytes the stream's chunkSize
  */
 export async function* piecesThroughZlib(
@@ -54,7 +54,7 @@ export async function* piecesThroughZlib(
   await feed.expectEnd(what)
 }
 
-/** What a stream puts out, one chunk ahead of its reader. By events: its iterator would join chunks. */
+/** The output of a stream, one chunk ahead of its reader. It uses events: the stream's iterator would join chunks. */
 async function* piecesOf(engine: ZlibStream, chunkBytes: number): AsyncGenerator<DecodedPiece, undefined> {
   const chunks = new OutputChunks(chunkBytes)
   const queue: DecodedPiece[] = []
@@ -89,15 +89,15 @@ async function* piecesOf(engine: ZlibStream, chunkBytes: number): AsyncGenerator
   chunks.close()
 }
 
-/** Writes a source into a stream of node:zlib while somebody else reads what comes out. */
+/** Writes a source into a stream of node:zlib, while another caller reads its output. */
 class Feed {
   /** Bytes handed to the stream. */
   bytes = 0
   /** True when the source has ended and the stream has taken all of it. */
   isWhole = false
-  /** What the source threw. */
+  /** The error of the source. */
   error: Error | undefined
-  /** Settles, never rejects, once the source isn't read any more. */
+  /** Resolves, never rejects, once the source is no longer read. */
   readonly finished: Promise<void>
   readonly #engine: ZlibStream
 
@@ -106,13 +106,13 @@ class Feed {
     this.finished = this.#run(source)
   }
 
-  /** Throws what the source threw, or WALRX_OBJECT_DAMAGED when the stream ended before the source did. */
+  /** Throws the source's error, or WALRX_OBJECT_DAMAGED when the stream ended before the source. */
   async expectEnd(what: string): Promise<void> {
     await this.finished
     if (this.error) throw this.error
     const { bytesWritten } = this.#engine
     if (bytesWritten !== this.bytes || !this.isWhole) {
-      throw new WalrxError('WALRX_OBJECT_DAMAGED', `bytes follow behind the end of the ${what} at ${bytesWritten}`)
+      throw new WalrxError('WALRX_OBJECT_DAMAGED', `bytes follow after the end of the ${what} at byte ${bytesWritten}`)
     }
   }
 
@@ -122,7 +122,7 @@ class Feed {
       for await (const chunk of source) {
         if (this.#engine.destroyed) return
         this.bytes += chunk.length
-        // A stream that has reached its end calls no write back any more: closing it has to do.
+        // A stream that has reached its end no longer calls back for a write, so its close must be enough.
         await Promise.race([this.#write(chunk), closed])
       }
       this.isWhole = true
@@ -141,7 +141,7 @@ class Feed {
   }
 }
 
-/** zstd's codes for frames that are whole but ask for more than a reader must have. */
+/** zstd's codes for valid frames that need more than a reader must support. */
 const unsupportedCodes: ReadonlySet<string> = new Set([
   'ZSTD_error_frameParameter_windowTooLarge',
   'ZSTD_error_dictionary_wrong',
@@ -153,7 +153,7 @@ function damaged(error: unknown, what: string): WalrxError {
     return new WalrxError('WALRX_CODEC_UNSUPPORTED', `the ${what} cannot be decoded: ${message}`, { cause: error })
   }
   if (code === 'Z_BUF_ERROR') {
-    return new WalrxError('WALRX_OBJECT_DAMAGED', `the ${what} is cut short`, { cause: error })
+    return new WalrxError('WALRX_OBJECT_DAMAGED', `the ${what} is incomplete`, { cause: error })
   }
-  return new WalrxError('WALRX_OBJECT_DAMAGED', `the ${what} does not decode: ${message}`, { cause: error })
+  return new WalrxError('WALRX_OBJECT_DAMAGED', `the ${what} cannot be decoded: ${message}`, { cause: error })
 }

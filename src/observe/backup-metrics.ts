@@ -5,7 +5,7 @@
 import { readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { Gauge, Registry } from 'prom-client'
 
-/** The list. All are gauges: they tell of one backup, the one that is running or was the last. */
+/** The list. All are gauges: they describe one backup, the running one or the last one. */
 export const backupMetricSpecs = {
   running: { type: 'gauge', name: 'walrx_backup_running', help: '1 while a backup is being taken, else 0' },
   success: {
@@ -35,10 +35,10 @@ export const backupMetricSpecs = {
   },
 } as const
 
-/** Times at which the file is written anew while a backup runs. */
+/** How often the file is written while a backup runs. */
 const writeMs = 10_000
 
-/** What a finished backup adds. */
+/** The values that a finished backup adds. */
 export interface FinishedBackup {
   readonly storedBytes: number
   readonly files: number
@@ -68,9 +68,9 @@ export class BackupMetricsFile {
   }
 
   /**
-   * Begins: reads from an earlier file when the last good backup was, and writes the new one.
+   * Begins a backup: reads the time of the last good one from an earlier file, and writes the new file.
    * @param now milliseconds since the epoch
-   * @param onFailure told when the file cannot be written: the backup goes on without it
+   * @param onFailure called when the file cannot be written: the backup continues without it
    */
   static async begin(path: string, now: () => number, onFailure: (error: Error) => void): Promise<BackupMetricsFile> {
     const file = new BackupMetricsFile(path, now, onFailure)
@@ -83,7 +83,7 @@ export class BackupMetricsFile {
     return file
   }
 
-  /** Says how far it is; the file follows every ten seconds. */
+  /** Sets the progress; the file is written at most every ten seconds. */
   progress(receivedBytes: number, expectedBytes: number | undefined): void {
     this.#gauges.receivedBytes.set(receivedBytes)
     this.#gauges.expectedBytes.set(expectedBytes ?? receivedBytes)
@@ -92,7 +92,7 @@ export class BackupMetricsFile {
     this.#writing = this.#writing.then(() => this.#write())
   }
 
-  /** Ends it. @param finished undefined for a backup that failed */
+  /** Ends the backup. @param finished undefined for a backup that failed */
   async end(finished: FinishedBackup | undefined): Promise<void> {
     this.#gauges.running.set(0)
     this.#gauges.success.set(finished ? 1 : 0)
@@ -106,7 +106,7 @@ export class BackupMetricsFile {
     await this.#write()
   }
 
-  /** By another name first: the collector may read at any time. */
+  /** Writes another name first, because the collector may read at any time. */
   async #write(): Promise<void> {
     this.#writtenAt = this.#now()
     this.#gauges.duration.set((this.#now() - this.#startedAt) / 1000)

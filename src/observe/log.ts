@@ -1,16 +1,16 @@
-/** What the rooms say to the operator: a small interface, and pino behind it. */
+/** The log for the operator: a small interface, implemented with pino. */
 import { createRequire } from 'node:module'
 import type { Logger as PinoLogger } from 'pino'
 import { toWalrxError, WalrxError } from '../primitives/errors.ts'
 import { isSecretName, redactText } from './redact.ts'
 
 /**
- * Facts of a message, by name. A bigint is written as text: as `X/X` where the name ends in "lsn", else in decimal. An
- * error goes in the field `error`. Secrets are taken out, but better never put in.
+ * The values of a message, by name. A bigint is written as text: as `X/X` where the name ends in "lsn", else in
+ * decimal. An error goes in the field `error`. Secrets are removed, but should never be passed.
  */
 export type LogFields = Readonly<Record<string, unknown>>
 
-/** Where messages go. A message is a constant lower-case phrase without a full stop; what varies goes in the fields. */
+/** The log. A message is a constant lower-case phrase without a full stop; values that vary go in the fields. */
 export interface Logger {
   debug(message: string, fields?: LogFields): void
   info(message: string, fields?: LogFields): void
@@ -20,7 +20,7 @@ export interface Logger {
   child(fields: LogFields): Logger
 }
 
-/** A logger that says nothing. */
+/** A logger that writes nothing. */
 export const silentLog: Logger = {
   debug: () => {},
   info: () => {},
@@ -38,33 +38,33 @@ export type LogLevel = (typeof logLevels)[number]
 /** Options of {@link createLog}. */
 export interface LogOptions {
   readonly level: LogLevel
-  /** JSON lines for machines, or text for people; asked when the first line is written. */
+  /** JSON lines for machines, or text for people; called when the first line is written. */
   readonly format: () => 'json' | 'pretty'
-  /** Texts that must never appear, whatever the field is called. */
+  /** Texts that must never appear in any field. */
   readonly secrets?: readonly string[]
   /** Where lines go. Default: standard error. */
   readonly write?: (line: string) => void
   /** Colours in pretty text. Default false. */
   readonly colours?: () => boolean
   /**
-   * True for a service: lines are written without waiting for the reader of standard error, and beyond a megabyte of
-   * backlog they are dropped, because a stuck log collector must not stop the stream. Default false: written at once.
+   * True for a service: it does not wait for the reader of standard error, and drops lines beyond a backlog of a
+   * megabyte, because a log collector that hangs must not stop the stream. Default false: written at once.
    */
   readonly buffered?: boolean
 }
 
-/** A logger that can be finished. */
+/** A logger with a flush. */
 export interface RootLogger extends Logger {
-  /** Writes what is buffered. Called before the process ends. */
+  /** Writes buffered lines. Called before the process ends. */
   flush(): void
 }
 
-/** Lines that wait for standard error when its reader is stuck, in bytes; more are dropped. */
+/** The backlog for standard error when its reader hangs, in bytes; further lines are dropped. */
 const backlogBytesMax = 1024 * 1024
 
 /**
- * A logger on standard error. pino is loaded with the first line that is really written: most calls of wal-fetch
- * write none, and loading it would take a good part of their time.
+ * A logger on standard error. pino is loaded with the first line that is really written: most calls of wal-fetch write
+ * none, and loading it would take much of their time.
  */
 export function createLog(options: LogOptions): RootLogger {
   let sink: Sink | undefined
@@ -72,13 +72,13 @@ export function createLog(options: LogOptions): RootLogger {
   return Object.assign(new LevelLog(options, open, {}), { flush: () => sink?.flush() })
 }
 
-/** pino, and how it is flushed. */
+/** pino and its flush. */
 interface Sink {
   readonly pino: PinoLogger
   flush(): void
 }
 
-/** Filters by level and cleans the fields before anything else is touched. */
+/** Filters by level, and cleans the fields before pino gets them. */
 class LevelLog implements Logger {
   readonly #options: LogOptions
   readonly #open: () => Sink
@@ -146,7 +146,7 @@ function openSink(options: LogOptions): Sink {
   return { pino: pino(settings, { write: (line: string) => void stream.write(format(line)) }), flush }
 }
 
-/** A value as the log may show it: no secrets, no bigints, errors as plain objects. */
+/** A value for the log: without secrets and bigints, with errors as plain objects. */
 function printable(name: string, value: unknown, secrets: readonly string[], stacks: boolean, depth: number): unknown {
   if (isSecretName(name) && value !== undefined && value !== null) return '[redacted]'
   if (typeof value === 'string') return redactText(value, secrets)

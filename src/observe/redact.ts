@@ -1,8 +1,8 @@
-/** Keeps secrets out of everything that is printed. */
+/** Keeps secrets out of all output. */
 
 const mask = '[redacted]'
 
-/** Field names whose value is never printed. */
+/** Names of fields that are never printed. */
 const secretName = /passw|passphrase|secret|session_?token|authorization|sse_?c$|private_?key/i
 
 /** True for the name of a field that holds a secret. */
@@ -12,8 +12,8 @@ export function isSecretName(name: string): boolean {
 
 /**
  * `text` without the passwords of connection strings (`password=…`) and URLs (`user:…@`), without the signatures of
- * signed requests, and without any of `secrets`, wherever they stand.
- * @param secrets known secret texts; those shorter than four characters are too likely to be something else
+ * signed requests, and without any of `secrets`.
+ * @param secrets known secret texts; those shorter than four characters are ignored, as they occur by chance
  */
 export function redactText(text: string, secrets: readonly string[] = []): string {
   let result = text

@@ -65,7 +65,7 @@ export function segmentOffset(lsn: Lsn, segmentSize: number): number {
   return Number(lsn % BigInt(segmentSize))
 }
 
-/** Number of the segment that holds `lsn` (XLByteToSeg). An end on a boundary belongs to the segment before: use end - 1. */
+/** Number of the segment that holds `lsn` (XLByteToSeg). For an end on a boundary use end - 1, the previous segment. */
 export function segmentNumber(lsn: Lsn, segmentSize: number): bigint {
   return lsn / BigInt(segmentSize)
 }

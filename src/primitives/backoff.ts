@@ -1,4 +1,4 @@
-/** Waiting between attempts: exponential with jitter, capped, reset by success. */
+/** Waits between attempts: exponential with jitter, limited, reset by success. */
 import { type Clock, sleep } from './clock.ts'
 
 /** Options of {@link Backoff}. */

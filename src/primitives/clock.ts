@@ -5,7 +5,7 @@
 
 /** A timer that has been set. */
 export interface Timer {
-  /** Forgets the timer; harmless when it has fired or was cancelled already. */
+  /** Cancels the timer; does nothing when it has fired or was cancelled before. */
   cancel(): void
 }
 

@@ -1,13 +1,13 @@
 /**
- * Every failure that walrx names, in one table: what the code means, whether trying again can help, and the exit
- * status of a command that ends with it. `--help` and the README print the exit statuses from here.
+ * Every error code of walrx, in one table: its meaning, whether a retry can help, and the exit status of a command that
+ * ends with it. `--help` and the README print the exit statuses from here.
  */
 
-/** What a table row says of one error code. */
+/** The row of one error code. */
 export interface ErrorKind {
   /** Exit status of the process when a command ends with this error. */
   readonly exitStatus: number
-  /** True when the same attempt may succeed later without anybody changing anything. */
+  /** True when the same attempt may succeed later without any change. */
   readonly transient: boolean
   /** One line for the documentation. */
   readonly meaning: string
@@ -68,7 +68,7 @@ export const errorTable = {
   WALRX_SOURCE_AMBIGUOUS: {
     exitStatus: 3,
     transient: true,
-    meaning: 'several hosts can be written, and their histories part',
+    meaning: 'several hosts accept writes, and their timelines have diverged',
   },
   WALRX_SLOT_ACTIVE: { exitStatus: 3, transient: true, meaning: 'the replication slot is in use by another process' },
   WALRX_SLOT_UNUSABLE: { exitStatus: 3, transient: false, meaning: 'the slot is logical, or has no reserved WAL' },
@@ -111,7 +111,7 @@ export const errorTable = {
   WALRX_OBJECT_DAMAGED: {
     exitStatus: 126,
     transient: false,
-    meaning: 'a stored object does not decode to what it must be',
+    meaning: 'a stored object cannot be decoded, or its content is wrong',
   },
   WALRX_ARCHIVE_HOLE: {
     exitStatus: 126,
@@ -126,7 +126,7 @@ export const errorTable = {
   WALRX_BACKUP_CHECKSUM: {
     exitStatus: 5,
     transient: false,
-    meaning: 'the server found data pages whose checksums are wrong',
+    meaning: 'the server found data pages with wrong checksums',
   },
   WALRX_BACKUP_EXISTS: {
     exitStatus: 5,
@@ -151,7 +151,7 @@ export const errorTable = {
   WALRX_RESTORE_FAILED: {
     exitStatus: 1,
     transient: false,
-    meaning: 'a backup could not be written to where it was to be restored',
+    meaning: 'a backup could not be written to its destination',
   },
   WALRX_BACKUP_UNSUPPORTED: {
     exitStatus: 2,
@@ -161,27 +161,27 @@ export const errorTable = {
   WALRX_BACKUP_DAMAGED: {
     exitStatus: 5,
     transient: false,
-    meaning: 'a backup lacks files, or holds others than its own documents say',
+    meaning: 'a backup lacks files, or its files differ from those in its own documents',
   },
   WALRX_TARGET_UNREACHABLE: {
     exitStatus: 2,
     transient: false,
-    meaning: 'the archive lacks the WAL for the recovery that was asked for, or no backup is old enough for it',
+    meaning: 'the archive lacks WAL for the requested recovery, or no backup is old enough for it',
   },
   WALRX_BACKUP_NOT_FOUND: {
     exitStatus: 2,
     transient: false,
-    meaning: 'the archive has no backup of this name, or none at all',
+    meaning: 'the archive has no backup with this name, or none at all',
   },
   WALRX_MARK_REFUSED: {
     exitStatus: 2,
     transient: false,
-    meaning: 'a backup cannot be marked as asked: a delta builds on it, or its sentinel would still say otherwise',
+    meaning: 'a backup cannot be marked as requested: a delta builds on it, or its sentinel would still contradict it',
   },
   WALRX_DESTINATION: {
     exitStatus: 126,
     transient: false,
-    meaning: 'wal-fetch cannot write the file where the server wants it: permissions, or a full disk',
+    meaning: 'wal-fetch cannot write the file to its destination: permissions, or a full disk',
   },
   WALRX_INTERRUPTED: { exitStatus: 126, transient: true, meaning: 'wal-fetch was stopped by a signal' },
   WALRX_DRAIN_INCOMPLETE: {
@@ -196,17 +196,17 @@ export type ErrorCode = keyof typeof errorTable
 
 /** Options of {@link WalrxError}. */
 export interface WalrxErrorOptions {
-  /** What to do next: one sentence, printed after the message. */
+  /** The next step: one sentence, printed after the message. */
   readonly hint?: string
   /** The underlying error. */
   readonly cause?: unknown
-  /** Overrides the table's `transient` where the cause knows better (a 403 against a 503, say). */
+  /** Overrides the table's `transient` where the cause decides it (a 403 or a 503, for example). */
   readonly transient?: boolean
 }
 
 /**
- * A failure with a name. The message is lower case without a full stop, and names the object and both values that
- * disagree; advice goes in `hint`.
+ * An error with a code. The message is lower case without a full stop, and names the object and both values that
+ * disagree; the next step goes in `hint`.
  */
 export class WalrxError extends Error {
   readonly code: ErrorCode
@@ -227,12 +227,12 @@ export class WalrxError extends Error {
   }
 }
 
-/** True when `error` is a {@link WalrxError} of this code. */
+/** True when `error` is a {@link WalrxError} with this code. */
 export function hasCode(error: unknown, code: ErrorCode): error is WalrxError {
   return error instanceof WalrxError && error.code === code
 }
 
-/** Any thrown value as a WalrxError; what is not one already becomes WALRX_INTERNAL with its cause kept. */
+/** Any thrown value as a WalrxError; any other value becomes WALRX_INTERNAL with the value as its cause. */
 export function toWalrxError(error: unknown): WalrxError {
   if (error instanceof WalrxError) return error
   const message = error instanceof Error ? error.message : String(error)

@@ -1,6 +1,6 @@
 /**
- * JSON whose whole numbers survive. WAL-G writes system identifiers and LSNs as bare 64-bit numbers, which JSON.parse
- * rounds beyond 2^53. Node 22 tells a reviver the source text and writes raw numbers; this is all that is needed.
+ * JSON with exact whole numbers. WAL-G writes system identifiers and LSNs as bare 64-bit numbers, which JSON.parse
+ * rounds beyond 2^53. Node 22 passes the source text to a reviver and can write raw numbers, which is enough.
  */
 import { WalrxError } from './errors.ts'
 
@@ -8,7 +8,7 @@ import { WalrxError } from './errors.ts'
 export type JsonValue =
   null | boolean | number | bigint | string | readonly JsonValue[] | { readonly [key: string]: JsonValue }
 
-/** What the installed @types don't know yet (ECMAScript proposal "JSON.parse source text access"). */
+/** Functions that the installed @types lack (ECMAScript proposal "JSON.parse source text access"). */
 interface SourceTextAccess {
   rawJSON(text: string): unknown
   parse(text: string, reviver: (key: string, value: unknown, context: { readonly source?: string }) => unknown): unknown
@@ -25,13 +25,13 @@ export function parseJson(text: string): JsonValue {
   }) as JsonValue
 }
 
-/** From here on JSON.stringify writes whole numbers with an exponent, which nobody takes for exact. */
+/** From here on JSON.stringify writes whole numbers with an exponent, which readers do not take for exact. */
 const exponentFrom = 1e21
 
 /**
  * Writes JSON text; bigints as bare numbers.
- * @throws WALRX_INTERNAL for numbers that are not what they were meant to be any more: NaN, infinities, whole ones beyond
- * 2^53 that are no bigint
+ * @throws WALRX_INTERNAL for numbers that have lost their value: NaN, infinities, whole ones beyond 2^53 that are not
+ * bigints
  */
 export function formatJson(value: JsonValue, indent?: number): string {
   const replace = (key: string, item: unknown): unknown => {

@@ -1,10 +1,10 @@
-/** Waiting for a promise, but not for ever. */
+/** Waits for a promise with a limit. */
 import type { Clock } from './clock.ts'
 
 /**
- * The promise's outcome, or the reason of the first signal that aborts. The listeners never outlive the call, so that
- * signals which live as long as the process collect nothing (AbortSignal.any and Promise.race leave 500 bytes behind
- * on each of them for every call), and a promise that fails after the abort is no unhandled rejection.
+ * The promise's outcome, or the reason of the first signal that aborts. The listeners never outlive the call, so they
+ * do not accumulate on signals that live as long as the process (AbortSignal.any and Promise.race leave 500 bytes on
+ * each of them for every call). A promise that fails after the abort is not an unhandled rejection.
  */
 export function orAborted<T>(promise: Promise<T>, ...signals: readonly AbortSignal[]): Promise<T> {
   return new Promise<T>((resolve, reject) => {

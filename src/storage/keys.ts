@@ -1,6 +1,6 @@
 /**
- * What a key may look like, and the order of keys. Both backends refuse the same keys, so that an archive can move from
- * one to the other.
+ * The rules for keys, and their order. Both storages refuse the same keys, so that an archive can move from one to the
+ * other.
  */
 import { WalrxError } from '../primitives/errors.ts'
 
@@ -8,33 +8,35 @@ import { WalrxError } from '../primitives/errors.ts'
 const KEY_BYTES_MAX = 1024
 
 /**
- * Lets a key pass that both backends can hold: well-formed text of 1 to 1,024 bytes of UTF-8, its parts between `/`
+ * Accepts a key that both storages can hold: well-formed text of 1 to 1,024 bytes of UTF-8, its components between `/`
  * neither empty nor `.` nor `..`, without a NUL.
  * @throws WALRX_INTERNAL otherwise: walrx makes its keys itself, from names that it has parsed
  */
 export function checkKey(key: string): void {
   const wrong = keyProblem(key)
-  if (wrong !== undefined) throw new WalrxError('WALRX_INTERNAL', `${JSON.stringify(key)} is no object key: ${wrong}`)
+  if (wrong !== undefined)
+    throw new WalrxError('WALRX_INTERNAL', `${JSON.stringify(key)} is not an object key: ${wrong}`)
 }
 
 /**
- * Lets a prefix of keys pass: what {@link checkKey} takes, or the beginning of it, or nothing.
+ * Accepts a prefix of keys: a key of {@link checkKey}, or the beginning of one, or an empty text.
  * @throws WALRX_INTERNAL otherwise
  */
 export function checkPrefix(prefix: string): void {
   if (prefix === '') return
-  // Completed to a key, a prefix fails exactly where no key could begin with it; `a/.` may yet become `a/.b`.
+  // With one more character, a prefix fails exactly where no key could begin with it; `a/.` may become `a/.b`.
   const wrong = keyProblem(`${prefix}x`)
   if (wrong !== undefined) {
-    throw new WalrxError('WALRX_INTERNAL', `${JSON.stringify(prefix)} is no prefix of keys: ${wrong}`)
+    throw new WalrxError('WALRX_INTERNAL', `${JSON.stringify(prefix)} is not a prefix of keys: ${wrong}`)
   }
 }
 
 function keyProblem(key: string): string | undefined {
   if (key === '') return 'it is empty'
-  if (key.includes('\0')) return 'it has a NUL'
+  if (key.includes('\0')) return 'it contains a NUL'
   if (!key.isWellFormed()) return 'it is not well-formed Unicode'
-  if (key.split('/').some((part) => part === '' || part === '.' || part === '..')) return 'a part is empty, . or ..'
+  if (key.split('/').some((component) => component === '' || component === '.' || component === '..'))
+    return 'a component is empty, . or ..'
   if (Buffer.byteLength(key) > KEY_BYTES_MAX) return `it is longer than ${KEY_BYTES_MAX} bytes`
   return undefined
 }

@@ -1,8 +1,8 @@
-/** The caller's side of a streamed put: its failures are the caller's own, not the storage's. */
+/** The body of a streamed put: its failures are the caller's, not the storage's. */
 import { abortable } from './abortable.ts'
 import type { StorageBody } from './storage.ts'
 
-/** Carries a failure of the caller's stream through a put, past the place where storage errors are explained. */
+/** Carries a failure of the caller's stream through a put, so that it is not translated into a storage error. */
 export class SourceError extends Error {
   /** What the stream threw. */
   readonly error: unknown
@@ -15,7 +15,7 @@ export class SourceError extends Error {
 }
 
 /**
- * The chunks of a body, one after the other. A body that waits for ever doesn't hold up an abort.
+ * The chunks of a body, one after the other. An abort also ends the wait for a body that hangs.
  * @throws SourceError around what the body throws; the signal's reason
  */
 export async function* readSource(body: StorageBody, signal?: AbortSignal): AsyncGenerator<Uint8Array, void> {
@@ -38,7 +38,7 @@ export async function* readSource(body: StorageBody, signal?: AbortSignal): Asyn
       yield result.value
     }
   } finally {
-    // Not awaited: a body that is stuck in next() takes its return() only after that.
+    // Not awaited: a body that hangs in next() handles return() only afterwards.
     if (!ended) iterator.return?.()?.catch(() => {})
   }
 }

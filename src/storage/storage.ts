@@ -1,12 +1,12 @@
 /**
- * The contract of a storage: objects by key under one prefix. Two implementations, `file.ts` and `s3.ts`; one contract
- * suite (test/storage/contract.ts) runs on both.
+ * The contract of a storage: objects by key under one prefix. There are two implementations, `file` and `s3`; one
+ * contract suite (test/storage/contract.ts) runs on both.
  *
- * Keys are relative to the prefix, with `/` between folders, never a leading `/` (`wal_005/0000…01.zst`). An object is
- * there whole or not at all, under any crash.
+ * Keys are relative to the prefix, with `/` between folders, never a leading `/` (`wal_005/0000…01.zst`). After any
+ * crash an object is complete or absent.
  */
 
-/** One object, as a listing or a head answers it. */
+/** One object, as returned by a listing or a head. */
 export interface ObjectInfo {
   readonly key: string
   /** Size in bytes. */
@@ -16,8 +16,8 @@ export interface ObjectInfo {
 }
 
 /**
- * What can be stored: bytes in memory, or a stream of unknown length (sent in bounded pieces). The bytes, and each chunk
- * of a stream, must stay as they are until the call ends: pieces may be sent again.
+ * The content of an object: bytes in memory, or a stream of unknown length (sent in blocks of bounded size). The bytes,
+ * and each chunk of a stream, must not change until the call ends: they may be sent again.
  */
 export type StorageBody = Uint8Array | AsyncIterable<Uint8Array>
 
@@ -29,60 +29,63 @@ export interface StorageCallOptions {
 
 /** Options of {@link Storage.put}. */
 export interface PutOptions extends StorageCallOptions {
-  /** The most that a stream may come to, in bytes: who knows it has its pieces kept small in memory. */
+  /** Upper limit of a stream's length in bytes: with it the storage can use smaller blocks in memory. */
   readonly sizeMaxBytes?: number
 }
 
 /** Options of {@link Storage.list}. */
 export interface ListOptions extends StorageCallOptions {
-  /** Only keys that sort after this one (byte order, as S3's StartAfter); it need not exist. */
+  /** Only keys that sort after this one (byte order, as S3's StartAfter), which need not exist. */
   readonly startAfter?: string
 }
 
 /**
  * A storage. Every method throws WalrxError: WALRX_STORAGE_DENIED, WALRX_STORAGE_MISSING (bucket or root directory),
- * WALRX_STORAGE_UNAVAILABLE (after the bounded retries that the implementation does itself).
+ * WALRX_STORAGE_UNAVAILABLE (after the implementation's own bounded retries).
  */
 export interface Storage {
-  /** The prefix as an operator writes it, for messages: `s3://bucket/path` or `file:///path`. */
+  /** The prefix in the operator's notation, for messages: `s3://bucket/path` or `file:///path`. */
   readonly location: string
 
-  /** True where to look for one name costs next to nothing, but a listing reads a whole folder. Default false. */
+  /** True where a lookup of one name costs almost nothing, but a listing reads a whole folder. Default false. */
   readonly hasCheapHeads?: boolean
 
-  /** Writes an object, replacing any of that key. Durable when it resolves. */
+  /** Writes an object, and replaces an existing one with the same key. Durable when it resolves. */
   put(key: string, body: StorageBody, options?: PutOptions): Promise<void>
 
   /**
-   * Removes what writers left unfinished below a folder, and readers don't see: hidden files of a directory, multipart
-   * uploads of a bucket. Only for a folder that nobody writes to any more.
+   * Removes unfinished writes below a folder, which readers don't see: hidden files of a directory, multipart uploads
+   * of a bucket. Only for a folder without running writers.
    * @param prefix ends with a slash
    */
   removeUnfinished?(prefix: string, options?: StorageCallOptions): Promise<void>
 
   /**
-   * Writes an object only if there is none of that key: atomic where the store can (see each implementation for what
-   * happens where it can't). `exists` also when an earlier attempt of this very call had succeeded without our hearing
-   * of it, so the caller compares before it believes in a conflict.
+   * Writes an object only if the key does not exist: atomically where the store supports it (see each implementation
+   * for the other case). The result is `exists` also when an earlier attempt of the same call succeeded and its answer
+   * was lost; so the caller compares the bytes before it reports a conflict.
    */
   putIfAbsent(key: string, body: Uint8Array, options?: StorageCallOptions): Promise<'created' | 'exists'>
 
   /** The bytes of an object. Throws WALRX_OBJECT_NOT_FOUND. A caller that stops iterating early frees the source. */
   get(key: string, options?: StorageCallOptions): Promise<AsyncIterable<Uint8Array>>
 
-  /** The object's size and time, or undefined when the store positively says that there is none. */
+  /** The object's size and time, or undefined when the store has answered that there is none. */
   head(key: string, options?: StorageCallOptions): Promise<ObjectInfo | undefined>
 
-  /** All objects whose key begins with `prefix`, at any depth, in byte order of their keys; pages are fetched lazily. */
+  /**
+   * All objects with a key that begins with `prefix`, at any depth, in byte order of the keys; pages are fetched
+   * lazily.
+   */
   list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo>
 
-  /** Removes objects; those that are not there are no error. */
+  /** Removes objects. A missing object is not an error. */
   delete(keys: readonly string[], options?: StorageCallOptions): Promise<void>
 
   /**
-   * Proves that the storage can be read and written, by a small object under `walrx_005/probe/` that is removed again;
-   * learns whether putIfAbsent is atomic here. Called once when a writer starts, so that a wrong key or an unwritable
-   * directory ends the start with one clear line.
+   * Proves that the storage can be read and written, with a small object under `walrx_005/probe/` that it removes
+   * again. It finds out whether putIfAbsent is atomic here. Called once when a writer starts, so that a wrong access
+   * key or an unwritable directory ends the start with one clear message.
    */
   probe(options?: StorageCallOptions): Promise<StorageTraits>
 
@@ -90,9 +93,9 @@ export interface Storage {
   close(): Promise<void>
 }
 
-/** What {@link Storage.probe} found out. */
+/** The result of {@link Storage.probe}. */
 export interface StorageTraits {
-  /** False where the store ignores conditional puts: putIfAbsent then looks first and puts after (racy). */
+  /** False where the store ignores conditional puts: putIfAbsent then checks first and puts afterwards (racy). */
   readonly conditionalPut: boolean
 }
 

@@ -1,6 +1,6 @@
 /**
- * Names of unfinished files beside the objects of a file storage. A name is hidden from readers by its pattern, so that
- * what a crash leaves behind is never taken for an object (docs/walg-format.md, 1.6).
+ * Names of unfinished files among the objects of a file storage. Readers ignore names of this pattern, so they never
+ * take a file that a crash has left for an object (docs/walg-format.md, 1.6).
  */
 import { randomBytes } from 'node:crypto'
 
@@ -14,17 +14,17 @@ export function tempPath(target: string, nowMs: number): string {
   return `${target}.tmp.${stamp}-${randomBytes(8).toString('hex')}`
 }
 
-/** The path that stands for the right to create `target`, where the file system has no hard links. Hidden as well. */
+/** The lock file for the creation of `target`, where the file system has no hard links. Hidden as well. */
 export function lockPath(target: string): string {
   return `${target}.tmp.00000000T000000Z-0000000000000000`
 }
 
-/** True for a name, a path or a key that readers don't see. */
+/** True for a name, a path or a key that readers ignore. */
 export function isTempName(name: string): boolean {
   return WALG_PATTERN.test(name) || WALRUS_PATTERN.test(name)
 }
 
-/** True for a name that walrx or WAL-G gave, which walrx may therefore remove once nobody can be writing it. */
+/** True for a name of walrx's or WAL-G's pattern: walrx may remove such a file once no process can be writing it. */
 export function isRemovableTempName(name: string): boolean {
   return WALG_PATTERN.test(name)
 }

@@ -75,7 +75,7 @@ describe('the exit status of wal-fetch', () => {
       ['no destination', [nameOf(5)], {}, /DEST is missing/],
       ['bad option', [nameOf(5), dest, '--foo'], {}, /has no option --foo/],
       ['bad size', [nameOf(5), dest, '--pg-wal-size=3'], {}, /WALG_PG_WAL_SIZE=3/],
-      ['other size', [nameOf(5), dest, '--pg-wal-size=16'], {}, /expected were 16777216/],
+      ['other size', [nameOf(5), dest, '--pg-wal-size=16'], {}, /16777216 bytes were expected/],
       ['unwritable', [nameOf(5), 'none/RECOVERYXLOG'], {}, /cannot create none\/.*ENOENT/],
     ]
     const outcomes = await Promise.all(calls.map(([, args, env]) => fetch(args, env)))
@@ -123,7 +123,7 @@ describe('SIGTERM', () => {
       if (standby) await beStandby()
       const args = ['wal-fetch', nameOf(5), dest, '--fetch-retry-timeout=1h', '--file-prefix', join(root, 'none')]
       await using walrx = startWalrx(args, { cwd: dataDir, env: { HOME: root } })
-      await walrx.logged('not delivered yet, trying again')
+      await walrx.logged('WAL file not delivered yet, trying again')
       const { signal, status } = await walrx.stop('SIGTERM')
       assert.deepEqual([status, signal], [expected, null])
     })

@@ -17,7 +17,7 @@ const goldenSha256 = '69db7ae2f92a48fb21c51e7c5b590df22d2c8837f2a92e22b9c6bf8c92
 const isDamaged = (error: unknown) => hasCode(error, 'WALRX_OBJECT_DAMAGED')
 const isRefused = (error: unknown) => isDamaged(error) || hasCode(error, 'WALRX_CODEC_UNSUPPORTED')
 
-/** Methods whose format carries a checksum of the content. */
+/** Methods with a checksum of the content in their format. */
 const checkedMethods: ReadonlySet<ReadMethod> = new Set(['zstd', 'lz4', 'gzip'])
 
 async function objectOf(method: ReadMethod, data: Buffer): Promise<Buffer> {
@@ -80,7 +80,7 @@ for (const method of ['zstd', 'lz4', 'brotli', 'gzip'] as const) {
       }
     })
 
-    test('anything behind the end is damage, however it arrives', async () => {
+    test('any byte after the end is damage, however it arrives', async () => {
       for (const data of [Buffer.alloc(0), Buffer.from('tiny'), walLikeBytes(3, 700_000)]) {
         const object = await objectOf(method, data)
         for (const tail of [Buffer.alloc(1), Buffer.alloc(100), Buffer.from('x'), randomBytesOf(1, 300_000)]) {
@@ -119,7 +119,7 @@ for (const method of ['zstd', 'lz4', 'brotli', 'gzip'] as const) {
   })
 }
 
-test('lzma with bytes behind its end marker is damaged, and with a size instead of a marker unsupported', async () => {
+test('lzma with bytes after its end marker is damaged, and with a size instead of a marker unsupported', async () => {
   const object = await golden('alone.lzma')
   await assert.rejects(decodeStream(openReadCodec('lzma'), [object, Buffer.from('x')]), isDamaged)
   for (const size of [0n, 1n, 302_999n, 303_000n, 303_001n]) {

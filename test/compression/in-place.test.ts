@@ -72,7 +72,7 @@ test('an error of the compressor comes out, and the compressor is closed', async
   assert.equal(compressor.destroyed, true)
 })
 
-test('the pieces being compressed are never overwritten, whatever the ratio', async () => {
+test('the blocks being compressed are never overwritten, at any ratio', async () => {
   // Alternating blocks that compress not at all and to nothing make the output run ahead and fall back.
   for (const seed of [1, 2, 3, 4]) {
     const data = Buffer.alloc(9 * 1024 * 1024 + seed)

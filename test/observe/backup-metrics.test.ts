@@ -31,7 +31,7 @@ describe('the metrics file of backups', () => {
     return Object.fromEntries(lines.map((line) => line.split(' ')).map(([name = '', value]) => [name, Number(value)]))
   }
 
-  test('tells of a backup that runs, and of its end', async () => {
+  test('shows a running backup, and its end', async () => {
     const file = await begin()
     assert.equal((await values())['walrx_backup_running'], 1)
     assert.equal((await values())['walrx_backup_last_success_time_seconds'], 0)
@@ -62,7 +62,7 @@ describe('the metrics file of backups', () => {
     assert.equal((await values())['walrx_backup_last_success_time_seconds'], good)
   })
 
-  test('a file that cannot be written is told, and stops nothing', async () => {
+  test('a file that cannot be written is reported, and stops nothing', async () => {
     await rm(directory, { recursive: true })
     const file = await begin()
     file.progress(1, 2)

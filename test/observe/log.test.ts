@@ -49,7 +49,7 @@ describe('a log of JSON lines', () => {
     assert.deepEqual([last()['slot'], last()['timeline']], ['walrx', 3])
   })
 
-  test('tells an error by code, message, hint and causes; the stack at debug only', () => {
+  test('writes an error with code, message, hint and causes; the stack at debug only', () => {
     const error = new WalrxError('WALRX_CONNECT_FAILED', 'db1 refused', {
       hint: 'start it',
       cause: new Error('ECONNREFUSED'),

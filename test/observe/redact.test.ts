@@ -22,7 +22,7 @@ describe('redactText', () => {
     )
   })
 
-  test('takes known secrets out wherever they stand, but not what is too short to be told apart', () => {
+  test('removes known secrets everywhere, but not texts that are too short', () => {
     assert.equal(redactText('got hunter22, hunter22!', ['hunter22']), 'got [redacted], [redacted]!')
     assert.equal(redactText('a banana', ['a', '']), 'a banana')
   })

@@ -67,7 +67,7 @@ export function parameterStatus(name: string, value: string): Buffer {
   return message('S', Buffer.from(`${name}\0${value}\0`))
 }
 
-/** Everything behind our CopyDone when a timeline has ended, with a status that a promotion puts in between. */
+/** Everything after walrx's CopyDone when a timeline has ended, with a status that a promotion inserts. */
 export function endOfTimeline(nextTimeline: number, switchpoint: string): Buffer {
   return Buffer.concat([
     rowDescription,

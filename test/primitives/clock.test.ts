@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { type Clock, sleep, systemClock } from '../../src/primitives/clock.ts'
 
-/** A clock whose timers fire when the test says so. */
+/** A clock with timers that fire when the test calls for it. */
 function heldClock() {
   const timers: { ms: number; fire: () => void; cancelled: boolean }[] = []
   const clock: Clock = {

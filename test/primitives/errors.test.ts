@@ -47,7 +47,7 @@ describe('WalrxError', () => {
     assert.equal('cause' in new WalrxError('WALRX_USAGE', 'x'), false)
   })
 
-  test('is told from other errors by its code', () => {
+  test('is distinguished from other errors by its code', () => {
     assert.ok(hasCode(new WalrxError('WALRX_USAGE', 'x'), 'WALRX_USAGE'))
     assert.ok(!hasCode(new WalrxError('WALRX_USAGE', 'x'), 'WALRX_INTERNAL'))
     assert.ok(!hasCode(new Error('WALRX_USAGE'), 'WALRX_USAGE'))

@@ -45,7 +45,7 @@ describe('orAborted', () => {
     await assert.rejects(orAborted(Promise.resolve(1), new AbortController().signal, gone), { message: 'gone' })
   })
 
-  test('leaves no listener behind, however it ends', async () => {
+  test('leaves no listener, however it ends', async () => {
     const [a, b] = [new AbortController(), new AbortController()]
     for (let turn = 0; turn < 50; turn++) {
       await orAborted(Promise.resolve(), a.signal, b.signal)

@@ -181,7 +181,7 @@ export function objectTests({ open, traits }: ContractContext): void {
     assert.equal(String(await readObject(storage, 'd/e/4')), 'again')
   })
 
-  test('a probe says whether putIfAbsent is atomic, and leaves nothing behind', async () => {
+  test('a probe reports whether putIfAbsent is atomic, and leaves no object', async () => {
     await using subject = await open()
     assert.deepEqual(await subject.storage.probe(), { conditionalPut: traits.conditionalPut })
     for await (const { key } of subject.storage.list('')) assert.fail(`${key} was left`)

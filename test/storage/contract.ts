@@ -13,7 +13,7 @@ export interface Subject extends AsyncDisposable {
   readonly storage: Storage
   /** Another storage on the same place, as another process would have. */
   reopen(): Storage
-  /** A storage whose bucket or root directory does not exist. */
+  /** A storage without its bucket or root directory. */
   missing(): Storage
 }
 

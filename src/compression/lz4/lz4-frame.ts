@@ -1,13 +1,13 @@
 /**
  * Headers of lz4 frames (LZ4 Frame Format 1.6.4): magic, FLG, BD, optional content size, optional dictionary id, header
- * checksum; then blocks, each behind a u32 size whose top bit says "stored"; a size of 0 ends them; then an optional
- * checksum of the content. All little-endian.
+ * checksum; then blocks, each after a u32 size (top bit set: stored uncompressed); a size of 0 ends them; then an
+ * optional checksum of the content. All little-endian.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import type { ByteReader } from '../byte-reader.ts'
 import { xxHash32 } from './xxhash32.ts'
 
-/** Set in a block's size field when the block is stored as it is. */
+/** Set in a block's size field when the block is stored uncompressed. */
 export const storedFlag = 0x80000000
 
 /** Largest block of a frame by the code in BD: 64 KiB, 256 KiB, 1 MiB, 4 MiB. */
@@ -23,14 +23,14 @@ const legacyMagic = 0x184c2102
 const skippableMagicMin = 0x184d2a50
 const skippableMagicMax = 0x184d2a5f
 
-/** What a frame's header says. */
+/** The content of a frame's header. */
 export interface Lz4Frame {
   /** False when a block may refer to the 64 KiB of output before it. */
   readonly hasIndependentBlocks: boolean
   readonly hasBlockChecksums: boolean
   readonly hasContentChecksum: boolean
   readonly contentSize: number | undefined
-  /** Most bytes that a block decodes to. */
+  /** The most bytes of a decoded block. */
   readonly blockBytesMax: number
 }
 
@@ -48,14 +48,14 @@ export function encodeLz4Header(blockCode: number): Buffer {
   return header
 }
 
-/** The code of the smallest block size that holds `length` bytes; 7 when none does. */
+/** The code of the smallest block size of at least `length` bytes; 7 when none is that large. */
 export function lz4BlockCode(length: number): number {
   for (const [code, bytes] of blockBytesByCode) if (length <= bytes) return code
   return 7
 }
 
 /**
- * Reads the header of the next frame; skippable frames before it are passed over.
+ * Reads the header of the next frame, and skips skippable frames before it.
  * @throws WALRX_OBJECT_DAMAGED; WALRX_CODEC_UNSUPPORTED for dictionaries and the legacy format
  */
 export async function readLz4Header(reader: ByteReader): Promise<Lz4Frame> {
@@ -65,7 +65,7 @@ export async function readLz4Header(reader: ByteReader): Promise<Lz4Frame> {
     if (found === legacyMagic) throw new WalrxError('WALRX_CODEC_UNSUPPORTED', 'the lz4 stream is in the legacy format')
     if (found < skippableMagicMin || found > skippableMagicMax) {
       throw damaged(
-        `no lz4 frame begins with 0x${found.toString(16).padStart(8, '0')} (expected 0x${magic.toString(16)})`,
+        `not an lz4 frame: it begins with 0x${found.toString(16).padStart(8, '0')} instead of 0x${magic.toString(16)}`,
       )
     }
     await reader.skip((await reader.read(4)).readUInt32LE(0))
@@ -80,7 +80,7 @@ async function readDescriptor(reader: ByteReader): Promise<Lz4Frame> {
   const dictionaryField = (flags & 0x01) !== 0 ? await reader.read(4) : Buffer.alloc(0)
   const checksum = (await reader.read(1)).readUInt8(0)
   const expected = headerChecksum(Buffer.concat([start, sizeField, dictionaryField]))
-  if (checksum !== expected) throw damaged(`an lz4 frame's header has checksum ${checksum}, its content ${expected}`)
+  if (checksum !== expected) throw damaged(`the header of an lz4 frame has checksum ${checksum} instead of ${expected}`)
   const blockBytesMax = blockBytesByCode.get(blockDescriptor >> 4)
   if (flags >> 6 !== 1 || (flags & 0x02) !== 0 || (blockDescriptor & 0x8f) !== 0 || blockBytesMax === undefined) {
     throw damaged(`an lz4 frame has the unknown descriptor ${start.toString('hex')}`)

@@ -1,14 +1,14 @@
 /**
  * lz4 frames around the block functions of `lz4-napi` (lz4_flex), which run in the libuv pool. Its own frame functions
- * take and give whole objects only; block by block, both directions need memory for one block, and the checksums are
- * ours.
+ * handle only whole objects. Block by block, both directions need memory for one block only; walrx computes the
+ * checksums itself.
  *
  * Written: one frame of independent blocks of 256 KiB (64 KiB for small input), with a content checksum. WAL-G's blocks
- * have 4 MiB. Measured on WAL of pgbench and others: with 1 MiB the objects are 0.1 to 0.3 % larger than with 4 MiB, with
- * 256 KiB 0.2 to 1.4 %, with 64 KiB 0.9 to 6 %, at the same CPU time. The native module has an allocator of its own that
- * gives little back: over 120 segments, two at a time, it took 12 MB beside the segments' buffers with 256 KiB, 30 with
- * 1 MiB and 90 with 4 MiB; of bytes that don't compress at all 125, 300 and 980 MB.
- * Read: one frame of any block size, linked or independent, behind skippable ones.
+ * have 4 MiB. Measured on WAL of pgbench and others: with 1 MiB the objects are 0.1 to 0.3 % larger than with 4 MiB,
+ * with 256 KiB 0.2 to 1.4 %, with 64 KiB 0.9 to 6 %, at the same CPU time. The native module has an allocator of its
+ * own that gives little back: over 120 segments, two at a time, it took 12 MB beside the segments' buffers with 256
+ * KiB, 30 with 1 MiB and 90 with 4 MiB; of incompressible bytes 125, 300 and 980 MB. Read: one frame of any block size,
+ * linked or independent, after skippable ones.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import { ByteReader } from '../byte-reader.ts'
@@ -21,16 +21,16 @@ import { XxHash32, xxHash32 } from './xxhash32.ts'
 /** How far back a linked block may refer, in bytes. */
 const historyBytes = 64 * 1024
 
-/** Input per block written, in bytes: a size that the format has. */
+/** Input per written block, in bytes: a block size of the format. */
 const blockBytes = 256 * 1024
 
-/** The functions of `lz4-napi` that are used. Both know a block behind the u32 length of what it decodes to. */
+/** The functions of `lz4-napi` in use. For both, a block comes after the u32 length of its decoded bytes. */
 interface Lz4Native {
   compress(data: Uint8Array): Promise<Buffer>
   uncompress(data: Uint8Array, dictionary?: Uint8Array): Promise<Buffer>
 }
 
-/** The native module is loaded when the first block comes, so that having the codec costs nothing. */
+/** Loads the native module with the first block: an unused codec costs nothing. */
 async function native(): Promise<Lz4Native> {
   const module: Lz4Native = await import('lz4-napi')
   return module
@@ -86,7 +86,7 @@ async function* encode(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8A
   yield trailer(checksum)
 }
 
-/** A copy of the next bytes of a source, fewer than `count` only at its end: a source may use its chunks again. */
+/** A copy of the next bytes of a source, fewer than `count` only at its end. A source may reuse its chunks. */
 async function readUpTo(reader: ByteReader, count: number): Promise<Buffer> {
   const buffer = Buffer.allocUnsafeSlow(count)
   let filled = 0
@@ -100,7 +100,7 @@ async function readUpTo(reader: ByteReader, count: number): Promise<Buffer> {
   return buffer.subarray(0, filled)
 }
 
-/** A block that didn't get smaller is stored as it is. The native block begins with a length that the frame hasn't. */
+/** Stores an incompressible block uncompressed. The native block begins with a length that the frame does not have. */
 const isStored = (piece: Uint8Array, block: Buffer): boolean => block.length - 4 >= piece.length
 
 function blockHeader(piece: Uint8Array, block: Buffer): Buffer {
@@ -138,7 +138,7 @@ async function* decode(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8A
     }
     if (checksum) checkSum('content', (await reader.read(4)).readUInt32LE(0), checksum.digest())
     if (frame.contentSize !== undefined && frame.contentSize !== size) {
-      throw damaged(`the lz4 stream decodes to ${size} bytes, its header says ${frame.contentSize}`)
+      throw damaged(`the lz4 stream decodes to ${size} bytes instead of the ${frame.contentSize} in its header`)
     }
     await reader.expectEnd()
   } finally {
@@ -158,7 +158,7 @@ async function* blocks(reader: ByteReader, frame: Lz4Frame): AsyncGenerator<Buff
     if (stored > frame.blockBytesMax) {
       throw damaged(`an lz4 block has ${stored} bytes in a frame of ${frame.blockBytesMax} byte blocks`)
     }
-    // Room in front for the length that the native function wants: it takes an upper bound and answers what it found.
+    // Space in front for the length that the native function needs: an upper bound is enough.
     const block = await reader.readInto(Buffer.allocUnsafe(4 + stored), 4)
     if (frame.hasBlockChecksums) checkSum('block', (await reader.read(4)).readUInt32LE(0), xxHash32(block.subarray(4)))
     block.writeUInt32LE(frame.blockBytesMax, 0)
@@ -172,11 +172,11 @@ async function decodeBlock(lz4: Lz4Native, block: Buffer, history: Buffer): Prom
   try {
     return await (history.length > 0 ? lz4.uncompress(block, history) : lz4.uncompress(block))
   } catch (error) {
-    throw damaged(`an lz4 block does not decode: ${(error as Error).message}`, error)
+    throw damaged(`an lz4 block cannot be decoded: ${(error as Error).message}`, error)
   }
 }
 
-/** The last {@link historyBytes} of what has been decoded, as a copy: the blocks are the reader's. */
+/** A copy of the last {@link historyBytes} decoded bytes: the blocks belong to the reader. */
 function tail(history: Buffer, decoded: Buffer): Buffer {
   const kept = decoded.length >= historyBytes ? 0 : Math.min(history.length, historyBytes - decoded.length)
   const fresh = decoded.subarray(Math.max(0, decoded.length - historyBytes))
@@ -186,7 +186,7 @@ function tail(history: Buffer, decoded: Buffer): Buffer {
 function checkSum(of: string, stored: number, computed: number): void {
   if (stored === computed) return
   const hex = (value: number) => `0x${value.toString(16).padStart(8, '0')}`
-  throw damaged(`an lz4 ${of} has checksum ${hex(computed)}, the stream says ${hex(stored)}`)
+  throw damaged(`an lz4 ${of} has checksum ${hex(computed)} instead of ${hex(stored)}`)
 }
 
 function damaged(message: string, cause?: unknown): WalrxError {

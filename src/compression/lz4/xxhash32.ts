@@ -23,7 +23,7 @@ export class XxHash32 {
   #lane3 = 0
   #lane4 = -prime1 | 0
   #length = 0
-  /** Bytes that don't fill a stripe yet. */
+  /** Bytes of an incomplete stripe. */
   readonly #rest = Buffer.alloc(stripeBytes)
   #restLength = 0
 
@@ -49,7 +49,7 @@ export class XxHash32 {
     return this
   }
 
-  /** The checksum of everything so far, an unsigned 32-bit number. */
+  /** The checksum of all bytes so far, an unsigned 32-bit number. */
   digest(): number {
     let hash =
       this.#length >= stripeBytes
@@ -100,7 +100,7 @@ export class XxHash32 {
   }
 }
 
-/** The checksum of one piece of memory. */
+/** The checksum of one buffer. */
 export function xxHash32(bytes: Uint8Array): number {
   return new XxHash32().update(bytes).digest()
 }

@@ -1,10 +1,10 @@
 /**
- * Where a zstd frame ends (RFC 8878, section 3.1). Node's decoder cannot be asked: it stops silently behind the first
- * frame, takes a skippable frame for an empty object, and before Node 24 takes a truncated frame for a whole one.
+ * Finds the end of a zstd frame (RFC 8878, section 3.1). Node's decoder does not report it: it stops silently after the
+ * first frame, takes a skippable frame for an empty object, and before Node 24 accepts a truncated frame as complete.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 
-/** Bytes of the frame that holds nothing: magic, descriptor, content size, one empty last block, checksum. */
+/** Bytes of an empty frame: magic, descriptor, content size, one empty last block, checksum. */
 export const emptyFrameBytes = 13
 
 const magic = 0xfd2fb528
@@ -18,13 +18,13 @@ const contentSizeBytes = [0, 2, 4, 8] as const
 
 type Step = 'magic' | 'skippable' | 'descriptor' | 'block' | 'checksum' | 'end'
 
-/** Follows one frame, skippable or not, through chunks of any size, by its headers alone. */
+/** Follows one frame, skippable or not, through chunks of any size, only by its headers. */
 export class ZstdFrameScanner {
-  /** Bytes of the field that comes next, gathered over chunk borders. */
+  /** Bytes of the next field, collected across chunks. */
   readonly #field = Buffer.alloc(4)
   #fieldLength = 0
   #fieldNeeds = 4
-  /** Bytes to pass over before that field. */
+  /** Bytes to skip before that field. */
   #skip = 0
   #step: Step = 'magic'
   #descriptor = 0
@@ -35,15 +35,15 @@ export class ZstdFrameScanner {
     return this.#step === 'end' && this.#skip === 0
   }
 
-  /** True when the frame is a skippable one: known from its fourth byte on. */
+  /** True for a skippable frame: known from its fourth byte on. */
   get isSkippable(): boolean {
     return this.#isSkippable
   }
 
   /**
-   * Looks at the next bytes of the object.
+   * Reads the next bytes of the object.
    * @returns how many of them belong to this frame: all of them unless the frame ends here
-   * @throws WALRX_OBJECT_DAMAGED for what is no zstd frame
+   * @throws WALRX_OBJECT_DAMAGED for bytes that are not a zstd frame
    */
   scan(chunk: Uint8Array): number {
     let offset = 0
@@ -98,7 +98,7 @@ export class ZstdFrameScanner {
       const hex = value.toString(16).padStart(8, '0')
       throw new WalrxError(
         'WALRX_OBJECT_DAMAGED',
-        `no zstd frame begins with 0x${hex} (expected 0x${magic.toString(16)})`,
+        `not a zstd frame: it begins with 0x${hex} instead of 0x${magic.toString(16)}`,
       )
     }
   }
@@ -120,7 +120,7 @@ export class ZstdFrameScanner {
     const isLast = (header & 1) !== 0
     const type = (header >> 1) & 3
     if (type === 3) throw new WalrxError('WALRX_OBJECT_DAMAGED', 'a zstd block has the reserved type 3')
-    // A run of one byte (type 1) stores that byte, whatever length it stands for.
+    // A run of one byte (type 1) stores only that byte.
     const stored = type === 1 ? 1 : header >> 3
     if (!isLast) this.#expect('block', 3, stored)
     else if ((this.#descriptor & checksumFlag) !== 0) this.#expect('checksum', 4, stored)

@@ -3,7 +3,7 @@
  *
  * Level 1 is libzstd's with a window of 256 KiB instead of 512, a hash table of 2^12 entries instead of 2^14 (it stays
  * in the first-level cache) and matches of five bytes instead of seven: WAL repeats short things at short distances.
- * CPU-seconds per GB and MB per segment, with checksum and content size, output in pieces of 2 MB, lesser of two runs,
+ * CPU-seconds per GB and MB per segment, with checksum and content size, output in blocks of 2 MB, lesser of two runs,
  * one at a time on a core of 2.5 GHz:
  *
  * | WAL of                    | pgbench    | rows of JSON | rows of text | full page images |
@@ -25,12 +25,12 @@
  * | the same with one output buffer  | 1.55  644 1.189 | 0.85 1167 0.470  | 4.80  201 6.022  | 3.59  273 5.727 |
  * | @mongodb-js/zstd 1.2.2 (level 3) | 2.20  456 1.204 | 1.06  927 0.480  | 8.71  114 6.004  | 7.70  131 5.740 |
  *
- * Memory beside the segments' buffers over 120 segments, two at a time: this 10 MB, 14 of bytes that don't compress; the
- * same without freeing its output buffers at once 72 MB; zlib.zstdCompress 37 to 90 MB; @mongodb-js/zstd 86 MB.
+ * Memory beside the segments' buffers over 120 segments, two at a time: this 10 MB, 14 of bytes that don't compress;
+ * the same without freeing its output buffers at once 72 MB; zlib.zstdCompress 37 to 90 MB; @mongodb-js/zstd 86 MB.
  *
- * The pages of tables and indexes are another matter: streams are backups, and look for matches of seven bytes.
- * CPU-seconds per GB and ratio over pages of 17, in pieces of 64 MB, a core of 2.5 GHz (over all of pgbench's tables the
- * smaller window costs 6 % more bytes):
+ * Pages of tables and indexes differ: streams are backups, and search for matches of seven bytes. CPU-seconds per GB
+ * and ratio over pages of 17, in blocks of 64 MB, a core of 2.5 GHz (over all of pgbench's tables the smaller window
+ * costs 6 % more bytes):
  *
  * | pages of                  | pgbench   | rows of jsonb | orders   | an index of integers |
  * | 18 / 12 / 7, this         | 1.58 15.9 | 2.46 5.0      | 3.86 2.9 | 4.45 2.5             |
@@ -57,7 +57,7 @@ export const zstdLevelMax = 22
 /** Ours: about what libzstd calls 1. */
 export const zstdLevelDefault = 1
 
-/** Largest window that is written, log2 of bytes: 8 MiB, as much as WAL-G's own default; readers allocate it. */
+/** Largest window that is written, log2 of bytes: 8 MiB, WAL-G's own default; readers allocate it. */
 const windowLogMax = 23
 
 /** Level 1, tuned for WAL and for pages (see the head of the file). */
@@ -97,13 +97,13 @@ export function zstdCodec(level: number = zstdLevelDefault): WriteCodec {
 }
 
 /**
- * Input that is compressed at once, in bytes: 40 µs for 2 kB, 140 for 30 kB, where the way through the libuv pool takes
- * 100 more, and as long as its threads are busy. Commits wait for chunks of that size. Higher levels would block longer.
+ * Input that is compressed on the main thread, in bytes: 40 µs for 2 kB, 140 for 30 kB. The libuv pool takes 100 µs
+ * more, and longer while its threads are busy. Commits wait for chunks of that size. Higher levels would block longer.
  */
 const syncBytesMax = 32 * 1024
 const syncLevelMax = 3
 
-/** Compresses few bytes inside their own buffer. @returns the output's length in bytes */
+/** Compresses a small buffer in place. @returns the output's length in bytes */
 function compressSmall(level: number, buffer: Buffer, length: number): number {
   const options = { ...writeOptions(level, length), chunkSize: length + encodeSlack(length) }
   const output = zstdCompressSync(buffer.subarray(0, length), options)
@@ -125,23 +125,23 @@ function writeOptions(level: number, length?: number): ZstdOptions {
 
 /**
  * Node appends an empty second frame when the first one exactly fills an output buffer (it calls the finished encoder
- * once more; seen in 22.15 and 24.21). That one is dropped; anything else behind the frame is a defect.
+ * once more; seen in 22.15 and 24.21). That frame is dropped; any other bytes after the frame are a defect.
  */
-function checkSingleFrame(scanner: ZstdFrameScanner, behind: number): void {
-  if (!scanner.isComplete || (behind !== 0 && behind !== emptyFrameBytes)) {
-    throw new WalrxError('WALRX_INTERNAL', `zstd wrote ${behind} bytes behind the end of its frame`)
+function checkSingleFrame(scanner: ZstdFrameScanner, extra: number): void {
+  if (!scanner.isComplete || (extra !== 0 && extra !== emptyFrameBytes)) {
+    throw new WalrxError('WALRX_INTERNAL', `zstd wrote ${extra} bytes after the end of its frame`)
   }
 }
 
 async function* encode(level: number, source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
   const scanner = new ZstdFrameScanner()
-  let behind = 0
+  let extra = 0
   for await (const output of throughZlib(() => createZstdCompress(writeOptions(level)), source, 'input')) {
     const inFrame = scanner.scan(output)
-    behind += output.length - inFrame
+    extra += output.length - inFrame
     if (inFrame > 0) yield output.subarray(0, inFrame)
   }
-  checkSingleFrame(scanner, behind)
+  checkSingleFrame(scanner, extra)
 }
 
 const openDecompressor = () => createZstdDecompress({ chunkSize: decodeChunkBytes })
@@ -154,7 +154,7 @@ function decodePieces(source: AsyncIterable<Uint8Array>): AsyncGenerator<Decoded
   return decodeFrames(source, (frame) => piecesThroughZlib(openDecompressor, frame, 'zstd stream', decodeChunkBytes))
 }
 
-/** Any number of frames, skippable ones among them: what WAL-G's reader accepts. */
+/** Decodes any number of frames, also skippable ones, as WAL-G's reader does. */
 async function* decodeFrames<T>(
   source: AsyncIterable<Uint8Array>,
   through: (frame: AsyncIterable<Uint8Array>) => AsyncGenerator<T, undefined>,
@@ -179,7 +179,7 @@ async function* decodeFrames<T>(
 }
 
 /**
- * The bytes of one frame. The first piece has at least the magic number, so that `scanner` knows the kind.
+ * The bytes of one frame. The first chunk has at least the magic number, so that `scanner` knows the kind.
  * @throws WALRX_OBJECT_DAMAGED when the source ends within the frame, or begins with something else
  */
 async function* frameOf(reader: ByteReader, scanner: ZstdFrameScanner): AsyncGenerator<Uint8Array, undefined> {

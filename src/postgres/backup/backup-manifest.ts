@@ -5,23 +5,23 @@
 import { createHash } from 'node:crypto'
 import { WalrxError } from '../../primitives/errors.ts'
 
-/** What the manifest says of a file. */
+/** The manifest's entry of a file. */
 export interface ManifestFile {
   readonly size: number
   /** `CRC32C`, `SHA256` …; undefined where the manifest has no checksums. */
   readonly algorithm: string | undefined
-  /** Lower-case hex of the bytes as the server writes them. */
+  /** Lower-case hex, as the server writes it. */
   readonly checksum: string | undefined
 }
 
-/** More than the last line of a manifest: `"Manifest-Checksum": "<64 hex digits>"}` and a line break. */
+/** Enough bytes for the last line of a manifest: `"Manifest-Checksum": "<64 hex digits>"}` and a line break. */
 const tailBytes = 256
 
 /**
  * Reads a manifest.
  * @param object names it in errors
  * @returns files by path, relative to the data directory, without a leading slash
- * @throws WALRX_OBJECT_DAMAGED when its own checksum is wrong, or it is no manifest
+ * @throws WALRX_OBJECT_DAMAGED when its own checksum is wrong, or it is not a manifest
  */
 export async function readManifest(
   source: AsyncIterable<Uint8Array>,
@@ -34,7 +34,7 @@ export async function readManifest(
   return files
 }
 
-/** Reads a manifest from pieces that are handed to it. Besides the last line it keeps nothing. */
+/** Reads a manifest block by block. It keeps only the last line. */
 export class ManifestReader {
   readonly #object: string
   readonly #parse: (chunk: Uint8Array) => void
@@ -53,7 +53,7 @@ export class ManifestReader {
    * @param onFile called for each file, in the manifest's order
    */
   static async open(object: string, onFile: (path: string, file: ManifestFile) => void): Promise<ManifestReader> {
-    // Most writers of backups need it not.
+    // Loaded on demand: few backups have a manifest.
     const { default: JSONParser } = await import('@streamparser/json/jsonparser.js')
     const parser = new JSONParser({ paths: ['$.Files.*', '$.Manifest-Checksum'], keepStack: false })
     const reader = new ManifestReader(object, (chunk) => parser.write(chunk))
@@ -67,7 +67,7 @@ export class ManifestReader {
     return reader
   }
 
-  /** The parser must not take our own errors for its own. */
+  /** Keeps errors of `onFile` apart from the parser's own. */
   #attempt(step: () => void): void {
     try {
       step()
@@ -78,27 +78,28 @@ export class ManifestReader {
 
   /**
    * The next bytes; they may be overwritten afterwards.
-   * @throws WALRX_OBJECT_DAMAGED for what is no JSON; what `onFile` threw
+   * @throws WALRX_OBJECT_DAMAGED for invalid JSON; what `onFile` threw
    */
   write(chunk: Uint8Array): void {
     this.#parse(chunk)
     if (this.#failure instanceof WalrxError) throw this.#failure
-    if (this.#failure) throw damaged(this.#object, `is no JSON: ${this.#failure.message}`)
+    if (this.#failure) throw damaged(this.#object, `is not valid JSON: ${this.#failure.message}`)
     const all = Buffer.concat([this.#tail, chunk])
     const sure = Math.max(0, all.length - tailBytes)
     this.#hash.update(all.subarray(0, sure))
     this.#tail = Buffer.from(all.subarray(sure))
   }
 
-  /** To be called when all bytes are there. Throws WALRX_OBJECT_DAMAGED when the manifest's own checksum is wrong. */
+  /** Call this after the last bytes. Throws WALRX_OBJECT_DAMAGED when the manifest's own checksum is wrong. */
   end(): void {
     const said = this.#said
     const tail = this.#tail
     const lastLine = tail.lastIndexOf('\n', tail.length - 2)
-    if (lastLine === -1 || typeof said !== 'string') throw damaged(this.#object, 'is cut short')
+    if (lastLine === -1 || typeof said !== 'string')
+      throw damaged(this.#object, 'is incomplete: it has no Manifest-Checksum at its end')
     const sum = this.#hash.update(tail.subarray(0, lastLine + 1)).digest('hex')
     if (sum !== said.toLowerCase()) {
-      throw damaged(this.#object, `has the SHA-256 ${sum}, and says ${said} of itself`)
+      throw damaged(this.#object, `has SHA-256 ${sum}, but its Manifest-Checksum is ${said}`)
     }
   }
 }
@@ -116,7 +117,7 @@ function readFile(entry: Readonly<Record<string, unknown>>, object: string): [pa
   return [name, file]
 }
 
-/** Hex of a path that is no UTF-8. */
+/** Decodes the hex of a path that is not UTF-8. */
 function decodePath(hex: string): string {
   return Buffer.from(hex, 'hex').toString('utf8')
 }

@@ -1,13 +1,14 @@
 /**
- * BASE_BACKUP as text (repl_gram.y and basebackup.c of each version; protocol-replication in PostgreSQL's documentation).
- * 14 knows a list of words, 15 and later a parenthesised list of options; neither understands the other's.
+ * The text of BASE_BACKUP (repl_gram.y and basebackup.c of each version; protocol-replication in PostgreSQL's
+ * documentation). 14 takes a list of words, 15 and later take a parenthesised list of options; neither understands the
+ * other form.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 
 /** Algorithms of the manifest's checksums. */
 export type ManifestChecksums = 'NONE' | 'CRC32C' | 'SHA224' | 'SHA256' | 'SHA384' | 'SHA512'
 
-/** What a base backup is asked for. WAL is never part of it: the receiver archives it. */
+/** The options of a base backup. It never includes WAL: the receiver archives that. */
 export interface BaseBackupOptions {
   /** Appears in backup_label. */
   readonly label: string
@@ -18,17 +19,17 @@ export interface BaseBackupOptions {
   /** Verify the checksums of data pages while they are read. */
   readonly verifyChecksums: boolean
   /**
-   * True (the default) leaves pg_tblspc out and sends a `tablespace_map`; false sends links as symbolic links. A link to
-   * a place of more than {@link linkBytesMax} bytes does not fit into a tar's header, and the server fails then. 14 and 15
-   * do not know of tablespaces in place (allow_in_place_tablespaces): they have no row and no archive, and with the map
-   * their files are left out without a word; without it they lie in the archive of the data directory.
+   * True (the default) leaves pg_tblspc out and sends a `tablespace_map`; false sends symbolic links. A link target of
+   * more than {@link linkBytesMax} bytes does not fit into a tar's header, and the server then fails. 14 and 15 do not
+   * support in-place tablespaces (allow_in_place_tablespaces): these have no row and no archive. With the map the
+   * server silently leaves their files out; without it they are in the archive of the data directory.
    */
   readonly tablespaceMap?: boolean
-  /** Takes a backup with damaged pages for good, and tells what is damaged. Nothing of it goes to the server. */
+  /** Accepts a backup with damaged pages, and reports the damage. This option is not sent to the server. */
   readonly acceptChecksumFailures?: boolean
-  /** Undefined asks for no manifest. */
+  /** Undefined requests no manifest. */
   readonly manifestChecksums?: ManifestChecksums
-  /** True for what has changed since the backup whose manifest was uploaded (17 and later). */
+  /** True for the changes since the backup of the uploaded manifest (17 and later). */
   readonly incremental?: boolean
   /** `blackhole` reads everything and sends nothing (15 and later). */
   readonly target?: 'client' | 'blackhole'
@@ -48,12 +49,15 @@ const maxRateMax = 1_048_576
 export function baseBackupCommand(serverVersion: number, options: BaseBackupOptions): string {
   const { maxRateKb } = options
   if (maxRateKb !== undefined && !(Number.isInteger(maxRateKb) && maxRateKb >= maxRateMin && maxRateKb <= maxRateMax)) {
-    throw new WalrxError('WALRX_USAGE', `a rate of ${maxRateKb} kB/s is outside the server's ${maxRateMin} to 1048576`)
+    throw new WalrxError(
+      'WALRX_USAGE',
+      `a rate of ${maxRateKb} kB/s is outside the server's range of ${maxRateMin} to 1048576`,
+    )
   }
   if (options.incremental === true && serverVersion < 170_000) {
     const version = Math.floor(serverVersion / 10_000)
-    throw new WalrxError('WALRX_USAGE', `PostgreSQL ${version} takes no incremental backups`, {
-      hint: 'they came with PostgreSQL 17',
+    throw new WalrxError('WALRX_USAGE', `PostgreSQL ${version} does not support incremental backups`, {
+      hint: 'take a full backup; incremental backups need PostgreSQL 17 or later',
     })
   }
   return serverVersion < 150_000 ? wordList(options) : `BASE_BACKUP (${optionList(options).join(', ')})`
@@ -64,7 +68,7 @@ function optionList(options: BaseBackupOptions): string[] {
   const blackhole = target === 'blackhole'
   const list = [`LABEL ${literal(label)}`, 'PROGRESS true', `CHECKPOINT '${checkpoint}'`, 'WAIT false']
   if (blackhole) list.push(`TARGET 'blackhole'`)
-  // Without it the server sends tablespaces as symlinks, which tie whoever restores them to the original's folders.
+  // Without it the server sends tablespaces as symbolic links, and a restore would use the original directories.
   else list.push(`TABLESPACE_MAP ${options.tablespaceMap ?? true}`)
   list.push(`VERIFY_CHECKSUMS ${verifyChecksums}`)
   if (maxRateKb !== undefined) list.push(`MAX_RATE ${maxRateKb}`)
@@ -78,7 +82,7 @@ function wordList(options: BaseBackupOptions): string {
   const { checkpoint, label, manifestChecksums, maxRateKb, target, verifyChecksums } = options
   if (target === 'blackhole') {
     throw new WalrxError('WALRX_USAGE', 'PostgreSQL 14 cannot read its data directory without sending it', {
-      hint: 'that came with PostgreSQL 15',
+      hint: 'this needs PostgreSQL 15 or later',
     })
   }
   const words = [`LABEL ${literal(label)}`, 'PROGRESS', ...(checkpoint === 'fast' ? ['FAST'] : []), 'NOWAIT']
@@ -89,8 +93,9 @@ function wordList(options: BaseBackupOptions): string {
   return `BASE_BACKUP ${words.join(' ')}`
 }
 
-/** A string of the replication grammar: only the quote is special. */
+/** A string literal of the replication commands: only the quote is special. */
 function literal(text: string): string {
-  if (/[\0\n\r]/.test(text)) throw new WalrxError('WALRX_USAGE', 'a label cannot have line breaks or zero bytes')
+  if (/[\0\n\r]/.test(text))
+    throw new WalrxError('WALRX_USAGE', 'the label of a backup cannot contain line breaks or zero bytes')
   return `'${text.replaceAll("'", "''")}'`
 }

@@ -1,24 +1,24 @@
 /**
- * How the archives and the manifest of a base backup lie in COPY OUTs (basebackup_copy.c of 15 and later, basebackup.c of
+ * The framing of a base backup's archives and manifest in COPY OUTs (basebackup_copy.c of 15 and later, basebackup.c of
  * 14; protocol-replication in PostgreSQL's documentation).
  */
 import type { WalrxError } from '../../primitives/errors.ts'
 import type { Busy } from '../protocol/copy-reader.ts'
 import type { BackupTablespace, BaseBackupSink } from './base-backup-sink.ts'
 
-/** Takes the COPY OUTs of one backup apart, for a sink. */
+/** Parses the COPY OUTs of one backup, for a sink. */
 export interface BackupFraming {
   onCopyOut(): Busy
-  /** A piece of a message; `isFirst` for the first of each. */
+  /** Some bytes of a message; `isFirst` for the first ones of each. */
   onCopyData(bytes: Buffer, isFirst: boolean): Busy
   onCopyDone(): Busy
 }
 
-/** What a framing is made of. */
+/** The components of a framing. */
 export interface FramingParts {
   readonly tablespaces: readonly BackupTablespace[]
   readonly sink: BaseBackupSink
-  /** The error for what the protocol does not allow. */
+  /** The error for a violation of the protocol. */
   readonly unexpected: (what: string) => WalrxError
 }
 
@@ -38,7 +38,7 @@ export class PlainFraming implements BackupFraming {
   onCopyOut(): Busy {
     const { sink, tablespaces, unexpected } = this.#parts
     const index = this.#copies++
-    if (index > tablespaces.length) throw unexpected('COPY behind the manifest')
+    if (index > tablespaces.length) throw unexpected('COPY after the manifest')
     const tablespace = tablespaces[index]
     this.#inManifest = tablespace === undefined
     return tablespace ? sink.onArchive(tablespace) : sink.onManifest()
@@ -62,7 +62,7 @@ const progress = 0x70
 const smallBytesMax = 4096
 
 /**
- * 15 and later: one COPY OUT, whose messages begin with a letter: `n` a new archive (its file name, the tablespace's
+ * 15 and later: one COPY OUT; its messages begin with a letter: `n` a new archive (its file name, the tablespace's
  * path, both cstrings), `d` bytes of the archive or manifest, `m` the manifest begins, `p` int64 bytes done.
  */
 export class TaggedFraming implements BackupFraming {
@@ -70,7 +70,7 @@ export class TaggedFraming implements BackupFraming {
   #letter = 0
   #inArchive = false
   #inManifest = false
-  /** What has come of a message of fixed form. */
+  /** The bytes so far of a message with a fixed form. */
   #small: Buffer = Buffer.alloc(0)
 
   constructor(parts: FramingParts) {
@@ -93,7 +93,7 @@ export class TaggedFraming implements BackupFraming {
     if (this.#letter === data) {
       if (this.#inArchive) return this.#parts.sink.onData(bytes)
       if (this.#inManifest) return this.#parts.sink.onManifestData(bytes)
-      throw this.#parts.unexpected('piece of data outside of an archive')
+      throw this.#parts.unexpected('message with data outside an archive')
     }
     this.#small = Buffer.concat([this.#small, bytes])
     if (this.#small.length > smallBytesMax) throw this.#unknown()
@@ -121,7 +121,7 @@ export class TaggedFraming implements BackupFraming {
 
   #unknown(): WalrxError {
     return this.#parts.unexpected(
-      `piece of type 0x${this.#letter.toString(16)} and ${this.#small.length} bytes or more`,
+      `message of type 0x${this.#letter.toString(16)} with ${this.#small.length} bytes or more`,
     )
   }
 }

@@ -1,13 +1,13 @@
 /**
  * BASE_BACKUP over a replication connection: the server's tar archives, one after the other, and its manifest.
  *
- * What the server sends (basebackup.c, basebackup_copy.c; seen on 14 to 18), all of it answers to one command:
+ * The server's answer (basebackup.c, basebackup_copy.c; observed on 14 to 18), all of it to one command:
  *   result set    start LSN as text, its timeline
  *   result set    a row for each archive: tablespace oid, location, size in kB; oid and location NULL for the data
  *                 directory, last
- *   COPY OUT      the archives, then the manifest: framed in one way by 14, in another by 15 and later
+ *   COPY OUT      the archives, then the manifest: the framing of 14 differs from that of 15 and later
  *   result set    end LSN, its timeline
- *   CommandComplete, ReadyForQuery; or an ErrorResponse in place of anything. That of checksum failures comes behind
+ *   CommandComplete, ReadyForQuery; or an ErrorResponse in place of anything. The one for checksum failures comes after
  *   the end LSN, when everything has been sent
  */
 import { WalrxError } from '../../primitives/errors.ts'
@@ -21,46 +21,46 @@ import { type BackupFraming, PlainFraming, TaggedFraming } from './base-backup-f
 import type { BackupTablespace, BaseBackupSink, ServerNotice } from './base-backup-sink.ts'
 import { type ChecksumFailure, ChecksumFailures } from './checksum-failures.ts'
 
-/** What is known when the backup has begun. */
+/** The facts at the start of the backup. */
 export interface BaseBackupStart {
   readonly startLsn: Lsn
   readonly timeline: Timeline
   readonly tablespaces: readonly BackupTablespace[]
 }
 
-/** What is known when it has ended. */
+/** The facts at the end of the backup. */
 export interface BaseBackupEnd {
   /** One past the last WAL that a recovery needs. */
   readonly endLsn: Lsn
   readonly endTimeline: Timeline
-  /** Damage that the backup holds; empty unless `acceptChecksumFailures` let it pass. */
+  /** Damage in the backup; empty unless `acceptChecksumFailures` allowed it. */
   readonly checksumFailures: readonly ChecksumFailure[]
 }
 
-/** WALRX_BACKUP_CHECKSUM, with what is damaged. */
+/** WALRX_BACKUP_CHECKSUM, with the damaged files. */
 export class BackupChecksumError extends ServerError {
   readonly failures: readonly ChecksumFailure[]
 
   constructor(host: string, fields: ErrorFields, failures: ChecksumFailures) {
-    const what = failures.describe() || (fields['M'] ?? 'it does not say where')
+    const what = failures.describe() || (fields['M'] ?? 'the server did not report where')
     super('WALRX_BACKUP_CHECKSUM', `${host} found data pages with wrong checksums: ${what}`, fields, {
       hint:
-        'find out by pg_amcheck what is lost and get it from an older backup; a backup without verification takes the ' +
-        'pages as they are',
+        'find the lost data with pg_amcheck and restore it from an older backup; a backup without verification takes ' +
+        'the damaged pages as they are',
     })
     this.failures = failures.list
   }
 }
 
-/** SQLSTATE of data_corrupted: what a backup ends with when checksums failed. */
+/** SQLSTATE data_corrupted: a backup ends with it when checksums failed. */
 const dataCorrupted = 'XX001'
 
-/** What comes next. */
+/** The expected part of the answer. */
 type Phase = 'start' | 'tablespaces' | 'copy' | 'end' | 'ended'
 
 /**
- * Sends BASE_BACKUP and waits until the first archive is about to come, which takes as long as the server's checkpoint.
- * The session is used up, whatever comes of it; closing it stays with the caller until a backup is returned.
+ * Sends BASE_BACKUP and waits for the first archive, which takes as long as the server's checkpoint. The session cannot
+ * be used again afterwards; the caller must close it unless a backup is returned.
  * @throws ServerError, WALRX_CONNECTION_LOST, WALRX_PROTOCOL, WALRX_USAGE; the signal's reason
  */
 export async function startBaseBackup(
@@ -75,7 +75,7 @@ export async function startBaseBackup(
   return backup
 }
 
-/** A base backup under way. Made by {@link startBaseBackup}. */
+/** A running base backup. Created by {@link startBaseBackup}. */
 export class BaseBackup {
   readonly #session: ReplicationSession
   readonly #socket: ByteSocket
@@ -90,7 +90,7 @@ export class BaseBackup {
   #sink: BaseBackupSink | undefined
   #framing: BackupFraming | undefined
   #fields: ErrorFields | undefined
-  /** Notices that came before there was a sink: a server has few to say about a checkpoint. */
+  /** Notices that came before there was a sink: a server sends few about a checkpoint. */
   #early: ServerNotice[] = []
   readonly #failures = new ChecksumFailures()
 
@@ -104,18 +104,18 @@ export class BaseBackup {
       onClose: (error) => this.#fail(this.#lost(error)),
       onError: (error) => this.#fail(error),
     })
-    // Both are awaited later than they may fail.
+    // Both may fail before they are awaited.
     this.#began.promise.catch(() => {})
     this.#done.promise.catch(() => {})
   }
 
-  /** Where the backup starts, and its archives. */
+  /** The start of the backup, and its archives. */
   get start(): BaseBackupStart {
     if (!this.#start) throw new WalrxError('WALRX_INTERNAL', 'the base backup has not begun')
     return this.#start
   }
 
-  /** Damage that the server has told of so far. */
+  /** Damage that the server has reported so far. */
   get checksumFailures(): readonly ChecksumFailure[] {
     return this.#failures.list
   }
@@ -131,7 +131,7 @@ export class BaseBackup {
    * Receives everything; once.
    * @returns when the server has confirmed the whole backup
    * @throws BackupChecksumError when the server found damaged pages, after all data; other errors of the server,
-   * WALRX_CONNECTION_LOST, WALRX_PROTOCOL, what the sink threw, or the signal's reason
+   * WALRX_CONNECTION_LOST, WALRX_PROTOCOL, the sink's error, or the signal's reason
    */
   async receive(sink: BaseBackupSink, signal: AbortSignal = new AbortController().signal): Promise<BaseBackupEnd> {
     if (this.#sink) throw new WalrxError('WALRX_INTERNAL', 'the base backup was received already')
@@ -144,9 +144,9 @@ export class BaseBackup {
     return this.#unlessAborted(this.#done.promise, signal)
   }
 
-  /** Drops the connection, whereupon the server ends a backup that is under way. Harmless twice. */
+  /** Closes the connection, which ends a running backup on the server. May be called twice. */
   async close(): Promise<void> {
-    this.#fail(new WalrxError('WALRX_CONNECTION_LOST', `the backup of ${this.#session.host} was given up`))
+    this.#fail(new WalrxError('WALRX_CONNECTION_LOST', `the backup of ${this.#session.host} was stopped`))
     await this.#session.close()
   }
 
@@ -181,7 +181,7 @@ export class BaseBackup {
         return this.#onNotice(parseErrorFields(body))
       case 'E':
         this.#fields = parseErrorFields(body)
-        // Nothing follows a FATAL one, but the end of the connection.
+        // After a FATAL one only the end of the connection follows.
         if (this.#fields['V'] === 'FATAL' || this.#fields['V'] === 'PANIC') throw this.#serverError(this.#fields)
         return
       case 'Z':
@@ -206,7 +206,7 @@ export class BaseBackup {
     } else if (this.#phase === 'tablespaces') {
       this.#start = { ...this.start, tablespaces: rows.map((row) => this.#parseTablespace(row)) }
       this.#phase = 'copy'
-      // Until somebody wants them, the archives wait in the server.
+      // Until a sink is there, the archives wait on the server.
       this.#reader.hold()
       this.#began.resolve(undefined)
     } else if (this.#phase === 'copy' && rows.length > 0) {
@@ -260,7 +260,7 @@ export class BaseBackup {
   #lost(error: Error | undefined): Error {
     if (this.#fields) return this.#serverError(this.#fields)
     const why = error ? `: ${error.message}` : ' by the server'
-    const message = `the connection to ${this.#session.host} was closed in the middle of the backup${why}`
+    const message = `the connection to ${this.#session.host} was closed during the backup${why}`
     return new WalrxError('WALRX_CONNECTION_LOST', message, { cause: error })
   }
 

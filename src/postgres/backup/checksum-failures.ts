@@ -1,39 +1,39 @@
 /**
- * Damaged pages as a server reports them while it reads its files for a base backup (sendFile in basebackup.c): a WARNING
- * for each of the first five blocks of a file, one that there are more, one with the file's total, and at the very end of
- * the backup an error of SQLSTATE XX001.
+ * Damaged pages that a server reports while it reads its files for a base backup (sendFile in basebackup.c): a WARNING
+ * for each of the first five blocks of a file, one that further ones are not reported, one with the file's total, and
+ * at the end of the backup an error with SQLSTATE XX001.
  */
 import type { ServerNotice } from './base-backup-sink.ts'
 
 /** One file with damaged pages. */
 export interface ChecksumFailure {
-  /** As the server names it, without a leading `./`: below the data directory, or absolute in a tablespace. */
+  /** As the server writes it, without a leading `./`: relative to the data directory, or absolute in a tablespace. */
   readonly file: string
-  /** Damaged blocks, counted from the file's own beginning; the server names five at most. */
+  /** Damaged blocks, counted from the start of the file; the server reports at most five. */
   readonly blocks: readonly number[]
-  /** All damaged blocks of the file, as far as the server has told. */
+  /** Number of damaged blocks of the file that the server has reported so far. */
   readonly count: number
 }
 
-/** Files that are kept by name. A server with more than that has other troubles than their names. */
+/** The most files that are kept by name. */
 const filesMax = 1000
-/** Files that a message names. */
-const filesTold = 10
+/** The most files that a message lists. */
+const filesListed = 10
 
 /**
- * Collects them. A server writes in its own language, with whatever quotes that has, so a warning is read by what no
- * translation changes: the file's name between quotes, and the numbers outside of it.
+ * Collects them. A server writes in its own language, with the quotes of that language. So a warning is parsed by the
+ * parts that no translation changes: the file's name between quotes, and the numbers outside it.
  */
 export class ChecksumFailures {
   readonly #byFile = new Map<string, { blocks: number[]; count: number }>()
   #isCut = false
 
-  /** The damaged files, in the order in which the server met them, the first 1000. */
+  /** The damaged files, in the order of the server's reports, the first 1000. */
   get list(): ChecksumFailure[] {
     return [...this.#byFile].map(([file, { blocks, count }]) => ({ file, blocks: [...blocks], count }))
   }
 
-  /** Reads a notice; one that says nothing of damage is passed over. */
+  /** Reads a notice; ignores one that does not report damage. */
   note(notice: ServerNotice): void {
     if (notice['V'] !== 'WARNING' || notice['C'] !== '01000') return
     const reading = readWarning(notice['M'] ?? '')
@@ -51,14 +51,14 @@ export class ChecksumFailures {
 
   /** For a message: `base/5/16384 (blocks 1, 7), …`; '' without any. */
   describe(): string {
-    const told = this.list.slice(0, filesTold).map(({ blocks, count, file }) => {
+    const listed = this.list.slice(0, filesListed).map(({ blocks, count, file }) => {
       const more = count > blocks.length ? ` and ${count - blocks.length} more` : ''
       const named = blocks.length === 1 && more === '' ? `block ${blocks[0]}` : `blocks ${blocks.join(', ')}${more}`
       return `${file} (${named})`
     })
-    const untold = this.#byFile.size - told.length
-    if (untold > 0) told.push(`${this.#isCut ? 'more than ' : ''}${untold} further files`)
-    return told.join(', ')
+    const unlisted = this.#byFile.size - listed.length
+    if (unlisted > 0) listed.push(`${this.#isCut ? 'more than ' : ''}${unlisted} further files`)
+    return listed.join(', ')
   }
 }
 
@@ -84,7 +84,7 @@ function readWarning(message: string): Reading | undefined {
   return numbers.length === 1 ? { file: path, count: Number(first) } : undefined
 }
 
-/** `block %u: read buffer size %d and page size %d differ`: a file cut within a page, which the server passes over. */
+/** `block %u: read buffer size %d and page size %d differ`: a file that ends within a page, which the server skips. */
 function isSizeRemark(read: string | undefined, page: string | undefined): boolean {
   return /^\d+$/.test(read ?? '') && /^(1024|2048|4096|8192|16384|32768)$/.test(page ?? '')
 }

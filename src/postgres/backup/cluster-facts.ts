@@ -1,4 +1,4 @@
-/** What a cluster is, as far as a replication connection may see it. */
+/** The facts about a cluster that a replication connection can read. */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import type { ReplicationSession } from '../protocol/session.ts'
 import { parseSegmentSize } from '../wal/wal-file.ts'
@@ -14,12 +14,12 @@ export interface ClusterFacts {
   readonly blockSize: number
   /** True where pages have checksums. */
   readonly hasChecksums: boolean
-  /** Undefined where the role may not see it: that takes pg_read_all_settings. */
+  /** Undefined where the role may not see it: that needs pg_read_all_settings. */
   readonly dataDirectory: string | undefined
 }
 
 /**
- * Asks for all of it: five commands.
+ * Reads all of them, with five commands.
  * @throws ServerError, WALRX_CONNECTION_LOST, WALRX_PROTOCOL for values that no server has
  */
 export async function readClusterFacts(
@@ -29,7 +29,7 @@ export async function readClusterFacts(
   const segmentSize = parseSegmentSize(await session.show('wal_segment_size'))
   const blockSize = await session.show('block_size')
   if (!/^\d{1,5}$/.test(blockSize)) {
-    throw new WalrxError('WALRX_PROTOCOL', `${session.host} says that block_size is "${blockSize}"`)
+    throw new WalrxError('WALRX_PROTOCOL', `${session.host} reported block_size "${blockSize}", which is not a number`)
   }
   const checksums = await session.show('data_checksums')
   return {

@@ -1,6 +1,6 @@
 /**
  * The head of an `INCREMENTAL.*` file of PostgreSQL 17 (sendFile in src/backend/backup/basebackup.c; reader: src/bin/
- * pg_combinebackup/reconstruct.c). Integers are in the server's byte order; walrx knows little-endian ones only.
+ * pg_combinebackup/reconstruct.c). Integers are in the server's byte order; walrx supports only little-endian ones.
  *
  *     0  magic 0xd3ae1f0d        4  num_blocks        8  truncation_block_length       12  block numbers
  *     then, only where there are blocks, zeros up to a multiple of 8192, and the pages
@@ -10,14 +10,15 @@ import { pageBytes, readBlockNumbers, type Refuse, segmentBlocksMax } from '../r
 /** INCREMENTAL_MAGIC. */
 export const incrementalMagic = 0xd3ae1f0d
 
-/** Bytes in front of the block numbers. */
+/** Bytes before the block numbers. */
 export const incrementalFixedBytes = 12
 
-/** What an incremental file says of the file that it is made into. */
+/** The head of an incremental file: it describes the file after the increment. */
 export interface IncrementalHead {
   /**
-   * Blocks that the file keeps of the older one, where they are not listed; what is behind and not listed is zero. Early
-   * minor versions of 17 say more than a segment has, where the relation was truncated in a later segment.
+   * Number of blocks that the file keeps from the older one, except for the listed ones; unlisted blocks after them are
+   * zero. Early minor versions of 17 store more than a segment has, where the relation was truncated in a later
+   * segment.
    */
   readonly truncationBlockLength: number
   /** Numbers of the blocks that follow, ascending, counted within the segment. */
@@ -27,20 +28,20 @@ export interface IncrementalHead {
 /**
  * Bytes of the whole head, with block numbers and padding.
  * @param fixed its first {@link incrementalFixedBytes}
- * @throws what `refuse` makes when these are no such head
+ * @throws the error of `refuse` when these bytes are not such a head
  */
 export function incrementalHeadBytes(fixed: Buffer, refuse: Refuse): number {
   const magic = fixed.readUInt32LE(0)
   if (magic !== incrementalMagic) throw refuse(`the magic is ${hex(magic)} instead of ${hex(incrementalMagic)}`)
   const count = fixed.readUInt32LE(4)
-  if (count > segmentBlocksMax) throw refuse(`num_blocks is ${count}, and a segment has ${segmentBlocksMax} at most`)
+  if (count > segmentBlocksMax) throw refuse(`num_blocks is ${count}, but a segment has at most ${segmentBlocksMax}`)
   if (count === 0) return incrementalFixedBytes
   return Math.ceil((incrementalFixedBytes + 4 * count) / pageBytes) * pageBytes
 }
 
 /**
- * Reads a head, as many bytes as {@link incrementalHeadBytes} says.
- * @throws what `refuse` makes, naming the field
+ * Reads a head with the number of bytes of {@link incrementalHeadBytes}.
+ * @throws the error of `refuse` with the field
  */
 export function decodeIncrementalHead(head: Buffer, refuse: Refuse): IncrementalHead {
   const numbersEnd = incrementalFixedBytes + 4 * head.readUInt32LE(4)

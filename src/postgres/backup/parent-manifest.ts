@@ -1,13 +1,13 @@
 /**
- * The manifest that UPLOAD_MANIFEST takes, made for a backup of which only its files and positions are known. Of a
- * manifest the server goes by three things alone (src/backend/backup/basebackup_incremental.c): the system identifier,
- * the WAL ranges, which say since when blocks count as changed, and the paths: a file that is not among them is sent
- * whole. Sizes and checksums of files it does not look at.
+ * Builds a manifest for UPLOAD_MANIFEST from a backup's file names and LSNs. The server uses only three things of a
+ * manifest (src/backend/backup/basebackup_incremental.c): the system identifier, the WAL ranges, from which it takes
+ * the start of the changes, and the paths: it sends a file that is not among them whole. It ignores sizes and
+ * checksums.
  */
 import { createHash } from 'node:crypto'
 import { formatLsn, type Lsn, type Timeline } from '../lsn.ts'
 
-/** What the backup is that an increment is to build on. */
+/** The backup that an increment builds on. */
 export interface ParentManifest {
   readonly systemId: bigint
   readonly timeline: Timeline
@@ -17,10 +17,10 @@ export interface ParentManifest {
   readonly paths: Iterable<string>
 }
 
-/** Characters that are encoded at once. */
+/** Characters that are encoded at a time. */
 const pieceCharacters = 64 * 1024
 
-/** The manifest's bytes, in pieces of about 64 KiB. Paths must be ASCII, as those of relations are. */
+/** The manifest's bytes, in blocks of about 64 KiB. Paths must be ASCII, as those of relations are. */
 export function* encodeParentManifest(manifest: ParentManifest): Generator<Buffer, undefined> {
   const hash = createHash('sha256')
   let text = ''
@@ -36,7 +36,7 @@ export function* encodeParentManifest(manifest: ParentManifest): Generator<Buffe
   yield Buffer.from(`${text}"Manifest-Checksum": "${sum}"}\n`)
 }
 
-/** Everything that the checksum is over. */
+/** Everything that the checksum covers. */
 function* lines({ finishLsn, paths, startLsn, systemId, timeline }: ParentManifest): Generator<string, undefined> {
   yield `{ "PostgreSQL-Backup-Manifest-Version": 2,\n"System-Identifier": ${systemId},\n"Files": [`
   let before = '\n'

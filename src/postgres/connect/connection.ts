@@ -1,4 +1,4 @@
-/** A server as the receiver sees it, over real connections: several hosts, one of which is to suit. */
+/** A server for the receiver, over real connections: one of several hosts must be suitable. */
 import { type Logger, silentLog } from '../../observe/log.ts'
 import { type Clock, systemClock, type Timer } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
@@ -14,33 +14,33 @@ import { findTargets, hostLabel, type Target } from './target.ts'
 /** Options of {@link PgServer}. */
 export interface PgServerOptions {
   readonly conninfo: Conninfo
-  /** Default: says nothing. */
+  /** Default: no log. */
   readonly log?: Logger
   /** For each address, where the connection string has no connect_timeout. Default 10,000 ms. */
   readonly connectTimeoutMs?: number
-  /** After which a command that is not answered means a dead connection. Default 60,000 ms. */
+  /** After this time without an answer to a command the connection is dead. Default 60,000 ms. */
   readonly commandTimeoutMs?: number
   /** Silence before TCP keepalives, where the string has no keepalives_idle. Default 10,000 ms. */
   readonly keepAliveIdleMs?: number
   /**
-   * False makes a list of hosts pass over standbys, as target_session_attrs=primary would where the string does not
-   * say otherwise. With a single host it has no effect: its state is the caller's to judge. Default true.
+   * False skips standbys in a list of hosts, as target_session_attrs=primary would where the string does not set
+   * another value. With a single host it has no effect: the caller judges its state. Default true.
    */
   readonly acceptStandby?: boolean
-  /** True takes every host, whatever target_session_attrs asks for: the caller judges. Default false. */
+  /** True accepts every host and ignores target_session_attrs: the caller judges. Default false. */
   readonly anyHost?: boolean
   readonly clock?: Clock
   /** In [0, 1), for load_balance_hosts=random. Default Math.random. */
   readonly random?: () => number
 }
 
-/** Throws for a session that will not do. */
+/** Throws for a session that is not suitable. */
 type Judge = Parameters<ReplicationServer['connect']>[1]
 
-/** What target_session_attrs asks for. */
+/** The values of target_session_attrs. */
 type Attributes = Conninfo['targetSessionAttributes']
 
-/** How long the other hosts of a survey are waited for when one has answered. */
+/** How long a survey waits for the other hosts after the first answer. */
 const surveyMs = 3_000
 
 /** A PostgreSQL server, or several hosts of one cluster. */
@@ -49,7 +49,7 @@ export class PgServer implements ReplicationServer {
   readonly #settings: ConnectionSettings
   readonly #attributes: Attributes
   readonly #random: () => number
-  /** Where each session is connected to, for the ordinary connection beside it. */
+  /** The address of each session, for its ordinary connection. */
   readonly #targets = new WeakMap<PgSession, Target>()
 
   constructor(options: PgServerOptions) {
@@ -70,9 +70,9 @@ export class PgServer implements ReplicationServer {
   }
 
   /**
-   * Connects to the first host, and of that the first address, that answers and suits.
+   * Connects to the first host, and its first address, that answers and is suitable.
    * @param judge see {@link ReplicationServer.connect}
-   * @throws WalrxError that lists what was wrong with each host; the signal's reason when it aborts
+   * @throws WalrxError that lists the failure of each host; the signal's reason when it aborts
    */
   async connect(signal: AbortSignal = new AbortController().signal, judge?: Judge): Promise<PgSession> {
     const passes: Attributes[] = this.#attributes === 'prefer-standby' ? ['standby', 'any'] : [this.#attributes]
@@ -116,8 +116,8 @@ export class PgServer implements ReplicationServer {
   }
 
   /**
-   * Opens an ordinary connection to the host of `session`, for what SQL alone can tell. Where pg_hba.conf or anything
-   * else does not allow it, says why instead.
+   * Opens an ordinary connection to the host of `session`, for facts that only SQL can show. Where pg_hba.conf or
+   * something else prevents it, returns the reason instead.
    */
   async trySql(session: PgSession, signal?: AbortSignal): Promise<SqlOpening> {
     const target = this.#targets.get(session)
@@ -185,19 +185,19 @@ export class PgServer implements ReplicationServer {
 
 const oldestServer = 140_000
 
-/** Why a session cannot be used, if so. */
+/** Why a session cannot be used; undefined when it can. */
 function unsuitable(session: PgSession, attributes: Attributes): WalrxError | undefined {
   const { host, inRecovery, isReadOnly, serverVersion } = session
   if (serverVersion < oldestServer) {
     const version = Math.floor(serverVersion / 10_000)
     return new WalrxError('WALRX_SERVER_UNSUPPORTED', `${host} is PostgreSQL ${version}; walrx needs 14 or later`)
   }
-  const wants = (what: string) => `${host} ${what}, and target_session_attrs asks for ${attributes}`
+  const wants = (what: string) => `${host} ${what}, but target_session_attrs is ${attributes}`
   if (inRecovery && (attributes === 'primary' || attributes === 'read-write')) {
     return new WalrxError('WALRX_SOURCE_IN_RECOVERY', wants('is a standby'))
   }
-  if (!inRecovery && attributes === 'standby') return new WalrxError('WALRX_CONNECT_FAILED', wants('is no standby'))
+  if (!inRecovery && attributes === 'standby') return new WalrxError('WALRX_CONNECT_FAILED', wants('is not a standby'))
   if (isReadOnly && attributes === 'read-write') return new WalrxError('WALRX_CONNECT_FAILED', wants('is read-only'))
-  if (!isReadOnly && attributes === 'read-only') return new WalrxError('WALRX_CONNECT_FAILED', wants('can be written'))
+  if (!isReadOnly && attributes === 'read-only') return new WalrxError('WALRX_CONNECT_FAILED', wants('accepts writes'))
   return undefined
 }

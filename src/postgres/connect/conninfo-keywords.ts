@@ -1,14 +1,14 @@
-/** libpq's keywords (PQconninfoOptions in fe-connect.c), their environment variables, and what becomes of each here. */
+/** libpq's keywords (PQconninfoOptions in fe-connect.c), their environment variables, and how walrx treats each. */
 
 /** How a keyword is treated. */
 export interface Keyword {
   /** The PG* variable that sets it where the connection string does not. */
   readonly env?: string
-  /** Accepted, but without effect here. */
+  /** Accepted, but without effect in walrx. */
   readonly ignored?: true
-  /** Refused with this reason, because leaving it out would weaken what the user asked for. */
+  /** Refused with this reason, because ignoring it would weaken the user's settings. */
   readonly refused?: string
-  /** Values with which a refused keyword asks for nothing. */
+  /** Values with which a refused keyword has no effect. */
   readonly harmless?: RegExp
 }
 
@@ -51,7 +51,7 @@ export const keywords = {
   tcp_user_timeout: { ignored: true },
   // Always UTF8.
   client_encoding: { env: 'PGCLIENTENCODING', ignored: true },
-  // Ours to set.
+  // walrx sets this itself.
   replication: { ignored: true },
   sslcompression: { env: 'PGSSLCOMPRESSION', ignored: true },
   krbsrvname: { env: 'PGKRBSRVNAME', ignored: true },
@@ -66,15 +66,15 @@ export const keywords = {
     refused: 'walrx cannot encrypt by GSSAPI; use TLS',
     harmless: /^(disable|prefer)$/,
   },
-  requirepeer: { env: 'PGREQUIREPEER', refused: "walrx cannot ask for the owner of the server's process" },
+  requirepeer: { env: 'PGREQUIREPEER', refused: "walrx cannot check the owner of the server's process" },
   requiressl: { env: 'PGREQUIRESSL', refused: 'it is obsolete; use sslmode=require', harmless: /^0$/ },
   sslcrldir: { env: 'PGSSLCRLDIR', refused: 'walrx reads revocation lists from one file; use sslcrl' },
   service: { env: 'PGSERVICE', refused: noService },
-  // Only names the file that a service would be looked up in.
+  // Only names the file with the services.
   servicefile: { env: 'PGSERVICEFILE', ignored: true },
   min_protocol_version: {
     env: 'PGMINPROTOCOLVERSION',
-    refused: 'walrx speaks protocol 3.0 only',
+    refused: 'walrx supports only protocol 3.0',
     harmless: /^3\.0$/,
   },
   sslkeylogfile: { refused: 'walrx does not write TLS keys to files' },

@@ -1,7 +1,7 @@
 /**
- * The two spellings of a connection string, taken apart into keywords and values as libpq does (conninfo_parse and
- * conninfo_uri_parse in fe-connect.c). Nothing here knows what a keyword means. Messages never repeat a value: it may
- * be a password, or a piece of one that was not quoted.
+ * Parses the two forms of a connection string into keywords and values as libpq does (conninfo_parse and
+ * conninfo_uri_parse in fe-connect.c), without regard to their meaning. Messages never repeat a value: it may be a
+ * password, or a fragment of one that was not quoted.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 
@@ -9,8 +9,8 @@ import { WalrxError } from '../../primitives/errors.ts'
 export type KeywordValues = Map<string, string>
 
 /**
- * Takes a connection string apart: `host=… port=…`, or a URI that begins with `postgresql://` or `postgres://`.
- * @throws WalrxError WALRX_USAGE that says what is wrong and where, without the text itself
+ * Parses a connection string: `host=… port=…`, or a URI that begins with `postgresql://` or `postgres://`.
+ * @throws WALRX_USAGE with the problem and its position, without the text itself
  */
 export function splitConninfo(text: string): KeywordValues {
   return /^postgres(ql)?:\/\//.test(text) ? splitUri(text) : splitKeywordValues(text)
@@ -35,7 +35,7 @@ function splitKeywordValues(text: string): KeywordValues {
     while (at < text.length && text[at] !== '=' && !space.test(text[at] ?? '')) at++
     const keyword = text.slice(start, at)
     skipSpace()
-    if (text[at] !== '=') throw broken(`has no "=" behind the word at character ${start + 1}`)
+    if (text[at] !== '=') throw broken(`has no "=" after the word at character ${start + 1}`)
     if (keyword === '') throw broken(`has no keyword before the "=" at character ${at + 1}`)
     at++
     skipSpace()
@@ -46,7 +46,7 @@ function splitKeywordValues(text: string): KeywordValues {
   return values
 }
 
-/** A value up to the next space; a backslash takes the next character as it is. */
+/** A value up to the next space; a backslash escapes the next character. */
 function plainValue(text: string, start: number): { value: string; end: number } {
   let value = ''
   let at = start
@@ -58,7 +58,7 @@ function plainValue(text: string, start: number): { value: string; end: number }
   return { value, end: Math.min(at, text.length) }
 }
 
-/** A value between single quotes; a backslash takes the next character as it is. */
+/** A value between single quotes; a backslash escapes the next character. */
 function quotedValue(text: string, start: number): { value: string; end: number } {
   let value = ''
   for (let at = start + 1; at < text.length; at++) {
@@ -66,7 +66,7 @@ function quotedValue(text: string, start: number): { value: string; end: number 
     if (text[at] === '\\') at++
     value += text[at] ?? ''
   }
-  throw broken(`has a quote at character ${start + 1} that is never closed`)
+  throw broken(`has a quote at character ${start + 1} that is not closed`)
 }
 
 /** `postgresql://[user[:password]@][host][:port][,…][/dbname][?keyword=value&…]`. */
@@ -91,7 +91,7 @@ function splitUri(text: string): KeywordValues {
   return values
 }
 
-/** The text before the first separator and the text behind it; undefined when there is none. */
+/** The text before the first separator and the text after it; undefined without a separator. */
 function cut(text: string, separator: string): [string, string | undefined] {
   const at = text.indexOf(separator)
   return at === -1 ? [text, undefined] : [text.slice(0, at), text.slice(at + 1)]
@@ -109,7 +109,7 @@ function splitHosts(values: KeywordValues, text: string): void {
     const match = item.startsWith('[') ? /^\[([^\]]+)\](?::(.*))?$/.exec(item) : /^([^:]*)(?::(.*))?$/.exec(item)
     if (!match) throw broken('has a host that is neither a name, an address nor an IPv6 address in brackets')
     const host = decodePercent(match[1] ?? '', 'host')
-    if (host.includes(',') || host.startsWith(' ')) throw broken('has a host with a comma or a space in it')
+    if (host.includes(',') || host.startsWith(' ')) throw broken('has a host that contains a comma or a space')
     hosts.push(host)
     ports.push(decodePercent(match[2] ?? '', 'port'))
   }
@@ -120,7 +120,7 @@ function splitHosts(values: KeywordValues, text: string): void {
 function setParameter(values: KeywordValues, parameter: string): void {
   const [name, value] = cut(parameter, '=')
   if (value === undefined || name === '' || value.includes('=')) {
-    throw broken('has a parameter behind the "?" that is not of the form keyword=value')
+    throw broken('has a parameter after the "?" that does not have the form keyword=value')
   }
   const keyword = decodePercent(name, 'keyword')
   const decoded = decodePercent(value, 'parameter')
@@ -130,7 +130,7 @@ function setParameter(values: KeywordValues, parameter: string): void {
 }
 
 function decodePercent(text: string, part: string): string {
-  if (/%(?![0-9A-Fa-f]{2})/.test(text)) throw broken(`has a "%" in its ${part} that two hex digits do not follow`)
+  if (/%(?![0-9A-Fa-f]{2})/.test(text)) throw broken(`has a "%" in its ${part} without two hex digits after it`)
   if (text.includes('%00')) throw broken(`has a zero byte in its ${part}`)
   try {
     return decodeURIComponent(text)

@@ -1,6 +1,6 @@
 /**
- * Where the server is and how to log in to it, as libpq understands it: a connection string, the PG* variables behind
- * it, and libpq's defaults behind those. Pure: files are named here and read by whoever connects.
+ * The address of the server and the login, with libpq's rules: a connection string, else the PG* variables, else
+ * libpq's defaults. Pure: this names files, and the code that connects reads them.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import { nearest } from '../../primitives/nearest.ts'
@@ -10,11 +10,11 @@ import { splitConninfo } from './conninfo-text.ts'
 /** One host of a connection string. */
 export interface HostAddress {
   /**
-   * Name or address, or the directory of a unix socket (it begins with `/`, or `@` for the abstract namespace).
-   * Undefined: the server's usual unix socket where there is one, else localhost.
+   * Name or address, or the directory of a Unix socket (it begins with `/`, or `@` for the abstract namespace).
+   * Undefined: the server's default Unix socket if it exists, else localhost.
    */
   readonly host: string | undefined
-  /** Address to connect to instead of looking `host` up; `host` still names the certificate and the password. */
+  /** Address to connect to without a lookup of `host`; `host` still selects the certificate and the password. */
   readonly hostaddr: string | undefined
   readonly port: number
 }
@@ -30,10 +30,10 @@ const authMethods = ['password', 'md5', 'gss', 'sspi', 'scram-sha-256', 'oauth',
 
 /** libpq's sslmode. */
 export type SslMode = (typeof sslModes)[number]
-/** A method of require_auth. `none` is a server that asks for nothing. */
+/** A method of require_auth. `none` means that the server asks for no login. */
 export type AuthMethod = (typeof authMethods)[number]
 
-/** TLS as asked for. Paths that are undefined mean libpq's files in `~/.postgresql`. */
+/** The TLS settings. Undefined paths mean libpq's files in `~/.postgresql`. */
 export interface TlsSettings {
   readonly mode: SslMode
   readonly negotiation: (typeof sslNegotiations)[number]
@@ -49,7 +49,7 @@ export interface TlsSettings {
   readonly maxVersion: (typeof tlsVersions)[number] | undefined
 }
 
-/** A parsed connection string with everything behind it. */
+/** A parsed connection string, with variables and defaults filled in. */
 export interface Conninfo {
   /** In the order in which they are tried; at least one. */
   readonly hosts: readonly HostAddress[]
@@ -57,29 +57,29 @@ export interface Conninfo {
   /** Undefined: as libpq, the user's name; replication connections have none. */
   readonly database: string | undefined
   readonly password: string | undefined
-  /** Undefined when there is no home directory to look in. */
+  /** Undefined without a home directory. */
   readonly passFile: string | undefined
   readonly applicationName: string
   /** Command-line options for the session, `-c name=value`. */
   readonly options: string | undefined
-  /** Milliseconds for each address; 0 waits for ever. Undefined: the caller's default. */
+  /** Milliseconds for each address; 0 waits forever. Undefined: the caller's default. */
   readonly connectTimeoutMs: number | undefined
   readonly keepAlive: boolean
   /** Milliseconds of silence before the first TCP keepalive. Undefined: the caller's default. */
   readonly keepAliveIdleMs: number | undefined
   readonly targetSessionAttributes: (typeof sessionAttributes)[number]
   readonly loadBalance: (typeof loadBalances)[number]
-  /** Ways to log in that are acceptable. */
+  /** The accepted login methods. */
   readonly authMethods: ReadonlySet<AuthMethod>
   readonly channelBinding: (typeof channelBindings)[number]
   readonly tls: TlsSettings
   /** Directory with libpq's TLS files, `~/.postgresql`. Undefined without a home directory. */
   readonly postgresHome: string | undefined
-  /** Keywords that were given and have no effect here. */
+  /** Given keywords without effect in walrx. */
   readonly ignored: readonly string[]
 }
 
-/** What a connection string falls back on. */
+/** The sources of defaults for a connection string. */
 export interface ConninfoSurroundings {
   /** PG* variables; others are ignored, empty ones count as unset. */
   readonly env: Readonly<Record<string, string | undefined>>
@@ -91,9 +91,9 @@ export interface ConninfoSurroundings {
 
 /**
  * Parses a connection string.
- * @param text keywords or URI; undefined or empty for what the variables say alone
- * @throws WalrxError WALRX_USAGE for what libpq would refuse, WALRX_OPTION_UNSUPPORTED for a setting that walrx cannot
- * honour and must not ignore. No message repeats a value that could be secret.
+ * @param text keywords or URI; undefined or empty to use only the variables
+ * @throws WALRX_USAGE for a string that libpq would refuse, WALRX_OPTION_UNSUPPORTED for a setting that walrx does not
+ * support and must not ignore. No message repeats a value that could be secret.
  */
 export function parseConninfo(text: string | undefined, surroundings: ConninfoSurroundings): Conninfo {
   const settings = new Settings(splitConninfo(text ?? ''), surroundings.env)
@@ -114,7 +114,7 @@ export function parseConninfo(text: string | undefined, surroundings: ConninfoSu
     passFile: settings.get('passfile') ?? (home === undefined ? undefined : `${home}/.pgpass`),
     applicationName: settings.get('application_name') ?? settings.get('fallback_application_name') ?? 'walrx',
     options: settings.get('options'),
-    // libpq: zero or less waits for ever, and less than two seconds is rounded up to two.
+    // libpq: zero or less waits forever, and less than two seconds is rounded up to two.
     connectTimeoutMs: seconds === undefined ? undefined : seconds <= 0 ? 0 : Math.max(seconds, 2) * 1000,
     keepAlive: (settings.integer('keepalives', 0, 1) ?? 1) === 1,
     keepAliveIdleMs: idleSeconds > 0 ? idleSeconds * 1000 : undefined,
@@ -135,7 +135,7 @@ export function isSocketDirectory(host: string): boolean {
 
 /** Values by keyword, from connection string and variables. */
 class Settings {
-  /** Keywords and variables that were given and have no effect. */
+  /** Given keywords and variables without effect. */
   readonly ignored: readonly string[]
   readonly #text: ReadonlyMap<string, string>
   readonly #env: ConninfoSurroundings['env']
@@ -160,7 +160,7 @@ class Settings {
     return (this.#text.get(name) ?? this.#variable(name)?.value) || undefined
   }
 
-  /** The keyword, or the variable where that is what set it. */
+  /** The keyword, or the variable if that set the value. */
   label(name: KeywordName): string {
     return this.#text.has(name) ? name : (this.#variable(name)?.env ?? name)
   }
@@ -174,7 +174,7 @@ class Settings {
   choice<T extends string>(name: KeywordName, values: readonly T[]): T | undefined {
     const value = this.get(name)
     if (value === undefined || values.includes(value as T)) return value as T | undefined
-    throw new WalrxError('WALRX_USAGE', `${this.label(name)} is "${value}"; it is one of ${values.join(', ')}`)
+    throw new WalrxError('WALRX_USAGE', `${this.label(name)} is "${value}"; it must be one of ${values.join(', ')}`)
   }
 
   integer(name: KeywordName, min: number, max: number): number | undefined {
@@ -182,20 +182,25 @@ class Settings {
     if (value === undefined) return undefined
     const number = /^\s*[+-]?\d+\s*$/.test(value) ? Number(value) : Number.NaN
     if (number >= min && number <= max) return number
-    throw new WalrxError('WALRX_USAGE', `${this.label(name)} is "${value}"; it is a whole number from ${min} to ${max}`)
+    throw new WalrxError(
+      'WALRX_USAGE',
+      `${this.label(name)} is "${value}"; it must be a whole number from ${min} to ${max}`,
+    )
   }
 }
 
 function unknownKeyword(name: string): WalrxError {
-  // What stands before a "=" may be a piece of a password that should have been quoted.
-  const shown = /^[a-z_]{2,40}$/i.test(name) ? `"${name}"` : 'a word before a "=" that is none'
+  // The word before a "=" may be a fragment of a password that should have been quoted.
+  const shown = /^[a-z_]{2,40}$/i.test(name) ? `"${name}"` : 'a word before a "=" that is not a keyword'
   const known = nearest(name, Object.keys(keywords))
   return new WalrxError('WALRX_USAGE', `the connection string has the unknown keyword ${shown}`, {
     hint: known === undefined ? "quote values with spaces: password='a b'" : `did you mean ${known}?`,
   })
 }
 
-/** libpq's rules for lists (connectOptions2): one port serves all hosts, else each has its own; an empty one is 5432. */
+/**
+ * libpq's rules for lists (connectOptions2): one port serves all hosts, else each has its own; an empty one is 5432.
+ */
 function parseHosts(settings: Settings): HostAddress[] {
   const names = settings.get('host')?.split(',')
   const addresses = settings.get('hostaddr')?.split(',')
@@ -224,10 +229,10 @@ function parsePort(text: string, label: string): number {
   if (text.trim() === '') return 5432
   const port = /^\s*\d{1,5}\s*$/.test(text) ? Number(text) : 0
   if (port >= 1 && port <= 65_535) return port
-  throw new WalrxError('WALRX_USAGE', `${label} is "${text}"; it is a number from 1 to 65535`)
+  throw new WalrxError('WALRX_USAGE', `${label} is "${text}"; it must be a number from 1 to 65535`)
 }
 
-/** A comma-separated list of methods, either of what is allowed or, each with a `!`, of what is not. */
+/** A comma-separated list of methods, either the allowed ones or, each with a `!`, the forbidden ones. */
 function parseRequiredAuth(settings: Settings): ReadonlySet<AuthMethod> {
   const items = settings.get('require_auth')?.split(',') ?? []
   const negated = items.filter((item) => item.startsWith('!'))
@@ -246,7 +251,7 @@ function parseRequiredAuth(settings: Settings): ReadonlySet<AuthMethod> {
   return new Set(items.length === 0 ? authMethods : allowed)
 }
 
-/** The rules that tie TLS settings together (connectOptions2). */
+/** The rules for combinations of TLS settings (connectOptions2). */
 function parseTls(settings: Settings): TlsSettings {
   const rootCert = settings.get('sslrootcert')
   const usesSystem = rootCert === 'system'

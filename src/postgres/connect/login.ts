@@ -1,12 +1,12 @@
 /**
- * Logging in: `pg` writes the startup message and answers the server's demands (md5, SCRAM with and without channel
- * binding); we own the socket, watch every message, and enforce what libpq enforces and pg does not.
+ * The login: `pg` writes the startup message and answers the server's authentication requests (md5, SCRAM with and
+ * without channel binding). walrx owns the socket, reads every message, and enforces libpq's rules that pg does not.
  *
- * pg sees a stand-in for a socket, through its `stream` option, and of the server's messages only authentication. It
- * relies on, and this file relies on of pg: `stream` is called once; `connect()` of the stream is followed by its event
- * `connect`; then pg writes the startup message; each AuthenticationXxx given as a `data` event is answered by `write`;
- * a failure reaches the callback of `Client.connect` before that `data` event returns, or, where pg computes in
- * between, later. So `package.json` names one version of pg, and `pinned-pg.test.ts` fails when one of these changes.
+ * pg gets a fake socket through its `stream` option, and of the server's messages only the authentication. This file
+ * relies on these facts: pg calls `stream` once; after `connect()` of the stream comes its event `connect`; then pg
+ * writes the startup message; pg answers each AuthenticationXxx, given as a `data` event, by `write`; a failure reaches
+ * the callback of `Client.connect` before that `data` event returns, or later where pg computes in between.
+ * So `package.json` names one version of pg, and `pinned-pg.test.ts` fails when one of these changes.
  */
 import { EventEmitter } from 'node:events'
 import type { Duplex } from 'node:stream'
@@ -18,21 +18,21 @@ import type { Transport } from '../protocol/transport.ts'
 import type { Message, Wire } from '../protocol/wire.ts'
 import type { AuthMethod, Conninfo } from './conninfo.ts'
 
-/** Who logs in to what. */
+/** The options of a login. */
 export interface LoginOptions {
   readonly conninfo: Pick<Conninfo, 'user' | 'applicationName' | 'options' | 'authMethods' | 'channelBinding'>
   /** Undefined for a replication connection. */
   readonly database: string | undefined
-  /** Finds the password when the server asks for one; undefined when there is none. */
+  /** Gets the password when the server asks for one; undefined when there is none. */
   readonly password: () => Promise<string | undefined>
-  /** Where a password could be put, for the hint. */
+  /** Where to put a password, for the hint. */
   readonly passwordHint: string
   readonly signal: AbortSignal
 }
 
-/** What the server told at login, apart from the parameters that {@link Wire} keeps. */
+/** What the server sent at login, without the parameters that {@link Wire} keeps. */
 export interface LoggedIn {
-  /** Process id of our walsender. */
+  /** Process id of the walsender. */
   readonly backendPid: number
 }
 
@@ -51,7 +51,7 @@ const authNames: ReadonlyMap<number, AuthMethod> = new Map([
 
 /**
  * Logs in on a fresh connection. When it returns, the server waits for a command.
- * @throws ServerError with a remedy, WALRX_AUTH_FAILED for what we refuse ourselves, the signal's reason
+ * @throws ServerError with a remedy, WALRX_AUTH_FAILED for walrx's own refusals, the signal's reason
  */
 export function logIn(wire: Wire, options: LoginOptions): Promise<LoggedIn> {
   return new Login(wire, options).run()
@@ -97,7 +97,7 @@ class Login {
     }
   }
 
-  /** Everything that pg would otherwise take from the process's environment is said here. */
+  /** Sets every option that pg would otherwise take from the process's environment. */
   #clientConfig(): ClientConfig & { replication?: string } {
     const { conninfo, database } = this.#options
     const { encrypted } = this.#wire.transport
@@ -108,7 +108,7 @@ class Login {
       host: 'localhost',
       port: 5432,
       user: conninfo.user,
-      // A walsender for physical replication has no database; this is the name that pgpass knows it by.
+      // A walsender for physical replication has no database; this is its name in pgpass.
       database: database ?? 'replication',
       ...(database === undefined && { replication: 'true' }),
       application_name: conninfo.applicationName,
@@ -125,7 +125,7 @@ class Login {
     if (password !== undefined && password !== '') return password
     throw new WalrxError(
       'WALRX_AUTH_FAILED',
-      `${this.#wire.host} asks for the password of role "${this.#options.conninfo.user}", and none was given`,
+      `${this.#wire.host} asks for the password of role "${this.#options.conninfo.user}", but none was given`,
       { hint: this.#options.passwordHint },
     )
   }
@@ -167,30 +167,30 @@ class Login {
     if (code === authSaslFinal && !this.#failure) this.#serverProved = true
   }
 
-  /** Why this demand of the server's is not met, before anything that derives from the password leaves us. */
+  /** Why walrx refuses this request of the server, before it sends anything derived from the password. */
   #methodRefusal(code: number, body: Buffer): string | undefined {
     const { authMethods, channelBinding } = this.#options.conninfo
     const method = authNames.get(code)
     if (method === undefined || method === 'gss' || method === 'sspi') {
-      return `asks for the login method ${method ?? code}, which walrx does not know`
+      return `asks for the login method ${method ?? code}, which walrx does not support`
     }
     if (!authMethods.has(method)) return `asks for the login method ${method}, which require_auth does not allow`
     const mechanisms = method === 'scram-sha-256' ? body.toString('latin1', 4).split('\0').filter(Boolean) : []
     if (method === 'scram-sha-256' && !mechanisms.some((mechanism) => mechanism.startsWith('SCRAM-SHA-256'))) {
-      return `offers the login mechanisms ${mechanisms.join(', ')} only, which walrx does not know`
+      return `offers only the login mechanisms ${mechanisms.join(', ')}, which walrx does not support`
     }
     if (channelBinding !== 'require') return undefined
-    if (!this.#wire.transport.encrypted) return 'is connected without TLS, so there is no channel to bind to'
+    if (!this.#wire.transport.encrypted) return 'is connected without TLS, so channel_binding=require is impossible'
     if (!mechanisms.includes('SCRAM-SHA-256-PLUS')) return 'offers no channel binding, which channel_binding requires'
     return undefined
   }
 
   #onAuthenticated(): void {
     const { authMethods, channelBinding } = this.#options.conninfo
-    if (!this.#serverProved) return this.#refuse('did not finish SCRAM: it has not shown that it knows the password')
+    if (!this.#serverProved) return this.#refuse('did not finish SCRAM: it has not proved that it knows the password')
     if (this.#method === undefined) {
       if (!authMethods.has('none')) return this.#refuse('asks for no login at all, which require_auth does not allow')
-      if (channelBinding === 'require') return this.#refuse('asks for no login, so channel binding was not done')
+      if (channelBinding === 'require') return this.#refuse('asks for no login, but channel_binding is require')
     }
     this.#isAuthenticated = true
   }
@@ -212,7 +212,7 @@ class Login {
     })
   }
 
-  /** Ends the attempt. Synchronous, so that no message behind the one that failed is believed. */
+  /** Ends the attempt. Synchronous, so that no message after the failed one has an effect. */
   #fail(error: Error): void {
     if (this.#failure) return
     this.#failure = error
@@ -229,7 +229,7 @@ class Login {
   }
 }
 
-/** What pg takes for its socket. */
+/** The fake socket for pg. */
 class LoginStream extends EventEmitter {
   readonly #transport: Transport
   #isDetached = false
@@ -243,14 +243,14 @@ class LoginStream extends EventEmitter {
     return !this.#isDetached
   }
 
-  /** From here on pg reaches nothing any more. */
+  /** From here on pg has no effect. */
   detach(): void {
     this.#isDetached = true
     this.removeAllListeners()
     this.on('error', () => {})
   }
 
-  /** Hands pg one message. */
+  /** Passes one message to pg. */
   receive(message: Buffer): void {
     // pg keeps no part of it, but it may hold on to the bytes until its SCRAM answer is computed.
     try {

@@ -1,4 +1,4 @@
-/** One connection to one address, encrypted or not as sslmode says, and logged in. */
+/** Opens one connection to one address, encrypted according to sslmode, and logs in. */
 import type { Logger } from '../../observe/log.ts'
 import type { Clock } from '../../primitives/clock.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
@@ -12,14 +12,14 @@ import { passwordFileLine, passwordFromFile, type PasswordKey } from './pgpass.t
 import type { Target } from './target.ts'
 import { prepareTls } from './tls.ts'
 
-/** What every connection of a server shares. */
+/** The settings that all connections of a server share. */
 export interface ConnectionSettings {
   readonly conninfo: Conninfo
   readonly log: Logger
   readonly clock: Clock
-  /** For each address, login included; 0 waits for ever. */
+  /** For each address, including the login; 0 waits forever. */
   readonly connectTimeoutMs: number
-  /** A command that is not answered within this time means a dead connection. */
+  /** After this time without an answer to a command the connection is dead. */
   readonly commandTimeoutMs: number
   /** Silence before the first TCP keepalive; 0 sends none. */
   readonly keepAliveIdleMs: number
@@ -51,7 +51,7 @@ export async function openConnection(
       signal.throwIfAborted()
       const failure = connectError(error, target.label, settings.conninfo.tls.mode)
       const triesAgain = index + 1 < plan.length && mayTryOtherEncryption(failure)
-      // "No TLS here" is an answer, not a failure, while a plain connection is good enough.
+      // A server without TLS is not a failure while sslmode allows a plain connection.
       if (!(triesAgain && failure.cause instanceof TlsError && failure.cause.isUnavailable)) failures.push(failure)
       if (!triesAgain) break
     }
@@ -59,7 +59,7 @@ export async function openConnection(
   throw combineFailures(failures, 'neither with TLS nor without it')
 }
 
-/** In what order TLS (true) and plain (false) are tried. Unix sockets are never encrypted, whatever sslmode says. */
+/** The order in which TLS (true) and plain (false) are tried. Unix sockets are never encrypted, with any sslmode. */
 function encryptionPlan(isUnixSocket: boolean, mode: SslMode): boolean[] {
   if (isUnixSocket || mode === 'disable') return [false]
   if (mode === 'allow') return [false, true]
@@ -68,8 +68,8 @@ function encryptionPlan(isUnixSocket: boolean, mode: SslMode): boolean[] {
 }
 
 /**
- * libpq tries the other way when TLS failed or the server refused the login, since pg_hba.conf may tell the two apart;
- * not when the address did not answer.
+ * libpq tries the other way when TLS failed or the server refused the login, because pg_hba.conf may distinguish the
+ * two; it does not when the address did not answer.
  */
 function mayTryOtherEncryption(failure: WalrxError): boolean {
   return failure instanceof ServerError || hasCode(failure, 'WALRX_TLS_FAILED')
@@ -113,11 +113,11 @@ async function openOnce(
 
 function timeoutError(label: string, connectTimeoutMs: number): WalrxError {
   return new WalrxError('WALRX_CONNECT_FAILED', `${label} did not answer within ${connectTimeoutMs / 1000} s`, {
-    hint: 'check the address, the routes and the firewalls between here and there; connect_timeout sets the time',
+    hint: 'check the address, the routes and the firewalls on the way to the server; connect_timeout sets the time limit',
   })
 }
 
-/** The password as given, else from the password file, looked up when the server asks. */
+/** The given password, else the one from the password file, read when the server asks. */
 function passwordSource(
   target: Target,
   database: string | undefined,

@@ -15,12 +15,14 @@ import type { Transport } from '../protocol/transport.ts'
 import { historyName } from '../wal/wal-file.ts'
 import type { Wire } from '../protocol/wire.ts'
 
-/** What a session is made of. */
+/** The components of a session. */
 export interface PgSessionParts {
   readonly wire: Wire
-  /** Process id of our walsender, as pg_stat_replication shows it. */
+  /** Process id of the session's walsender, as in pg_stat_replication. */
   readonly backendPid: number
-  /** Reads a slot over an ordinary connection: 14 has no command for it. Undefined where none is allowed. */
+  /**
+   * Reads a slot over an ordinary connection: 14 has no replication command for it. Undefined where none is allowed.
+   */
   readonly readSlotBySql: (slot: string) => Promise<SlotReading | undefined>
 }
 
@@ -76,12 +78,12 @@ export class PgSession implements ReplicationSession {
     try {
       row = await this.#row(`READ_REPLICATION_SLOT "${slot}"`, 'READ_REPLICATION_SLOT')
     } catch (error) {
-      // The command knows physical slots only, and has no other reason for this state.
+      // The command supports only physical slots, and this SQLSTATE has no other reason.
       if (error instanceof ServerError && error.sqlstate === sqlstates.featureNotSupported) return { kind: 'logical' }
       throw error
     }
-    // No restart_lsn: never reserved, or invalidated. 14 to 17 start streaming from an invalidated slot without a word,
-    // and 16 and 17 even give it a restart_lsn again at the first flush position, although it holds no WAL any more.
+    // No restart_lsn: never reserved, or invalidated. 14 to 17 start streaming from an invalidated slot without an
+    // error, and 16 and 17 even set its restart_lsn again at the first flush position, although it holds no WAL.
     const [type, restartLsn, restartTimeline] = row
     if (!type) return { kind: 'missing' }
     return {
@@ -94,7 +96,7 @@ export class PgSession implements ReplicationSession {
   async createSlot(slot: string): Promise<void> {
     refuseSlotName(slot)
     try {
-      // The old grammar is understood by all versions; the parenthesised one of 15 is not by 14.
+      // All versions understand the old syntax; 14 does not understand the parenthesised one of 15.
       await this.#wire.query(`CREATE_REPLICATION_SLOT "${slot}" PHYSICAL RESERVE_WAL`, 'CREATE_REPLICATION_SLOT')
     } catch (error) {
       if (!(error instanceof ServerError && error.sqlstate === sqlstates.duplicateObject)) throw error
@@ -111,7 +113,7 @@ export class PgSession implements ReplicationSession {
   }
 
   async timelineHistory(timeline: Timeline): Promise<HistoryFile | undefined> {
-    // The first timeline has no past.
+    // The first timeline has no history.
     if (timeline === 1) return undefined
     let row: Row
     try {
@@ -122,14 +124,14 @@ export class PgSession implements ReplicationSession {
     }
     const [fileName, content] = row
     if (fileName?.toString('latin1') !== historyName(timeline) || !content) throw this.#unexpected('TIMELINE_HISTORY')
-    // A copy of its own: the row is a view of a whole read.
+    // A copy: the row is a view of a whole read.
     return { timeline, fileName: historyName(timeline), content: Buffer.from(content) }
   }
 
   /**
-   * UPLOAD_MANIFEST (17 and later): what the next incremental base backup of this connection builds on.
-   * @param pieces the manifest, cut anywhere
-   * @throws ServerError when the server does not like it; what `pieces` throws
+   * UPLOAD_MANIFEST (17 and later): the next incremental base backup of this connection builds on this manifest.
+   * @param pieces the manifest, split anywhere
+   * @throws ServerError when the server refuses it; what `pieces` throws
    */
   async uploadManifest(pieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<void> {
     await this.#wire.copyIn('UPLOAD_MANIFEST', 'UPLOAD_MANIFEST', pieces)
@@ -163,13 +165,13 @@ export class PgSession implements ReplicationSession {
   }
 
   #unexpected(command: string): WalrxError {
-    return new WalrxError('WALRX_PROTOCOL', `${this.host} answered ${command} with something unexpected`)
+    return new WalrxError('WALRX_PROTOCOL', `${this.host} sent an unexpected answer to ${command}`)
   }
 }
 
 /**
- * server_version as server_version_num has it: `17.10 (Debian …)` is 170010, `18beta1` is 180000. Zero for what does
- * not begin with a number.
+ * Converts server_version to server_version_num: `17.10 (Debian …)` is 170010, `18beta1` is 180000. Zero for a text
+ * that does not begin with a number.
  */
 export function parseServerVersion(text: string): number {
   const match = /^(\d+)(?:\.(\d+))?/.exec(text)
@@ -177,17 +179,17 @@ export function parseServerVersion(text: string): number {
 }
 
 /**
- * PostgreSQL's own rule for slot names (ReplicationSlotValidateName in slot.c), which also keeps them harmless in
+ * Checks PostgreSQL's own rule for slot names (ReplicationSlotValidateName in slot.c), which also makes them safe in
  * commands. Throws WALRX_USAGE.
  */
 export function refuseSlotName(slot: string): void {
   if (/^[a-z0-9_]{1,63}$/.test(slot)) return
-  throw new WalrxError('WALRX_USAGE', `"${slot}" cannot be the name of a replication slot`, {
+  throw new WalrxError('WALRX_USAGE', `"${slot}" is not a valid name for a replication slot`, {
     hint: 'use 1 to 63 lower case letters, digits and underscores',
   })
 }
 
-/** The socket of a session in the hands of somebody else. */
+/** The socket of a session after the handover. */
 class TakenSocket implements ByteSocket {
   readonly #transport: Transport
   #unread: Buffer
@@ -195,7 +197,7 @@ class TakenSocket implements ByteSocket {
   constructor(transport: Transport, unread: Buffer) {
     this.#transport = transport
     this.#unread = unread
-    // Until somebody listens, what arrives is kept: a notice, or the reason why the server ends the connection.
+    // Until a receiver listens, keeps what arrives: a notice, or the reason why the server ends the connection.
     transport.receiveWith({
       onBytes: (chunk) => {
         this.#unread = Buffer.concat([this.#unread, chunk])

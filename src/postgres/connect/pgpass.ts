@@ -2,7 +2,7 @@
 import { readFile, stat } from 'node:fs/promises'
 import type { Logger } from '../../observe/log.ts'
 
-/** What a line of the file is looked up by. */
+/** The values that select a line of the file. */
 export interface PasswordKey {
   /** As in the connection string: a name, an address or a socket directory; undefined for the default. */
   readonly host: string | undefined
@@ -12,12 +12,12 @@ export interface PasswordKey {
   readonly user: string
 }
 
-/** Directories in which servers put their socket when nobody tells them otherwise: Debian's, and PostgreSQL's own. */
+/** The default socket directories: Debian's, and PostgreSQL's own. */
 export const defaultSocketDirectories = ['/var/run/postgresql', '/tmp'] as const
 
 /**
- * The first password in `path` whose line fits, or undefined. A file that others may read is ignored with a warning, as
- * libpq does; a missing one is no mistake.
+ * The password of the first matching line in `path`, or undefined. As in libpq, a file that other users may read is
+ * ignored with a warning, and a missing one is not an error.
  */
 export async function passwordFromFile(path: string, key: PasswordKey, log: Logger): Promise<string | undefined> {
   const info = await stat(path).catch(() => undefined)
@@ -27,7 +27,7 @@ export async function passwordFromFile(path: string, key: PasswordKey, log: Logg
     return undefined
   }
   if ((info.mode & 0o077) !== 0) {
-    log.warn('password file ignored: others may read it; chmod 0600 it', { path })
+    log.warn('password file ignored: other users may read it; run chmod 0600 on it', { path })
     return undefined
   }
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
@@ -37,7 +37,7 @@ export async function passwordFromFile(path: string, key: PasswordKey, log: Logg
   return findPassword(text, key)
 }
 
-/** The password of the first line `host:port:database:user:password` that fits, or undefined. */
+/** The password of the first line `host:port:database:user:password` that matches, or undefined. */
 export function findPassword(text: string, key: PasswordKey): string | undefined {
   const wanted = fieldsOf(key)
   for (const line of text.split(/\r?\n/)) {
@@ -48,25 +48,25 @@ export function findPassword(text: string, key: PasswordKey): string | undefined
   return undefined
 }
 
-/** Only the usual socket directories are called localhost; another one goes by its path. */
+/** Only the default socket directories match localhost; any other one matches its path. */
 function fieldsOf(key: PasswordKey): string[] {
   const isDefault = key.host === undefined || defaultSocketDirectories.some((directory) => directory === key.host)
   return [isDefault ? 'localhost' : (key.host ?? ''), String(key.port), key.database, key.user]
 }
 
-/** What follows the first field and its colon when the field is `*` or means `wanted`; else undefined. */
+/** The text after the first field and its colon when the field is `*` or equals `wanted`; else undefined. */
 function afterField(line: string, wanted: string): string | undefined {
   const field = /^((?:[^\\:]|\\.)*):/.exec(line)?.[1]
   if (field === undefined || (field !== '*' && unescape(field) !== wanted)) return undefined
   return line.slice(field.length + 1)
 }
 
-/** A backslash stands for the character behind it. */
+/** A backslash escapes the character after it. */
 function unescape(text: string): string {
   return text.replace(/\\(.)/gs, '$1')
 }
 
-/** The line that would fit, for hints. */
+/** A matching line, for hints. */
 export function passwordFileLine(key: PasswordKey): string {
   return [...fieldsOf(key).map((field) => field.replace(/[\\:]/g, '\\$&')), 'PASSWORD'].join(':')
 }

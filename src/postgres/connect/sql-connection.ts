@@ -1,6 +1,6 @@
 /**
- * An ordinary connection beside the replication connection. walrx works without one; where pg_hba.conf allows it, it
- * tells about the slot's health what a walsender cannot.
+ * An ordinary connection in addition to the replication connection. walrx works without one; where pg_hba.conf allows
+ * it, it reports more about the slot's health than a walsender.
  */
 import { isAbort, type WalrxError } from '../../primitives/errors.ts'
 import { orAborted } from '../../primitives/wait.ts'
@@ -14,12 +14,12 @@ import { type ConnectionSettings, openConnection } from './open-connection.ts'
 import { parseServerVersion, refuseSlotName } from './pg-session.ts'
 import type { Target } from './target.ts'
 
-/** Either the connection, or why there is none. */
+/** The connection, or the reason why there is none. */
 export type SqlOpening =
   | { readonly sql: SqlConnection; readonly reason?: undefined }
   | { readonly sql?: undefined; readonly reason: WalrxError }
 
-/** A slot as pg_replication_slots has it. */
+/** A slot, from pg_replication_slots. */
 export interface SlotHealth {
   readonly kind: 'physical' | 'logical'
   /** True while a walsender uses it. */
@@ -34,16 +34,19 @@ export interface SlotHealth {
   readonly inactiveSince: string | undefined
   /** `wal_removed`, `idle_timeout` …; undefined before 17 and while it is valid. */
   readonly invalidationReason: string | undefined
-  /** The server's end of WAL when it answered: what is flushed, on a standby what was received or replayed. */
+  /** The server's end of WAL when it answered: the flush position, on a standby the received or replayed position. */
   readonly serverEnd: Lsn | undefined
-  /** idle_replication_slot_timeout in seconds: how long the slot outlives us. Undefined before 18, and where it is off. */
+  /**
+   * idle_replication_slot_timeout in seconds: how long the slot stays valid without walrx. Undefined before 18, and
+   * where it is off.
+   */
   readonly idleTimeoutSeconds: number | undefined
 }
 
 /**
- * Opens an ordinary connection to a host, in the database of the connection string, else `postgres`. A refusal is an
- * answer and no error.
- * @throws the signal's reason only
+ * Opens an ordinary connection to a host, to the database of the connection string, else `postgres`. A refusal is a
+ * result, not an error.
+ * @throws only the signal's reason
  */
 export async function tryOpenSql(
   target: Target,
@@ -77,17 +80,17 @@ const serverEnd = `case when pg_catalog.pg_is_in_recovery()
   then coalesce(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())
   else pg_catalog.pg_current_wal_flush_lsn() end`
 
-/** In seconds: its unit is that of 18, and another one of minutes was in its betas. */
+/** In seconds, the unit of 18; its betas used minutes. */
 const idleTimeout = `(select setting::bigint * case unit when 'min' then 60 else 1 end
   from pg_catalog.pg_settings where name = 'idle_replication_slot_timeout')`
 
 /** A row of {@link SqlConnection.stream}: undefined for NULL. */
 export type TextRow = readonly (string | undefined)[]
 
-/** Rows that are fetched at once: some hundred kilobytes. */
+/** Rows of one fetch: some hundred kilobytes. */
 const fetchRows = 2_000
 
-/** How long the server may work until the next rows come: what it reads may be gigabytes of its own files. */
+/** How long the server may work until the next rows come: it may have to read gigabytes of its own files. */
 const fetchTimeoutMs = 15 * 60_000
 
 /** An open ordinary connection. */
@@ -105,7 +108,7 @@ export class SqlConnection {
     return this.#serverVersion
   }
 
-  /** True once the connection is of no more use: open another one. */
+  /** True once the connection is unusable: open another one. */
   get isBroken(): boolean {
     return this.#wire.failure !== undefined
   }
@@ -141,8 +144,8 @@ export class SqlConnection {
   }
 
   /**
-   * sync_state of a walsender: `async`, `potential`, `sync` or `quorum`. Undefined when there is none of this process
-   * id, or when the role may not see it (that takes pg_monitor, even for one's own).
+   * sync_state of a walsender: `async`, `potential`, `sync` or `quorum`. Undefined when no walsender has this process
+   * id, or when the role may not see it (that needs pg_monitor, even for the role's own walsender).
    */
   async readSyncState(backendPid: number): Promise<string | undefined> {
     const [row] = await this.#wire.query(
@@ -152,7 +155,7 @@ export class SqlConnection {
     return row?.[0]?.toString('utf8')
   }
 
-  /** The WAL summaries that the server has (17 and later), in no order. */
+  /** The WAL summaries of the server (17 and later), in no order. */
   async readWalSummaries(): Promise<WalSummary[]> {
     const rows = await this.#wire.query(
       'select tli, start_lsn, end_lsn from pg_catalog.pg_available_wal_summaries()',
@@ -164,7 +167,7 @@ export class SqlConnection {
     })
   }
 
-  /** How far the WAL summarizer is (17 and later). */
+  /** The position of the WAL summarizer (17 and later). */
   async readSummarizer(): Promise<SummarizerState> {
     const [row] = await this.#wire.query(
       `select summarized_tli, summarized_lsn, summarizer_pid, ${serverEnd} from pg_catalog.pg_get_wal_summarizer_state()`,
@@ -180,13 +183,13 @@ export class SqlConnection {
   }
 
   /**
-   * The rows of a query as text, some at a time: neither side ever holds them all. One at a time; nothing else may be
-   * asked until the last one is taken or the loop is left.
-   * @param text a `select` in which names need no schema: only pg_catalog is looked at
+   * The rows of a query as text, some at a time: neither side ever holds them all. Run one query at a time, and no
+   * other command until the last row is taken or the loop is left.
+   * @param text a `select` in which names need no schema: the search_path is pg_catalog
    * @throws ServerError, also for a query that takes too long; WALRX_CONNECTION_LOST; the signal's reason
    */
   async *stream(text: string, signal: AbortSignal): AsyncGenerator<TextRow, undefined> {
-    // A server that works on an answer does not see by itself that nobody waits for it any more.
+    // A server that works on a query does not notice by itself that the client has gone.
     const statements = [
       'begin isolation level repeatable read, read only',
       'set local search_path = pg_catalog',
@@ -210,7 +213,7 @@ export class SqlConnection {
     }
   }
 
-  /** Closes the connection; harmless twice. */
+  /** Closes the connection. May be called twice. */
   async close(): Promise<void> {
     await this.#wire.close()
   }

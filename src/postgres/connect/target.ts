@@ -9,14 +9,14 @@ import { defaultSocketDirectories } from './pgpass.ts'
 
 /** One address of one host. */
 export interface Target {
-  /** As the user named it; the default filled in. */
+  /** As in the connection string, with the default filled in. */
   readonly host: HostAddress
   readonly address: SocketAddress
   /** `host:port`, or the path of the socket. */
   readonly label: string
 }
 
-/** How a host is named in messages before its addresses are known. */
+/** A host's name in messages before its addresses are known. */
 export function hostLabel({ host, hostaddr, port }: HostAddress): string {
   const name = host ?? hostaddr ?? 'localhost'
   if (isSocketDirectory(name)) return socketPath(name, port)
@@ -28,9 +28,9 @@ function socketPath(directory: string, port: number): string {
 }
 
 /**
- * All addresses of a host, in the order in which they are tried. A host that was not named is the unix socket in one of
- * the usual directories, where there is one, else localhost: libpq knows one directory from its build, we do not.
- * @throws what the name lookup says (ENOTFOUND, EAI_AGAIN), or the signal's reason
+ * All addresses of a host, in the order in which they are tried. Without a host name, this is the Unix socket in one of
+ * the usual directories, if one exists, else localhost: libpq has one directory from its build, walrx has not.
+ * @throws the error of the name lookup (ENOTFOUND, EAI_AGAIN), or the signal's reason
  */
 export async function findTargets(host: HostAddress, signal: AbortSignal): Promise<Target[]> {
   const { hostaddr, port } = host

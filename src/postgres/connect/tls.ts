@@ -9,7 +9,7 @@ import type { TlsRequest } from '../protocol/transport.ts'
 import type { Conninfo, TlsSettings } from './conninfo.ts'
 
 /**
- * Reads certificates and keys, anew for every connection, so that renewed ones are taken up.
+ * Reads certificates and keys. It reads them again for every connection, so that renewed ones take effect.
  * @param host the host as the user names it, for verify-full and SNI; undefined when only an address was given
  * @throws WALRX_TLS_FAILED naming the file that is missing, unreadable or malformed
  */
@@ -23,8 +23,8 @@ export async function prepareTls(
   const authorities = await files.authorities()
   const verifyChain = authorities !== undefined
   if (tls.mode === 'verify-full' && host === undefined) {
-    throw new WalrxError('WALRX_USAGE', 'sslmode=verify-full needs the name of the host beside its address', {
-      hint: 'add host= to the connection string; hostaddr= alone names no certificate',
+    throw new WalrxError('WALRX_USAGE', 'sslmode=verify-full needs the name of the host, not only its address', {
+      hint: 'add host= to the connection string: the certificate is checked against it',
     })
   }
   const options: SecureContextOptions = {
@@ -51,7 +51,7 @@ function makeContext(options: SecureContextOptions, files: TlsFiles): TlsRequest
     const which = files.used.join(', ')
     throw new WalrxError('WALRX_TLS_FAILED', `cannot use ${which}: ${(error as Error).message}`, {
       cause: error,
-      hint: 'certificates and keys are PEM files that belong together; the password of a key is sslpassword',
+      hint: 'check that certificate and key are PEM files that belong together, and that sslpassword is the password of the key',
     })
   }
 }
@@ -76,7 +76,7 @@ class TlsFiles {
    */
   async authorities(): Promise<SecureContextOptions | undefined> {
     const { mode, rootCert } = this.#tls
-    // The list that Node ships with is Mozilla's of the day of its release; libpq asks the system.
+    // Node's built-in list is Mozilla's at the time of the release; libpq uses the system's list.
     if (rootCert === 'system') return { ca: getCACertificates('system'), ...(await this.#revocations()) }
     const path = rootCert ?? this.#inHome('root.crt')
     const ca = path === undefined ? undefined : await this.#readIfThere(path)
@@ -87,7 +87,7 @@ class TlsFiles {
       })
     }
     if (rootCert !== undefined) {
-      this.#log.warn('the root certificate file does not exist: the server is not verified', { path: rootCert })
+      this.#log.warn('the root certificate file does not exist: not verifying the server', { path: rootCert })
     }
     return undefined
   }
@@ -96,7 +96,7 @@ class TlsFiles {
     const named = this.#tls.crl
     const path = named ?? this.#inHome('root.crl')
     const crl = path === undefined ? undefined : await this.#readIfThere(path)
-    // libpq goes on without; a list that was asked for by name must not be skipped.
+    // libpq continues without it; walrx must not skip a list that was named.
     if (crl === undefined && named !== undefined) {
       throw new WalrxError('WALRX_TLS_FAILED', `revocation list ${named} does not exist`)
     }
@@ -110,14 +110,14 @@ class TlsFiles {
     const cert = certPath === undefined ? undefined : await this.#readIfThere(certPath)
     if (cert === undefined) {
       if (tls.cert !== undefined) {
-        this.#log.warn('the client certificate file does not exist: none is sent', { path: tls.cert })
+        this.#log.warn('the client certificate file does not exist: sending none', { path: tls.cert })
       }
       return {}
     }
     const keyPath = tls.key ?? this.#inHome('postgresql.key') ?? 'postgresql.key'
     const key = await this.#readIfThere(keyPath)
     if (key === undefined) {
-      throw new WalrxError('WALRX_TLS_FAILED', `client certificate ${certPath} is there, but not its key ${keyPath}`)
+      throw new WalrxError('WALRX_TLS_FAILED', `client certificate ${certPath} exists, but its key ${keyPath} does not`)
     }
     await refuseOpenKey(keyPath)
     return { cert, key, ...(tls.keyPassword !== undefined && { passphrase: tls.keyPassword }) }
@@ -145,7 +145,7 @@ async function refuseOpenKey(path: string): Promise<void> {
   const { mode, uid } = await stat(path)
   const tooOpen = uid === 0 ? 0o037 : 0o077
   if ((mode & tooOpen) === 0) return
-  throw new WalrxError('WALRX_TLS_FAILED', `others may read the private key ${path}`, {
-    hint: 'chmod 0600 it (0640 where root owns it)',
+  throw new WalrxError('WALRX_TLS_FAILED', `other users may read the private key ${path}`, {
+    hint: 'run chmod 0600 on it (0640 where root owns it)',
   })
 }

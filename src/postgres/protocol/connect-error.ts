@@ -1,4 +1,4 @@
-/** Why a server could not be reached, in words, with the remedy; and several such reasons as one. */
+/** Translates connection failures into messages with a remedy, and combines several failures into one. */
 import { type ErrorCode, WalrxError, type WalrxErrorOptions } from '../../primitives/errors.ts'
 import { TlsError } from './transport.ts'
 
@@ -9,18 +9,18 @@ interface Reading {
 
 const unreachable: Reading = {
   says: 'is not reachable',
-  hint: 'check the address, the routes and the firewalls between here and there',
+  hint: 'check the address, the routes and the firewalls on the way to the server',
 }
 
 /** By errno of the socket or of the name lookup. */
 const readings: Readonly<Record<string, Reading>> = {
   ECONNREFUSED: {
     says: 'accepts no connections',
-    hint: 'check that the server runs and that host and port are those of its listen_addresses and port',
+    hint: 'check that the server is running, and that host and port match its listen_addresses and port',
   },
   ENOENT: {
     says: 'does not exist',
-    hint: 'check that the server runs and that the directory is one of its unix_socket_directories',
+    hint: 'check that the server is running, and that the directory is one of its unix_socket_directories',
   },
   EACCES: { says: 'may not be used by this user', hint: "check the socket's permissions (unix_socket_permissions)" },
   EPERM: { says: 'may not be used by this user' },
@@ -34,8 +34,8 @@ const readings: Readonly<Record<string, Reading>> = {
 }
 
 /**
- * What opening a socket threw, as a WalrxError.
- * @param label how the host is named: `host:port`, or the socket's path
+ * An error of opening a socket, as a WalrxError.
+ * @param label the host's name in messages: `host:port`, or the socket's path
  */
 export function connectError(error: unknown, label: string, sslMode: string): WalrxError {
   if (error instanceof WalrxError) return error
@@ -48,14 +48,14 @@ export function connectError(error: unknown, label: string, sslMode: string): Wa
   })
 }
 
-/** Codes of OpenSSL's verification (X509_V_ERR_…) that mean an authority we do not know. */
+/** Codes of OpenSSL's verification (X509_V_ERR_…) that mean an unknown authority. */
 const unknownAuthority =
   /^(DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_(GET_ISSUER_CERT(_LOCALLY)?|VERIFY_LEAF_SIGNATURE))$/
 
 function noTls(error: TlsError, label: string, sslMode: string): WalrxError {
-  return new WalrxError('WALRX_TLS_FAILED', `${label} does not offer TLS, which sslmode=${sslMode} insists on`, {
+  return new WalrxError('WALRX_TLS_FAILED', `${label} does not offer TLS, which sslmode=${sslMode} requires`, {
     cause: error,
-    hint: 'set ssl = on at the server, or a weaker sslmode here',
+    hint: 'set ssl = on on the server, or choose a weaker sslmode',
   })
 }
 
@@ -68,13 +68,15 @@ export function tlsError(error: TlsError, label: string): WalrxError {
     {
       cause: error,
       hint: tlsHint(code ?? ''),
-      // A server that goes down in the middle of a handshake.
+      // The server may have shut down during the handshake.
       ...((code === 'ECONNRESET' || code === 'EPIPE') && { transient: true }),
     },
   )
 }
 
-/** The reason out of OpenSSL's `…:error:0A000418:SSL routines:ssl3_read_bytes:tlsv1 alert unknown ca:rec_layer_s3.c:…`. */
+/**
+ * The reason out of OpenSSL's `…:error:0A000418:SSL routines:ssl3_read_bytes:tlsv1 alert unknown ca:rec_layer_s3.c:…`.
+ */
 function readableReason(message: string): string {
   const reason = /error:[0-9A-F]+:[^:]*:[^:]*:([^:\n]+)/.exec(message)?.[1] ?? message
   return reason.slice(0, 1).toLowerCase() + reason.slice(1).trim().replace(/\.$/, '')
@@ -83,15 +85,15 @@ function readableReason(message: string): string {
 function tlsHint(code: string): string {
   if (unknownAuthority.test(code)) return "name the file with the certificate of the server's authority in sslrootcert"
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
-    return 'connect by a name that the certificate holds, or have it issued for this name; sslmode=verify-ca skips the check'
+    return 'connect to a name in the certificate, or have it issued for this name; sslmode=verify-ca skips the check'
   }
   if (code === 'CERT_HAS_EXPIRED') return "renew the server's certificate"
   if (code === 'CERT_REVOKED') return "the authority has revoked the server's certificate: find out why"
   return "the server's log says more: it may not accept our certificate, or the two share no version of TLS"
 }
 
-/** Codes by how much they tell; a host that is merely down must not hide another's wrong password. */
-const telling: readonly ErrorCode[] = [
+/** Codes, the most specific first; a host that is only down must not hide the wrong password of another. */
+const mostSpecificFirst: readonly ErrorCode[] = [
   'WALRX_AUTH_FAILED',
   'WALRX_NO_PRIVILEGE',
   'WALRX_TLS_FAILED',
@@ -106,13 +108,13 @@ const telling: readonly ErrorCode[] = [
 ]
 
 /**
- * Several failed attempts as one error that lists every reason. Code and hint are those of the most telling one;
- * trying again can help if it can help one of them.
+ * Several failed attempts as one error that lists every reason. Code and hint are those of the most specific one; the
+ * error is transient if one of them is.
  * @param failures at least one
  */
 export function combineFailures(failures: readonly WalrxError[], introduction: string): WalrxError {
-  // What is not listed is our own refusal (a usage error, say): it comes first.
-  const rank = (error: WalrxError) => telling.indexOf(error.code)
+  // A code that is not listed is walrx's own refusal (for example a usage error): it comes first.
+  const rank = (error: WalrxError) => mostSpecificFirst.indexOf(error.code)
   const chosen = failures.reduce((best, error) => (rank(error) < rank(best) ? error : best))
   const reasons = [...new Set(failures.map((error) => error.message))]
   if (reasons.length === 1) return chosen

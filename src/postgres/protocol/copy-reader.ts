@@ -1,47 +1,47 @@
 /**
- * Messages of a COPY OUT on a socket that is ours: the bytes of CopyData go on as they come, without being gathered or
- * copied; every other message is small and is handed over whole.
+ * Reads the messages of a COPY OUT from a socket: it passes the bytes of CopyData on as they arrive, without collecting
+ * or copying them; every other message is small and is delivered complete.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import type { ByteSocket } from './session.ts'
 
-/** What a handler returns: nothing, or a promise until which nothing more is delivered. */
+/** A handler's result: nothing, or a promise. Nothing more is delivered until it resolves. */
 export type Busy = void | Promise<void>
 
 /**
- * Where a {@link CopyReader} delivers to. When a handler throws or its promise is rejected, `onError` gets that, and
- * nothing is delivered any more.
+ * The handlers of a {@link CopyReader}. When a handler throws or its promise is rejected, `onError` gets the error, and
+ * nothing more is delivered.
  */
 export interface CopyHandlers {
   /**
-   * A piece of a CopyData message's payload, never empty; `isFirst` for the first piece of each message. The bytes are a
-   * view of what the socket reads into: valid during the call and until its promise has resolved, for a paused socket
-   * leaves its buffer alone (transport.ts).
+   * Some bytes of a CopyData message's payload, never empty; `isFirst` for the first bytes of each message. They are a
+   * view of the socket's read buffer: valid during the call and until its promise has resolved, because a paused socket
+   * does not write to its buffer (transport.ts).
    */
   onCopyData(bytes: Buffer, isFirst: boolean): Busy
-  /** Any other message: its type byte, and its body without type and length, which is the receiver's to keep. */
+  /** Any other message: its type byte, and its body without type and length, which the receiver may keep. */
   onMessage(type: number, body: Buffer): Busy
   /** The socket was closed; `error` when it broke. */
   onClose(error: Error | undefined): void
-  /** A handler failed, or the framing was lost; the socket is destroyed. */
+  /** A handler failed, or the message framing is wrong; the socket is destroyed. */
   onError(error: Error): void
 }
 
 const headerBytes = 5
 const copyData = 0x64
-/** Rows, notices and errors are small; a longer message means that we lost the framing. */
+/** Rows, notices and errors are small; a longer message means that the framing is wrong. */
 const messageBytesMax = 1024 * 1024
 
 /** See the file's header. */
 export class CopyReader {
   readonly #socket: ByteSocket
   readonly #handlers: CopyHandlers
-  /** A header or a small message that has not arrived whole. */
+  /** A header or a small message that has not arrived completely. */
   #gathered: Buffer = Buffer.alloc(0)
-  /** Bytes of the present CopyData still to come. */
+  /** Bytes of the current CopyData still to come. */
   #copyLeft = 0
   #isFirst = false
-  /** What was read while nobody took it: no more than one read holds, for the socket is paused. Ours, unlike a read. */
+  /** A copy of the bytes that were read during a pause: at most one read, because the socket is paused. */
   readonly #unread: Buffer[] = []
   #isHeld = false
   #ended = false
@@ -51,7 +51,7 @@ export class CopyReader {
     this.#handlers = handlers
   }
 
-  /** Begins to read. */
+  /** Starts reading. */
   start(): void {
     this.#socket.start({
       onBytes: (chunk) => this.#onBytes(chunk),
@@ -63,12 +63,12 @@ export class CopyReader {
     })
   }
 
-  /** Bytes that were read and not delivered. */
+  /** Bytes that were read but not delivered. */
   get unreadBytes(): number {
     return this.#unread.reduce((sum, { length }) => sum + length, 0)
   }
 
-  /** Stops delivery until {@link release}, from within a handler too. */
+  /** Stops delivery until {@link release}; a handler may call it, too. */
   hold(): void {
     if (this.#isHeld || this.#ended) return
     this.#isHeld = true
@@ -103,13 +103,13 @@ export class CopyReader {
   #onBytes(chunk: Uint8Array): void {
     if (this.#ended) return
     const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length)
-    // Held: a read that was under way already when we paused.
+    // During a pause: a read that had already started.
     const rest = this.#isHeld ? bytes : this.#consume(bytes)
-    // A copy: the buffer is read into again.
+    // A copy, because the buffer is reused.
     if (rest) this.#unread.push(Buffer.from(rest))
   }
 
-  /** Takes `bytes` apart; returns what is left of them when delivery was held. */
+  /** Parses `bytes`; returns the rest of them when delivery was paused. */
   #consume(bytes: Buffer): Buffer | undefined {
     let at = 0
     try {
@@ -132,7 +132,7 @@ export class CopyReader {
     return length
   }
 
-  /** Takes a CopyData's header or a whole small message; or as much as is there, to be continued by the next read. */
+  /** Takes a CopyData's header or a small message; or the part that is there, which the next read continues. */
   #takeMessage(bytes: Buffer, at: number): number {
     if (this.#gathered.length > 0 || bytes.length - at < headerBytes) return this.#gather(bytes, at)
     const length = this.#lengthAt(bytes, at)
@@ -145,7 +145,7 @@ export class CopyReader {
     return 1 + length
   }
 
-  /** The rare case: a header or a small message that lies in more than one read. */
+  /** The rare case: a header or a small message in more than one read. */
   #gather(bytes: Buffer, at: number): number {
     const had = this.#gathered.length
     const wanted = had < headerBytes ? headerBytes : 1 + this.#lengthAt(this.#gathered, 0)

@@ -1,5 +1,5 @@
 /**
- * Messages of PostgreSQL's protocol 3.0 that we write and read ourselves once the socket is ours: a type byte, a
+ * Messages of PostgreSQL's protocol 3.0 that walrx itself writes and reads after the login: a type byte, a
  * big-endian int32 length that counts itself but not the type, then the body (protocol-message-formats in PostgreSQL's
  * documentation).
  */
@@ -22,7 +22,7 @@ export function encodeQuery(text: string): Buffer {
   return message
 }
 
-/** What START_REPLICATION asks for. */
+/** The arguments of START_REPLICATION. */
 export interface StartOptions {
   /** Undefined streams without a slot. */
   readonly slot: string | undefined
@@ -30,7 +30,7 @@ export interface StartOptions {
   readonly startLsn: Lsn
 }
 
-/** `Q` with START_REPLICATION. The timeline is always named: without it a new primary would silently jump to its own. */
+/** `Q` with START_REPLICATION. It always names the timeline: without it a new primary would silently use its own. */
 export function encodeStartReplication({ slot, startLsn, timeline }: StartOptions): Buffer {
   const withSlot = slot === undefined ? '' : `SLOT "${slot}" `
   const position = `${(startLsn >> 32n).toString(16)}/${(startLsn & 0xffffffffn).toString(16)}`
@@ -51,7 +51,7 @@ export function encodeCopyDone(): Buffer {
   return Buffer.from([0x63, 0, 0, 0, 4])
 }
 
-/** What a standby status update says. 0/0 means "unknown". Each is one past the last byte. */
+/** The positions of a standby status update. 0/0 means "unknown". Each is one past the last byte. */
 export interface StandbyStatus {
   readonly write: Lsn
   readonly flush: Lsn
@@ -109,15 +109,17 @@ export function parseDataRow(body: Buffer): Row {
   return row
 }
 
-/** Where WAL goes on behind a finished timeline. */
+/** The timeline that follows a finished one. */
 export interface NextTimeline {
-  /** The server's own next one; never to be computed, for a failed promotion skips numbers. */
+  /** The server's next timeline. Never compute it: a failed promotion skips numbers. */
   readonly nextTimeline: Timeline
-  /** Where it forked off. */
+  /** The LSN of the fork. */
   readonly switchpoint: Lsn
 }
 
-/** The row that ends a finished timeline: next_tli as int8 or int4, next_tli_startpos as text. Undefined for another. */
+/**
+ * The row that ends a finished timeline: next_tli as int8 or int4, next_tli_startpos as text. Undefined for another.
+ */
 export function parseNextTimeline(row: Row): NextTimeline | undefined {
   const [timeline, position] = row.map((column) => column?.toString('latin1') ?? '')
   if (!/^[1-9]\d{0,9}$/.test(timeline ?? '') || !/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/i.test(position ?? ''))
@@ -125,7 +127,9 @@ export function parseNextTimeline(row: Row): NextTimeline | undefined {
   return { nextTimeline: Number(timeline), switchpoint: parseLsn(position ?? '') }
 }
 
-/** Body of an ErrorResponse or NoticeResponse: field code byte and cstring, closed by a zero byte. Keys are the codes. */
+/**
+ * Body of an ErrorResponse or NoticeResponse: field code byte and cstring, closed by a zero byte. Keys are the codes.
+ */
 export function parseErrorFields(body: Buffer): Record<string, string> {
   const fields: Record<string, string> = {}
   let at = 0

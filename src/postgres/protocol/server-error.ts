@@ -1,6 +1,6 @@
 /**
- * Errors that a server answers with. What they mean to walrx is decided by SQLSTATE and the command, never by the
- * text: texts are translated and change between versions. The states were seen on PostgreSQL 14 to 18.
+ * Translates a server's errors. SQLSTATE and the command decide what an error means to walrx, never the text: texts are
+ * translated and change between versions. The SQLSTATEs were observed on PostgreSQL 14 to 18.
  */
 import { type ErrorCode, WalrxError, type WalrxErrorOptions } from '../../primitives/errors.ts'
 
@@ -22,7 +22,7 @@ export class ServerError extends WalrxError {
 /** Fields of an ErrorResponse by their one-letter code: C SQLSTATE, M message, D detail, H hint … */
 export type ErrorFields = Readonly<Record<string, string>>
 
-/** SQLSTATEs that the code of this room decides by. */
+/** SQLSTATEs that this room handles. */
 export const sqlstates = {
   featureNotSupported: '0A000',
   invalidAuthorization: '28000',
@@ -42,7 +42,7 @@ export const sqlstates = {
   undefinedFile: '58P01',
 } as const
 
-/** What a state means, whatever the command was. */
+/** The meaning of a SQLSTATE for any command. */
 const meanings: Readonly<Record<string, ErrorCode>> = {
   [sqlstates.invalidAuthorization]: 'WALRX_AUTH_FAILED',
   [sqlstates.invalidPassword]: 'WALRX_AUTH_FAILED',
@@ -55,7 +55,7 @@ const meanings: Readonly<Record<string, ErrorCode>> = {
   [sqlstates.idleSessionTimeout]: 'WALRX_CONNECTION_LOST',
 }
 
-/** Meaning and remedy of a state that depends on the command. */
+/** Meaning and remedy of a SQLSTATE that depend on the command. */
 interface Reading extends WalrxErrorOptions {
   readonly code: ErrorCode
 }
@@ -68,11 +68,11 @@ const byCommand: Readonly<Record<string, Readonly<Record<string, Reading>>>> = {
   START_REPLICATION: {
     [sqlstates.undefinedFile]: { code: 'WALRX_WAL_REMOVED' },
     [sqlstates.notInPrerequisiteState]: { code: 'WALRX_SLOT_INVALIDATED', hint: slotRemedy },
-    // It was there, or was made, a moment ago: the next connection makes it again.
+    // It existed a moment ago: the next connection creates it again.
     [sqlstates.undefinedObject]: { code: 'WALRX_SLOT_UNUSABLE', transient: true },
     [sqlstates.objectInUse]: {
       code: 'WALRX_SLOT_ACTIVE',
-      hint: 'another receiver uses the slot, or a dead one still does until wal_sender_timeout',
+      hint: 'another receiver uses the slot, or a dead connection holds it until wal_sender_timeout: stop it, or wait',
     },
   },
   CREATE_REPLICATION_SLOT: {
@@ -90,9 +90,9 @@ const byCommand: Readonly<Record<string, Readonly<Record<string, Reading>>>> = {
 
 /**
  * An ErrorResponse as a WalrxError.
- * @param host how the connection is named in messages
- * @param command the command that was answered, as its first word (`START_REPLICATION`); undefined when the server spoke
- * unasked, as it does before it ends an idle connection
+ * @param host the connection's name in messages
+ * @param command the first word of the command (`START_REPLICATION`); undefined for an error without a command, which
+ * the server sends before it ends an idle connection
  */
 export function serverErrorFromFields(fields: ErrorFields, host: string, command: string | undefined): ServerError {
   const state = fields['C'] ?? ''
@@ -110,23 +110,23 @@ function generalMeaning(state: string): ErrorCode {
   return meanings[state] ?? (state.startsWith('08') ? 'WALRX_CONNECTION_LOST' : 'WALRX_SERVER_ERROR')
 }
 
-/** Who tried to log in from where: what pg_hba.conf decides by. */
+/** A login attempt: the values that pg_hba.conf matches. */
 export interface LoginAttempt {
   readonly host: string
   readonly user: string
   /** `replication`, or the database of an ordinary connection. */
   readonly database: string
-  /** Our address; undefined on a unix socket. */
+  /** The client's address; undefined on a Unix socket. */
   readonly clientAddress: string | undefined
   readonly encrypted: boolean
-  /** Where the password came from, or would have to be. */
+  /** Where the password came from, or where to put it. */
   readonly passwordHint: string
 }
 
 /** An ErrorResponse to a login, with the remedy. */
 export function loginError(fields: ErrorFields, attempt: LoginAttempt): ServerError {
   const state = fields['C'] ?? ''
-  // A server that begins to shut down ends a login with 57P01; it is not a broken connection.
+  // A server that is shutting down ends a login with 57P01; that is not a broken connection.
   const code = state === sqlstates.adminShutdown ? 'WALRX_SERVER_STARTING' : generalMeaning(state)
   const hint = loginHint(state, attempt) ?? fields['H']
   const how = attempt.clientAddress === undefined ? '' : attempt.encrypted ? ' (with TLS)' : ' (without TLS)'
@@ -154,7 +154,7 @@ function loginHint(state: string, attempt: LoginAttempt): string | undefined {
   }
 }
 
-/** The line of pg_hba.conf that would let this login in by password. */
+/** The line of pg_hba.conf that would allow this login with a password. */
 function hbaLine(attempt: LoginAttempt): string {
   const { clientAddress, database, encrypted, user } = attempt
   if (clientAddress === undefined) return `local ${database} ${user} peer`

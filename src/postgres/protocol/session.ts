@@ -1,6 +1,6 @@
 /**
- * What the receiver needs of a server, as interfaces: `connection.ts` implements them over `pg`, the simulation over a
- * fake walsender. All replication commands use the simple query protocol (walsender.c knows no other).
+ * The interfaces of a server for the receiver: `connection.ts` implements them for real servers, the simulation with a
+ * fake walsender. All replication commands use the simple query protocol, the only one of walsender.c.
  */
 import type { Lsn, Timeline } from '../lsn.ts'
 
@@ -13,11 +13,13 @@ export interface SystemIdentity {
   readonly xlogpos: Lsn
 }
 
-/** Answer to READ_REPLICATION_SLOT (PostgreSQL 15 and later), or what pg_replication_slots says where SQL is allowed. */
+/**
+ * Answer to READ_REPLICATION_SLOT (PostgreSQL 15 and later), or the row of pg_replication_slots where SQL is allowed.
+ */
 export type SlotReading =
   | { readonly kind: 'missing' }
   | { readonly kind: 'logical' }
-  /** The slot may or may not exist: this server has no command to read it over a pure replication connection (14). */
+  /** The slot may or may not exist: PostgreSQL 14 has no replication command to read it. */
   | { readonly kind: 'unreadable' }
   | { readonly kind: 'physical'; readonly restartLsn: Lsn | undefined; readonly restartTimeline: Timeline | undefined }
 
@@ -26,21 +28,21 @@ export interface HistoryFile {
   readonly timeline: Timeline
   /** `0000000N.history` */
   readonly fileName: string
-  /** The file's raw bytes, verbatim. */
+  /** The file's bytes, unchanged. */
   readonly content: Buffer
 }
 
 /** Callbacks of a {@link ByteSocket}. */
 export interface ByteSocketHandlers {
-  /** Bytes as they arrived. They are valid during the call only: the buffer is reused. */
+  /** Bytes as they arrived. They are valid only during the call: the buffer is reused. */
   onBytes(chunk: Uint8Array): void
   /** The socket is closed; `error` when it broke. Called exactly once, also after destroy. */
   onClose(error?: Error): void
 }
 
-/** A connected, authenticated socket in the hands of our own framer: plain, TLS, or the simulation's. */
+/** A connected, authenticated socket for walrx's own parser: plain, TLS, or the simulation's. */
 export interface ByteSocket {
-  /** Begins delivery. Called once, before anything is written. */
+  /** Starts delivery. Called once, before anything is written. */
   start(handlers: ByteSocketHandlers): void
   /** Queues bytes for sending; never waits. Ignored after the socket closed. The bytes must not change afterwards. */
   write(bytes: Uint8Array): void
@@ -64,36 +66,35 @@ export interface ReplicationSession {
   /** `SHOW name` as text. Throws WALRX_NO_PRIVILEGE for settings the role may not see. */
   show(name: string): Promise<string>
   readSlot(slot: string): Promise<SlotReading>
-  /** CREATE_REPLICATION_SLOT … PHYSICAL with RESERVE_WAL. An existing one (42710) is no error. */
+  /** CREATE_REPLICATION_SLOT … PHYSICAL with RESERVE_WAL. An existing one (42710) is not an error. */
   createSlot(slot: string): Promise<void>
   /**
-   * DROP_REPLICATION_SLOT. One that is not there (42704) is no error.
-   * @throws WALRX_SLOT_ACTIVE while somebody uses it
+   * DROP_REPLICATION_SLOT. A missing slot (42704) is not an error.
+   * @throws WALRX_SLOT_ACTIVE while another process uses it
    */
   dropSlot(slot: string): Promise<void>
   /** TIMELINE_HISTORY; undefined for timeline 1 and where the server lacks the file (58P01). */
   timelineHistory(timeline: Timeline): Promise<HistoryFile | undefined>
   /**
-   * Gives the idle connection's socket away. The session answers nothing afterwards; `close` still ends it.
+   * Hands the idle connection's socket over. The session is unusable afterwards; `close` still ends it.
    */
   takeOver(): ByteSocket
-  /** Ends the connection; harmless twice. */
+  /** Ends the connection. May be called twice. */
   close(): Promise<void>
 }
 
 /** A server, or several hosts of one: opens sessions. */
 export interface ReplicationServer {
   /**
-   * Connects to the first host that answers and suits, and reads server_version and in_hot_standby.
-   * @param judge looks at an open session, and throws a WalrxError for one that will not do: then the next host's turn
-   * comes
+   * Connects to the first host that answers and is suitable, and reads server_version and in_hot_standby.
+   * @param judge throws a WalrxError for an open session that is not suitable: then the next host is tried
    * @throws WalrxError WALRX_CONNECT_FAILED, WALRX_AUTH_FAILED, WALRX_NO_PRIVILEGE, WALRX_NO_WALSENDER,
    * WALRX_SERVER_STARTING …, by SQLSTATE
    */
   connect(signal?: AbortSignal, judge?: (session: ReplicationSession) => Promise<void>): Promise<ReplicationSession>
   /**
-   * Opens a session on every host at once, shows it to `look`, and closes it. Hosts that do not answer, and those at
-   * which `look` fails, are left out; once one has been looked at, the others have a few seconds more.
+   * Opens a session on every host at once, passes it to `look`, and closes it. Hosts that do not answer, and those
+   * where `look` fails, are left out; once `look` has run for one, the others have a few seconds more.
    * @throws the signal's reason
    */
   survey?(signal: AbortSignal, look: (session: ReplicationSession) => Promise<void>): Promise<void>

@@ -1,29 +1,28 @@
 /**
- * A connected socket, plain or TLS, that hands its bytes to one receiver after another: the login, the session's
- * commands, at last the framer of the WAL stream.
+ * A connected socket, plain or TLS, that passes its bytes to one receiver after another: the login, the session's
+ * commands, and last the parser of the WAL stream.
  *
- * A plain socket reads into one buffer that is used again and again (`onread` of Node's sockets): no allocation per
- * read, which makes up a good part of what receiving WAL costs. TLS has no such thing, there the chunks of the stream
- * are handed on.
+ * A plain socket reads into one buffer again and again (`onread` of Node's sockets): an allocation for each read would
+ * be a large part of the cost of receiving WAL. TLS sockets do not support this, so the stream's chunks are passed on.
  */
 import { isIP, Socket } from 'node:net'
 import { connect as connectTls, type ConnectionOptions, type SecureContext, type TLSSocket } from 'node:tls'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { ByteSocketHandlers } from './session.ts'
 
-/** Where a socket connects to. */
+/** The address of a socket. */
 export type SocketAddress = { readonly path: string } | { readonly ip: string; readonly port: number }
 
-/** How TLS is done; `tls.ts` makes it from the settings. */
+/** The settings of TLS; `tls.ts` makes them from the connection string. */
 export interface TlsRequest {
-  /** `direct` begins with TLS at once (PostgreSQL 17); `postgres` asks first. */
+  /** `direct` starts with TLS at once (PostgreSQL 17); `postgres` sends an SSLRequest first. */
   readonly negotiation: 'postgres' | 'direct'
   readonly context: SecureContext
-  /** The name sent along (SNI); undefined sends none. */
+  /** The server name to send (SNI); undefined sends none. */
   readonly serverName: string | undefined
   /** True to check the chain of the server's certificate. */
   readonly verifyChain: boolean
-  /** Returns an error when the certificate is not for the host that was meant. */
+  /** Returns an error when the certificate does not match the host. */
   readonly verifyName: NonNullable<ConnectionOptions['checkServerIdentity']>
 }
 
@@ -38,10 +37,10 @@ export interface TransportOptions {
   readonly signal: AbortSignal
 }
 
-/** Bytes of the buffer that a plain socket reads into. Two messages of the largest size that a walsender sends fit. */
+/** Bytes of a plain socket's read buffer: two of a walsender's largest messages fit. */
 const readBufferBytes = 256 * 1024
 
-/** What the server answered when it was asked for TLS, or undefined when TLS went wrong behind that. */
+/** A failure of TLS with the server. */
 export class TlsError extends Error {
   /** True when the server does not offer TLS at all. */
   readonly isUnavailable: boolean
@@ -106,7 +105,7 @@ function eventOf<T>(
     }
     const onError = (error: Error) => {
       settle()
-      // Whatever follows on this socket concerns nobody.
+      // Later errors of this socket are ignored.
       socket.on('error', () => {})
       socket.destroy()
       reject(error)
@@ -140,7 +139,7 @@ async function requestTls(socket: Socket, signal: AbortSignal): Promise<void> {
   request.writeInt32BE(80_877_103, 4)
   socket.write(request)
   const answer = await eventOf(socket, 'data', signal, (chunk) => {
-    // What follows belongs to TLS.
+    // The next bytes belong to TLS.
     socket.pause()
     return chunk
   })
@@ -148,8 +147,8 @@ async function requestTls(socket: Socket, signal: AbortSignal): Promise<void> {
   socket.destroy()
   if (answer[0] === 0x4e) throw new TlsError('the server does not offer TLS', true)
   if (answer[0] === 0x45) throw new TlsError('the server answered the request for TLS with an error', false)
-  // Bytes behind the answer were not sent under TLS: somebody in between may have put them there.
-  throw new TlsError('the server answered the request for TLS with something else than yes or no', false)
+  // Bytes after the answer were not sent under TLS: an attacker may have inserted them.
+  throw new TlsError('the server answered the request for TLS with something other than yes or no', false)
 }
 
 async function startTls(socket: Socket, tls: TlsRequest, signal: AbortSignal): Promise<TLSSocket> {
@@ -178,7 +177,7 @@ async function startTls(socket: Socket, tls: TlsRequest, signal: AbortSignal): P
 /** One open socket. */
 export class Transport {
   readonly encrypted: boolean
-  /** Resolves when the socket is closed, for whatever reason. */
+  /** Resolves when the socket is closed for any reason. */
   readonly closed: Promise<void>
   readonly #socket: Socket
   #handlers: ByteSocketHandlers | undefined
@@ -202,7 +201,7 @@ export class Transport {
     if (encrypted) socket.on('data', (chunk: Buffer) => this.deliver(chunk))
   }
 
-  /** Our own address; undefined on a unix socket, and when the socket is closed. */
+  /** The local address; undefined on a Unix socket, and when the socket is closed. */
   get localAddress(): string | undefined {
     return this.#socket.localAddress
   }
@@ -212,24 +211,24 @@ export class Transport {
     return this.encrypted ? (this.#socket as TLSSocket).getPeerCertificate() : undefined
   }
 
-  /** Makes `handlers` the receiver from now on. On a closed transport its onClose is called soon. */
+  /** Makes `handlers` the receiver from now on. On a closed transport its onClose is called. */
   receiveWith(handlers: ByteSocketHandlers): void {
     this.#handlers = handlers
     if (this.#isClosed) queueMicrotask(() => handlers.onClose(this.#error))
   }
 
-  /** Bytes that were read; valid during the call only. */
+  /** Delivers bytes that were read; valid only during the call. */
   deliver(chunk: Buffer): void {
     if (this.#handlers) this.#handlers.onBytes(chunk)
-    // Nobody speaks before the login was sent, and the login receives before it sends.
-    else this.#socket.destroy(new WalrxError('WALRX_PROTOCOL', 'the server spoke before it was asked'))
+    // The server sends nothing before the login message, and the login receives before it sends.
+    else this.#socket.destroy(new WalrxError('WALRX_PROTOCOL', 'the server sent data before the login'))
   }
 
   write(bytes: Uint8Array): void {
     if (this.#socket.writable) this.#socket.write(bytes)
   }
 
-  /** Resolves when there is room for more to be written, or the socket is closed. */
+  /** Resolves when the socket can take more, or is closed. */
   async drained(): Promise<void> {
     if (!this.#socket.writableNeedDrain) return
     const { promise, resolve } = Promise.withResolvers<void>()
@@ -246,7 +245,7 @@ export class Transport {
     this.#socket.resume()
   }
 
-  /** Sends what is queued and then `last`, and closes. */
+  /** Sends the queued bytes and then `last`, and closes. */
   end(last: Uint8Array): void {
     if (this.#socket.writable) this.#socket.end(last)
   }

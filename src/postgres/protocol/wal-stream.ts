@@ -1,6 +1,6 @@
 /**
- * Our own framer for a walsender's stream: bytes of a socket in, WAL bytes and events out, without copying WAL on the
- * way. It takes an idle replication connection over, sends START_REPLICATION itself and reads everything that follows.
+ * The parser of a walsender's stream: it turns the bytes of a socket into WAL bytes and events, without copying WAL. It
+ * takes an idle replication connection over, sends START_REPLICATION itself and reads everything that follows.
  *
  * States, in order (walsender.c, StartReplication; protocol-replication in PostgreSQL's documentation):
  *   starting   sent the command; CopyBothResponse leads to streaming, the row of a finished timeline straight to ended
@@ -8,8 +8,8 @@
  *   closing    we sent CopyDone first; WAL still under way is dropped until the server answers
  *   ending     answered CopyDone; the row that names the next timeline, CommandComplete, ReadyForQuery lead to ended
  *   ended      nothing more is read
- * A CommandComplete while streaming is a server that shuts down: it has sent all it has (`COPY 0`, no CopyDone). An
- * ErrorResponse or a closed socket ends any state.
+ * A CommandComplete while streaming means that the server shuts down: it has sent all its WAL (`COPY 0`, no CopyDone).
+ * An ErrorResponse or a closed socket ends any state.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import { addBytes, type Lsn, toLsn } from '../lsn.ts'
@@ -26,12 +26,12 @@ import {
 import { serverErrorFromFields } from './server-error.ts'
 import type { ByteSocket } from './session.ts'
 
-/** Where a stream delivers to. */
+/** The handlers of a stream. */
 export interface WalSink {
   /**
-   * WAL bytes that begin at `lsn`. They are valid during the call only.
+   * WAL bytes that begin at `lsn`. They are valid only during the call.
    * @returns how many were taken; fewer than given pauses the stream until {@link WalStream.resume}
-   * @throws WalrxError to end the stream with it (a gap, say)
+   * @throws WalrxError to end the stream with it (for example at a gap)
    */
   onWal(lsn: Lsn, bytes: Uint8Array): number
   /** The server's end of WAL, from every `w` and `k`; `replyRequested` when it wants a status update at once. */
@@ -47,7 +47,7 @@ export type StreamEnd =
 
 const messageHeaderBytes = 5
 const walHeaderBytes = 25
-/** Control messages are small; a longer one means that we lost the framing. */
+/** Control messages are small; a longer one means that the framing is wrong. */
 const controlMessageBytesMax = 1024 * 1024
 
 const copyData = 0x64 // 'd'
@@ -61,9 +61,9 @@ export class WalStream {
   readonly #sink: WalSink
   #state: 'starting' | 'streaming' | 'closing' | 'ending' | 'ended' = 'starting'
   #paused = false
-  /** Bytes read from the socket but not taken yet: at most one read's worth. */
+  /** Bytes that were read from the socket but not taken yet: at most one read. */
   #rest: Uint8Array | undefined
-  /** Bytes of a header or a control message that has not arrived whole. */
+  /** Bytes of a header or a control message that has not arrived completely. */
   #pending: Buffer = Buffer.alloc(0)
   /** WAL bytes of the current message still to come, and where they belong. */
   #walLeft = 0
@@ -76,17 +76,17 @@ export class WalStream {
     this.#socket = socket
     this.#host = host
     this.#sink = sink
-    // Both are awaited by the owner, perhaps later than they fail.
+    // The owner awaits both, perhaps after they have failed.
     this.#started.promise.catch(() => {})
     this.#ended.promise.catch(() => {})
   }
 
-  /** Resolves when WAL flows (which proves nothing yet: a server that lacks the WAL says so only afterwards). */
+  /** Resolves when WAL flows. A server that lacks the WAL reports that only afterwards. */
   get started(): Promise<void> {
     return this.#started.promise
   }
 
-  /** Resolves with the end; rejects with a WalrxError by SQLSTATE, WALRX_CONNECTION_LOST or what the sink threw. */
+  /** Resolves with the end; rejects with a WalrxError by SQLSTATE, WALRX_CONNECTION_LOST or the sink's error. */
   get ended(): Promise<StreamEnd> {
     return this.#ended.promise
   }
@@ -112,7 +112,7 @@ export class WalStream {
     return this.#paused
   }
 
-  /** Offers what was not taken again, then reads on. */
+  /** Offers the bytes that were not taken again, then continues to read. */
   resume(): void {
     if (!this.#paused || this.#state === 'ended') return
     this.#paused = false
@@ -123,8 +123,8 @@ export class WalStream {
   }
 
   /**
-   * Ends the copy from our side: the server reads everything that was sent before, answers, and `ended` resolves. WAL
-   * that is still under way is read and dropped, what was not taken included, for the server's answer comes behind it.
+   * Ends the copy from this side: the server reads everything that was sent before, answers, and `ended` resolves. WAL
+   * that arrives before the answer is dropped, and so are bytes that were not taken.
    */
   close(): void {
     if (this.#state === 'starting') return this.destroy()
@@ -162,7 +162,7 @@ export class WalStream {
   #onBytes(chunk: Uint8Array): void {
     if (this.#state === 'ended') return
     if (this.#paused) {
-      // A read that was already under way when we paused.
+      // A read that had already started before the pause.
       this.#rest = this.#rest ? Buffer.concat([this.#rest, chunk]) : Buffer.from(chunk)
       return
     }
@@ -198,7 +198,7 @@ export class WalStream {
     return at
   }
 
-  /** Collects one header (of a WAL message) or one whole control message, which may arrive in many pieces. */
+  /** Collects one header (of a WAL message) or one control message, which may arrive in many reads. */
   #parseHeader(chunk: Uint8Array, at: number): number {
     const needed = this.#bytesNeeded(this.#pending)
     const piece = chunk.subarray(at, at + needed - this.#pending.length)
@@ -213,7 +213,7 @@ export class WalStream {
     return piece.length
   }
 
-  /** Bytes that must be collected before the next decision; grows as the pending ones tell what they belong to. */
+  /** Bytes that must be collected before the next decision; grows once the pending ones show the message's kind. */
   #bytesNeeded(pending: Buffer): number {
     if (pending.length < messageHeaderBytes) return messageHeaderBytes
     const length = pending.readUInt32BE(1)
@@ -285,11 +285,11 @@ export class WalStream {
     }
   }
 
-  /** ReadyForQuery: the command is over. A row before it names the next timeline; none means the server ended the copy. */
+  /** ReadyForQuery ends the command. A row before it names the next timeline; without it the server ended the copy. */
   #onReady(): void {
     if (this.#row) {
       const next = parseNextTimeline(this.#row)
-      if (!next) throw this.#broken('row that names no next timeline')
+      if (!next) throw this.#broken('row without a next timeline')
       return this.#finish({ kind: 'timeline', ...next })
     }
     if (this.#state === 'starting') throw this.#broken('ReadyForQuery without a copy or a next timeline')

@@ -1,6 +1,6 @@
 /**
- * Whole messages over a transport, and commands of the simple query protocol: `Q` goes out, everything up to
- * ReadyForQuery comes back. Values stay raw bytes.
+ * Messages over a transport, and commands of the simple query protocol: it sends `Q`, and reads everything up to
+ * ReadyForQuery. Values stay raw bytes.
  */
 import type { Clock } from '../../primitives/clock.ts'
 import { toWalrxError, WalrxError } from '../../primitives/errors.ts'
@@ -10,33 +10,33 @@ import { encodeCopyData, encodeCopyDone, encodeQuery, parseDataRow, parseErrorFi
 import { type ErrorFields, serverErrorFromFields } from './server-error.ts'
 import { TlsError, type Transport } from './transport.ts'
 
-/** One message of the server's. */
+/** One message of the server. */
 export interface Message {
   /** Type byte as a character. */
   readonly type: string
-  /** Without type and length. Valid as long as nobody changes it: never a part of a read buffer. */
+  /** Without type and length. It stays valid: it is never part of a read buffer. */
   readonly body: Buffer
   /** The message with type and length. */
   readonly whole: Buffer
 }
 
-/** Commands answer with small messages: a longer one means that we lost the framing. */
+/** The answers to commands are small messages: a longer one means that the framing is wrong. */
 const messageBytesMax = 16 * 1024 * 1024
 const headerBytes = 5
 
 /** Options of {@link Wire}. */
 export interface WireOptions {
-  /** How the connection is named in messages. */
+  /** The connection's name in messages. */
   readonly host: string
   readonly clock: Clock
-  /** A command that takes longer means a dead connection. */
+  /** After this time without an answer to a command the connection is dead. */
   readonly commandTimeoutMs: number
 }
 
 /** `X`: Terminate. */
 const terminate = Buffer.from([0x58, 0, 0, 0, 4])
 
-/** How long a server may take to close a connection that said goodbye. */
+/** How long a server may take to close a connection after Terminate. */
 const closeTimeoutMs = 1000
 
 /** A command that waits for its answer. */
@@ -45,7 +45,7 @@ interface RunningQuery {
   readonly rows: Row[]
   fields: ErrorFields | undefined
   readonly settled: PromiseWithResolvers<Row[]>
-  /** Called when the server asks for data; undefined where none is meant to be sent. */
+  /** Called when the server asks for data; undefined for a command without data. */
   readonly onCopyIn: (() => void) | undefined
 }
 
@@ -53,7 +53,7 @@ interface RunningQuery {
 export class Wire {
   readonly host: string
   readonly transport: Transport
-  /** What the server reported of its settings (ParameterStatus), kept up to date. */
+  /** The settings that the server reported (ParameterStatus), kept up to date. */
   readonly parameters = new Map<string, string>()
   readonly #options: WireOptions
   #rest: Buffer = Buffer.alloc(0)
@@ -69,13 +69,13 @@ export class Wire {
     transport.receiveWith({ onBytes: (chunk) => this.#onBytes(chunk), onClose: (error) => this.#onClose(error) })
   }
 
-  /** Set once the connection is of no more use. */
+  /** Set once the connection is unusable. */
   get failure(): WalrxError | undefined {
     return this.#failure
   }
 
   /**
-   * Sends every message to `onMessage` instead of to commands, until {@link endLogin}: the login speaks first.
+   * Sends every message to `onMessage` instead of to commands, until {@link endLogin}: the login comes first.
    * @param onEnd called once if the connection breaks meanwhile
    */
   beginLogin(onMessage: (message: Message) => void, onEnd: (error: WalrxError) => void): void {
@@ -83,7 +83,7 @@ export class Wire {
     this.#onEnd = onEnd
   }
 
-  /** The login is done: from the next message on, in the same read even, commands are served. */
+  /** The login is done: from the next message on, even in the same read, messages belong to commands. */
   endLogin(): void {
     this.#onMessage = undefined
     this.#onEnd = undefined
@@ -91,8 +91,8 @@ export class Wire {
 
   /**
    * Runs one command; one at a time.
-   * @param name the command's first word, for messages and for what its errors mean
-   * @param timeoutMs for a command that may rightly take longer than others
+   * @param name the command's first word, for messages and for the meaning of errors
+   * @param timeoutMs for a command that may take longer than others
    * @returns its rows
    * @throws ServerError for an ErrorResponse, WALRX_CONNECTION_LOST, WALRX_PROTOCOL
    */
@@ -102,9 +102,9 @@ export class Wire {
   }
 
   /**
-   * Runs one command that wants data (CopyInResponse), and sends it no faster than the server takes it.
-   * @param pieces what is sent; not read any further once the server has answered with an error
-   * @throws as {@link query} does; what `pieces` throws, and the connection is of no more use then
+   * Runs one command that needs data (CopyInResponse), and sends the data no faster than the server takes it.
+   * @param pieces the data; not read further once the server has answered with an error
+   * @throws as {@link query} does; what `pieces` throws, which makes the connection unusable
    */
   async copyIn(text: string, name: string, pieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<void> {
     const wanted = Promise.withResolvers<'wanted'>()
@@ -131,7 +131,7 @@ export class Wire {
     await this.#inTime(answer, name)
   }
 
-  /** Sends a command; the promise is that of its answer. */
+  /** Sends a command; resolves with its answer. */
   #send(text: string, name: string, onCopyIn: (() => void) | undefined): Promise<Row[]> {
     if (this.#failure) return Promise.reject(this.#failure)
     if (this.#query) {
@@ -144,7 +144,7 @@ export class Wire {
     return settled.promise
   }
 
-  /** Waits for a step of a command; one that takes too long means a dead connection. */
+  /** Waits for a step of a command; after the time limit the connection is dead. */
   async #inTime<T>(step: Promise<T>, name: string, timeoutMs = this.#options.commandTimeoutMs): Promise<T> {
     const timer = this.#options.clock.setTimer(timeoutMs, () => {
       const seconds = timeoutMs / 1000
@@ -157,9 +157,9 @@ export class Wire {
     }
   }
 
-  /** Says goodbye and closes; a server that does not close in time is left. Harmless twice. */
+  /** Sends Terminate and closes; does not wait for a server that does not close in time. May be called twice. */
   async close(): Promise<void> {
-    this.fail(new WalrxError('WALRX_INTERNAL', `the connection to ${this.host} was closed by us`))
+    this.fail(new WalrxError('WALRX_INTERNAL', `the connection to ${this.host} was closed by walrx`))
     this.transport.end(terminate)
     if (await settledWithin(this.transport.closed, closeTimeoutMs, this.#options.clock)) return
     this.transport.destroy()
@@ -167,22 +167,22 @@ export class Wire {
   }
 
   /**
-   * Gives the transport away: the next receiver gets every byte that no command has taken.
-   * @returns bytes that arrived unasked, to be read before anything else; nearly always none
-   * @throws what broke the connection, or WALRX_INTERNAL while a command runs
+   * Hands the transport over: the next receiver gets every byte that no command has taken.
+   * @returns bytes that no command asked for, to be read first; nearly always none
+   * @throws the connection's error, or WALRX_INTERNAL while a command runs
    */
   release(): Buffer {
     if (this.#failure) throw this.#failure
     if (this.#query || this.#onMessage) {
-      throw new WalrxError('WALRX_INTERNAL', `the connection to ${this.host} was taken over while it is not idle`)
+      throw new WalrxError('WALRX_INTERNAL', `the connection to ${this.host} was taken over while it was not idle`)
     }
     const rest = this.#rest
     this.#rest = Buffer.alloc(0)
-    this.fail(new WalrxError('WALRX_INTERNAL', `the connection to ${this.host} was given away`))
+    this.fail(new WalrxError('WALRX_INTERNAL', `the connection to ${this.host} was handed over`))
     return rest
   }
 
-  /** Makes the connection answer nothing any more; a command that runs fails with `error`. */
+  /** Makes the connection unusable; a running command fails with `error`. */
   fail(error: WalrxError): void {
     if (this.#failure) return
     this.#failure = error
@@ -198,7 +198,7 @@ export class Wire {
     const query = this.#query
     if (query?.fields) return this.fail(serverErrorFromFields(query.fields, this.host, query.name))
     if (error instanceof WalrxError) return this.fail(error)
-    // Not the socket's: with TLS 1.3 a server tells only now that it does not accept our certificate.
+    // Not the socket's error: with TLS 1.3 a server reports only now that it does not accept the client certificate.
     if (error && this.transport.encrypted && (error as NodeJS.ErrnoException).syscall === undefined) {
       return this.fail(tlsError(new TlsError(error.message, false, error), this.host))
     }
@@ -209,7 +209,7 @@ export class Wire {
   }
 
   #onBytes(chunk: Uint8Array): void {
-    // The read buffer is used again: what is kept must be a copy.
+    // A copy, because the read buffer is reused.
     this.#rest = Buffer.concat([this.#rest, chunk])
     let at = 0
     while (!this.#failure && this.#rest.length - at >= headerBytes) {
@@ -221,7 +221,7 @@ export class Wire {
       try {
         this.#dispatch({ type: String.fromCharCode(whole[0] ?? 0), body: whole.subarray(headerBytes), whole })
       } catch (error) {
-        // A body that is shorter than its own fields say.
+        // The body ends before its fields do.
         return this.#broken(`message of type "${String.fromCharCode(whole[0] ?? 0)}"`, error)
       }
     }
@@ -249,7 +249,7 @@ export class Wire {
         return
       case 'E':
         if (query) query.fields = parseErrorFields(body)
-        // Nobody asked: the server ends the connection, and says why.
+        // Without a command: the server ends the connection, with the reason.
         else this.#abandon(serverErrorFromFields(parseErrorFields(body), this.host, undefined))
         return
       case 'T': // RowDescription

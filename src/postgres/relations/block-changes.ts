@@ -1,8 +1,8 @@
 /**
- * What WAL summaries say of blocks (pg_wal_summary_contents, PostgreSQL 17 and later; src/backend/backup/walsummaryfuncs.c,
- * src/common/blkreftable.c). They have a row for each changed block, of which there may be hundreds of millions: the
- * server counts them, by sorting and hashing that it spills to its temporary files, and sends one row for each segment of a
- * relation that has changed.
+ * Changed blocks from WAL summaries (pg_wal_summary_contents, PostgreSQL 17 and later;
+ * src/backend/backup/walsummaryfuncs.c, src/common/blkreftable.c). They have a row for each changed block, which may be
+ * hundreds of millions. So the server counts them, by sorting and hashing with temporary files, and sends one row for
+ * each changed segment of a relation.
  */
 import { formatLsn } from '../lsn.ts'
 import type { TextRow } from '../connect/sql-connection.ts'
@@ -15,24 +15,24 @@ export const forks = ['main', 'fsm', 'vm', 'init'] as const
 /** One of {@link forks}. */
 export type Fork = (typeof forks)[number]
 
-/** A relation as WAL knows it (RelFileLocator). */
+/** A relation as WAL identifies it (RelFileLocator). */
 export interface RelationLocator {
   /** Oid of the tablespace: 1663 is pg_default, 1664 pg_global. */
   readonly tablespace: number
   /** Oid; 0 for relations that all databases share. */
   readonly database: number
-  /** relfilenode; 0 means the whole database in that tablespace, which was made anew. */
+  /** relfilenode; 0 means the whole database in that tablespace, which was created again. */
   readonly relation: number
 }
 
-/** What has happened to one segment of a fork. */
+/** The changes to one segment of a fork. */
 export interface SegmentChange extends RelationLocator {
   readonly fork: Fork
-  /** Undefined for {@link limit}, which is one of the whole fork. */
+  /** Undefined for {@link limit}, which applies to the whole fork. */
   readonly segment: number | undefined
   /** Blocks of the segment that have changed, each counted once. */
   readonly blocks: number
-  /** Blocks that the fork had when it was shortest: 0 where it was created, emptied or dropped. */
+  /** The smallest number of blocks that the fork had: 0 where it was created, emptied or dropped. */
   readonly limit: number | undefined
 }
 
@@ -50,8 +50,9 @@ function source(summaries: readonly WalSummary[]): string {
 const key = 'reltablespace, reldatabase, relfilenode, relforknumber'
 
 /**
- * The query for {@link parseSegmentChange}: one row for each segment that changed, and one for each fork that was cut.
- * @param summaries that the server has; at least one
+ * The query for {@link parseSegmentChange}: one row for each segment that changed, and one for each fork that was
+ * truncated.
+ * @param summaries the server's; at least one
  */
 export function segmentChangesQuery(summaries: readonly WalSummary[]): string {
   return `with chunk as (
@@ -87,13 +88,16 @@ export function parseSegmentChange([
   }
 }
 
-/** The query for {@link parseCut}: a row for each main fork that was cut to a length above zero, and the shortest one. */
+/**
+ * The query for {@link parseCut}: a row for each main fork that was truncated to a length above zero, with the smallest
+ * one.
+ */
 export function cutsQuery(summaries: readonly WalSummary[]): string {
   return `select reltablespace, reldatabase, relfilenode, min(relblocknumber) from ${source(summaries)}
     where is_limit_block and relforknumber = 0 and relblocknumber > 0 group by 1, 2, 3`
 }
 
-/** A segment of a main fork within which a relation once ended. */
+/** A segment of a main fork in which a truncated relation ended. */
 export interface CutSegment extends RelationLocator {
   readonly segment: number
 }

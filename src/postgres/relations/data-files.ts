@@ -1,7 +1,7 @@
 /**
- * The files of a data directory that a base backup has, with their sizes, by SQL (pg_ls_dir and pg_stat_file: superusers,
- * and roles that were granted EXECUTE on both). Which ones the server leaves out is said by sendDir in
- * src/backend/backup/basebackup.c.
+ * Lists the files of a data directory that a base backup contains, with their sizes, by SQL (pg_ls_dir and
+ * pg_stat_file: for superusers, and roles with EXECUTE on both). The rules for the files that the server leaves out are
+ * those of sendDir in src/backend/backup/basebackup.c.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import type { TextRow } from '../connect/sql-connection.ts'
@@ -15,10 +15,10 @@ export interface DataFile {
   readonly size: number
 }
 
-/** What a role needs to ask for {@link dataFilesQuery}. */
+/** The functions on which a role needs EXECUTE for {@link dataFilesQuery}. */
 export const dataFilesFunctions = 'pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean)'
 
-/** Directories that are sent empty, wherever they are. */
+/** Directories that are sent empty, at any place. */
 const emptyDirectories = [
   'pg_stat_tmp',
   'pg_replslot',
@@ -29,7 +29,7 @@ const emptyDirectories = [
   'pg_subtrans',
 ]
 
-/** Files that are left out, wherever they are. */
+/** Files that are left out, at any place. */
 const leftOut = [
   'postgresql.auto.conf.tmp',
   'current_logfiles.tmp',
@@ -45,8 +45,8 @@ const leftOut = [
 const leftOutPrefixes = ['pgsql_tmp', 'pg_internal.init']
 
 /**
- * The query for {@link parseDataFile}. No backslashes: a role may have standard_conforming_strings off.
- * @param serverVersion server_version_num: of a tablespace only the folder of this version is sent
+ * The query for {@link parseDataFile}. It has no backslashes: a role may have standard_conforming_strings off.
+ * @param serverVersion server_version_num: only this version's directory in a tablespace is sent
  */
 export function dataFilesQuery(serverVersion: number): string {
   const list = (names: readonly string[]) => names.map((name) => `'${name}'`).join(', ')

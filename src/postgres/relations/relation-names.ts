@@ -1,24 +1,24 @@
-/** Names of relations: those of the database that a connection is in, and of the ones that all databases share. */
+/** Names of relations: those of the connection's database, and the ones that all databases share. */
 import type { TextRow } from '../connect/sql-connection.ts'
 import type { Fork, RelationLocator } from './block-changes.ts'
 
-/** What a relation is called. */
+/** The name of a relation. */
 export interface RelationName {
   readonly database: string
   readonly schema: string
   readonly relation: string
   /** relkind: `r` table, `i` index, `t` TOAST table, `m` materialized view, `S` sequence. */
   readonly kind: string
-  /** Of a TOAST table, the table that it belongs to. */
+  /** For a TOAST table, its main table. */
   readonly toastOf: { readonly schema: string; readonly relation: string } | undefined
 }
 
-/** What a locator is asked by in a map. */
+/** The key of a locator in a map. */
 export function locatorKey({ database, relation, tablespace }: RelationLocator): string {
   return `${tablespace}/${database}/${relation}`
 }
 
-/** The query for {@link parseRelationName}: a row for each relation that has a file, by what may be asked by everybody. */
+/** The query for {@link parseRelationName}: a row for each relation with a file; any role may run it. */
 export const relationNamesQuery = `select case when c.reltablespace = 0 then d.dattablespace else c.reltablespace end,
     case when c.relisshared then 0 else d.oid end, pg_relation_filenode(c.oid), d.datname, n.nspname, c.relname, c.relkind,
     toasted_schema.nspname, toasted.relname
@@ -41,10 +41,10 @@ export function parseRelationName(row: TextRow): [locator: RelationLocator, name
   return [locator, name]
 }
 
-/** The query for oid and name of every database; everybody may ask it. */
+/** The query for oid and name of every database; any role may run it. */
 export const databaseNamesQuery = 'select oid, datname from pg_database'
 
-/** The query for the folder of this server in its tablespaces (TABLESPACE_VERSION_DIRECTORY); everybody may ask it. */
+/** The query for this server's directory in its tablespaces (TABLESPACE_VERSION_DIRECTORY); any role may run it. */
 export const tablespaceFolderQuery = `select 'PG_' || current_setting('server_version_num')::int / 10000 || '_' || catalog_version_no
   from pg_control_system()`
 
@@ -54,7 +54,7 @@ const globalTablespace = 1664
 
 /**
  * The path of a fork's first file (GetRelationPath in src/common/relpath.c).
- * @param folder of the server in a tablespace, as {@link tablespaceFolderQuery} says
+ * @param folder the server's directory in a tablespace, from {@link tablespaceFolderQuery}
  */
 export function relationPath({ database, relation, tablespace }: RelationLocator, fork: Fork, folder: string): string {
   const file = fork === 'main' ? `${relation}` : `${relation}_${fork}`
@@ -69,7 +69,7 @@ export interface RelationFile extends RelationLocator {
   readonly segment: number
 }
 
-/** What a path of the data directory says of the relation whose file it is; undefined for anything else. */
+/** The relation of a file, from its path in the data directory; undefined for other files. */
 export function parseRelationPath(path: string): RelationFile | undefined {
   const match =
     /^(?:(global)|base\/(\d+)|pg_tblspc\/(\d+)\/PG_[^/]+\/(\d+))\/(\d+)(?:_(fsm|vm|init))?(?:\.(\d+))?$/.exec(path)

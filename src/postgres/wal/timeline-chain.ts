@@ -1,5 +1,5 @@
 /**
- * A timeline with all its ancestors: which timeline each byte of WAL belongs to. Built from the history file of the
+ * A timeline with all its ancestors: it finds the timeline of each byte of WAL. Built from the history file of the
  * newest one (tliOfPointInHistory in timeline.c).
  */
 import type { Lsn, Timeline } from '../lsn.ts'
@@ -17,7 +17,7 @@ export class TimelineChain {
   readonly links: readonly ChainLink[]
 
   /**
-   * @param newest the timeline whose history it is
+   * @param newest the timeline of the history file
    * @param ancestors its history file's entries, oldest first; empty for timeline 1
    */
   constructor(newest: Timeline, ancestors: readonly HistoryEntry[]) {
@@ -38,17 +38,17 @@ export class TimelineChain {
     return link
   }
 
-  /** The link of a timeline; undefined when it is no ancestor. */
+  /** The link of a timeline; undefined when it is not in the chain. */
   link(timeline: Timeline): ChainLink | undefined {
     return this.links.find((link) => link.timeline === timeline)
   }
 
-  /** The link that the byte at `lsn` belongs to. */
+  /** The link of the byte at `lsn`. */
   at(lsn: Lsn): ChainLink {
     return this.links.find((link) => link.end === undefined || lsn < link.end) ?? this.newest
   }
 
-  /** The link that follows `timeline`; undefined for the newest and for strangers. */
+  /** The link after `timeline`; undefined for the newest, and for timelines outside the chain. */
   after(timeline: Timeline): ChainLink | undefined {
     const index = this.links.findIndex((link) => link.timeline === timeline)
     return index === -1 ? undefined : this.links[index + 1]

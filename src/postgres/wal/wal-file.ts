@@ -1,5 +1,5 @@
 /**
- * Names of WAL files and the content of timeline history files: the only place that knows either
+ * Names of WAL files and the content of timeline history files, defined only here
  * (access/xlog_internal.h, access/transam/timeline.c).
  */
 import { WalrxError } from '../../primitives/errors.ts'
@@ -39,7 +39,7 @@ export function isSegmentName(name: string): boolean {
   return /^[0-9A-F]{24}$/.test(name)
 }
 
-/** Parses a segment name; undefined when it is none, or impossible with this segment size. */
+/** Parses a segment name; undefined when it is not one, or not valid with this segment size. */
 export function parseSegmentName(name: string, segmentSize: number): SegmentId | undefined {
   if (!isSegmentName(name)) return undefined
   const perId = segmentsPerId(segmentSize)
@@ -54,7 +54,7 @@ export function segmentStartLsn(id: SegmentId, segmentSize: number): Lsn {
   return toLsn(id.segno * BigInt(segmentSize))
 }
 
-/** Name of the file PostgreSQL keeps an unfinished last segment of a timeline under. */
+/** Name of the partial segment that PostgreSQL keeps at the end of a timeline. */
 export function partialName(segment: string): string {
   return `${segment}.partial`
 }
@@ -76,7 +76,7 @@ export function walFileKind(name: string): WalFileKind | undefined {
   return undefined
 }
 
-/** One line of a history file: `timeline` ended at `switchpoint`, where the next one forked off. */
+/** One line of a history file: `timeline` ended at `switchpoint`, where the next one forked from it. */
 export interface HistoryEntry {
   readonly timeline: Timeline
   readonly switchpoint: Lsn
@@ -92,7 +92,7 @@ export function parseHistory(content: Uint8Array, name: string): HistoryEntry[] 
   for (const line of Buffer.from(content).toString('latin1').split('\n')) {
     if (/^\s*(#|$)/.test(line)) continue
     const match = /^\s*(\d+)\s+([0-9A-Fa-f]+\/[0-9A-Fa-f]+)(\s|$)/.exec(line)
-    if (!match) throw new WalrxError('WALRX_OBJECT_DAMAGED', `${name} has a line that is no history entry: "${line}"`)
+    if (!match) throw new WalrxError('WALRX_OBJECT_DAMAGED', `${name} has an invalid line: "${line}"`)
     const timeline = Number(match[1])
     const previous = entries.at(-1)
     if (previous && previous.timeline >= timeline) {
@@ -104,15 +104,18 @@ export function parseHistory(content: Uint8Array, name: string): HistoryEntry[] 
 }
 
 /**
- * Parses what `SHOW wal_segment_size` answers (`16MB`, `1GB`, `1024kB`, plain bytes). Throws WALRX_PROTOCOL when it is
- * no power of two between 1 MB and 1 GB.
+ * Parses the result of `SHOW wal_segment_size` (`16MB`, `1GB`, `1024kB`, plain bytes). Throws WALRX_PROTOCOL when it is
+ * not a power of two between 1 MB and 1 GB.
  */
 export function parseSegmentSize(text: string): number {
   const match = /^(\d+)\s*(B|kB|MB|GB)?$/.exec(text.trim())
   const unit = { B: 1, kB: 1024, MB: 1024 ** 2, GB: 1024 ** 3 }[match?.[2] ?? 'B'] ?? 1
   const size = Number(match?.[1] ?? 0) * unit
   if (size < segmentSizeMin || size > segmentSizeMax || (size & (size - 1)) !== 0) {
-    throw new WalrxError('WALRX_PROTOCOL', `wal_segment_size "${text}" is no power of two between 1MB and 1GB`)
+    throw new WalrxError(
+      'WALRX_PROTOCOL',
+      `the server's wal_segment_size "${text}" is not a power of two between 1MB and 1GB`,
+    )
   }
   return size
 }

@@ -9,10 +9,10 @@
 import { WalrxError } from '../../primitives/errors.ts'
 import { formatLsn, type Lsn, type Timeline, toLsn } from '../lsn.ts'
 
-/** XLOG_BLCKSZ of every common build; the long header says if another was compiled in. */
+/** XLOG_BLCKSZ of every common build; the long header has the server's own value. */
 export const walPageSize = 8192
 
-/** Bytes of a long page header, the least that identifies a segment. */
+/** Bytes of a long page header, the minimum that identifies a segment. */
 export const longHeaderSize = 40
 
 const longHeaderFlag = 0x0002
@@ -30,7 +30,7 @@ const magicByMajor: ReadonlyMap<number, number> = new Map([
   [18, 0xd118],
 ])
 
-/** The magic that a server of this `server_version_num` writes; undefined for majors not in the table. */
+/** The magic of a server with this `server_version_num`; undefined for major versions that are not in the table. */
 export function walMagic(serverVersion: number): number | undefined {
   return magicByMajor.get(Math.floor(serverVersion / 10_000))
 }
@@ -47,7 +47,7 @@ export interface WalPageHeader {
 
 /**
  * Decodes the page header at `offset`. Needs 40 bytes there for a long header, 24 otherwise.
- * @returns undefined when the magic is not that of a little-endian WAL page, or the bytes do not suffice
+ * @returns undefined when the magic is not that of a little-endian WAL page, or there are too few bytes
  */
 export function decodePageHeader(bytes: Buffer, offset = 0): WalPageHeader | undefined {
   if (bytes.length - offset < 24) return undefined
@@ -69,7 +69,7 @@ export function decodePageHeader(bytes: Buffer, offset = 0): WalPageHeader | und
   }
 }
 
-/** What a segment must be. */
+/** The expected properties of a segment. */
 export interface ExpectedSegment {
   /** For messages. */
   readonly name: string
@@ -78,7 +78,7 @@ export interface ExpectedSegment {
   readonly segmentSize: number
   /** Checked when known. */
   readonly systemId: bigint | undefined
-  /** The magic of the server's version; when unknown, all pages must agree with the first. */
+  /** The magic of the server's version; when unknown, all pages must have the first page's. */
   readonly magic: number | undefined
 }
 
@@ -86,7 +86,7 @@ export interface ExpectedSegment {
  * Checks the long header at the start of a segment: magic, page address, timeline, system identifier, segment size.
  * @param bytes the segment's first {@link longHeaderSize} bytes or more
  * @returns the magic and page size that the other pages must have
- * @throws WALRX_WAL_INVALID naming the field and both values
+ * @throws WALRX_WAL_INVALID with the field and both values
  */
 export function checkSegmentHeader(bytes: Buffer, expected: ExpectedSegment): { magic: number; pageSize: number } {
   const header = decodePageHeader(bytes)
@@ -94,33 +94,35 @@ export function checkSegmentHeader(bytes: Buffer, expected: ExpectedSegment): { 
   if (!header) throw invalid(`does not begin with a WAL page header (magic 0x${hex(bytes, 0)})`)
   if (!header.long) throw invalid('lacks the long header of a first page')
   if (expected.magic !== undefined && header.magic !== expected.magic) {
-    throw invalid(`has page magic 0x${header.magic.toString(16)}, its server writes 0x${expected.magic.toString(16)}`)
+    throw invalid(
+      `has page magic 0x${header.magic.toString(16)}, but its server writes 0x${expected.magic.toString(16)}`,
+    )
   }
   if (header.pageAddress !== expected.startLsn) {
     throw invalid(`holds the page at ${formatLsn(header.pageAddress)} instead of ${formatLsn(expected.startLsn)}`)
   }
   if (header.timeline > expected.timeline) {
-    throw invalid(`is of timeline ${header.timeline}, its name says ${expected.timeline}`)
+    throw invalid(`is of timeline ${header.timeline}, but its name is of timeline ${expected.timeline}`)
   }
   if (expected.systemId !== undefined && header.long.systemId !== expected.systemId) {
-    throw invalid(`is of system identifier ${header.long.systemId}, expected ${expected.systemId}`)
+    throw invalid(`has system identifier ${header.long.systemId}, but ${expected.systemId} was expected`)
   }
   if (header.long.segmentSize !== expected.segmentSize) {
-    throw invalid(`says wal_segment_size ${header.long.segmentSize}, expected ${expected.segmentSize}`)
+    throw invalid(`has wal_segment_size ${header.long.segmentSize}, but ${expected.segmentSize} was expected`)
   }
   const pageSize = header.long.pageSize
   if (pageSize < 1024 || pageSize > 65_536 || (pageSize & (pageSize - 1)) !== 0) {
-    throw invalid(`says WAL page size ${pageSize}`)
+    throw invalid(`has an invalid WAL page size of ${pageSize} bytes`)
   }
   return { magic: header.magic, pageSize }
 }
 
 /**
  * Checks every page of a whole segment: the long header of the first, then magic, address and timeline of each, up to
- * where the server filled the segment with zeros after a switch (pages from there on must be zero to the end:
+ * the zeros with which the server filled the segment after a switch (pages from there on must be zero to the end:
  * CopyXLogRecordToWAL in xlog.c clears even their headers).
  * @param bytes the segment, exactly `expected.segmentSize` bytes
- * @throws WALRX_WAL_INVALID naming the page and both values
+ * @throws WALRX_WAL_INVALID with the page and both values
  */
 export function checkSegment(bytes: Buffer, expected: ExpectedSegment): void {
   const { magic, pageSize } = checkSegmentHeader(bytes, expected)
@@ -136,12 +138,12 @@ export function checkSegment(bytes: Buffer, expected: ExpectedSegment): void {
 export const checkedPageHeaderSize = 16
 
 /**
- * Checks the header of a page behind a segment's first: magic, address, timeline.
+ * Checks the header of a page after the first one of a segment: magic, address, timeline.
  * @param bytes has {@link checkedPageHeaderSize} bytes from `at` on
- * @param expected its `magic` is that of the first page
+ * @param expected `magic` is the first page's
  * @param offset of the page within the segment, in bytes
  * @returns false when the page is empty: then everything from it on must be zero
- * @throws WALRX_WAL_INVALID naming the page and both values
+ * @throws WALRX_WAL_INVALID with the page and both values
  */
 export function checkPageHeader(
   bytes: Buffer,
@@ -160,19 +162,19 @@ export function checkPageHeader(
   }
   const address = bytes.readBigUInt64LE(at + 8)
   if (address !== expected.startLsn + BigInt(offset)) {
-    throw new WalrxError('WALRX_WAL_INVALID', `${page()} says it is the page at ${formatLsn(toLsn(address))}`)
+    throw new WalrxError('WALRX_WAL_INVALID', `${page()} has the address ${formatLsn(toLsn(address))}`)
   }
   const timeline = bytes.readUInt32LE(at + 4)
   if (timeline > expected.timeline) {
     throw new WalrxError(
       'WALRX_WAL_INVALID',
-      `${page()} is of timeline ${timeline}, the name says ${expected.timeline}`,
+      `${page()} is of timeline ${timeline}, but the name is of timeline ${expected.timeline}`,
     )
   }
   return true
 }
 
-/** The error of a segment that goes on behind an empty page; both offsets count from its start, in bytes. */
+/** The error of a segment with WAL after an empty page; both offsets count from its start, in bytes. */
 export function emptyPageError(
   expected: Pick<ExpectedSegment, 'name' | 'startLsn'>,
   offset: number,

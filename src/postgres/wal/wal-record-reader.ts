@@ -1,10 +1,10 @@
 /**
- * Finds the records in a stream of WAL: whole segments of one history, in order, beginning anywhere. Records may cross
- * pages and segments and have any length: what is not the head of one goes through the CRC and is forgotten.
+ * Finds the records in a stream of WAL: whole segments of one history, in order, from any segment on. Records may cross
+ * pages and segments and have any length: only the head of a record is kept, the rest only goes into the CRC.
  *
- * The stream ends where PostgreSQL would end it (xlogreader.c): at a page that is not the next one, a length that no
- * record has, a record whose CRC or whose pointer to the record before is wrong, or a record that does not go on where
- * its next page says. What comes behind is read over.
+ * The stream ends where PostgreSQL would end it (xlogreader.c): at a page that is not the next one, an impossible
+ * record length, a record with a wrong CRC or a wrong pointer to the previous record, or a record that its next page
+ * does not continue. Later bytes are skipped.
  */
 import { crc32c } from '@node-rs/crc32'
 import { WalrxError } from '../../primitives/errors.ts'
@@ -12,31 +12,31 @@ import { type Lsn, toLsn } from '../lsn.ts'
 import { decodePageHeader, longHeaderSize } from './wal-page.ts'
 import { isSwitch, recordHeaderSize, recordHeadSize, type WalRecord } from './wal-record.ts'
 
-/** Bytes of the header of a page that is not a segment's first (SizeOfXLogShortPHD). */
+/** Bytes of the header of a page that is not the first one of a segment (SizeOfXLogShortPHD). */
 const shortHeaderSize = 24
 
-/** Flags of a page (xlp_info): it begins inside of a record; the record that was begun before it was given up. */
+/** Flags of a page (xlp_info): it begins inside a record; the record before it was abandoned. */
 const pageContinuesRecord = 0x0001
 const pageOverwritesRecord = 0x0008
 
-/** Multiple that records begin at (MAXALIGN). */
+/** Alignment of records (MAXALIGN). */
 const alignment = 8
 
-/** See the file's header. Give it the bytes by {@link WalRecordReader.write}. */
+/** See the file's header. Pass the bytes to {@link WalRecordReader.write}. */
 export class WalRecordReader {
   readonly #onRecord: (record: WalRecord) => void
-  /** Less than a page that came last. */
+  /** The last bytes, less than a page. */
   #pending: Buffer = Buffer.alloc(0)
   #pageSize = 0
   #segmentSize = 0n
-  /** Address of the page that comes next. */
+  /** Address of the next page. */
   #next = 0n
   #isFirstPage = true
   #end: Lsn | undefined
-  /** Behind a switch: the next segment's first byte. */
+  /** After a switch: the next segment's first byte. */
   #resumeAt = 0n
 
-  /** The record under way, whose first bytes are kept. One that began before the stream is read over. */
+  /** The current record with its first bytes. A record that began before the stream is skipped. */
   #isInRecord = false
   #isKnown = false
   #start = 0n
@@ -44,21 +44,21 @@ export class WalRecordReader {
   #crc = 0
   #kept = 0
   readonly #keptBytes = Buffer.alloc(recordHeaderSize + recordHeadSize)
-  /** Start of the last whole record, which the next one must point to. */
+  /** Start of the last complete record, which the next one must point to. */
   #previous: bigint | undefined
 
-  /** @param onRecord called for every whole record, in order, while {@link write} runs */
+  /** @param onRecord called for every complete record, in order, while {@link write} runs */
   constructor(onRecord: (record: WalRecord) => void) {
     this.#onRecord = onRecord
   }
 
-  /** Where the stream holds no WAL any more, although bytes came; undefined as long as all of it is WAL. */
+  /** The LSN from which on the bytes are not WAL; undefined as long as all of them are. */
   get end(): Lsn | undefined {
     return this.#end
   }
 
   /**
-   * Takes the next bytes; the first ones must be a segment's.
+   * Takes the next bytes; the first ones must be the start of a segment.
    * @throws WALRX_WAL_INVALID when they do not begin with the header of a segment; what `onRecord` throws
    */
   write(chunk: Uint8Array): void {
@@ -71,7 +71,7 @@ export class WalRecordReader {
         this.#readPage(bytes.subarray(at, at + this.#pageSize))
       }
     }
-    // A copy: the chunk is ours for the call only.
+    // A copy: the chunk is valid only during the call.
     this.#pending = Buffer.from(bytes.subarray(at))
   }
 
@@ -107,12 +107,12 @@ export class WalRecordReader {
     }
   }
 
-  /** Judges how a page goes on with the record under way; false when it doesn't. */
+  /** Checks that a page continues the current record; false when it doesn't. */
   #continues(page: Buffer): boolean {
     const flags = page.readUInt16LE(2)
     const remaining = page.readUInt32LE(16)
     const isInside = (flags & pageContinuesRecord) !== 0
-    // The server that wrote the record's begin crashed, and could not complete it (CreateOverwriteContrecordRecord).
+    // The server crashed after the start of the record, and could not complete it (CreateOverwriteContrecordRecord).
     if ((flags & pageOverwritesRecord) !== 0) this.#isInRecord = false
     if (this.#isInRecord) return isInside && remaining === this.#remaining
     if (!isInside) return true
@@ -123,7 +123,7 @@ export class WalRecordReader {
     return true
   }
 
-  /** Begins the record at `at`; false when there is none. */
+  /** Starts the record at `at`; false when there is none. */
   #begin(page: Buffer, at: number, address: bigint): boolean {
     // A length never crosses a page, because records begin at multiples of 8.
     const length = page.readUInt32LE(at)
@@ -151,7 +151,7 @@ export class WalRecordReader {
     if (start < stop) this.#crc = crc32c(page.subarray(start, stop), this.#crc)
   }
 
-  /** Judges a record that was read to its end; false when it is wrong. */
+  /** Checks a complete record; false when it is wrong. */
   #finish(end: bigint): boolean {
     this.#isInRecord = false
     if (!this.#isKnown) return true

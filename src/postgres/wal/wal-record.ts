@@ -1,20 +1,20 @@
 /**
- * WAL records: what their header and, for ends of transactions, their data say (XLogRecord in access/xlogrecord.h,
+ * WAL records: their header and, for ends of transactions, their data (XLogRecord in access/xlogrecord.h,
  * xl_xact_commit and xl_xact_abort in access/xact.h; the same from PostgreSQL 14 to 18).
  *
- * Layout, offsets in bytes, little-endian: 0 total length u32, 4 transaction id u32, 8 start of the previous record u64,
- * 16 info u8, 17 resource manager u8, 18 padding, 20 CRC-32C u32 (over everything behind the header, then the header up
- * to here). Then come the headers of blocks and of the main data, the blocks, and the main data.
+ * Layout, offsets in bytes, little-endian: 0 total length u32, 4 transaction id u32, 8 start of the previous record
+ * u64, 16 info u8, 17 resource manager u8, 18 padding, 20 CRC-32C u32 (over everything after the header, then the
+ * header up to here). Then come the headers of blocks and of the main data, the blocks, and the main data.
  */
 import type { Lsn } from '../lsn.ts'
 
 /** Bytes of a record's header (SizeOfXLogRecord). */
 export const recordHeaderSize = 24
 
-/** Bytes behind the header that a {@link WalRecord} shows: an end of a transaction has its time in the first 21. */
+/** Bytes after the header in a {@link WalRecord}: an end of a transaction has its time in the first 21. */
 export const recordHeadSize = 32
 
-/** A record that was read whole and whose CRC is right. */
+/** A complete record with a valid CRC. */
 export interface WalRecord {
   /** Its first byte. */
   readonly start: Lsn
@@ -24,7 +24,7 @@ export interface WalRecord {
   readonly resourceManager: number
   /** xl_info: the upper four bits belong to the resource manager. */
   readonly info: number
-  /** The first bytes behind the header, {@link recordHeadSize} at most; they change with the next record. */
+  /** The first bytes after the header, at most {@link recordHeadSize}; the next record overwrites them. */
   readonly head: Buffer
 }
 
@@ -37,14 +37,15 @@ const xlogInfoMask = 0xf0
 const transactionEnds: ReadonlySet<number> = new Set([0x00, 0x20, 0x30, 0x40])
 const transactionInfoMask = 0x70
 
-/** True for the record behind which the rest of its segment is unused (XLOG_SWITCH). */
+/** True for a WAL switch (XLOG_SWITCH): the rest of its segment is unused. */
 export function isSwitch(record: Pick<WalRecord, 'resourceManager' | 'info'>): boolean {
   return record.resourceManager === resourceManagerXlog && (record.info & xlogInfoMask) === xlogSwitch
 }
 
 /**
- * When the transaction ended that this record commits or aborts: what recovery compares to recovery_target_time
- * (getRecordTimestamp in xlogrecovery.c). Microseconds since 2000-01-01 UTC, a TimestampTz; undefined for other records.
+ * The end of the transaction that this record commits or aborts, which recovery compares to recovery_target_time
+ * (getRecordTimestamp in xlogrecovery.c). Microseconds since 2000-01-01 UTC, a TimestampTz; undefined for other
+ * records.
  */
 export function transactionTime(record: WalRecord): bigint | undefined {
   if (record.resourceManager !== resourceManagerTransaction) return undefined
@@ -55,7 +56,7 @@ export function transactionTime(record: WalRecord): bigint | undefined {
 }
 
 /**
- * Where the main data begins behind the header, for a record without blocks: their headers would come first
+ * Offset of the main data after the header, for a record without blocks: headers of blocks would come first
  * (XLogRecordAssemble in xloginsert.c).
  */
 function mainDataOffset(head: Buffer): number | undefined {

@@ -1,11 +1,12 @@
 /**
- * WAL summaries (PostgreSQL 17): each says which blocks a stretch of WAL has changed. An incremental backup needs them
- * without a hole from where its parent starts (PrepareForIncrementalBackup in src/backend/backup/basebackup_incremental.c).
+ * WAL summaries (PostgreSQL 17): each lists the blocks that a range of WAL has changed. An incremental backup needs
+ * them without a gap from its parent's start on (PrepareForIncrementalBackup in
+ * src/backend/backup/basebackup_incremental.c).
  */
 import { type Lsn, maxLsn, type Timeline } from '../lsn.ts'
 import type { TimelineChain } from './timeline-chain.ts'
 
-/** A stretch of WAL on one timeline, or the summary of one. */
+/** A range of WAL on one timeline, or the summary of one. */
 export interface WalSummary {
   readonly timeline: Timeline
   readonly startLsn: Lsn
@@ -13,22 +14,22 @@ export interface WalSummary {
   readonly endLsn: Lsn
 }
 
-/** How far the server's WAL summarizer is. */
+/** The position of the server's WAL summarizer. */
 export interface SummarizerState {
   readonly timeline: Timeline
-  /** One past the last WAL that is in a summary on disk; 0/0 where it does not know. */
+  /** One past the last WAL in a summary on disk; 0/0 when unknown. */
   readonly summarizedLsn: Lsn
-  /** Undefined while it does not run. */
+  /** Undefined while the summarizer does not run. */
   readonly pid: number | undefined
   /** The server's end of WAL at the time. */
   readonly serverEnd: Lsn | undefined
 }
 
 /**
- * The stretches of WAL between two positions, the oldest first: one for each timeline.
+ * The ranges of WAL between two LSNs, the oldest first: one for each timeline.
  * @param chain the server's timeline with its ancestors
- * @param from a timeline of the chain, and where on it
- * @param end a position on the chain
+ * @param from a timeline of the chain, and an LSN on it
+ * @param end an LSN on the chain
  */
 export function stretchesBetween(
   chain: TimelineChain,
@@ -43,7 +44,7 @@ export function stretchesBetween(
   })
 }
 
-/** The first position of `needed` that no summary covers; undefined where all is covered. */
+/** The first LSN of `needed` that no summary covers; undefined when all are covered. */
 export function firstUncovered(
   summaries: readonly WalSummary[],
   needed: readonly WalSummary[],

@@ -1,9 +1,11 @@
-/** fsync of files behind the back of who writes them: a gigabyte takes the disk a second, in which the next one comes. */
+/**
+ * fsync of files in the background: it takes a second for a gigabyte, while the writer continues with the next file.
+ */
 import type { FileHandle } from 'node:fs/promises'
 
-/** Files that are synced at the same time: each takes a thread of the libuv pool, which decoding needs too. */
+/** Files that are synced at the same time: each occupies a thread of the libuv pool, which decoding needs too. */
 const syncsMax = 2
-/** Files that wait, open. */
+/** Open files that wait for their fsync. */
 const waitingMax = 64
 
 /** See the file's header. */
@@ -14,13 +16,13 @@ export class BackgroundSync {
   #wake: (() => void)[] = []
 
   /**
-   * Takes a file over: it is synced, and closed in any case. Resolves when there is room for another.
-   * @param told wraps the work, to explain its errors
+   * Takes a file over, syncs it, and closes it in any case. Resolves when there is room for another file.
+   * @param explained wraps the work and gives its errors the path
    * @throws what syncing an earlier file threw
    */
-  async add(handle: FileHandle, told: (work: () => Promise<void>) => Promise<void>): Promise<void> {
+  async add(handle: FileHandle, explained: (work: () => Promise<void>) => Promise<void>): Promise<void> {
     this.#waiting.push(() =>
-      told(async () => {
+      explained(async () => {
         try {
           await handle.sync()
         } finally {

@@ -1,11 +1,12 @@
-/** Damage to a backup: how it is said, and the check of an object against walrx.json. */
+/** Damage to a backup: its errors, and the check of an object against walrx.json. */
 import { crc32c } from '@node-rs/crc32'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import type { StoredObject } from '../../walg/backup/backup-contents.ts'
 
 /**
- * Does something with the objects of a backup. One that cannot be read, or is not where the listing had it, is damage to
- * the backup: the codes of single objects have exit statuses that wal-fetch owes to the server, and nobody else.
+ * Does something with the objects of a backup. Reports an object that cannot be read, or that has gone since the
+ * listing, as damage to the backup: the exit statuses of the codes for single objects are made for wal-fetch and the
+ * server.
  */
 export async function blamingBackup<T>(work: () => Promise<T>): Promise<T> {
   try {
@@ -21,7 +22,7 @@ export async function blamingBackup<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** A backup that is not whole. */
+/** The error for a damaged backup. */
 export function damaged(what: string, hint?: string, cause?: unknown): WalrxError {
   return new WalrxError('WALRX_BACKUP_DAMAGED', what, {
     ...(hint !== undefined && { hint }),
@@ -29,7 +30,7 @@ export function damaged(what: string, hint?: string, cause?: unknown): WalrxErro
   })
 }
 
-/** Size and CRC-32C of an object while it is read, to be compared to what was stored. */
+/** Size and CRC-32C of an object that is being read, to compare with walrx.json. */
 export class StoredSum {
   size = 0
   #crc32c = 0
@@ -44,7 +45,7 @@ export class StoredSum {
   }
 
   /**
-   * To be called when the object has been read to its end.
+   * Call this when the object has been read to its end.
    * @param at names it in errors
    * @throws WALRX_BACKUP_DAMAGED
    */
@@ -52,7 +53,7 @@ export class StoredSum {
     if (stored.crc32c === this.#crc32c && stored.size === this.size) return
     const [is, was] = [this.#crc32c, stored.crc32c].map((crc) => crc.toString(16).padStart(8, '0'))
     throw damaged(
-      `${at} was changed: its CRC-32C is ${is} over ${this.size} bytes, and ${was} over ${stored.size} was stored`,
+      `${at} was changed after the backup: it has CRC-32C ${is} over ${this.size} bytes instead of ${was} over ${stored.size}`,
     )
   }
 }

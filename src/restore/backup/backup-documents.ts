@@ -1,4 +1,6 @@
-/** What has to be known of a backup before it is read: its documents, and what can be told from them alone. */
+/**
+ * The documents of a backup, read and checked before any part is: what is missing or does not fit shows here already.
+ */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { type ManifestFile, readManifest } from '../../postgres/backup/backup-manifest.ts'
 import { codecOfExtension } from '../../compression/codecs.ts'
@@ -19,32 +21,32 @@ import {
 } from './backup-chain.ts'
 import { blamingBackup, damaged, StoredSum } from './backup-damage.ts'
 
-/** A backup, ready to be read. */
+/** A backup that is ready to be read. */
 export interface BackupDocuments {
   readonly name: string
   readonly sentinel: Sentinel
   readonly parts: readonly BackupPart[]
-  /** Files that are taken from its tars, by their paths; undefined takes all that they hold. */
+  /** Files to restore from its parts, by path; undefined restores every file in them. */
   readonly files: FileTable | undefined
-  /** Names of tar entries by part; none where the writer left the table out on purpose. */
+  /** Names of tar entries by part; empty where the writer left files_metadata.json out on purpose. */
   readonly tarFileSets: FilesMetadata['tarFileSets']
   /**
-   * By path; undefined where the backup has none: WAL-G and WAL-RUS keep none. A delta's lacks what is stored in another
-   * form than the server sent it: increments, and backup_label.
+   * By path; undefined where the backup has no manifest: WAL-G and WAL-RUS store none. A delta's manifest is without
+   * the files that are stored in another form than the server sent: increments, and backup_label.
    */
   readonly manifest: ReadonlyMap<string, ManifestFile> | undefined
-  /** The manifest's own bytes are read from here. */
+  /** Key of the manifest. */
   readonly manifestKey: string | undefined
-  /** By name below the backup's folder; undefined where the backup is not walrx's. */
+  /** By name below the backup's folder; undefined where walrx did not take the backup. */
   readonly contents: ReadonlyMap<string, StoredObject> | undefined
-  /** What a delta builds on, the full backup first; empty for a full one. */
+  /** The backups that a delta builds on, the full one first; empty for a full backup. */
   readonly parents: readonly BackupDocuments[]
 }
 
 /**
- * Reads them, with those of all backups that this one builds on.
- * @throws WALRX_BACKUP_NOT_FOUND; WALRX_BACKUP_DAMAGED when an object cannot be read, or is missing that the others speak
- * of; WALRX_BACKUP_UNSUPPORTED for a delta without its table of files
+ * Reads the documents of a backup, and of all backups that it builds on.
+ * @throws WALRX_BACKUP_NOT_FOUND; WALRX_BACKUP_DAMAGED when an object cannot be read, or when an object is missing that
+ * another one lists; WALRX_BACKUP_UNSUPPORTED for a delta without files_metadata.json
  */
 export function readDocuments(
   storage: Storage,
@@ -56,7 +58,7 @@ export function readDocuments(
     const chain = await readChainOfSentinels(archive, name, { signal })
     const parents: BackupDocuments[] = []
     let above: BackupDocuments | undefined
-    /** What the backup above takes from the one that is being read. */
+    /** The files that the backup above needs from the one that is being read. */
     let wanted: ReadonlySet<string> | undefined
     for (const each of chain) {
       const { below, documents } = await readOne(storage, archive, each, wanted, signal)
@@ -68,14 +70,14 @@ export function readDocuments(
   })
 }
 
-/** A backup and all that it builds on, the full one first. */
+/** A backup and all backups that it builds on, the full one first. */
 export function chainOf(documents: BackupDocuments): readonly BackupDocuments[] {
   return [...documents.parents, documents]
 }
 
 interface OneOfChain {
   readonly documents: BackupDocuments
-  /** What it takes from the backup below. */
+  /** The files that it needs from the backup below. */
   readonly below: ReadonlySet<string>
 }
 
@@ -93,8 +95,9 @@ async function readOne(
   const metadata = await readFilesMetadata(storage, archive, { name, sentinel }, options)
   if (metadata) refuseMissingParts(storage, name, parts, metadata)
   if (!parts.some(({ kind }) => kind === 'control'))
-    throw damaged(`${name} has no pg_control.tar at ${storage.location}`)
-  if (!parts.some(({ kind }) => kind === 'data')) throw damaged(`${name} has no parts at ${storage.location}`)
+    throw damaged(`${name} has no pg_control.tar at ${storage.location}`, chooseBackup)
+  if (!parts.some(({ kind }) => kind === 'data'))
+    throw damaged(`${name} has no parts at ${storage.location}`, chooseBackup)
   const { files, below } = takenFiles({ name, sentinel }, metadata, wanted)
   const manifest = await archive.findManifest(name, options)
   const stored = contents && storedManifest(storage, name, contents, manifest?.key)
@@ -117,7 +120,9 @@ async function readOne(
   return { documents: { ...documents, manifest: manifestOfFiles }, below }
 }
 
-/** Undefined where the writer left it out on purpose. Throws WALRX_BACKUP_DAMAGED where it should be there. */
+const chooseBackup = 'this backup cannot be restored: choose another one'
+
+/** Undefined where the writer left it out on purpose. Throws WALRX_BACKUP_DAMAGED where it is missing. */
 async function readFilesMetadata(
   storage: Storage,
   archive: BackupArchive,
@@ -127,14 +132,15 @@ async function readFilesMetadata(
   const found = await archive.readFilesMetadata(name, sentinel, options)
   if (found.kind === 'found') return found.metadata
   const at = `${storage.location}/${filesMetadataKey(name)}`
-  if (found.kind === 'missing') throw damaged(`${at} is missing`, 'without it nobody knows which files there must be')
+  if (found.kind === 'missing')
+    throw damaged(`${at} is missing`, `it lists the backup's files: without it, ${chooseBackup}`)
   if (!sentinel.delta) return undefined
-  throw new WalrxError('WALRX_BACKUP_UNSUPPORTED', `${name} is a delta, and was taken without files_metadata.json`, {
-    hint: 'nothing else says which of its files are increments: choose another backup',
+  throw new WalrxError('WALRX_BACKUP_UNSUPPORTED', `${name} is a delta that was taken without files_metadata.json`, {
+    hint: 'only files_metadata.json shows which files are increments: choose another backup',
   })
 }
 
-/** What is taken from a backup, and what it takes from the one below. */
+/** The files to restore from a backup, and the files that it needs from the one below. */
 function takenFiles(
   { name, sentinel }: NamedSentinel,
   metadata: FilesMetadata | undefined,
@@ -142,19 +148,19 @@ function takenFiles(
 ): { readonly files: FileTable | undefined; readonly below: ReadonlySet<string> } {
   const table = metadata && tableByPath(name, metadata.files)
   if (sentinel.delta) {
-    if (!table || table.size === 0) throw damaged(`${name} is a delta, and its files_metadata.json lists no file`)
+    if (!table || table.size === 0) throw damaged(`${name} is a delta, but its files_metadata.json lists no file`)
     return stepOfDelta(name, table, wanted)
   }
   return { files: filesOfFull(name, table && table.size > 0 ? table : undefined, wanted), below: new Set() }
 }
 
-/** What a delta stores as the server sent it. It sends increments as `INCREMENTAL.<file>`. */
+/** The files that a delta stores as the server sent them. The server sends increments as `INCREMENTAL.<file>`. */
 function unconverted(manifest: ReadonlyMap<string, ManifestFile>): ReadonlyMap<string, ManifestFile> {
   const isConverted = (path: string) => path === 'backup_label' || /(^|\/)INCREMENTAL\.[^/]*$/.test(path)
   return new Map([...manifest].filter(([path]) => !isConverted(path)))
 }
 
-/** What walrx.json says of the manifest; undefined where there was none. Throws WALRX_BACKUP_DAMAGED. */
+/** The manifest's entry in walrx.json; undefined where there is no manifest. Throws WALRX_BACKUP_DAMAGED. */
 function storedManifest(
   storage: Storage,
   name: string,
@@ -167,7 +173,7 @@ function storedManifest(
     if (!isThere) throw damaged(`${at}${object} is missing`)
   }
   const stored = key === undefined ? undefined : contents.get(key.slice(backupFolder(name).length))
-  if (key !== undefined && !stored) throw damaged(`${storage.location}/${key} does not belong to the backup`)
+  if (key !== undefined && !stored) throw damaged(`${storage.location}/${key} is not listed in the backup's walrx.json`)
   return stored
 }
 
@@ -185,7 +191,7 @@ async function readContents(
   }
 }
 
-/** By walrx's own list: every object there, with its size, and no other tar. */
+/** Checks the parts against walrx.json: every part is there, with its size, and no other part. */
 function refuseOtherObjects(
   storage: Storage,
   name: string,
@@ -198,15 +204,18 @@ function refuseOtherObjects(
     if (!object.startsWith('tar_partitions/')) continue
     const part = there.get(object)
     if (!part) throw damaged(`${at}${object} is missing`)
-    if (part.size !== size) throw damaged(`${at}${object} has ${part.size} bytes, and ${size} were stored`)
+    if (part.size !== size) throw damaged(`${at}${object} has ${part.size} bytes instead of ${size}`)
   }
   for (const object of there.keys()) {
     if (!contents.has(object))
-      throw damaged(`${at}${object} does not belong to the backup`, 'remove it: every reader would unpack it')
+      throw damaged(
+        `${at}${object} is not listed in the backup's walrx.json`,
+        'remove the object: WAL-G and WAL-RUS would restore it as a part',
+      )
   }
 }
 
-/** By the table of files: WAL-G names tars with their extension there, WAL-RUS without. */
+/** Checks the parts against files_metadata.json: WAL-G names parts with their extension there, WAL-RUS without. */
 function refuseMissingParts(
   storage: Storage,
   name: string,

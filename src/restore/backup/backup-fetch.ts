@@ -23,14 +23,14 @@ import { controlFile } from './entry-path.ts'
 import { DirectorySink, type RestoreSink } from './restore-sink.ts'
 import { linkTablespaces, type PlacedTablespace, refuseUsedFolders, rewriteTablespaceMap } from './tablespaces.ts'
 
-/** Lies in a data directory that is not whole yet. */
+/** Name of the marker file in an incomplete data directory. */
 export const incompleteMarker = 'walrx_restore_incomplete'
 
 /** Options of {@link fetchBackup}. */
 export interface FetchOptions {
   readonly storage: Storage
   readonly documents: BackupDocuments
-  /** The data directory: empty, or not there. */
+  /** The data directory: empty or missing. */
   readonly destination: string
   readonly tablespaces: readonly PlacedTablespace[]
   readonly concurrency: number
@@ -38,13 +38,13 @@ export interface FetchOptions {
   readonly log: Logger
   readonly signal: AbortSignal
   readonly onProgress: (readBytes: number) => void
-  /** Writes the settings of the recovery, when all files but pg_control are there. */
+  /** Writes the settings of the recovery; called when all files but pg_control are there. */
   readonly writeSettings: () => Promise<void>
 }
 
 /**
- * Restores.
- * @throws WALRX_RESTORE_FAILED when the destination holds something or cannot be written, and what reading throws
+ * Restores a backup.
+ * @throws WALRX_RESTORE_FAILED when the destination is not empty or cannot be written; what reading throws
  */
 export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
   const { destination, documents, tablespaces } = options
@@ -64,7 +64,7 @@ export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
     sink: holdingControl(sink),
     rewrite: new Map([['tablespace_map', rewriteMap]]),
     beforeControl: async () => {
-      // A delta's describes what the server sent, not what has become of it.
+      // A delta's manifest describes the files as the server sent them, not as restored.
       const manifestKey = documents.parents.length === 0 ? documents.manifestKey : undefined
       if (manifestKey !== undefined) await writeManifest(options, manifestKey, sink, newMap)
       await options.writeSettings()
@@ -78,10 +78,10 @@ export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
   return summary
 }
 
-/** pg_control's name until the last object has been read to its end and nothing was found to be wrong. */
+/** pg_control's name until the last object has been read to its end and all checks have passed. */
 const heldControlFile = `${controlFile}.walrx`
 
-/** Takes pg_control under that name. */
+/** Writes pg_control under that name. */
 function holdingControl(sink: RestoreSink): RestoreSink {
   return {
     directory: (path, mode) => sink.directory(path, mode),
@@ -92,9 +92,9 @@ function holdingControl(sink: RestoreSink): RestoreSink {
 }
 
 /**
- * Restores the files that a mask lets through, and nothing else: no settings, no links; files of tablespaces come below
- * `pg_tblspc/<oid>`.
- * @throws as {@link fetchBackup}, and WALRX_USAGE when no file is let through
+ * Restores the files that match a mask, and nothing else: no settings, no links. Files of tablespaces are restored
+ * below `pg_tblspc/<oid>`.
+ * @throws as {@link fetchBackup}, and WALRX_USAGE when no file matches
  */
 export async function fetchFiles(
   options: Omit<FetchOptions, 'tablespaces' | 'writeSettings'> & { readonly mask: (path: string) => boolean },
@@ -108,13 +108,13 @@ export async function fetchFiles(
   await sink.sync()
   if (summary.files === 0) {
     throw new WalrxError('WALRX_USAGE', `no file of ${documents.name} matches the mask`, {
-      hint: "a mask is a path as in the data directory: 'base/*/1259*'; * stands for no slash",
+      hint: "a mask is a path relative to the data directory, such as 'base/*/1259*'; * does not match a slash",
     })
   }
   return summary
 }
 
-/** Throws WALRX_RESTORE_FAILED for a destination that holds anything. */
+/** Throws WALRX_RESTORE_FAILED for a destination that is not empty. */
 export async function refuseUsedDestination(destination: string): Promise<void> {
   let names: string[]
   try {
@@ -122,14 +122,16 @@ export async function refuseUsedDestination(destination: string): Promise<void> 
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     if (code === 'ENOENT') return
-    throw new WalrxError('WALRX_RESTORE_FAILED', `${destination} cannot be used: ${message}`, { cause: error })
+    throw new WalrxError('WALRX_RESTORE_FAILED', `destination ${destination} cannot be read: ${message}`, {
+      cause: error,
+    })
   }
   if (names.length === 0) return
   const isOurs = names.includes(incompleteMarker)
   throw new WalrxError('WALRX_RESTORE_FAILED', `${destination} is not empty`, {
     hint: isOurs
-      ? 'an earlier restore into it did not come to its end: empty it, and the folders of its tablespaces'
-      : 'give a directory that is empty or not there',
+      ? 'an earlier restore into it did not finish: empty it and the directories of its tablespaces'
+      : 'give an empty or a new directory',
   })
 }
 
@@ -148,7 +150,7 @@ async function openSink({ destination, fsync }: Pick<FetchOptions, 'destination'
   return sink
 }
 
-/** `backup_manifest`, as pg_basebackup leaves it, so that pg_verifybackup can check the directory. */
+/** Writes `backup_manifest`, as pg_basebackup does, so that pg_verifybackup can check the directory. */
 async function writeManifest(
   { signal, storage }: FetchOptions,
   key: string,

@@ -1,7 +1,7 @@
 /**
- * Reads all tars of a backup, several at a time, checks everything that can be checked and hands the files to a sink:
- * objects against walrx.json, files against the server's manifest, the whole against the table of files. What a delta
- * builds on is read first, the full backup first of all, each to its end before the next.
+ * Reads all parts of a backup, several at a time, and hands the files to a sink. It checks objects against walrx.json,
+ * files against the server's manifest, and the list of files against files_metadata.json. The backups that a delta
+ * builds on are read before it, beginning with the full one, each to its end before the next.
  */
 import { codecOfExtension } from '../../compression/codecs.ts'
 import type { Logger } from '../../observe/log.ts'
@@ -23,15 +23,15 @@ export interface ReadOptions {
   readonly storage: Storage
   readonly documents: BackupDocuments
   readonly sink: RestoreSink
-  /** Tars that are read at the same time. */
+  /** Parts that are read at the same time. */
   readonly concurrency: number
   readonly log: Logger
   readonly signal: AbortSignal
-  /** Told the bytes that were read from the storage. */
+  /** Called with the total of bytes that were read from the storage. */
   readonly onProgress: (readBytes: number) => void
-  /** Changes the content of small files on their way, after they were checked. */
+  /** Changes the content of small files after their checks. */
   readonly rewrite?: ReadonlyMap<string, (content: Buffer) => Buffer>
-  /** Tells which files are wanted, by their paths; all by default. */
+  /** Selects files by path; all by default. */
   readonly mask?: (path: string) => boolean
   /** Called when everything but pg_control is in place. */
   readonly beforeControl: () => Promise<void>
@@ -39,20 +39,20 @@ export interface ReadOptions {
 
 /** What was read. */
 export interface ReadSummary {
-  /** Whole files: what is there in the end. */
+  /** Whole files. */
   readonly files: number
   /** Increments that were applied to them; 0 for a full backup. */
   readonly increments: number
   /** Bytes of both. */
   readonly bytes: number
-  /** True when every whole file was checked against a manifest of the server's. */
+  /** True when every whole file was checked against a manifest of the server. */
   readonly checked: boolean
 }
 
 /**
- * Reads the backup: what it builds on, its parts, then backup_label.tar (a part of WAL-G's may hold a stale label), at
- * last pg_control.tar.
- * @throws WALRX_BACKUP_DAMAGED, naming the object and the file; WALRX_BACKUP_UNSUPPORTED for a part in a codec that walrx
+ * Reads the backup: the backups that it builds on, its parts, then backup_label.tar (another part of WAL-G's may hold a
+ * stale label), and last pg_control.tar.
+ * @throws WALRX_BACKUP_DAMAGED with the object and the file; WALRX_BACKUP_UNSUPPORTED for a part in a codec that walrx
  * cannot read; what storage and sink throw
  */
 export function readBackup(options: ReadOptions): Promise<ReadSummary> {
@@ -79,10 +79,10 @@ async function readAllParts(options: ReadOptions): Promise<ReadSummary> {
   return { files, increments, bytes, checked }
 }
 
-/** The longest file that a rewrite may hold in memory. */
+/** The largest file that a rewrite may hold in memory. */
 const rewriteBytesMax = 16 * 1024 * 1024
 
-/** Of all backups of a chain. */
+/** Totals over all backups of a chain. */
 interface Tally {
   readBytes: number
   files: number
@@ -94,7 +94,7 @@ interface Tally {
 class BackupReading {
   readonly #options: ReadOptions
   readonly #tally: Tally
-  /** Another backup builds on this one: only the files that it takes are read. */
+  /** A delta builds on this backup: only the files that the delta needs are read. */
   readonly #isParent: boolean
   readonly #seen = new Set<string>()
 
@@ -104,7 +104,7 @@ class BackupReading {
     this.#isParent = isParent
   }
 
-  /** The tars of a kind, but for those without a file that the mask lets through, as far as the table of files tells. */
+  /** The parts of a kind, without those that hold no file matching the mask according to files_metadata.json. */
   wantedParts(kind: BackupPart['kind']): BackupPart[] {
     const { documents, mask } = this.#options
     return documents.parts.filter((part) => {
@@ -114,7 +114,7 @@ class BackupReading {
     })
   }
 
-  /** Reads tars, as many at a time as allowed; the first failure ends all. */
+  /** Reads parts, as many at a time as allowed; the first failure stops all. */
   async readAll(parts: readonly BackupPart[]): Promise<void> {
     const queue = [...parts]
     const stop = new AbortController()
@@ -141,7 +141,7 @@ class BackupReading {
     }
   }
 
-  /** Throws WALRX_BACKUP_DAMAGED for a file that did not come. @param except one that need not have come yet */
+  /** Throws WALRX_BACKUP_DAMAGED for a missing file. @param except a file that may still come */
   refuseMissing(except?: string): void {
     const { files, manifest, name } = this.#options.documents
     const { mask } = this.#options
@@ -174,11 +174,11 @@ class BackupReading {
         signal.throwIfAborted()
         await this.#readEntry(entry, part, at)
       }
-      // What is behind the tar's end counts as well.
+      // Bytes after the tar's end count for size and checksum as well.
       for await (const rest of body) void rest
     } catch (error) {
       const isUnreadable = hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_CODEC_UNSUPPORTED')
-      // What walrx stored can be read, unless it has changed since.
+      // A part that walrx stored can be read, unless it was changed since.
       if (isUnreadable && documents.contents) throw damaged(error.message, undefined, error)
       throw sum.size > 0 && isUnreadable ? this.#withGuess(error) : error
     }
@@ -186,9 +186,9 @@ class BackupReading {
     if (stored) sum.check(stored, at)
   }
 
-  /** Nothing in an archive says that it is encrypted. */
+  /** Nothing in an archive shows that it is encrypted. */
   #withGuess(error: WalrxError): WalrxError {
-    const hint = 'if this backup is encrypted: walrx cannot decrypt yet, restore it with the tool that wrote it'
+    const hint = 'if this backup is encrypted, restore it with the tool that wrote it: walrx cannot decrypt'
     return new WalrxError(error.code, error.message, { hint, cause: error })
   }
 
@@ -202,23 +202,23 @@ class BackupReading {
 
   async #readEntry(entry: TarEntry, part: BackupPart, at: string): Promise<void> {
     const path = entryPath(entry.name)
-    if (path === undefined) throw damaged(`${at} holds an entry by the name "${entry.name}"`)
+    if (path === undefined) throw damaged(`${at} holds a file outside the data directory: "${entry.name}"`)
     const { documents, log, mask, sink } = this.#options
     const object = { object: at, name: entry.name }
     if (entry.kind === 'directory') {
-      // A tablespace that was dropped since would be an unexpected directory, at which recovery stops.
+      // Recovery stops at an unexpected directory, such as that of a tablespace that was dropped since.
       if (mask || this.#isParent) return
       this.#seen.add(path)
       return sink.directory(path, entry.mode & 0o7777)
     }
-    if (entry.kind === 'other') return log.warn('an entry that is neither file nor directory is left out', object)
-    // WAL-G's remote backups have it in a part too.
+    if (entry.kind === 'other') return log.warn('skipping a tar entry that is neither a file nor a directory', object)
+    // WAL-G's remote backups have pg_control in another part, too.
     if (path === controlFile && part.kind !== 'control') return
     if (mask?.(path) === false) return
     const isUtility = !this.#isParent && utilityFiles.has(path)
     const record = documents.files?.get(path)
     if (documents.files && !record && !isUtility) {
-      if (!this.#isParent) log.debug('a file that the table of files does not list is left out', object)
+      if (!this.#isParent) log.debug('skipping a file that files_metadata.json does not list', object)
       return
     }
     if (record?.isIncremented) await this.#readIncrement(entry, path, at)
@@ -239,7 +239,7 @@ class BackupReading {
       throw damaged(`${at} holds ${entry.name}, which the server's manifest of ${name} does not list`)
     if (expected && expected.size !== entry.size) {
       throw damaged(
-        `${at} holds ${entry.name} with ${entry.size} bytes, and the server's manifest says ${expected.size}`,
+        `${at} holds ${entry.name} with ${entry.size} bytes, but the server's manifest lists ${expected.size}`,
       )
     }
     const checksum = expected?.algorithm === undefined ? undefined : openChecksum(expected.algorithm, 'the manifest')
@@ -252,14 +252,14 @@ class BackupReading {
         bytes += chunk.length
         checksum?.update(chunk)
         if (!rewrite) await file.write(chunk)
-        else if (bytes > rewriteBytesMax) throw damaged(`${at} holds a ${path} of more than ${rewriteBytesMax} bytes`)
+        else if (bytes > rewriteBytesMax) throw damaged(`${at} holds ${path} with more than ${rewriteBytesMax} bytes`)
         else kept.push(Buffer.from(chunk))
       }
       if (bytes !== entry.size) throw damaged(`${at} holds ${bytes} bytes of ${entry.name} instead of ${entry.size}`)
       const digest = checksum?.digest()
       if (digest !== expected?.checksum) {
         throw damaged(
-          `${at} holds ${entry.name} with the ${expected?.algorithm} ${digest}, and the server's manifest says ${expected?.checksum}`,
+          `${at} holds ${entry.name} with ${expected?.algorithm} ${digest}, but the server's manifest lists ${expected?.checksum}`,
         )
       }
       if (rewrite) await file.write(rewrite(Buffer.concat(kept)))

@@ -1,15 +1,16 @@
 /**
- * backup_manifest with one file described anew: a tablespace_map that was rewritten for other folders is not what the
- * server listed, and pg_verifybackup would refuse the directory. The server writes one file to a line
- * (AddFileToBackupManifest in backup_manifest.c), so lines pass through, and the checksum at the end is made anew.
+ * backup_manifest with a new entry for one file. A tablespace_map that was rewritten for other directories differs from
+ * the server's list, and pg_verifybackup would refuse the data directory. The server writes one file per line
+ * (AddFileToBackupManifest in backup_manifest.c), so the other lines pass through, and the manifest's own checksum at
+ * the end is computed again.
  */
 import { createHash } from 'node:crypto'
 import { openChecksum } from './checksums.ts'
 
 /**
- * Passes a manifest on.
- * @param path of the file, as the manifest has it
- * @param content what the file holds now
+ * Passes a manifest on, with that entry replaced.
+ * @param path of the file, as in the manifest
+ * @param content the file's new content
  */
 export async function* changedManifest(
   source: AsyncIterable<Uint8Array>,
@@ -22,14 +23,14 @@ export async function* changedManifest(
       yield Buffer.from(`"Manifest-Checksum": "${hash.digest('hex')}"}\n`, 'latin1')
       return
     }
-    const text = line.startsWith(`{ "Path": ${JSON.stringify(path)},`) ? describedAnew(line, content) : line
+    const text = line.startsWith(`{ "Path": ${JSON.stringify(path)},`) ? newEntry(line, content) : line
     const bytes = Buffer.from(text, 'latin1')
     hash.update(bytes)
     yield bytes
   }
 }
 
-function describedAnew(line: string, content: Buffer): string {
+function newEntry(line: string, content: Buffer): string {
   const algorithm = /"Checksum-Algorithm": "([^"]*)"/.exec(line)?.[1]
   const sized = line.replace(/"Size": \d+/, `"Size": ${content.length}`)
   if (algorithm === undefined) return sized
@@ -43,9 +44,9 @@ async function* lines(source: AsyncIterable<Uint8Array>): AsyncGenerator<string,
   let rest = ''
   for await (const chunk of source) {
     rest += Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length).toString('latin1')
-    const pieces = rest.split('\n')
-    rest = pieces.pop() ?? ''
-    for (const piece of pieces) yield `${piece}\n`
+    const complete = rest.split('\n')
+    rest = complete.pop() ?? ''
+    for (const line of complete) yield `${line}\n`
   }
   if (rest !== '') yield rest
 }

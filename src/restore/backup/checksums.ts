@@ -1,4 +1,4 @@
-/** Checksums of files as a backup manifest has them (src/common/checksum_helper.c). */
+/** Checksums of files as in a backup manifest (src/common/checksum_helper.c). */
 import { createHash, type Hash } from 'node:crypto'
 import { crc32c } from '@node-rs/crc32'
 import { WalrxError } from '../../primitives/errors.ts'
@@ -10,11 +10,11 @@ export interface Checksum {
   digest(): string
 }
 
-/** Opens a checksum by the manifest's name of it. Throws WALRX_OBJECT_DAMAGED for one that no server has. */
+/** Opens a checksum by its name in the manifest. Throws WALRX_OBJECT_DAMAGED for an algorithm that no server uses. */
 export function openChecksum(algorithm: string, object: string): Checksum {
   if (algorithm === 'CRC32C') return new Crc32c()
   if (/^SHA(224|256|384|512)$/.test(algorithm)) return new Sha(createHash(algorithm.toLowerCase()))
-  throw new WalrxError('WALRX_OBJECT_DAMAGED', `${object} has checksums of an unknown kind, "${algorithm}"`)
+  throw new WalrxError('WALRX_OBJECT_DAMAGED', `${object} has checksums of an unknown algorithm, "${algorithm}"`)
 }
 
 class Crc32c implements Checksum {
@@ -25,7 +25,7 @@ class Crc32c implements Checksum {
   }
 
   digest(): string {
-    // The server writes its uint32 as it lies in memory: little-endian.
+    // The server writes the bytes of its uint32 in memory order: little-endian.
     const bytes = Buffer.alloc(4)
     bytes.writeUInt32LE(this.#value >>> 0)
     return bytes.toString('hex')

@@ -1,9 +1,9 @@
-/** `--mask`: which files of a backup are wanted, by a shell pattern as WAL-G's (filepath.Match of Go). */
+/** `--mask`: selects files of a backup by a shell pattern, with WAL-G's rules (filepath.Match of Go). */
 import picomatch from 'picomatch'
 
 /**
- * A test for paths relative to the data directory, without a leading slash. `*` and `?` do not match a slash, `[...]` is a
- * class; braces, `**` and extended patterns have no meaning.
+ * A test for paths relative to the data directory, without a leading slash. `*` and `?` do not match a slash, `[...]`
+ * is a class; braces, `**` and extended patterns have no meaning.
  */
 export function fileMask(pattern: string): (path: string) => boolean {
   const options = { dot: true, nobrace: true, noextglob: true, noglobstar: true, nonegate: true, strictSlashes: true }

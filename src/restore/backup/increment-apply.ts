@@ -1,4 +1,4 @@
-/** Applies the increment of a file, as it comes out of a tar, to what the backups below have made of the file. */
+/** Applies the increment of a file, as read from a part, to the file as restored from the backups below. */
 import { pageBytes } from '../../postgres/relations/relation-file.ts'
 import { type IncrementHead, IncrementReader } from '../../walg/increment/increment-reader.ts'
 import { damaged } from './backup-damage.ts'
@@ -6,10 +6,10 @@ import type { ChangedFile } from './restore-sink.ts'
 import type { TarEntry } from './tar-entries.ts'
 
 /**
- * Applies it: WAL-G's, or PostgreSQL 17's as WAL-RUS stores it.
- * @param file is finished, or dropped
- * @param object the tar, for messages
- * @throws WALRX_BACKUP_DAMAGED naming the tar, the file and the field; what the file throws
+ * Applies an increment of WAL-G, or of PostgreSQL 17 as WAL-RUS stores it.
+ * @param file finished after success, else dropped
+ * @param object the part, for messages
+ * @throws WALRX_BACKUP_DAMAGED with the part, the file and the field; what the file throws
  */
 export async function applyIncrement(entry: TarEntry, file: ChangedFile, object: string): Promise<void> {
   const reader = new IncrementReader({

@@ -1,4 +1,4 @@
-/** Where a backup is restored to: a directory, or nowhere, when it is only verified. */
+/** The destination of a restore: a directory, or nothing, when the backup is only verified. */
 import { constants } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -9,13 +9,13 @@ import { BackgroundSync } from './background-sync.ts'
 /** A file that is being written. */
 export interface RestoredFile {
   write(bytes: Uint8Array): Promise<void>
-  /** The file is whole. It is durable when the sink's `sync` has resolved. */
+  /** The file is complete. It is durable when the sink's `sync` has resolved. */
   finish(): Promise<void>
-  /** Ends without a result. Harmless after {@link finish}. */
+  /** Closes an incomplete file. Does nothing after {@link finish}. */
   drop(): Promise<void>
 }
 
-/** A file of a backup before, that is being changed. */
+/** A file from an earlier backup of the chain, which an increment changes. */
 export interface ChangedFile extends Omit<RestoredFile, 'write'> {
   /** Cuts it to this many bytes, or extends it with zeros. */
   resize(bytes: number): Promise<void>
@@ -26,9 +26,9 @@ export interface ChangedFile extends Omit<RestoredFile, 'write'> {
 export interface RestoreSink {
   directory(path: string, mode: number): Promise<void>
   file(path: string, mode: number): Promise<RestoredFile>
-  /** A file that was finished before; its mode stays. */
+  /** Opens a file that was finished before; its mode stays. */
   change(path: string): Promise<ChangedFile>
-  /** Makes all that is finished durable, with its names. */
+  /** Makes all finished files and their names durable. */
   sync(): Promise<void>
 }
 
@@ -39,7 +39,7 @@ const nowhereFile: RestoredFile & ChangedFile = {
   drop: async () => {},
 }
 
-/** Takes everything and keeps nothing. */
+/** Discards everything. */
 export const nowhere: RestoreSink = {
   directory: async () => {},
   file: () => Promise.resolve(nowhereFile),
@@ -57,7 +57,7 @@ export class DirectorySink implements RestoreSink {
   readonly #syncs = new BackgroundSync()
   readonly #directories = new ChangedDirectories(fs)
 
-  /** @param fsync false leaves it to the system when files reach the disk (WALG_TAR_DISABLE_FSYNC) */
+  /** @param fsync false leaves it to the operating system when files reach the disk (WALG_TAR_DISABLE_FSYNC) */
   constructor(root: string, fsync: boolean) {
     this.root = root
     this.#fsync = fsync
@@ -70,7 +70,7 @@ export class DirectorySink implements RestoreSink {
 
   async file(path: string, mode: number): Promise<RestoredFile> {
     const full = join(this.root, path)
-    const handle = await this.#told(full, async () => {
+    const handle = await this.#explained(full, async () => {
       await this.#directories.make(dirname(full))
       const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW
       const opened = await fs.open(full, flags, mode)
@@ -85,7 +85,7 @@ export class DirectorySink implements RestoreSink {
   async link(path: string, target: string): Promise<void> {
     const full = join(this.root, path)
     await this.#folder(target, 0o700)
-    await this.#told(full, async () => {
+    await this.#explained(full, async () => {
       await this.#directories.make(dirname(full))
       await fs.symlink(target, full)
       this.#directories.note(dirname(full))
@@ -94,16 +94,16 @@ export class DirectorySink implements RestoreSink {
 
   async change(path: string): Promise<ChangedFile> {
     const full = join(this.root, path)
-    const handle = await this.#told(full, () => fs.open(full, constants.O_WRONLY | constants.O_NOFOLLOW))
+    const handle = await this.#explained(full, () => fs.open(full, constants.O_WRONLY | constants.O_NOFOLLOW))
     return {
-      resize: (bytes) => this.#told(full, () => handle.truncate(bytes)),
+      resize: (bytes) => this.#explained(full, () => handle.truncate(bytes)),
       write: (position, bytes) => this.#write(full, handle, bytes, position),
       ...this.#ending(full, handle),
     }
   }
 
   #write(full: string, handle: fs.FileHandle, bytes: Uint8Array, position?: number): Promise<void> {
-    return this.#told(full, async () => {
+    return this.#explained(full, async () => {
       for (let at = 0; at < bytes.length;) {
         const where = position === undefined ? null : position + at
         at += (await handle.write(bytes, at, bytes.length - at, where)).bytesWritten
@@ -120,43 +120,43 @@ export class DirectorySink implements RestoreSink {
     }
     return {
       finish: async () => {
-        if (!this.#fsync) return this.#told(full, close)
+        if (!this.#fsync) return this.#explained(full, close)
         isOpen = false
-        await this.#syncs.add(handle, (work) => this.#told(full, work))
+        await this.#syncs.add(handle, (work) => this.#explained(full, work))
       },
       drop: close,
     }
   }
 
-  /** Gives a file another name within its directory; durable with the next {@link sync}. */
+  /** Renames a file within its directory; durable with the next {@link sync}. */
   async rename(from: string, to: string): Promise<void> {
     const full = join(this.root, to)
-    await this.#told(full, () => fs.rename(join(this.root, from), full))
+    await this.#explained(full, () => fs.rename(join(this.root, from), full))
     this.#directories.note(dirname(full))
   }
 
   /** Removes a file; durable with the next {@link sync}. */
   async remove(path: string): Promise<void> {
     const full = join(this.root, path)
-    await this.#told(full, () => fs.unlink(full))
+    await this.#explained(full, () => fs.unlink(full))
     this.#directories.note(dirname(full))
   }
 
   async sync(): Promise<void> {
     if (!this.#fsync) return
     await this.#syncs.done()
-    await this.#told(this.root, () => this.#directories.sync())
+    await this.#explained(this.root, () => this.#directories.sync())
   }
 
   async #folder(full: string, mode: number): Promise<void> {
-    await this.#told(full, async () => {
+    await this.#explained(full, async () => {
       await this.#directories.make(full)
       await fs.chmod(full, mode)
     })
     this.#directories.note(full)
   }
 
-  async #told<T>(path: string, work: () => Promise<T>): Promise<T> {
+  async #explained<T>(path: string, work: () => Promise<T>): Promise<T> {
     try {
       return await work()
     } catch (error) {
@@ -164,7 +164,7 @@ export class DirectorySink implements RestoreSink {
       const { code = '', message } = error as NodeJS.ErrnoException
       throw new WalrxError('WALRX_RESTORE_FAILED', `${path} cannot be written: ${message}`, {
         cause: error,
-        ...(code === 'ENOSPC' && { hint: 'make room, empty the directory and restore again' }),
+        ...(code === 'ENOSPC' && { hint: 'free disk space, empty the destination and restore again' }),
       })
     }
   }

@@ -1,7 +1,7 @@
 /**
- * Tablespaces of a restored cluster: links below its own `pg_tblspc`, to the folders that the sentinel names or to others.
- * WAL-G makes them below the original data directory, wherever it restores to (docs/walg-format.md, 5.7); that place is
- * never written to here.
+ * Tablespaces of a restored cluster: links in its own `pg_tblspc` to the directories that the sentinel names, or to
+ * mapped ones. WAL-G makes the links in the original data directory, whatever directory it restores to (docs/walg-format.md,
+ * 5.7); walrx never writes there.
  */
 import * as fs from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
@@ -10,7 +10,7 @@ import { WalrxError } from '../../primitives/errors.ts'
 import type { TablespaceSpec } from '../../walg/backup/tablespace-spec.ts'
 import type { DirectorySink } from './restore-sink.ts'
 
-/** A tablespace, and where it goes. */
+/** A tablespace and the directory to restore it to. */
 export interface PlacedTablespace {
   readonly oid: number
   readonly original: string
@@ -18,7 +18,7 @@ export interface PlacedTablespace {
 }
 
 /**
- * Reads `OLD=NEW`, as pg_basebackup's --tablespace-mapping: both absolute, `\=` for an equals sign.
+ * Reads `OLD=NEW`, as pg_basebackup's --tablespace-mapping does: both absolute, `\=` for an equals sign.
  * @throws WALRX_USAGE
  */
 export function parseMapping(text: string): readonly [string, string] {
@@ -31,8 +31,8 @@ export function parseMapping(text: string): readonly [string, string] {
 }
 
 /**
- * Says where each tablespace goes.
- * @throws WALRX_USAGE for a mapping that fits no tablespace
+ * The directory for each tablespace.
+ * @throws WALRX_USAGE for a mapping that matches no tablespace
  */
 export function placeTablespaces(
   spec: TablespaceSpec | undefined,
@@ -49,21 +49,34 @@ export function placeTablespaces(
   if (unused === undefined) return placed
   const known = placed.map(({ original }) => original).join(', ')
   throw new WalrxError('WALRX_USAGE', `the backup has no tablespace at ${unused}`, {
-    hint: known === '' ? 'it has none at all' : `it has: ${known}`,
+    hint:
+      known === ''
+        ? 'it has no tablespaces: leave out --tablespace-mapping'
+        : `the left side of --tablespace-mapping must be one of: ${known}`,
   })
 }
 
-/** Throws WALRX_RESTORE_FAILED where a tablespace would go into a folder that holds something. */
+/** Throws WALRX_RESTORE_FAILED where a tablespace would be restored into a directory that is not empty. */
 export async function refuseUsedFolders(tablespaces: readonly PlacedTablespace[]): Promise<void> {
   for (const { location, oid } of tablespaces) {
     const names = await fs.readdir(location).catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return []
-      throw new WalrxError('WALRX_RESTORE_FAILED', `${location} cannot be read: ${error.message}`, { cause: error })
+      throw new WalrxError(
+        'WALRX_RESTORE_FAILED',
+        `tablespace directory ${location} cannot be read: ${error.message}`,
+        {
+          cause: error,
+        },
+      )
     })
     if (names.length === 0) continue
-    throw new WalrxError('WALRX_RESTORE_FAILED', `tablespace ${oid} would go to ${location}, which is not empty`, {
-      hint: `give it another place: --tablespace-mapping ${location}=/another/place`,
-    })
+    throw new WalrxError(
+      'WALRX_RESTORE_FAILED',
+      `tablespace ${oid} would be restored to ${location}, which is not empty`,
+      {
+        hint: `empty it, or choose another directory: --tablespace-mapping ${location}=/another/directory`,
+      },
+    )
   }
 }
 
@@ -73,7 +86,7 @@ export async function linkTablespaces(sink: DirectorySink, tablespaces: readonly
 }
 
 /**
- * tablespace_map with the new places. As it is, PostgreSQL would link the clone to the original's tablespaces.
+ * tablespace_map with the new directories. Unchanged, it would link the restored cluster to the original's tablespaces.
  */
 export function rewriteTablespaceMap(content: Buffer, tablespaces: readonly PlacedTablespace[]): Buffer {
   if (tablespaces.every(({ location, original }) => location === original)) return content

@@ -1,19 +1,19 @@
 /**
- * The entries of a tar, whoever wrote it: ustar, GNU long names, PAX, sizes in base 256 (tar-stream reads them). WAL-G's
- * remote backups lack the closing blocks and even the padding of the last entry (docs/walg-format.md, 5.3), so a tar
- * may end behind any complete body; one that ends within a body, or a header, is damaged.
+ * The entries of a tar from any tool: ustar, GNU long names, PAX, sizes in base 256 (tar-stream reads them). WAL-G's
+ * remote backups lack the final blocks and even the padding of the last entry (docs/walg-format.md, 5.3), so a tar may end
+ * after any complete body. One that ends within a body or a header is damaged.
  */
 import { extract } from 'tar-stream'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { DecodedPiece } from '../../compression/codec.ts'
 
-/** An entry, to be read before the next one is asked for. */
+/** An entry. Read its body before asking for the next entry. */
 export interface TarEntry {
   readonly name: string
   readonly kind: 'file' | 'directory' | 'other'
   readonly size: number
   readonly mode: number
-  /** The body; what is not read is passed over. Each chunk is valid until the next one is asked for. */
+  /** The body; unread bytes are skipped. Each chunk is valid until the next one is asked for. */
   readonly body: AsyncIterable<Uint8Array>
 }
 
@@ -22,7 +22,7 @@ const blockBytes = 512
 /**
  * Iterates over a tar.
  * @param object names it in errors
- * @throws WALRX_OBJECT_DAMAGED for what is no tar or is cut short; what the source throws
+ * @throws WALRX_OBJECT_DAMAGED for an invalid or incomplete tar; what the source throws
  */
 export async function* tarEntries(
   source: AsyncIterable<DecodedPiece>,
@@ -40,7 +40,7 @@ export async function* tarEntries(
         if (!tar.write(Buffer.from(piece.bytes.buffer, piece.bytes.byteOffset, piece.bytes.length))) await drained(tar)
         if (tar.destroyed) return
       }
-      // Closes what was left open; whether it was a body is checked below.
+      // Completes the last block; whether it belongs to a body is checked below.
       tar.end(Buffer.alloc(3 * blockBytes - (sourceBytes % blockBytes || blockBytes)))
     } catch (error) {
       failure = error
@@ -50,9 +50,9 @@ export async function* tarEntries(
   let bodyEnd = 0
   const explain = (error: unknown): Error => {
     if (failure instanceof Error) return failure
-    // What the consumer threw came through here only when it is not the stream's.
+    // A WalrxError comes from the consumer, not from the stream.
     if (error instanceof WalrxError) return error
-    const message = `${object} is no whole tar: ${(error as Error).message}`
+    const message = `${object} is not a complete tar: ${(error as Error).message}`
     return new WalrxError('WALRX_OBJECT_DAMAGED', message, { cause: error })
   }
   try {
@@ -85,12 +85,12 @@ export async function* tarEntries(
   if (bodyEnd > sourceBytes) {
     throw new WalrxError(
       'WALRX_OBJECT_DAMAGED',
-      `${object} ends ${bodyEnd - sourceBytes} bytes before its last file does`,
+      `${object} ends ${bodyEnd - sourceBytes} bytes before the end of its last file`,
     )
   }
 }
 
-/** What the reader of a tar may still look at. */
+/** The pieces that the reader of a tar may still use. */
 class HeldPieces {
   readonly #pieces: { readonly end: number; readonly piece: DecodedPiece }[] = []
   #bytes = 0
@@ -100,7 +100,7 @@ class HeldPieces {
     this.#pieces.push({ end: this.#bytes, piece })
   }
 
-  /** Frees what lies wholly before an offset. */
+  /** Frees the pieces that end at an offset or before. */
   free(offset: number): void {
     for (let first = this.#pieces[0]; first && first.end <= offset; first = this.#pieces[0]) {
       this.#pieces.shift()
@@ -130,9 +130,9 @@ async function* readBody(
   }
 }
 
-/** Resolves when the stream takes more, or will never. */
+/** Resolves when the stream takes more, or is closed. */
 async function drained(tar: ReturnType<typeof extract>): Promise<void> {
-  // It may have closed while the source was being read, and says so only once.
+  // It may have closed while the source was being read; the event comes only once.
   if (tar.destroyed) return
   await new Promise<void>((resolve) => {
     const settle = () => {

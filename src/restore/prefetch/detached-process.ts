@@ -1,4 +1,4 @@
-/** Starts a process that outlives this one and holds nothing of it. Linux: what is open is read from /proc. */
+/** Starts a process that outlives this one and inherits no descriptors from it. Linux only: reads /proc. */
 import { spawn, type StdioNull } from 'node:child_process'
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
 
@@ -6,10 +6,10 @@ import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs'
 const closeOnExec = 0o2000000
 
 /**
- * Starts a program in a session of its own, with this process's working directory and environment, and without any of
- * its descriptors: standard input and output are /dev/null, and whatever else would be inherited is /dev/null, too. A
- * server's restore_command inherits what the server has open, such as the pipe to its logging collector, which waits
- * for the last holder of that pipe before it ends.
+ * Starts a program in a session of its own, with this process's working directory and environment. Every descriptor
+ * that it would inherit, standard input and output included, is /dev/null instead. A server's restore_command inherits
+ * the server's open files, such as the pipe to its logging collector, which ends only after the last process has closed
+ * that pipe.
  * @returns its process id
  * @throws the system's error when it can't be started
  */
@@ -29,7 +29,9 @@ export async function startDetached(program: string, args: readonly string[]): P
   }
 }
 
-/** Descriptors above the standard ones that a child would get. Node closes most of those that it was given itself. */
+/**
+ * Descriptors above the standard ones that a child would inherit. Node closes most of those that it inherited itself.
+ */
 function inheritableDescriptors(): number[] {
   return readdirSync('/proc/self/fdinfo')
     .map(Number)
@@ -41,7 +43,7 @@ function isInheritable(descriptor: number): boolean {
     const flags = /^flags:\s*([0-7]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${descriptor}`, 'latin1'))
     return (parseInt(flags?.[1] ?? '0', 8) & closeOnExec) === 0
   } catch {
-    // It was the descriptor of the listing itself.
+    // This was the descriptor of the listing itself.
     return false
   }
 }

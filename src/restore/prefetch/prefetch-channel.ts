@@ -1,24 +1,25 @@
 /**
- * How wal-fetch and the prefetcher talk: a unix socket in the ready folder, one line each way. wal-fetch says which
- * segment the server wants, the prefetcher answers `ready` once it lies in the folder, or `no` when wal-fetch had better
- * get it itself. A socket rather than files, because it tells at once when the other side is gone.
+ * The protocol between wal-fetch and the prefetcher: a Unix socket in the ready folder, one line each way. wal-fetch
+ * sends the name of the segment that the server wants. The prefetcher answers `ready` once the segment is in the
+ * folder, or `no` when wal-fetch must download it itself. A socket, unlike a file, shows at once when the other side
+ * has ended.
  */
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { isSegmentName } from '../../postgres/wal/wal-file.ts'
 
-/** Longest wait for an answer. The prefetcher says `no` by itself when a download stalls; this is for one that hangs. */
+/** Longest wait for an answer. A prefetcher answers `no` when a download stalls; this limit is for one that hangs. */
 const answerTimeoutMs = 60_000
 
-/** Listens for what the server wants. */
+/** Listens for the segments that the server wants. */
 export interface PrefetchChannel {
-  /** Stops listening and drops whoever waits; harmless twice. */
+  /** Stops listening and closes all connections. May be called twice. */
   close(): void
 }
 
 /**
  * Opens the prefetcher's side.
- * @param wanted called with each segment that a wal-fetch asks for; resolves with true once it is ready, false when it
- * won't be
+ * @param wanted called with each segment that a wal-fetch asks for; resolves with true once it is ready, with false
+ * when it won't be
  * @throws the system's error when the socket can't be made
  */
 export async function listenForWanted(
@@ -29,7 +30,7 @@ export async function listenForWanted(
   const server = createServer((socket) => {
     sockets.add(socket)
     socket.on('close', () => sockets.delete(socket))
-    // The other side may be gone before it has its answer.
+    // The other side may end before it gets its answer.
     socket.on('error', () => socket.destroy())
     readLine(socket, (name) => {
       if (!isSegmentName(name)) return void socket.destroy()
@@ -61,7 +62,7 @@ function listen(server: Server, path: string): Promise<void> {
 
 /**
  * Asks the prefetcher for a segment.
- * @returns true once it lies in the folder; false when it won't, when nobody listens or answers, and when `signal` aborts
+ * @returns true once it is in the folder; false when it won't be, when no prefetcher answers, and when `signal` aborts
  */
 export function askForSegment(path: string, name: string, signal: AbortSignal): Promise<boolean> {
   return new Promise((resolve) => {
@@ -83,10 +84,10 @@ export function askForSegment(path: string, name: string, signal: AbortSignal): 
   })
 }
 
-/** Lines of the protocol are shorter; a longer one is not from us. */
+/** Lines of the protocol are shorter; a longer one is not from walrx. */
 const lineBytesMax = 100
 
-/** Calls `take` with the first line that comes; drops the connection of one who sends none. */
+/** Calls `take` with the first line; closes the connection when it is too long. */
 function readLine(socket: Socket, take: (line: string) => void): void {
   let text = ''
   const onData = (chunk: Buffer) => {

@@ -1,7 +1,7 @@
 /**
- * wal-fetch's side of prefetching: takes segments that lie ready, tells the prefetcher what the server wants, and starts
- * one where none serves this recovery. Nothing that fails here fails the fetch. What is not needed for every call is
- * loaded when it is.
+ * wal-fetch's side of prefetching: it takes segments that are ready, reports to the prefetcher which segment the server
+ * wants, and starts a prefetcher where none serves this recovery. A failure here never fails the fetch. Modules that
+ * not every call needs are loaded on demand.
  */
 import { rename } from 'node:fs/promises'
 import { isAbsolute } from 'node:path'
@@ -10,11 +10,11 @@ import { parseSegmentName, segmentName } from '../../postgres/wal/wal-file.ts'
 import { findRecovery, type Recovery, runningProcess } from '../wal/recovery-process.ts'
 import { ReadyFolder } from './ready-folder.ts'
 
-/** What a prefetcher is started with. */
+/** The arguments of a prefetcher. */
 export interface PrefetchStart {
   /** Path of the ready folder. */
   readonly folder: string
-  /** Name of the first segment to get. */
+  /** Name of the first segment to download. */
   readonly first: string
   /** Bytes of a segment. */
   readonly segmentSize: number
@@ -22,7 +22,7 @@ export interface PrefetchStart {
 
 /** Options of {@link PrefetchClient.open}. */
 export interface PrefetchClientOptions {
-  /** Where the server wants the file, as it says it. */
+  /** Path at which the server wants the file, as in %p. */
   readonly dest: string
   /** Process id of the server's startup process. */
   readonly startupPid: number
@@ -44,8 +44,8 @@ export class PrefetchClient {
   }
 
   /**
-   * Undefined where prefetching makes no sense: no such startup process, or a caller that is no server's
-   * restore_command: a server gives a path relative to its data directory.
+   * Undefined where prefetching makes no sense: the startup process does not exist, or the destination is absolute. A
+   * server's restore_command gets a path relative to the data directory.
    */
   static open(options: PrefetchClientOptions): PrefetchClient | undefined {
     if (isAbsolute(options.dest)) return undefined
@@ -53,14 +53,14 @@ export class PrefetchClient {
     return recovery && new PrefetchClient(options, recovery)
   }
 
-  /** Empties what earlier recoveries have left. Every recovery begins by asking for something that never lies ready. */
+  /** Removes folders of earlier recoveries. Every recovery first asks for a file that is never prefetched. */
   async sweep(): Promise<void> {
     await this.#quietly('sweep', () => this.#folder.sweep())
   }
 
   /**
-   * Takes a segment that lies ready, or is about to.
-   * @returns true when it is at the destination now
+   * Takes a segment that is ready, or waits for one that is being downloaded.
+   * @returns true when it is at the destination
    */
   async take(name: string, signal: AbortSignal): Promise<boolean> {
     return (
@@ -77,7 +77,7 @@ export class PrefetchClient {
     )
   }
 
-  /** Starts a prefetcher for what follows this segment, unless there is one. */
+  /** Starts a prefetcher for the segments after this one, unless one is running. */
   async startBehind(name: string, segmentSize: number): Promise<void> {
     await this.#quietly('start', async () => {
       const self = runningProcess(process.pid)
@@ -102,7 +102,7 @@ export class PrefetchClient {
     try {
       return await work()
     } catch (error) {
-      this.#options.log.debug('no prefetching', { step, error })
+      this.#options.log.debug('prefetching failed, fetching without it', { step, error })
       return undefined
     }
   }

@@ -1,4 +1,4 @@
-/** The life of the prefetcher process: it takes over the folder that wal-fetch made for it, works, and removes it. */
+/** The prefetcher process: it takes over the folder that wal-fetch created for it, works, and removes it. */
 import { statfs } from 'node:fs/promises'
 import { isRecovering, runningProcess } from '../wal/recovery-process.ts'
 import { type PrefetchEnd, Prefetcher, type PrefetcherOptions } from './prefetcher.ts'
@@ -12,14 +12,14 @@ export interface PrefetchRunOptions extends Omit<PrefetcherOptions, 'folder' | '
 
 /**
  * Runs a prefetcher until its end, then removes its folder.
- * @returns `not ours` when the folder is not there, or belongs to another process
+ * @returns `not ours` when the folder is missing, or belongs to another process
  */
 export async function runPrefetcher(options: PrefetchRunOptions): Promise<PrefetchEnd | 'not ours'> {
   const folder = new ReadyFolder(options.folder)
   const owner = await folder.owner()
   const self = runningProcess(process.pid)
   if (!owner || !self) return 'not ours'
-  // Whoever started us may not have come to hand the folder over yet.
+  // The process that started us may not have handed the folder over yet.
   if (owner.prefetcher.pid !== self.pid && owner.prefetcher.pid !== self.parentPid) return 'not ours'
   const { recovery } = owner
   await folder.setOwner({ recovery, prefetcher: { pid: self.pid, startTime: self.startTime } })

@@ -1,4 +1,4 @@
-/** Which segments a prefetcher keeps ready: a run of them, from the one that the server wants next. */
+/** The segments that a prefetcher keeps ready: consecutive ones, from the one that the server wants next. */
 import { parseSegmentName, type SegmentId, segmentName } from '../../postgres/wal/wal-file.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { Backoff } from '../../primitives/backoff.ts'
@@ -12,26 +12,26 @@ export interface Slot {
   readonly abort: AbortController
   lastProgressMs: number
   retryAtMs: number
-  /** True from when it was found absent until it is ready. */
+  /** True from the first time that the archive lacked it until it is ready. */
   wasAbsent: boolean
   readonly backoff: Backoff
 }
 
-/** Segments of a timeline from {@link PrefetchWindow.next} on, and what is known of each. */
+/** Segments of a timeline from {@link PrefetchWindow.next} on, and the state of each. */
 export class PrefetchWindow {
   /** The segment that the server wants next. */
   next: SegmentId
   /** By the segment's name. */
   readonly slots = new Map<string, Slot>()
-  /** Segments in the window: two at least. */
+  /** Number of segments in the window: at least two. */
   readonly count: number
   readonly #segmentSize: number
 
   /**
    * @param first name of the segment that is wanted next
    * @param segmentSize bytes of a segment
-   * @param bytes what the window may hold
-   * @throws WALRX_USAGE when `first` is no segment
+   * @param bytes the size of the window
+   * @throws WALRX_USAGE when `first` is not a segment name
    */
   constructor(first: string, segmentSize: number, bytes: number) {
     this.#segmentSize = segmentSize
@@ -60,11 +60,14 @@ export class PrefetchWindow {
     return segmentName(timeline, segno, this.#segmentSize)
   }
 
-  /** Throws WALRX_USAGE for a name that is impossible with this segment size. */
+  /** Throws WALRX_USAGE for a name that is not valid with this segment size. */
   parse(name: string): SegmentId {
     const id = parseSegmentName(name, this.#segmentSize)
     if (id) return id
-    throw new WalrxError('WALRX_USAGE', `there is no segment ${name} at a segment size of ${this.#segmentSize} bytes`)
+    throw new WalrxError(
+      'WALRX_USAGE',
+      `${name} is not a valid segment name for a segment size of ${this.#segmentSize} bytes`,
+    )
   }
 }
 

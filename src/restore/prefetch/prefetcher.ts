@@ -1,17 +1,18 @@
 /**
- * Keeps the segments that a recovering server wants next ready beside its pg_wal, ahead of it and in order.
+ * Downloads the segments that a recovering server wants next into a folder in its pg_wal, ahead of the server and in
+ * order.
  *
- * The window begins at the segment that the server wants next, and moves with it: when a ready file is taken (the
- * restore_command is a plain `mv`), and when a wal-fetch says that the server wants something else, another timeline's,
- * say. What falls out of the window is dropped. Each segment in it is in one of these states:
+ * The window begins at the segment that the server wants next. It moves when a ready file is taken (the restore_command
+ * is a plain `mv`), and when a wal-fetch reports that the server wants another segment, for example one of another
+ * timeline. Segments that leave the window are dropped. Each segment in it is in one of these states:
  *
  *   running  being downloaded and checked; becomes ready, absent or failed
- *   ready    whole, durable, in the folder; leaves it by being taken
- *   absent   not in the archive when we looked; looked for again after a while, nothing behind it is started
+ *   ready    complete, durable, in the folder; leaves it when it is taken
+ *   absent   not in the archive; tried again after a while, and no later segment is started until then
  *   failed   the storage failed, or the object is damaged; tried again after a while
  *
- * Whether a segment is missing or damaged is never decided here: then there is simply none ready, the server calls
- * wal-fetch, and that says so.
+ * The prefetcher never decides that a segment is missing or damaged: it only has none ready. The server then calls
+ * wal-fetch, which reports it.
  */
 import { type FSWatcher, unlinkSync, watch } from 'node:fs'
 import { rename } from 'node:fs/promises'
@@ -34,16 +35,16 @@ export interface PrefetcherOptions {
   readonly first: string
   /** Bytes of a segment. */
   readonly segmentSize: number
-  /** Bytes that may lie ready or be under way; at least two segments do. */
+  /** Bytes of segments that are ready or running; at least two segments are allowed. */
   readonly windowBytes: number
   /** Segments downloaded at the same time. */
   readonly concurrency: number
-  /** Extension to ask for first. */
+  /** Extension to try first. */
   readonly extension?: string | undefined
   readonly systems: () => Promise<readonly RequiredSystem[]>
-  /** Says whether the recovery goes on. */
+  /** True while the recovery runs. */
   readonly isRecovering: () => boolean
-  /** Bytes that are free on the file system of the folder. */
+  /** Free bytes on the file system of the folder. */
   readonly freeBytes: () => Promise<number>
   /** Ends the prefetcher. */
   readonly signal: AbortSignal
@@ -55,15 +56,15 @@ export interface PrefetcherOptions {
 /** Why a prefetcher ended. */
 export type PrefetchEnd = 'stopped' | 'recovery over' | 'idle'
 
-/** How often the recovery and the folder are looked at when nothing tells. */
+/** How often to check the recovery and the folder when no event comes. */
 const tickMs = 250
-/** Without anything taken or asked for this long, the server is at the end of the archive (or streams). */
+/** After this long without a segment taken or asked for, the server is at the end of the archive (or streams). */
 const idleAtEndMs = 60_000
-/** The same where segments lie ready or are coming: a server that is paused, or replays a very large segment. */
+/** The same where segments are ready or running: the server is paused, or replays a very large segment. */
 const idleWithMoreMs = 600_000
-/** A download without progress is not worth waiting for: wal-fetch then gets the segment itself. */
+/** A download without progress for this long is aborted: wal-fetch then downloads the segment itself. */
 const stalledMs = 5_000
-/** How long nothing is written after the file system was full. */
+/** The pause after the file system was full. */
 const fullPauseMs = 10_000
 
 /** See the head of the file. */
@@ -71,9 +72,9 @@ export class Prefetcher {
   readonly #options: PrefetcherOptions
   readonly #clock: Clock
   readonly #window: PrefetchWindow
-  /** Segments that became ready since the window was last set elsewhere. */
+  /** Segments that became ready since the window last jumped. */
   #readyCount = 0
-  /** Every download under way, also those whose slot was dropped. */
+  /** Every running download, also after its slot was dropped. */
   readonly #downloads = new Set<Promise<boolean>>()
   #serial = 0
   #extension: string | undefined
@@ -82,7 +83,7 @@ export class Prefetcher {
   #wake: () => void = () => {}
   #isWoken = false
 
-  /** Throws WALRX_USAGE when `first` is no segment. */
+  /** Throws WALRX_USAGE when `first` is not a segment name. */
   constructor(options: PrefetcherOptions) {
     this.#options = options
     this.#clock = options.clock ?? systemClock
@@ -91,7 +92,7 @@ export class Prefetcher {
     this.#window = new PrefetchWindow(options.first, options.segmentSize, options.windowBytes)
   }
 
-  /** Works until the recovery is over, the server has no use for it, or `signal` aborts. Throws when it can't work. */
+  /** Works until the recovery is over, the server has stopped asking, or `signal` aborts. Throws when it can't work. */
   async run(): Promise<PrefetchEnd> {
     const { folder, signal } = this.#options
     let channel: PrefetchChannel | undefined
@@ -128,7 +129,7 @@ export class Prefetcher {
     return idleMs >= (hasMore ? idleWithMoreMs : idleAtEndMs) ? 'idle' : undefined
   }
 
-  /** What a wal-fetch asks for: true once it is ready, false when it had better get it itself. */
+  /** Answers a wal-fetch: true once the segment is ready, false when wal-fetch must download it itself. */
   async #wanted(name: string): Promise<boolean> {
     const id = this.#window.parse(name)
     const slot = this.#window.slots.get(name)
@@ -138,7 +139,7 @@ export class Prefetcher {
     return isComing && (slot.state === 'ready' || (await slot.done))
   }
 
-  /** Sets where the window begins. */
+  /** Sets the first segment of the window. */
   #aim(next: SegmentId): void {
     const isNear = this.#window.slots.has(this.#window.nameOf(next)) || this.#window.covers(next)
     if (!isNear) this.#readyCount = 0
@@ -147,7 +148,7 @@ export class Prefetcher {
     this.#wakeUp()
   }
 
-  /** Moves the window behind the segments that were taken. */
+  /** Moves the window past the segments that were taken. */
   async #noticeTaken(): Promise<void> {
     const ready = this.#window.inState('ready')
     if (ready.length === 0) return
@@ -162,7 +163,7 @@ export class Prefetcher {
     if (next !== this.#window.next) this.#aim(next)
   }
 
-  /** Starts downloads: in order, and few at first, so that the segment which the server waits for comes soon. */
+  /** Starts downloads: in order, and few at first, so that the segment that the server waits for arrives soon. */
   async #fill(): Promise<void> {
     const now = this.#clock.now()
     if (now < this.#fullUntilMs) return
@@ -174,7 +175,7 @@ export class Prefetcher {
       if (slot?.wasAbsent && (isWaiting || slot.state === 'running')) return
       if (slot?.state === 'running' || slot?.state === 'ready' || isWaiting) continue
       if (this.#window.inState('running').length >= runningMax) return
-      // The server needs room for itself as well.
+      // The server itself needs disk space, too.
       if ((await this.#options.freeBytes()) < 2 * this.#window.count * this.#options.segmentSize) return
       // Meanwhile the server may have asked for something else.
       if (this.#window.next !== next) return
@@ -227,7 +228,7 @@ export class Prefetcher {
       return false
     } catch (error) {
       if (slot.abort.signal.aborted) return this.#settle(slot, 'failed')
-      log.warn('segment not prefetched', { segment: name, error })
+      log.warn('segment could not be prefetched, trying again later', { segment: name, error })
       if (isOutOfSpace(error)) this.#giveSpaceBack()
       return this.#settle(slot, 'failed')
     }
@@ -250,14 +251,16 @@ export class Prefetcher {
     const now = this.#clock.now()
     for (const [name, slot] of this.#window.inState('running')) {
       if (now - slot.lastProgressMs < stalledMs || slot.abort.signal.aborted) continue
-      this.#options.log.warn('download stalled', { segment: name })
+      this.#options.log.warn(`download made no progress for ${stalledMs / 1000} s, aborting it`, { segment: name })
       slot.abort.abort()
     }
   }
 
-  /** Gives all space back, and writes nothing for a while. */
+  /** Frees all disk space, and writes nothing for a while. */
   #giveSpaceBack(): void {
-    this.#options.log.warn('file system full, nothing is prefetched for a while', { folder: this.#options.folder.path })
+    this.#options.log.warn(`file system is full, prefetching pauses for ${fullPauseMs / 1000} s`, {
+      folder: this.#options.folder.path,
+    })
     this.#fullUntilMs = this.#clock.now() + fullPauseMs
     for (const [name, slot] of this.#window.slots) this.#drop(name, slot)
   }
@@ -265,7 +268,7 @@ export class Prefetcher {
   #drop(name: string, slot: Slot): void {
     this.#window.slots.delete(name)
     slot.abort.abort()
-    // At once: a later file of the same name must not be meant.
+    // Synchronously: a later file may get the same name.
     if (slot.state === 'ready') unlinkIfThere(this.#options.folder.ready(name))
   }
 
@@ -301,7 +304,7 @@ function unlinkIfThere(path: string): void {
   }
 }
 
-/** Tells of changes in a folder; undefined where the system has no more watches, and ticks must do. */
+/** Reports changes in a folder; undefined where the system has no more watches, and ticks must be enough. */
 function watchFolder(path: string, onChange: () => void): FSWatcher | undefined {
   try {
     return watch(path, onChange).on('error', () => {})

@@ -1,15 +1,15 @@
 /**
- * The folder of segments that lie ready for one recovery. The restore_command takes them with a plain `mv`, so nothing
- * may lie there under a segment's name but a whole, checked, durable segment, and nothing of an earlier recovery.
+ * The folder of prefetched segments for one recovery. The restore_command takes them with a plain `mv`. So under a
+ * segment's name there is only a complete, checked and durable segment, and never one of an earlier recovery.
  *
  *   pg_wal/.walrx/<startup process id>/          segments that are ready, by name
- *   pg_wal/.walrx/<startup process id>/owner     whose it is (JSON, {@link Owner})
- *   pg_wal/.walrx/<startup process id>/running/  segments under way
- *   pg_wal/.walrx/<startup process id>/socket    where wal-fetch talks to the prefetcher
+ *   pg_wal/.walrx/<startup process id>/owner     the recovery and the prefetcher (JSON, {@link Owner})
+ *   pg_wal/.walrx/<startup process id>/running/  segments that are being downloaded
+ *   pg_wal/.walrx/<startup process id>/socket    connects wal-fetch and the prefetcher
  *
- * A folder comes into being whole, by a rename: whoever renames first has it, and starts the prefetcher. It goes by a
- * rename, too, so that `mv` never finds half of it. Process ids are used again (in containers at every start), hence the
- * start times in `owner`.
+ * A rename puts the complete folder in place: the first process to rename gets it, and starts the prefetcher. A rename
+ * also removes it, so that `mv` never finds half of it. The system reuses process ids (in containers at every start),
+ * so `owner` holds start times, too.
  */
 import { mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
@@ -22,18 +22,18 @@ import {
   runningProcess,
 } from '../wal/recovery-process.ts'
 
-/** What `owner` says. */
+/** The content of `owner`. */
 export interface Owner {
   /** The recovery that the segments are for. */
   readonly recovery: Recovery
-  /** The process that fills the folder, or that is about to start it. */
+  /** The process that fills the folder, or that is about to start the prefetcher. */
   readonly prefetcher: ProcessIdentity
 }
 
 const doomedPrefix = '.old-'
 const claimPrefix = '.new-'
 
-/** One ready folder, there or not. */
+/** One ready folder, which may not exist. */
 export class ReadyFolder {
   readonly path: string
   readonly #root: string
@@ -46,17 +46,17 @@ export class ReadyFolder {
     this.#name = basename(path)
   }
 
-  /** The folder for a recovery that wants its WAL at `dest`: where the printed restore_command looks. */
+  /** The folder for a recovery that wants its WAL at `dest`, as in the printed restore_command. */
   static beside(dest: string, startupPid: number): ReadyFolder {
     return new ReadyFolder(join(dirname(dest), '.walrx', String(startupPid)))
   }
 
-  /** Where a ready segment lies. */
+  /** Path of a segment that is ready. */
   ready(name: string): string {
     return join(this.path, name)
   }
 
-  /** Where a segment is written. */
+  /** Path of a segment that is being downloaded. */
   running(name: string): string {
     return join(this.path, 'running', name)
   }
@@ -70,7 +70,7 @@ export class ReadyFolder {
     return (await readdir(this.path)).filter(isSegmentName)
   }
 
-  /** Whose the folder is; undefined when it is not there, or when nobody can tell. */
+  /** The folder's owner; undefined when the folder or its owner file is missing or damaged. */
   owner(): Promise<Owner | undefined> {
     return readOwner(this.path)
   }
@@ -82,8 +82,8 @@ export class ReadyFolder {
   }
 
   /**
-   * Makes the folder, empty, unless it is there.
-   * @returns false when somebody else has it
+   * Creates the empty folder, unless it exists.
+   * @returns false when it exists: another process has it
    */
   async claim(owner: Owner): Promise<boolean> {
     const claim = join(this.#root, `${claimPrefix}${uniqueName()}`)
@@ -105,13 +105,13 @@ export class ReadyFolder {
     await writeOwner(this.path, owner)
   }
 
-  /** Removes the folder with everything in it, and its parent where nothing else is left there. */
+  /** Removes the folder with everything in it, and the parent folder if it is empty then. */
   async remove(): Promise<void> {
     await removeWhole(this.#root, this.#name)
     await rmdir(this.#root).catch(() => {})
   }
 
-  /** Removes what dead recoveries and dead prefetchers have left beside this folder, and this folder if it is such. */
+  /** Removes the folders of ended recoveries and ended prefetchers, and this folder if it is one of them. */
   async sweep(): Promise<void> {
     const names = await readdir(this.#root).catch(() => [])
     for (const name of names) {
@@ -123,7 +123,7 @@ export class ReadyFolder {
 
 let uniqueCount = 0
 
-/** A name that begins with our process id, which no other process has, and no earlier one of this id has left. */
+/** A name that starts with our process id and that no earlier process with this id has used. */
 function uniqueName(): string {
   return `${process.pid}-${Date.now()}-${uniqueCount++}`
 }
@@ -132,7 +132,7 @@ function isSame(a: Recovery, b: Recovery): boolean {
   return a.startup.pid === b.startup.pid && a.startup.startTime === b.startup.startTime
 }
 
-/** True for a folder that a living process is about to put in its place. */
+/** True for a folder that a running process is about to put in place. */
 function isBeingMade(name: string): boolean {
   const pid = name.startsWith(claimPrefix) ? parseInt(name.slice(claimPrefix.length), 10) : NaN
   return Number.isInteger(pid) && runningProcess(pid) !== undefined
@@ -143,7 +143,7 @@ async function isInUse(path: string): Promise<boolean> {
   return owner !== undefined && isRecovering(owner.recovery) && isRunning(owner.prefetcher)
 }
 
-/** Takes a folder out of sight at once, and then apart. */
+/** Renames a folder away, then removes it with its content. */
 async function removeWhole(root: string, name: string): Promise<void> {
   const doomed = join(root, `${doomedPrefix}${uniqueName()}`)
   try {
@@ -162,7 +162,7 @@ async function readOwner(path: string): Promise<Owner | undefined> {
     const identities = [prefetcher, recovery?.startup, recovery?.postmaster]
     return identities.every(isIdentity) ? (owner as Owner) : undefined
   } catch {
-    // Not there, or cut short by a crash of the machine.
+    // Missing, or incomplete after a crash of the machine.
     return undefined
   }
 }

@@ -1,4 +1,4 @@
-/** Which backup a recovery begins with, where the operator left that to us. */
+/** Chooses the backup that a recovery starts from, where the operator named none. */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { formatLsn } from '../../postgres/lsn.ts'
 import type { StorageCallOptions } from '../../storage/storage.ts'
@@ -11,8 +11,8 @@ import { type Histories, recoveryChain, whyNotOnChain } from './recovery-timelin
 import { formatTimestamp, fromUnixMicroseconds, type TimestampTz } from './recovery-time.ts'
 
 /**
- * What a recovery needs to know of a backup, by its name and its sentinel; undefined where the sentinel doesn't say it
- * (WAL-E's, and WAL-G's first ones): whether a target can be reached is nobody's to tell then.
+ * What a recovery needs to know about a backup, from its name and its sentinel. Undefined where the sentinel lacks LSNs
+ * or times (WAL-E's, and WAL-G's first ones): then nothing shows whether a target can be reached.
  */
 export function recoveryBackup(name: string, sentinel: Sentinel): RecoveryBackup | undefined {
   const timeline = parseBackupName(name)?.timeline
@@ -25,7 +25,7 @@ export function recoveryBackup(name: string, sentinel: Sentinel): RecoveryBackup
   return { name, timeline, startLsn, finishLsn, startTime, finishTime }
 }
 
-/** The moment that a sentinel says; undefined for Go's zero time, which stands for none. */
+/** A sentinel's time; undefined for Go's zero time, which means none. */
 function knownTime(text: string | undefined): TimestampTz | undefined {
   const nanoseconds = text === undefined ? undefined : parseBackupTime(text)
   return nanoseconds === undefined || nanoseconds <= 0n ? undefined : fromUnixMicroseconds(nanoseconds / 1000n)
@@ -33,19 +33,19 @@ function knownTime(text: string | undefined): TimestampTz | undefined {
 
 /** What {@link chooseBackup} chooses from. */
 export interface BackupChoice extends StorageCallOptions {
-  /** Names of all backups, that which LATEST stands for first. */
+  /** Names of all backups; the one that LATEST means comes first. */
   readonly names: readonly string[]
-  /** Reads a sentinel. Undefined for a backup that no recovery can begin with: it has gone, or has no positions. */
+  /** Reads a sentinel. Undefined for a backup that no recovery can start from: it was removed, or it lacks LSNs. */
   readonly load: (name: string) => Promise<RecoveryBackup | undefined>
   readonly histories: Histories
   readonly request: Pick<RecoveryRequest, 'target' | 'timeline'>
 }
 
 /**
- * The newest backup that finished before the target, on the history of the timeline that will be followed. Newest is for
- * a position or a time the one furthest in the WAL: what lies between it and the target has to be replayed. For other
- * targets it is the one that LATEST means.
- * @throws WALRX_TARGET_UNREACHABLE when there is none, saying why the last one looked at was not it
+ * The newest backup that finished before the target, in the history of the target timeline. For an LSN or a time,
+ * newest means the highest start LSN: the WAL between the backup and the target must be replayed. For other targets it
+ * is the one that LATEST means.
+ * @throws WALRX_TARGET_UNREACHABLE when there is none, with the reason against the oldest backup
  */
 export async function chooseBackup(choice: BackupChoice): Promise<RecoveryBackup> {
   const { load, request } = choice
@@ -53,7 +53,7 @@ export async function chooseBackup(choice: BackupChoice): Promise<RecoveryBackup
   for (const name of ordered(choice.names, request.target)) {
     const backup = await load(name)
     if (!backup) continue
-    // Backups come newest first: where none fits, the oldest has the reason that counts.
+    // Backups come newest first: where none fits, the oldest one's reason is the one to report.
     const reason = whyTooLate(backup, request.target) ?? (await whyNotFrom(choice, backup))
     if (reason === undefined) return backup
     why = reason
@@ -62,11 +62,11 @@ export async function chooseBackup(choice: BackupChoice): Promise<RecoveryBackup
   throw new WalrxError(
     'WALRX_TARGET_UNREACHABLE',
     `no backup leads to ${describeTarget(request.target)}${timeline}: ${why}`,
-    { hint: 'walrx backup-list shows the backups, --target-timeline another history' },
+    { hint: 'walrx backup-list shows the backups; --target-timeline chooses another timeline' },
   )
 }
 
-/** Why a recovery cannot go from this backup along the wanted timeline; undefined when it can. */
+/** Why a recovery cannot follow the target timeline from this backup; undefined when it can. */
 async function whyNotFrom(choice: BackupChoice, backup: RecoveryBackup): Promise<string | undefined> {
   try {
     const chain = await recoveryChain(choice.histories, choice.request.timeline, backup.timeline, choice)
@@ -77,15 +77,15 @@ async function whyNotFrom(choice: BackupChoice, backup: RecoveryBackup): Promise
   }
 }
 
-/** Names by where the backup starts, the furthest first; as they came where the target has no place in the WAL. */
+/** Names by start LSN, the highest first; in the given order for a target that is no LSN and no time. */
 function ordered(names: readonly string[], target: RecoveryTarget | undefined): string[] {
-  // A name begins with timeline and segment, and along one history both only grow.
+  // A name begins with timeline and segment, and both only increase along one history.
   return target?.kind === 'lsn' || target?.kind === 'time' ? [...names].sort().reverse() : [...names]
 }
 
 function whyTooLate(backup: RecoveryBackup, target: RecoveryTarget | undefined): string | undefined {
   if (target?.kind === 'lsn' && backup.finishLsn > target.lsn) {
-    return `backup ${backup.name} finished behind it, at ${formatLsn(backup.finishLsn)}`
+    return `backup ${backup.name} finished after it, at ${formatLsn(backup.finishLsn)}`
   }
   if (target?.kind === 'time' && backup.finishTime > target.time) {
     return `backup ${backup.name} finished after it, at ${formatTimestamp(backup.finishTime)}`

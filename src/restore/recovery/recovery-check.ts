@@ -1,10 +1,12 @@
 /**
- * Whether the archive can bring a backup to a target. A server finds out only at the end of its recovery, after hours
- * maybe, and then either refuses to start or stops for ever; we look before the first byte is fetched.
+ * Checks whether the archive can bring a backup to a target. The server finds out only at the end of its recovery,
+ * maybe after hours, and then either refuses to start or waits forever. This check runs before the first byte is
+ * fetched.
  *
- * What can be known: a position exactly, because the server stops at the first record that begins there or later
- * (recoveryStopsBefore and recoveryStopsAfter in xlogrecovery.c), so there must be one. A time by the records that end
- * transactions, the only ones that the server compares it to. Transactions and restore points are left to the server.
+ * An LSN can be checked exactly: the server stops at the first record that begins there or later (recoveryStopsBefore
+ * and recoveryStopsAfter in xlogrecovery.c), so there must be one. A time is checked against the records that end
+ * transactions, the only ones that the server compares it to. Transaction ids and restore points are left to the
+ * server.
  */
 import { segmentSizeOfFile } from '../../catalog/wal-inventory.ts'
 import { type ErrorCode, WalrxError } from '../../primitives/errors.ts'
@@ -20,62 +22,62 @@ import { Histories, recoveryChain, type RecoveryStart, whyNotOnChain } from './r
 import { formatTimestamp, type TimestampTz } from './recovery-time.ts'
 import { findLast, type LastFound, type ReachableWal, reachableWal } from './recovery-wal.ts'
 
-/** A backup with the times that its sentinel says: by the clock of the machine that took it. */
+/** A backup with the times from its sentinel: by the clock of the machine that took it. */
 export interface RecoveryBackup extends RecoveryStart {
   readonly startTime: TimestampTz
   readonly finishTime: TimestampTz
 }
 
-/** What {@link checkReachable} looks at. */
+/** What {@link checkReachable} checks. */
 export interface ReachabilityCheck extends StorageCallOptions {
   readonly reader: WalReader
   readonly backup: RecoveryBackup
   readonly request: Pick<RecoveryRequest, 'target' | 'inclusive' | 'timeline'>
-  /** Bytes; undefined reads it from the backup's first segment. */
+  /** In bytes; undefined reads it from the backup's first segment. */
   readonly segmentSize?: number | undefined
-  /** Those of the archive, where they have been read already. */
+  /** The history files of the archive, where they have been read already. */
   readonly histories?: Histories
 }
 
-/** The recovery can begin, and as far as can be known it will reach its target. */
+/** The recovery can start and, as far as the archive shows, will reach its target. */
 export interface Reachability {
   readonly chain: TimelineChain
   /** One past the last byte of WAL that the archive has without a gap. */
   readonly end: Lsn
-  /** What the operator should know, each a message for the log. */
+  /** Messages for the operator's log. */
   readonly warnings: readonly string[]
 }
 
-/** What a check goes by. */
+/** What a check knows. */
 interface Known extends ReachabilityCheck {
   readonly chain: TimelineChain
   readonly wal: ReachableWal
-  /** The recorded gap that the first missing segment lies in: it will never come. */
+  /** The recorded gap that the first missing segment is in: this segment will never be archived. */
   readonly gap: GapRecord | undefined
   readonly warnings: string[]
 }
 
 /**
- * Looks whether the archive can bring the backup to the target. Costs a listing from the backup's first segment on, and
- * for a position or a time some of the last segments. A recorded gap stops a recovery where segments of it are missing
- * still, also when nothing has been archived behind it yet.
- * @throws WALRX_TARGET_UNREACHABLE with the range that can be reached; what the storage says
+ * Checks whether the archive can bring the backup to the target. This costs a listing from the backup's first segment
+ * on and, for an LSN or a time, reading some of the last segments. A recorded gap stops a recovery where its segments
+ * are still missing, also when no later segment is archived yet.
+ * @throws WALRX_TARGET_UNREACHABLE with the range that can be reached; what the storage throws
  */
 export async function checkReachable(check: ReachabilityCheck): Promise<Reachability> {
   const { backup, reader, request } = check
   const histories = check.histories ?? new Histories(reader)
   const chain = await recoveryChain(histories, request.timeline, backup.timeline, check)
-  const strange = whyNotOnChain(chain, backup)
-  if (strange !== undefined) {
-    throw unreachable(strange, 'choose a backup of that timeline, or another timeline with --target-timeline')
+  const offChain = whyNotOnChain(chain, backup)
+  if (offChain !== undefined) {
+    throw unreachable(offChain, 'choose a backup of that timeline, or another timeline with --target-timeline')
   }
   const segmentSize = check.segmentSize ?? (await segmentSizeOfBackup(check))
   const wal = await reachableWal(reader, chain, backup.startLsn, segmentSize, check)
   const gap = gapAt(wal, await reader.gaps(check))
   if (wal.end < backup.finishLsn) {
     const [needed, end] = [backup.finishLsn, wal.end].map(formatLsn)
-    const have = wal.runs.length === 0 ? 'has none of it' : `ends at ${end}`
-    const message = `backup ${backup.name} is consistent with WAL up to ${needed}, but the archive ${have}`
+    const have = wal.runs.length === 0 ? 'has none of that WAL' : `reaches only ${end}`
+    const message = `backup ${backup.name} needs WAL up to ${needed} to be consistent, but the archive ${have}`
     throw unreachable(message, gap ? `${describeGap(gap)}: ${anotherBackup}` : `segment ${wal.missing} is missing`)
   }
   const known: Known = { ...check, chain, wal, gap, warnings: [] }
@@ -85,13 +87,13 @@ export async function checkReachable(check: ReachabilityCheck): Promise<Reachabi
   return { chain, end: wal.end, warnings: known.warnings }
 }
 
-/** The gap that the first missing segment lies in. */
+/** The gap that the first missing segment is in. */
 function gapAt({ missing, segmentSize }: ReachableWal, gaps: readonly GapRecord[]): GapRecord | undefined {
   const id = parseSegmentName(missing, segmentSize)
   return id && gapHolding(gaps, id, segmentSize)
 }
 
-const anotherBackup = 'choose a backup that was begun behind it, or an earlier target'
+const anotherBackup = 'choose a backup that started after it, or an earlier target'
 
 async function judge(known: Known, target: RecoveryTarget | undefined): Promise<void> {
   switch (target?.kind) {
@@ -101,8 +103,8 @@ async function judge(known: Known, target: RecoveryTarget | undefined): Promise<
       return checkTime(known, target.time)
     case 'name':
     case 'xid': {
-      const { missing, isHole } = known.wal
-      if (!isHole && !known.gap) return
+      const { missing, isGap } = known.wal
+      if (!isGap && !known.gap) return
       const what = known.gap ? describeGap(known.gap) : `segment ${missing} is missing`
       known.warnings.push(`${what}: recovery fails if ${describeTarget(target)} comes after it`)
       return
@@ -110,19 +112,22 @@ async function judge(known: Known, target: RecoveryTarget | undefined): Promise<
     case 'immediate':
       return
     case undefined:
-      return refuseHole(known)
+      return refuseGap(known)
     default:
       return target satisfies never
   }
 }
 
-/** Recovery to the end ends in a hole with a server that doesn't start, and before a gap without what was lost. */
-async function refuseHole(known: Known): Promise<void> {
+/**
+ * Recovery to the end of the archive would stop at a gap: with a server that does not start, or, where no later WAL is
+ * archived, with a server that promotes without the lost WAL.
+ */
+async function refuseGap(known: Known): Promise<void> {
   const { gap, wal } = known
-  if (!wal.isHole && !gap) return
+  if (!wal.isGap && !gap) return
   const last = (await tryToRead(known, () => lastRecord(known)))?.found ?? known.backup.finishLsn
-  const message = `the archive has a hole: ${gap ? describeGap(gap) : holeAt(wal)}`
-  throw unreachable(message, `what comes before the hole can be recovered with --target-lsn=${formatLsn(last)}`)
+  const message = `the archive has a gap: ${gap ? describeGap(gap) : missingSegment(wal)}`
+  throw unreachable(message, `to recover the WAL before the gap, use --target-lsn=${formatLsn(last)}`)
 }
 
 async function checkLsn(known: Known, lsn: Lsn): Promise<void> {
@@ -133,15 +138,15 @@ async function checkLsn(known: Known, lsn: Lsn): Promise<void> {
   throw outOfRange(known, lsn < backup.finishLsn, formatLsn(backup.finishLsn), end && formatLsn(end))
 }
 
-/** The start of the last record that is in the archive whole. */
+/** The start of the last record that is complete in the archive. */
 function lastRecord(known: Known): Promise<LastFound<Lsn>> {
   const { backup, reader, wal } = known
   return findLast<Lsn>(reader, wal, { start: backup.finishLsn, end: wal.end }, (record) => record.start, known)
 }
 
 /**
- * Recovery stops before the first transaction that ended after the time, so the archive must have one. And none that
- * the backup itself needs may have ended after it: it would be recovered in any case.
+ * Recovery stops before the first transaction that ended after the time, so the archive must have one. No transaction
+ * in the WAL that the backup itself needs may have ended after the time: it would be recovered in any case.
  */
 async function checkTime(known: Known, time: TimestampTz): Promise<void> {
   const { backup, reader, request, wal } = known
@@ -149,7 +154,7 @@ async function checkTime(known: Known, time: TimestampTz): Promise<void> {
   const ofBackup = await tryToRead(known, () => {
     return findLast(reader, wal, { start: startLsn, end: finishLsn }, latestEnd, known)
   })
-  // The records are by the server's clock, the sentinel by that of the machine that took the backup.
+  // The records have times by the server's clock, the sentinel by the clock of the machine that took the backup.
   const low = ofBackup?.found ?? (ofBackup?.isWhole ? backup.startTime : backup.finishTime)
   const afterwards = await tryToRead(known, () => {
     return findLast(reader, wal, { start: finishLsn, end: wal.end }, latestEnd, known)
@@ -162,7 +167,7 @@ async function checkTime(known: Known, time: TimestampTz): Promise<void> {
   }
   if (high === undefined && afterwards?.isWhole !== true) {
     known.warnings.push(
-      `whether the archive reaches time ${formatTimestamp(time)} cannot be told: no transaction ended in its last WAL`,
+      `cannot check that the archive reaches time ${formatTimestamp(time)}: no transaction ended in the last WAL that was read`,
     )
   } else if (high === undefined || (request.inclusive ? time >= high : time > high)) {
     throw outOfRange(known, false, lowText, highText)
@@ -181,31 +186,33 @@ const unreadable: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'WALRX_WAL_INVALID',
 ])
 
-/** What `read` finds; undefined, with a warning, where the WAL can't be read: an earlier target may be fine. */
+/** The result of `read`; undefined, with a warning, where the WAL can't be read: an earlier target may be reachable. */
 async function tryToRead<T>(known: Known, read: () => Promise<T>): Promise<T | undefined> {
   try {
     return await read()
   } catch (error) {
     if (!(error instanceof WalrxError) || !unreadable.has(error.code)) throw error
-    known.warnings.push(`the archive's WAL cannot be read, recovery may fail at it: ${error.message}`)
+    known.warnings.push(`WAL of the archive cannot be read, and recovery may fail there: ${error.message}`)
     return undefined
   }
 }
 
-/** The server asks for the new timeline's first segment, hears that there is none, and goes on with the old one's. */
+/**
+ * The server asks for the new timeline's first segment and, where the archive lacks it, continues with the old one's.
+ */
 function warnOfFork({ chain, request, wal, warnings }: Known): void {
   const isExact = request.target?.kind === 'lsn' || request.target?.kind === 'immediate'
-  const isBeginning = wal.beginning?.segment === wal.missing
-  if (wal.end % BigInt(wal.segmentSize) === 0n || isExact || isBeginning) return
+  const isTail = wal.tail?.segment === wal.missing
+  if (wal.end % BigInt(wal.segmentSize) === 0n || isExact || isTail) return
   const { begin, timeline } = chain.newest
   const at = formatLsn(begin)
   warnings.push(
     `timeline ${timeline} began at ${at}, but its segment ${wal.missing} is not archived: ` +
-      'what the old timeline may have written behind that is recovered instead',
+      `recovery replays WAL of the old timeline after ${at} instead, if there is any`,
   )
 }
 
-/** The server takes the end of a segment's beginning for the end of all WAL, and does not ask for what follows. */
+/** The server takes the end of a tail for the end of all WAL, and does not ask for later segments. */
 function warnOfCut({ request, wal, warnings }: Known): void {
   const kind = request.target?.kind
   if (wal.isCut !== true || kind === 'lsn' || kind === 'time' || kind === 'immediate') return
@@ -213,33 +220,36 @@ function warnOfCut({ request, wal, warnings }: Known): void {
 }
 
 function cutAt({ end, missing }: ReachableWal): string {
-  return `of segment ${missing} the archive has no more than what comes before ${formatLsn(end)}, and whole segments follow behind it`
+  return `the archive has segment ${missing} only up to ${formatLsn(end)}, although it holds later segments`
 }
 
 function outOfRange(known: Known, isTooEarly: boolean, low: string, high: string | undefined): WalrxError {
   const { backup, gap, request, wal } = known
   const target = describeTarget(request.target)
   const where = `from backup ${backup.name} the archive reaches`
-  const range = high === undefined ? `${where} no further than ${low}` : `${where} from ${low} to ${high}`
+  const range = high === undefined ? `${where} only ${low}` : `${where} from ${low} to ${high}`
   if (isTooEarly) return unreachable(`${target} is too early: ${range}`, 'choose an older backup')
   if (gap) return unreachable(`${target} is too late: ${range}; ${describeGap(gap)}`, anotherBackup)
-  const why = wal.isHole
-    ? holeAt(wal)
+  const why = wal.isGap
+    ? missingSegment(wal)
     : wal.isCut === true
       ? cutAt(wal)
-      : 'without a target the server recovers all that is there; later WAL is not archived yet'
+      : 'later WAL is not archived yet; to recover all archived WAL, set no target'
   return unreachable(`${target} is too late: ${range}`, why)
 }
 
-function holeAt({ missing }: ReachableWal): string {
-  return `segment ${missing} is missing, and WAL follows behind it`
+function missingSegment({ missing }: ReachableWal): string {
+  return `segment ${missing} is missing, although the archive holds later WAL`
 }
 
-/** wal_segment_size by the segment that the backup is named for. */
+/** wal_segment_size from the segment in the backup's name. */
 async function segmentSizeOfBackup({ backup, reader, ...options }: ReachabilityCheck): Promise<number> {
   const segment = backup.name.replace(/^base_/, '').slice(0, 24)
   if (await reader.has(segment, options)) return segmentSizeOfFile(reader, segment, options)
-  throw unreachable(`backup ${backup.name} begins in segment ${segment}, which the archive lacks`, 'choose another one')
+  throw unreachable(
+    `backup ${backup.name} starts in segment ${segment}, which the archive lacks`,
+    'choose another backup',
+  )
 }
 
 function unreachable(message: string, hint: string): WalrxError {

@@ -1,30 +1,30 @@
-/** What a recovery is to do, as the operator said it by options, and which of them go together. */
+/** What a recovery must do, from the operator's options, and which options exclude each other. */
 import { WalrxError } from '../../primitives/errors.ts'
 import { formatLsn, type Lsn, type Timeline } from '../../postgres/lsn.ts'
 import { formatTimestamp, parseTimestamp, type TimestampTz } from './recovery-time.ts'
 
-/** Where a recovery ends (recovery_target*, guc_tables.c). */
+/** The target at which a recovery ends (recovery_target*, guc_tables.c). */
 export type RecoveryTarget =
   | { readonly kind: 'time'; readonly time: TimestampTz }
   | { readonly kind: 'lsn'; readonly lsn: Lsn }
   | { readonly kind: 'name'; readonly name: string }
-  /** A transaction id, with or without its epoch: PostgreSQL looks at the lower 32 bits. */
+  /** A transaction id, with or without its epoch: PostgreSQL uses the lower 32 bits. */
   | { readonly kind: 'xid'; readonly xid: bigint }
   | { readonly kind: 'immediate' }
 
-/** Which timeline a recovery follows: the newest that can be found from the backup's on, the backup's own, or that one. */
+/** The timeline that a recovery follows: the newest one in the archive, the backup's own, or this number. */
 export type RecoveryTimeline = 'latest' | 'current' | Timeline
 
 /** What the server does at the target. */
 export type RecoveryAction = 'pause' | 'promote' | 'shutdown'
 
-/** What is to be written into a restored data directory. */
+/** What to write into a restored data directory. */
 export interface RecoveryRequest {
   /** False: neither recovery.signal nor recovery settings are written. */
   readonly recover: boolean
   /** Undefined recovers to the end of the archive. */
   readonly target: RecoveryTarget | undefined
-  /** Whether what lies exactly at a time, position or transaction is recovered as well. */
+  /** Whether the record exactly at the time, LSN or transaction id is recovered as well. */
   readonly inclusive: boolean
   readonly action: RecoveryAction
   readonly timeline: RecoveryTimeline
@@ -48,23 +48,24 @@ export interface RecoveryOptions {
   readonly archiveMode: 'preserve' | 'off'
 }
 
-/** MAXFNAMELEN less the closing zero (access/xlog_internal.h): the server refuses to start with a longer one. */
+/** MAXFNAMELEN without the final zero byte (access/xlog_internal.h): the server refuses to start with a longer name. */
 const restorePointBytesMax = 63
 
-/** FirstNormalTransactionId (access/transam.h): those below belong to the server itself. */
+/** FirstNormalTransactionId (access/transam.h): lower ids are reserved. */
 const firstNormalXid = 3n
 const xidMask = 0xffffffffn
 const xidMax = 0xffffffffffffffffn
 
 /**
  * Reads the options of a recovery.
- * @throws WALRX_USAGE for what is no time, name or transaction, for two targets, and for what has no effect without a
- * target or with this one
+ * @throws WALRX_USAGE for an invalid time, name or transaction id, for two targets, and for an option that has no
+ * effect without a target or with this one
  */
 export function parseRecoveryRequest(options: RecoveryOptions): RecoveryRequest {
   const targets = givenTargets(options)
   const [first, second] = targets
-  if (first && second) throw usage(`${first.flag} and ${second.flag} are both given`, 'a recovery has one target')
+  if (first && second)
+    throw usage(`${first.flag} and ${second.flag} are both given`, 'a recovery has one target: give one of them')
   const target = first?.parse()
   refuseWithoutEffect(options, target, first?.flag)
   const { restoreCommand, targetTimeline } = options
@@ -82,7 +83,7 @@ export function parseRecoveryRequest(options: RecoveryOptions): RecoveryRequest 
   }
 }
 
-/** A target for people: `time 2026-03-01 11:00:00+00`. */
+/** A target for messages: `time 2026-03-01 11:00:00+00`. */
 export function describeTarget(target: RecoveryTarget | undefined): string {
   switch (target?.kind) {
     case 'time':
@@ -123,12 +124,20 @@ function givenTargets(options: RecoveryOptions): GivenTarget[] {
 
 function refuseWithoutEffect(options: RecoveryOptions, target: RecoveryTarget | undefined, flag = ''): void {
   if (options.targetAction !== undefined && !target) {
-    throw usage('--target-action is given without a target', 'without one, the server goes on by itself at the end')
+    throw usage(
+      '--target-action is given without a target',
+      'give a target such as --target-time; without one, the server promotes at the end of the archive',
+    )
   }
   if (options.targetInclusive === undefined) return
-  if (!target) throw usage('--target-inclusive is given without a target', 'it says what happens exactly at one')
+  if (!target) {
+    throw usage('--target-inclusive is given without a target', 'give --target-time, --target-lsn or --target-xid')
+  }
   if (target.kind === 'name' || target.kind === 'immediate') {
-    throw usage(`--target-inclusive has no meaning with ${flag}`, 'it belongs to a time, a position or a transaction')
+    throw usage(
+      `--target-inclusive has no effect with ${flag}`,
+      'leave it out, or give --target-time, --target-lsn or --target-xid',
+    )
   }
 }
 
@@ -137,31 +146,35 @@ function parseName(name: string): RecoveryTarget {
   const bytes = Buffer.byteLength(name)
   if (bytes <= restorePointBytesMax) return { kind: 'name', name }
   throw usage(
-    `restore point "${name}" has ${bytes} bytes`,
-    `names of restore points have ${restorePointBytesMax} at most`,
+    `the name of restore point "${name}" has ${bytes} bytes, more than PostgreSQL's limit of ${restorePointBytesMax}`,
+    'give the name as it was passed to pg_create_restore_point()',
   )
 }
 
 function parseXid(text: string): RecoveryTarget {
   const xid = /^\d{1,20}$/.test(text) ? BigInt(text) : undefined
   if (xid === undefined || xid > xidMax || (xid & xidMask) < firstNormalXid) {
-    throw usage(`"${text}" is no transaction id`, 'pg_current_xact_id() gives it, a whole number from 3 on')
+    throw usage(
+      `"${text}" is not a transaction id`,
+      'give a whole number from 3 on, as pg_current_xact_id() returns it',
+    )
   }
   return { kind: 'xid', xid }
 }
 
-/** Numbers as PostgreSQL reads them, decimal or 0x; with leading zeros it would take them for octal ones. */
+/** Numbers as PostgreSQL reads them, decimal or 0x. It would read a number with leading zeros as octal. */
 function parseTimeline(text: string): RecoveryTimeline {
   const word = text.toLowerCase()
   if (word === 'latest' || word === 'current') return word
   const timeline = /^(0x[0-9a-f]+|[1-9]\d*)$/.test(word) ? Number(word) : 0
   if (timeline >= 1 && timeline <= 0xffffffff) return timeline
-  throw usage(`"${text}" is no timeline`, 'it is latest, current or a number: 2, or 0x2 as in 00000002.history')
+  throw usage(`"${text}" is not a timeline`, 'give latest, current or a number: 2, or 0x2 as in 00000002.history')
 }
 
-/** postgresql.auto.conf has a line a setting, and ALTER SYSTEM would not write such a value back. */
+/** In postgresql.auto.conf a setting is one line, and ALTER SYSTEM would not write such a value back. */
 function refuseUnwritable(flag: string, value: string): void {
-  if (/[\n\r\0]/.test(value)) throw usage(`${flag} has a line break or a zero byte in it`, 'a setting has one line')
+  if (/[\n\r\0]/.test(value))
+    throw usage(`${flag} contains a line break or a zero byte`, 'a setting is one line: remove it')
 }
 
 function usage(message: string, hint: string): WalrxError {

@@ -1,5 +1,5 @@
 /**
- * The settings of a recovery in a restored data directory: lines of postgresql.auto.conf, which goes before
+ * The settings of a recovery in a restored data directory: lines of postgresql.auto.conf, which overrides
  * postgresql.conf, and recovery.signal.
  */
 import fs from 'node:fs/promises'
@@ -12,10 +12,10 @@ import { formatTimestamp } from './recovery-time.ts'
 
 const settingsFile = 'postgresql.auto.conf'
 
-/** The server's own name for it (guc.c): no base backup has it. */
+/** The server's own temporary name (guc.c): no base backup contains it. */
 const temporaryFile = 'postgresql.auto.conf.tmp'
 
-/** What BASE_BACKUP gives such files, where the backup has none to take the mode from. */
+/** The mode that BASE_BACKUP gives such files, for a backup that has no such file. */
 const fileMode = 0o600
 
 const targetNames = {
@@ -30,12 +30,12 @@ const targetNames = {
 type Setting = readonly [name: string, value: string]
 
 /**
- * Writes what was asked for into a restored data directory that no server has started in. Durable when it resolves, and
- * to be called before the directory becomes startable: a server that started without recovery.signal would promote
- * itself where the backup ends. May be repeated.
+ * Writes the requested settings into a restored data directory, before any server has started in it. They are durable
+ * when it resolves. Call this before the directory can be started: a server that starts without recovery.signal ends
+ * recovery where the backup ends, and promotes. May be repeated.
  *
- * Settings of the same names that came with the backup are dropped, so is standby.signal, which goes before
- * recovery.signal: the backup may be of a standby, or of a cluster that was itself recovered.
+ * Removes settings of the same names that came with the backup, and standby.signal, which overrides recovery.signal:
+ * the backup may be of a standby, or of a cluster that was itself recovered.
  * @param restoreCommand the value of restore_command where the request has none
  * @throws WALRX_DESTINATION
  */
@@ -57,11 +57,11 @@ export async function writeRecoverySettings(
 }
 
 /**
- * The lines that a request stands for, in the order in which they must be.
+ * The settings for a request, in the order in which they must be written.
  *
- * All of the targets are named, those that are none with an empty value, so that one in postgresql.conf doesn't make a
- * second ("multiple recovery targets specified"); the real one is the last, because until PostgreSQL 17 an empty value
- * takes back whatever target came before it (assign_recovery_target_lsn and its like).
+ * All target settings are written, the unused ones with an empty value, so that one in postgresql.conf doesn't become a
+ * second target ("multiple recovery targets specified"). The used one comes last: up to PostgreSQL 17 an empty value
+ * clears any target that was set before it (assign_recovery_target_lsn and similar functions).
  */
 export function recoverySettings(request: RecoveryRequest, restoreCommand: string): Setting[] {
   const settings: Setting[] = []
@@ -95,17 +95,17 @@ function targetText(target: RecoveryTarget): string {
   }
 }
 
-/** A text as it stands between quotes in a configuration file (DeescapeQuotedString in guc-file.l). */
+/** A value as a quoted string of a configuration file (DeescapeQuotedString in guc-file.l). */
 export function quotedSetting(text: string): string {
   return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`
 }
 
-/** Puts the settings at the end of postgresql.auto.conf, in place of older ones. */
+/** Writes the settings at the end of postgresql.auto.conf, and removes older ones of the same names. */
 async function replaceSettings(dataDirectory: string, settings: readonly Setting[]): Promise<void> {
   const path = join(dataDirectory, settingsFile)
   const before = await existing(path)
   const names = new Set(settings.map(([name]) => name))
-  // Bytes as they are: values may be in any encoding.
+  // latin1 keeps every byte: values may be in any encoding.
   const kept = before.bytes.toString('latin1').split('\n')
   const lines = kept.filter((line) => !names.has(settingName(line)))
   if (lines.at(-1) === '') lines.pop()
@@ -134,7 +134,7 @@ async function existing(path: string): Promise<{ bytes: Buffer; mode: number }> 
 async function writeDurably(path: string, content: Uint8Array | string, mode: number): Promise<void> {
   const file = await fs.open(path, 'w', mode)
   try {
-    // The mode of open is cut by the umask, and says nothing about a file that is there.
+    // The umask limits the mode of open, which also has no effect on an existing file.
     await file.chmod(mode)
     await file.writeFile(content)
     await file.sync()

@@ -1,6 +1,6 @@
 /**
- * Moments as recovery compares them: microseconds since 2000-01-01 00:00 UTC (TimestampTz, datatype/timestamp.h), as a
- * bigint because a Date has milliseconds only.
+ * Times as recovery compares them: microseconds since 2000-01-01 00:00 UTC (TimestampTz, datatype/timestamp.h), as a
+ * bigint because a Date has only milliseconds.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 
@@ -12,43 +12,43 @@ const unixEpochToPostgresMs = Date.UTC(2000, 0, 1)
 const form =
   /^(\d{4}-\d\d-\d\d)(?:T| +)(\d\d:\d\d)(?::(\d\d)(?:\.(\d+))?)? *(Z|UTC|GMT|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)?$/i
 
-/** PostgreSQL's limit of what a zone may be away from UTC (MAX_TZDISP_HOUR, datatype/timestamp.h). */
+/** PostgreSQL's limit for a zone's distance from UTC, in hours (MAX_TZDISP_HOUR, datatype/timestamp.h). */
 const zoneHoursMax = 15
 
 const howToWrite = 'write it like 2026-03-01 12:00:00+01 or 2026-03-01T11:00:00Z'
 
 /**
- * Parses a moment: date, time and zone in ISO 8601's order, the part of PostgreSQL's input that means the same whatever
- * DateStyle and TimeZone are. A time without a zone is refused: the server would read it in its own TimeZone, the
- * operator thinks in his, and an hour between them is lost data. So are names of zones: `CET` is an hour off half the
- * year, and `UTC+2` is two hours *behind* to PostgreSQL.
+ * Parses a time: date, time of day and zone in ISO 8601's order, the part of PostgreSQL's input that means the same
+ * with every DateStyle and TimeZone. A time without a zone is refused: the server would read it in its own TimeZone,
+ * and the operator may mean another one, which loses data. Names of zones are refused, too: `CET` is an hour off half
+ * the year, and `UTC+2` is two hours west of UTC to PostgreSQL.
  * @throws WALRX_USAGE
  */
 export function parseTimestamp(text: string): TimestampTz {
   const match = form.exec(text.trim())
-  if (!match) throw new WalrxError('WALRX_USAGE', `"${text}" is no time that walrx understands`, { hint: howToWrite })
+  if (!match) throw new WalrxError('WALRX_USAGE', `walrx cannot read "${text}" as a time`, { hint: howToWrite })
   const [, date, hourMinute, second = '00', fraction = '', zone] = match
   if (zone === undefined) {
     throw new WalrxError('WALRX_USAGE', `"${text}" has no time zone`, {
-      hint: `say which one is meant: ${text.trim()}Z is UTC, ${text.trim()}+01 an hour ahead of it`,
+      hint: `add the time zone: ${text.trim()}Z is UTC, ${text.trim()}+01 is one hour ahead of UTC`,
     })
   }
   const offset = zoneSeconds(zone)
   const iso = `${date}T${hourMinute}:${second}`
   const local = Date.parse(`${iso}Z`)
-  // Date.parse makes 31 April the first of May.
+  // Date.parse turns 31 April into 1 May.
   if (offset === undefined || Number.isNaN(local) || toIso(local) !== iso) {
-    throw new WalrxError('WALRX_USAGE', `there is no such time as "${text}"`, { hint: howToWrite })
+    throw new WalrxError('WALRX_USAGE', `the time "${text}" does not exist`, { hint: howToWrite })
   }
   return BigInt(local - offset * 1000 - unixEpochToPostgresMs) * 1000n + microseconds(fraction)
 }
 
-/** A moment counted from 1970 instead, as Unix does. */
+/** Converts microseconds since 1970-01-01 00:00 UTC, the Unix epoch. */
 export function fromUnixMicroseconds(micros: bigint): TimestampTz {
   return micros - BigInt(unixEpochToPostgresMs) * 1000n
 }
 
-/** As PostgreSQL prints and reads it: `2026-03-01 11:00:00.123456+00`, without a fraction where there is none. */
+/** As PostgreSQL prints and reads it: `2026-03-01 11:00:00.123456+00`, without the fraction where it is zero. */
 export function formatTimestamp(time: TimestampTz): string {
   const micros = ((time % 1_000_000n) + 1_000_000n) % 1_000_000n
   const ms = Number((time - micros) / 1000n) + unixEpochToPostgresMs
@@ -68,7 +68,7 @@ function zoneSeconds(zone: string): number | undefined {
   return (zone.startsWith('-') ? -1 : 1) * (hours * 3600 + minutes * 60 + seconds)
 }
 
-/** Of the digits behind the point, rounded as PostgreSQL does. */
+/** The digits after the decimal point, rounded as PostgreSQL does. */
 function microseconds(fraction: string): bigint {
   const digits = fraction.padEnd(7, '0')
   return BigInt(digits.slice(0, 6)) + (digits.charAt(6) >= '5' ? 1n : 0n)

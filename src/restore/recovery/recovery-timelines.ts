@@ -1,4 +1,6 @@
-/** Which timelines a recovery will follow: what the server will make of recovery_target_timeline, found out beforehand. */
+/**
+ * Which timelines a recovery will follow: what recovery_target_timeline will mean to the server, computed in advance.
+ */
 import { WalrxError } from '../../primitives/errors.ts'
 import { formatLsn, type Lsn, type Timeline } from '../../postgres/lsn.ts'
 import { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
@@ -8,13 +10,13 @@ import { collected } from '../../walg/stored-object.ts'
 import type { WalReader } from '../../walg/wal/wal-reader.ts'
 import type { RecoveryTimeline } from './recovery-request.ts'
 
-/** What a recovery needs to know of the backup that it begins with. */
+/** What a recovery needs to know about the backup that it starts from. */
 export interface RecoveryStart {
   readonly name: string
   readonly timeline: Timeline
-  /** Where WAL is needed from. */
+  /** The first LSN that the recovery needs. */
   readonly startLsn: Lsn
-  /** Where the backup becomes consistent. */
+  /** The LSN at which the backup becomes consistent. */
   readonly finishLsn: Lsn
 }
 
@@ -29,7 +31,7 @@ export class Histories {
 
   /**
    * The ancestors of a timeline, oldest first; undefined when the archive has no history file for it.
-   * @throws WALRX_OBJECT_DAMAGED for a file that cannot be read, and what the storage says
+   * @throws WALRX_OBJECT_DAMAGED for a file that cannot be read; what the storage throws
    */
   ancestors(timeline: Timeline, options?: StorageCallOptions): Promise<readonly HistoryEntry[] | undefined> {
     if (timeline === 1) return Promise.resolve([])
@@ -47,9 +49,9 @@ export class Histories {
 }
 
 /**
- * The timelines that a recovery will follow which begins on timeline `from`. `latest` is found as the server does it, by
- * asking for one number after the other until there is no such history (findNewestTimeLine in timeline.c).
- * @throws WALRX_TARGET_UNREACHABLE for a timeline that the archive doesn't know
+ * The timelines that a recovery from timeline `from` will follow. `latest` is found as the server finds it, by asking
+ * for one number after the other until there is no such history file (findNewestTimeLine in timeline.c).
+ * @throws WALRX_TARGET_UNREACHABLE for a timeline without a history file in the archive
  */
 export async function recoveryChain(
   histories: Histories,
@@ -62,23 +64,23 @@ export async function recoveryChain(
   else if (wanted !== 'current') timeline = wanted
   const ancestors = await histories.ancestors(timeline, options)
   if (ancestors) return new TimelineChain(timeline, ancestors)
-  // The server takes a timeline without a history for one without ancestors, unless it was asked for.
+  // The server takes a timeline without a history file for one without ancestors, unless it is the target timeline.
   if (timeline === from) return new TimelineChain(timeline, [])
-  throw new WalrxError('WALRX_TARGET_UNREACHABLE', `the archive has no ${historyName(timeline)}`, {
-    hint: 'walrx wal-show lists the timelines of the archive',
+  throw new WalrxError('WALRX_TARGET_UNREACHABLE', `the archive lacks ${historyName(timeline)}`, {
+    hint: 'choose another --target-timeline: walrx wal-show lists the timelines of the archive',
   })
 }
 
 /**
- * Why a recovery cannot go from this backup along these timelines; undefined when it can. The server ends with
- * "requested timeline is not a child of this server's history" otherwise.
+ * Why a recovery cannot follow these timelines from this backup; undefined when it can. The server would end with
+ * "requested timeline is not a child of this server's history".
  */
 export function whyNotOnChain(chain: TimelineChain, backup: RecoveryStart): string | undefined {
   const { newest } = chain
   const link = chain.link(backup.timeline)
   if (!link)
-    return `backup ${backup.name} is on timeline ${backup.timeline}, no ancestor of timeline ${newest.timeline}`
+    return `backup ${backup.name} is on timeline ${backup.timeline}, which is not an ancestor of timeline ${newest.timeline}`
   if (link.end === undefined || backup.finishLsn <= link.end) return undefined
-  const fork = `timeline ${chain.after(backup.timeline)?.timeline} left timeline ${backup.timeline}`
-  return `backup ${backup.name} ends at ${formatLsn(backup.finishLsn)}, but ${fork} before, at ${formatLsn(link.end)}`
+  const fork = `timeline ${chain.after(backup.timeline)?.timeline} forked from timeline ${backup.timeline}`
+  return `backup ${backup.name} ends at ${formatLsn(backup.finishLsn)}, but ${fork} before that, at ${formatLsn(link.end)}`
 }

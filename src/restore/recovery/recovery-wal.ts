@@ -1,10 +1,10 @@
 /**
- * The WAL that a recovery will find in the archive: whole segments without a gap from the backup's start on, along the
- * timelines that it follows; and the records in it.
+ * The WAL that a recovery will find in the archive: segments without a gap from the backup's start on, along the
+ * timelines that the recovery follows; and the records in them.
  *
- * A segment in which a timeline begins is taken from the new timeline, which has a copy of what came before
- * (XLogFileReadAnyTLI in xlogrecovery.c asks for the newest one first). Where the archive lacks that copy, the old
- * timeline's segment serves up to the fork.
+ * A segment in which a timeline begins is taken from the new timeline, which has a copy of the old timeline's bytes
+ * before the fork (XLogFileReadAnyTLI in xlogrecovery.c asks for the newest one first). Where the archive lacks that
+ * copy, the old timeline's segment serves up to the fork.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import { addBytes, type Lsn, segmentNumber, segmentStart, type Timeline, toLsn } from '../../postgres/lsn.ts'
@@ -14,7 +14,7 @@ import type { WalRecord } from '../../postgres/wal/wal-record.ts'
 import { WalRecordReader } from '../../postgres/wal/wal-record-reader.ts'
 import type { StorageCallOptions } from '../../storage/storage.ts'
 import type { WalReader } from '../../walg/wal/wal-reader.ts'
-import { type SegmentBeginning, segmentBeginning } from '../wal/tail-fetch.ts'
+import { type SegmentTail, segmentTail } from '../wal/tail-fetch.ts'
 
 /** Segments of one timeline: numbers, both included. */
 export interface SegmentRun {
@@ -26,23 +26,25 @@ export interface SegmentRun {
 /** What was found. */
 export interface ReachableWal {
   readonly segmentSize: number
-  /** In the order in which recovery reads them, each beginning where the one before ends. */
+  /** In the order in which recovery reads them; each begins where the previous one ends. */
   readonly runs: readonly SegmentRun[]
-  /** One past the last byte that is there. */
+  /** One past the last byte without a gap. */
   readonly end: Lsn
-  /** Name of the first segment that is not there. */
+  /** Name of the first segment that the archive lacks. */
   readonly missing: string
-  /** True when WAL follows behind it in the archive: recovery stops there, and the server does not start. */
-  readonly isHole: boolean
-  /** True when the missing segment has a beginning and whole ones follow it: recovery ends at the end of the beginning. */
+  /** True when the archive holds later WAL: recovery stops at the gap, and the server does not start. */
+  readonly isGap: boolean
+  /**
+   * True when the archive has a tail of the missing segment and later segments: recovery ends at the end of the tail.
+   */
   readonly isCut?: boolean
-  /** What the archive has of the missing segment: wal-fetch gives it out. */
-  readonly beginning?: SegmentBeginning | undefined
+  /** The tail of the missing segment, which wal-fetch delivers. */
+  readonly tail?: SegmentTail | undefined
 }
 
 /**
- * Finds the WAL from `from` on. Costs a listing of every timeline's segments from there on.
- * @throws what the storage says
+ * Finds the WAL from `from` on. This costs a listing of every timeline's segments from there on.
+ * @throws what the storage throws
  */
 export async function reachableWal(
   reader: WalReader,
@@ -55,7 +57,7 @@ export async function reachableWal(
   let next = segmentNumber(from, segmentSize)
   for (const [index, link] of chain.links.entries()) {
     const successor = chain.links[index + 1]
-    // Exclusive; the successor's first segment is its own.
+    // Exclusive: the segment with the fork is read from the successor.
     const stop = successor && segmentNumber(successor.begin, segmentSize)
     if (stop !== undefined && next >= stop) continue
     const before = chain.links[index - 1]
@@ -67,47 +69,47 @@ export async function reachableWal(
       if (stop !== undefined && next >= stop) break
       const end = toLsn(next * BigInt(segmentSize))
       const missing = segmentName(link.timeline, next, segmentSize)
-      const own = await segmentBeginning(reader, missing, options)
+      const own = await segmentTail(reader, missing, options)
       if (own?.bytes.length === segmentSize) {
-        // In chunks alone: wal-fetch gives it out like a whole one.
+        // Archived only as chunks, but complete: wal-fetch delivers it like a segment.
         runs.push({ timeline: link.timeline, first: next, last: next })
         next++
         continue
       }
-      const isHole = found.isHole || successor !== undefined
+      const isGap = found.isGap || successor !== undefined
       const fork = old && !own ? await forkEnd(reader, old, next, segmentSize, options) : undefined
       if (fork !== undefined && old) {
         runs.push({ timeline: old.timeline, first: next, last: next })
-        return { segmentSize, runs, end: fork, missing, isHole }
+        return { segmentSize, runs, end: fork, missing, isGap }
       }
       const ofOld = old && segmentName(old.timeline, next, segmentSize)
-      const beginning = own ?? (ofOld && (await segmentBeginning(reader, ofOld, options)))
-      if (!beginning) return { segmentSize, runs, end, missing, isHole }
-      const beginningEnd = addBytes(end, beginning.bytes.length)
-      const isHoleBehind = successor !== undefined
-      return { segmentSize, runs, end: beginningEnd, missing, isHole: isHoleBehind, isCut: found.isHole, beginning }
+      const tail = own ?? (ofOld && (await segmentTail(reader, ofOld, options)))
+      if (!tail) return { segmentSize, runs, end, missing, isGap }
+      const tailEnd = addBytes(end, tail.bytes.length)
+      const isGapAfter = successor !== undefined
+      return { segmentSize, runs, end: tailEnd, missing, isGap: isGapAfter, isCut: found.isGap, tail }
     }
   }
   throw new Error('the newest timeline has no end')
 }
 
-/** How far segments follow each other from `first` on, below `stop`; `last` is first - 1 where there are none. */
+/** The run of consecutive segments from `first` on, below `stop`; `last` is first - 1 where there are none. */
 async function unbrokenRun(
   reader: WalReader,
   timeline: Timeline,
   range: { readonly first: bigint; readonly stop: bigint | undefined; readonly segmentSize: number },
   options?: StorageCallOptions,
-): Promise<{ last: bigint; isHole: boolean }> {
+): Promise<{ last: bigint; isGap: boolean }> {
   let last = range.first - 1n
   for await (const { segno } of reader.segments(timeline, range.first, range.segmentSize, options)) {
     if (range.stop !== undefined && segno >= range.stop) break
-    if (segno !== last + 1n) return { last, isHole: true }
+    if (segno !== last + 1n) return { last, isGap: true }
     last = segno
   }
-  return { last, isHole: false }
+  return { last, isGap: false }
 }
 
-/** Where `link` ends, if the archive has its own copy of the segment in which it does. */
+/** The LSN at which `link` ends, if the archive has this timeline's own copy of that segment. */
 async function forkEnd(
   reader: WalReader,
   link: ChainLink,
@@ -120,9 +122,9 @@ async function forkEnd(
 }
 
 /**
- * Shows every whole record that begins in segment `from` or later and ends at `until` or before.
+ * Passes on every complete record that begins in segment `from` or later and ends at `until` or before.
  * @throws WALRX_OBJECT_DAMAGED, WALRX_WAL_INVALID or WALRX_CODEC_UNSUPPORTED for a segment that cannot be read;
- * WALRX_OBJECT_NOT_FOUND for one that has gone; what the storage says
+ * WALRX_OBJECT_NOT_FOUND for one that was removed meanwhile; what the storage throws
  */
 export async function readRecords(
   reader: WalReader,
@@ -143,34 +145,34 @@ export async function readRecords(
       for await (const chunk of file.body) records.write(chunk)
       continue
     }
-    const beginning = await segmentBeginning(reader, name, options)
-    if (!beginning) throw new WalrxError('WALRX_OBJECT_NOT_FOUND', `segment ${name} has gone from the archive`)
-    records.write(beginning.bytes)
+    const tail = await segmentTail(reader, name, options)
+    if (!tail) throw new WalrxError('WALRX_OBJECT_NOT_FOUND', `segment ${name} was removed from the archive meanwhile`)
+    records.write(tail.bytes)
   }
-  if (!wal.beginning || until <= segmentStart(wal.end, wal.segmentSize)) return
-  records.write(wal.beginning.bytes)
-  // The last page is read as the server gets it: with zeros behind the last byte.
-  records.write(Buffer.alloc(-wal.beginning.bytes.length & (walPageSizeMax - 1)))
+  if (!wal.tail || until <= segmentStart(wal.end, wal.segmentSize)) return
+  records.write(wal.tail.bytes)
+  // The last page is read as the server gets it: with zeros after the last byte.
+  records.write(Buffer.alloc(-wal.tail.bytes.length & (walPageSizeMax - 1)))
 }
 
-/** Zeros up to a multiple of this end every page, whatever its size is. */
+/** Zeros up to a multiple of this complete a page of any size. */
 const walPageSizeMax = 64 * 1024
 
 /** What {@link findLast} found. */
 export interface LastFound<T> {
   readonly found: T | undefined
-  /** True when all that was asked for was read; false when it gave up. */
+  /** True when the whole span was read; false when the search gave up. */
   readonly isWhole: boolean
 }
 
-/** How far back {@link findLast} looks: 64 segments of the usual size. */
+/** How far back {@link findLast} searches: 64 segments of the default size. */
 const lookBackBytesMax = 1024 * 1024 * 1024
 
 /**
- * Looks for records from the end backwards: in the last segment, then in the last two, four and so on, until there is
- * one. Records can be read forwards only.
- * @param span where the records are to begin and to have ended
- * @param fold gets every record of the span with what it returned last, and returns what is then the result
+ * Searches for a record from the end backwards: in the last segment, then in the last two, four and so on, until one is
+ * found. Records can be read only forwards.
+ * @param span the range in which the records begin and end
+ * @param fold gets every record of the span with its own previous result, and returns the new result
  */
 export async function findLast<T>(
   reader: WalReader,

@@ -1,22 +1,22 @@
 /**
- * Processes that are told apart from later ones of the same id: the startup process that a recovery runs in, its
- * postmaster, and the prefetcher. By /proc, so on Linux only; elsewhere nothing is known, and there is no prefetching.
+ * Identifies the processes of a recovery, also when a later process gets the same id: the startup process, its
+ * postmaster, and the prefetcher. This reads /proc, which only Linux has; elsewhere there is no prefetching.
  */
 import { readFileSync } from 'node:fs'
 
-/** A process that ran when this was made. */
+/** A process that was running when this was created. */
 export interface ProcessIdentity {
   readonly pid: number
   /** When it started, in clock ticks since boot (field 22 of /proc/PID/stat): no two processes share pid and this. */
   readonly startTime: number
 }
 
-/** A process that is there now. */
+/** A process that is running now. */
 export interface RunningProcess extends ProcessIdentity {
   readonly parentPid: number
 }
 
-/** What runs under this id; undefined when nothing does, when it is a zombie, or when there is no /proc. */
+/** The process with this id; undefined when there is none, when it is a zombie, or when there is no /proc. */
 export function runningProcess(pid: number): RunningProcess | undefined {
   const text = readStat(pid)
   if (text === undefined) return undefined
@@ -28,7 +28,7 @@ export function runningProcess(pid: number): RunningProcess | undefined {
   return { pid, startTime, parentPid: Number(parentPid) }
 }
 
-/** True while that very process runs. */
+/** True while this process runs, not a later one with the same id. */
 export function isRunning(identity: ProcessIdentity): boolean {
   return runningProcess(identity.pid)?.startTime === identity.startTime
 }
@@ -49,7 +49,7 @@ export interface Recovery {
   readonly postmaster: ProcessIdentity
 }
 
-/** The recovery of this startup process; undefined when there is no such process any more. */
+/** The recovery of this startup process; undefined when the process has ended. */
 export function findRecovery(startupPid: number): Recovery | undefined {
   const startup = runningProcess(startupPid)
   const postmaster = startup && runningProcess(startup.parentPid)

@@ -1,4 +1,4 @@
-/** Whose WAL a recovering server may get: its own, and that of the cluster that the archive is bound to. */
+/** The cluster that WAL must come from: the recovering server's own, which the archive must be bound to. */
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from '../../observe/log.ts'
@@ -15,7 +15,7 @@ export interface RequiredSystemsOptions {
   readonly log: Logger
 }
 
-/** Looks once for what can be known; a failure of the storage is not remembered. */
+/** Reads the identifiers once; after a failure of the storage it reads them again. */
 export class RequiredSystems {
   readonly #options: RequiredSystemsOptions
   #known: readonly RequiredSystem[] | undefined
@@ -29,20 +29,22 @@ export class RequiredSystems {
     if (this.#known) return this.#known
     const systems: RequiredSystem[] = []
     const own = await readServerSystemId(this.#options.dataDir ?? '.')
-    if (own !== undefined) systems.push({ systemId: own, whose: 'the server is' })
+    if (own !== undefined) systems.push({ systemId: own, source: 'the server has' })
     const bound = await this.#readMarker(signal)
-    if (bound !== undefined) systems.push({ systemId: bound, whose: 'the archive is bound to' })
+    if (bound !== undefined) systems.push({ systemId: bound, source: 'the archive is bound to' })
     this.#known = systems
     return systems
   }
 
-  /** A marker that can't be read must not stand in the way of a recovery. */
+  /** A damaged marker must not prevent a recovery. */
   async #readMarker(signal: AbortSignal): Promise<bigint | undefined> {
     try {
       return (await readSystem(this.#options.storage, { signal }))?.systemId
     } catch (error) {
       if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
-      this.#options.log.warn('the marker of the archive cannot be read', { error })
+      this.#options.log.warn("the archive's system marker is damaged: not checking the archive's system identifier", {
+        error,
+      })
       return undefined
     }
   }

@@ -1,15 +1,15 @@
 /** The restore_command that recovers through walrx. */
 
-/** Characters that a POSIX shell takes as they are. */
+/** Characters that need no quotes in a POSIX shell. */
 const plainWord = /^[A-Za-z0-9_@+=:,./-]+$/
 
 /**
- * The value of restore_command: a `mv` of a segment that lies ready, else wal-fetch.
+ * The value of restore_command: a `mv` of a prefetched segment, else wal-fetch.
  *
- * `$PPID` is the process that started the shell: the server's startup process. So what lies ready for another recovery
- * is never taken. What follows wal-fetch keeps its exit contract even where wal-fetch itself can't: Node ends with 1 when
- * the program was removed and with 9 when NODE_OPTIONS is wrong, and PostgreSQL would take both for the end of the
- * archive and promote.
+ * `$PPID` is the process that started the shell: the server's startup process. So a segment that was prefetched for
+ * another recovery is never taken. The words after wal-fetch keep its exit contract where wal-fetch itself can't: Node
+ * exits with 1 when the program was removed and with 9 when NODE_OPTIONS is wrong. PostgreSQL would take both for the
+ * end of the archive and promote.
  * @param program the words that stand for `walrx`
  * @param flags options of wal-fetch
  */
@@ -22,7 +22,7 @@ export function restoreCommand(program: readonly string[], flags: readonly strin
   ].join(' || ')
 }
 
-/** A word for the shell, with the signs that PostgreSQL replaces in a restore_command. */
+/** A word for the shell. PostgreSQL replaces `%` in a restore_command, so it is doubled. */
 function quoted(word: string): string {
   const shell = plainWord.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
   return shell.replaceAll('%', '%%')

@@ -1,9 +1,10 @@
 /**
- * The checks that a WAL segment must pass before a server gets it, made while its bytes stream by: exactly one segment
- * long, headed by the page that its name promises, of the right cluster, and every further page in its place.
+ * The checks that a WAL segment must pass before a server gets it, made while its bytes stream by: it is exactly one
+ * segment long, it begins with the page that its name promises, it is of the right cluster, and every further page is
+ * in its place.
  *
- * PostgreSQL itself takes a page that is wrong for the end of WAL: it would end recovery there and promote. So a segment
- * is judged as a whole before the server sees any of it.
+ * PostgreSQL takes an invalid page for the end of WAL: it would end recovery there and promote. So the whole segment is
+ * checked before the server sees any of it.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import {
@@ -18,22 +19,22 @@ import {
 import { parseSegmentName, segmentSizeMax, segmentSizeMin, segmentStartLsn } from '../../postgres/wal/wal-file.ts'
 import type { Lsn, Timeline } from '../../postgres/lsn.ts'
 
-/** A system identifier that segments must have, and whose it is, for the message: `the archive is bound to`. */
+/** A system identifier that segments must have. `source` says where it comes from: `the archive is bound to`. */
 export interface RequiredSystem {
   readonly systemId: bigint
-  readonly whose: string
+  readonly source: string
 }
 
-/** What is known of a segment before it is read. */
+/** What is known about a segment before it is read. */
 export interface SegmentRequirements {
   /** 24 hex digits. */
   readonly name: string
-  /** Undefined: the size that the segment's own header says. */
+  /** Undefined: the size in the segment's own header. */
   readonly segmentSize?: number | undefined
   readonly systems?: readonly RequiredSystem[]
 }
 
-/** What the first page says, once it has passed. */
+/** The content of the first page, once it has passed. */
 interface Verified {
   readonly name: string
   readonly timeline: Timeline
@@ -43,46 +44,46 @@ interface Verified {
   readonly pageSize: number
 }
 
-/** Checks one segment. Give it the bytes in order by {@link SegmentCheck.write}, then call {@link SegmentCheck.finish}. */
+/** Checks one segment. Pass the bytes in order to {@link SegmentCheck.write}, then call {@link SegmentCheck.finish}. */
 export class SegmentCheck {
   readonly #required: SegmentRequirements
   /** Bytes seen. */
   #length = 0
   #verified: Verified | undefined
-  /** A header that has not come whole yet. */
+  /** A header of which some bytes are still to come. */
   readonly #partial = Buffer.alloc(longHeaderSize)
   #partialLength = 0
-  /** Offset of the page whose header comes next. */
+  /** Offset of the next page header. */
   #nextPage = 0
-  /** Offset of the first empty page, once one was seen. */
+  /** Offset of the first empty page, if any. */
   #emptyFrom: number | undefined
 
   constructor(required: SegmentRequirements) {
     this.#required = required
   }
 
-  /** The segment's size in bytes, as soon as its first page was seen and found right. */
+  /** The segment's size in bytes, as soon as its first page has passed. */
   get segmentSize(): number | undefined {
     return this.#verified?.segmentSize
   }
 
   /**
    * Takes the next bytes.
-   * @throws WALRX_WAL_INVALID naming the page and both values; WALRX_OTHER_CLUSTER; WALRX_USAGE for a segment of another
-   * size than expected
+   * @throws WALRX_WAL_INVALID with the page and both values; WALRX_OTHER_CLUSTER; WALRX_USAGE for another segment size
+   * than expected
    */
   write(chunk: Uint8Array): void {
     const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length)
     for (let at = 0; at < bytes.length;) at += this.#take(bytes, at)
     if (this.#verified && this.#length > this.#verified.segmentSize) {
-      throw this.#invalid(`goes on behind its ${this.#verified.segmentSize} bytes`)
+      throw this.#invalid(`has more than its ${this.#verified.segmentSize} bytes`)
     }
   }
 
   /**
-   * To be called at the end of the bytes.
+   * Call this after the last bytes.
    * @returns the segment's size in bytes
-   * @throws WALRX_WAL_INVALID when it is cut short
+   * @throws WALRX_WAL_INVALID when bytes are missing
    */
   finish(): number {
     if (!this.#verified) throw this.#invalid(`has ${this.#length} bytes, less than a page header`)
@@ -124,7 +125,7 @@ export class SegmentCheck {
     return bytes.length - at
   }
 
-  /** Judges the header of the page at `#nextPage`, which lies in `bytes` from `at` on. */
+  /** Checks the header of the page at `#nextPage`, which is in `bytes` from `at` on. */
   #checkHeader(bytes: Buffer, at: number): void {
     if (!this.#verified) {
       this.#verified = verifyFirstPage(bytes.subarray(at, at + longHeaderSize), this.#required)
@@ -147,16 +148,16 @@ export class SegmentCheck {
   }
 }
 
-/** The first page's header against the name, and against everything else that is known. */
+/** Checks the first page's header against the name, and against everything else that is known. */
 function verifyFirstPage(bytes: Buffer, required: SegmentRequirements): Verified {
   const { name } = required
   const said = decodePageHeader(bytes)?.long
-  for (const { systemId, whose } of required.systems ?? []) {
+  for (const { source, systemId } of required.systems ?? []) {
     if (!said || said.systemId === systemId) continue
     throw new WalrxError(
       'WALRX_OTHER_CLUSTER',
-      `segment ${name} is of system identifier ${said.systemId}, ${whose} ${systemId}`,
-      { hint: 'the storage prefix, or the data directory, is that of another cluster' },
+      `segment ${name} has system identifier ${said.systemId}, but ${source} ${systemId}`,
+      { hint: 'the storage prefix or the data directory belongs to another cluster: correct it' },
     )
   }
   const saidSize = plausibleSize(said?.segmentSize)
@@ -164,13 +165,16 @@ function verifyFirstPage(bytes: Buffer, required: SegmentRequirements): Verified
   if (saidSize !== undefined && saidSize !== segmentSize) {
     throw new WalrxError(
       'WALRX_USAGE',
-      `segment ${name} says that wal_segment_size is ${saidSize} bytes, expected were ${segmentSize}`,
-      { hint: 'is WALG_PG_WAL_SIZE right? it is not needed' },
+      `segment ${name} has wal_segment_size ${saidSize} bytes, but ${segmentSize} bytes were expected`,
+      { hint: 'correct WALG_PG_WAL_SIZE or unset it: walrx reads the size from the segments' },
     )
   }
   const id = parseSegmentName(name, segmentSize)
   if (!id) {
-    throw new WalrxError('WALRX_WAL_INVALID', `there is no segment ${name} at a segment size of ${segmentSize} bytes`)
+    throw new WalrxError(
+      'WALRX_WAL_INVALID',
+      `${name} is not a valid segment name for a segment size of ${segmentSize} bytes`,
+    )
   }
   const startLsn = segmentStartLsn(id, segmentSize)
   const expected = { name, timeline: id.timeline, startLsn, segmentSize, systemId: undefined, magic: undefined }

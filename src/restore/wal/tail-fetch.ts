@@ -1,11 +1,11 @@
 /**
- * A segment of which the archive has only the beginning, for a recovering server: what is there, and zeros behind it, as
- * in the segment that a crashed server finds in its own pg_wal. Recovery ends where the records end.
+ * The tail of a segment for a recovering server: the archived bytes, padded with zeros to a whole segment. This is what
+ * a crashed server finds in its own pg_wal. Recovery ends where the records end.
  *
- * A timeline may have gone on behind the place where a newer one left it: those bytes belong to no later timeline, and a
- * server that follows a newer one would replay them all the same (it asks for the old timeline's segment where it lacks
- * the new one's, and looks at no position in it). So nothing behind such a fork is given out; `walrx wal-finalize` makes
- * a segment of all that is there, for who wants to recover to the end of the old timeline.
+ * A timeline may continue after the position where a newer one forked from it. Those bytes belong to no newer timeline,
+ * but a server that follows a newer one would replay them: where it lacks the new timeline's segment, it asks for the
+ * old one's and does not check positions in it. So nothing after such a fork is delivered. To recover to the end of the
+ * old timeline, `walrx wal-finalize` makes a segment of the whole tail.
  */
 import { parseSegmentName, segmentStartLsn } from '../../postgres/wal/wal-file.ts'
 import { decodePageHeader } from '../../postgres/wal/wal-page.ts'
@@ -17,28 +17,32 @@ import type { AssembledTail } from '../../walg/wal/tail-reader.ts'
 import { withoutTornHeader } from '../../walg/wal/zero-padding.ts'
 import type { OpenedWalFile, WalReader } from '../../walg/wal/wal-reader.ts'
 
-/** The beginning of a segment. */
-export interface SegmentBeginning extends AssembledTail {
-  /** As its first page says. */
+/** The tail of a segment. */
+export interface SegmentTail extends AssembledTail {
+  /** The segment size in bytes, from its first page. */
   readonly segmentSize: number
 }
 
 /**
- * What the archive has of a segment that is not there as a whole, up to where a newer timeline left this one.
- * @returns undefined where there is nothing, or the whole segment has appeared meanwhile
- * @throws WALRX_ARCHIVE_CONFLICT or WALRX_OBJECT_DAMAGED for chunks that cannot be right, and what the storage says
+ * Reads the tail of a segment that the archive lacks as a whole, up to the fork of a newer timeline.
+ * @returns undefined where there is no tail, or where the whole segment has been archived meanwhile
+ * @throws WALRX_ARCHIVE_CONFLICT or WALRX_OBJECT_DAMAGED for chunks that contradict each other or the name; what the
+ * storage throws
  */
-export async function segmentBeginning(
+export async function segmentTail(
   reader: WalReader,
   name: string,
   options?: StorageCallOptions,
-): Promise<SegmentBeginning | undefined> {
+): Promise<SegmentTail | undefined> {
   const tail = await assembleForked(reader, name, options)
   if (!tail) return undefined
   const segmentSize = decodePageHeader(tail.bytes)?.long?.segmentSize
   const id = segmentSize === undefined ? undefined : parseSegmentName(name, segmentSize)
   if (segmentSize === undefined || !id) {
-    throw new WalrxError('WALRX_OBJECT_DAMAGED', `${reader.location}/${tailFolderOf(name)} does not begin as ${name}`)
+    throw new WalrxError(
+      'WALRX_OBJECT_DAMAGED',
+      `${reader.location}/${tailFolderOf(name)} does not start with the first page of ${name}`,
+    )
   }
   const startLsn = segmentStartLsn(id, segmentSize)
   const fork = await firstFork(reader, id.timeline, options)
@@ -47,7 +51,7 @@ export async function segmentBeginning(
   return length > 0 ? { ...tail, bytes: tail.bytes.subarray(0, length), segmentSize } : undefined
 }
 
-/** The lowest position at which a timeline that the archive knows left this one; undefined where none did. */
+/** The lowest LSN at which an archived timeline forked from this one; undefined where none did. */
 async function firstFork(
   reader: WalReader,
   timeline: number,
@@ -60,15 +64,15 @@ async function firstFork(
   return first
 }
 
-/** A beginning as the file that a server wants: padded with zeros to a whole segment. */
-export function paddedFile(beginning: SegmentBeginning): OpenedWalFile {
-  return { key: tailFolderOf(beginning.segment), extension: '', body: padded(beginning) }
+/** A tail as the file that a server needs: padded with zeros to a whole segment. */
+export function paddedFile(tail: SegmentTail): OpenedWalFile {
+  return { key: tailFolderOf(tail.segment), extension: '', body: padded(tail) }
 }
 
-async function* padded({ bytes, segmentSize }: SegmentBeginning): AsyncGenerator<Uint8Array, undefined> {
-  const pieceBytes = 1024 * 1024
-  const zeros = Buffer.alloc(pieceBytes)
-  for (let at = 0; at < bytes.length; at += pieceBytes) yield bytes.subarray(at, at + pieceBytes)
+async function* padded({ bytes, segmentSize }: SegmentTail): AsyncGenerator<Uint8Array, undefined> {
+  const blockBytes = 1024 * 1024
+  const zeros = Buffer.alloc(blockBytes)
+  for (let at = 0; at < bytes.length; at += blockBytes) yield bytes.subarray(at, at + blockBytes)
   await Promise.resolve()
-  for (let at = bytes.length; at < segmentSize; at += pieceBytes) yield zeros.subarray(0, segmentSize - at)
+  for (let at = bytes.length; at < segmentSize; at += blockBytes) yield zeros.subarray(0, segmentSize - at)
 }

@@ -1,4 +1,4 @@
-/** One WAL file from the archive into a new local file: decoded, checked and durable. */
+/** Downloads one WAL file from the archive into a new local file: decoded, checked and durable. */
 import { constants } from 'node:fs'
 import { type FileHandle, open, unlink } from 'node:fs/promises'
 import { hasCode, toWalrxError, WalrxError } from '../../primitives/errors.ts'
@@ -14,50 +14,50 @@ export interface DownloadOptions {
   readonly name: string
   /** The local file, which must not exist. It is readable by its owner alone. */
   readonly path: string
-  /** Extension to ask for first. */
+  /** Extension to try first. */
   readonly extension?: string | undefined
   /** Bytes of a segment, when known. */
   readonly segmentSize?: number | undefined
-  /** Whose WAL it must be. */
+  /** The system identifiers that it must have. */
   readonly systems: () => Promise<readonly RequiredSystem[]>
   readonly signal: AbortSignal
-  /** Called with every piece that was written. */
+  /** Called after every write to the local file. */
   readonly onProgress?: (() => void) | undefined
-  /** Called once, when the first page of a segment was found right. */
+  /** Called once, when the first page of a segment has passed. */
   readonly onSegment?: ((segmentSize: number) => void) | undefined
 }
 
 /** What was downloaded. */
 export interface DownloadedFile {
   readonly key: string
-  /** Extension that it was stored under. */
+  /** Extension of its stored form. */
   readonly extension: string
 }
 
 /**
  * Downloads a WAL file. When this fails, the local file is removed.
- * @returns undefined when the archive positively lacks it
- * @throws WALRX_OBJECT_DAMAGED, WALRX_CODEC_UNSUPPORTED, WALRX_OTHER_CLUSTER; WALRX_USAGE for a segment of another size
- * than expected; WALRX_DESTINATION when the local file
- * cannot be written, with the system's error as its cause; what the storage throws; the signal's reason
+ * @returns undefined when the storage has answered that the archive lacks it
+ * @throws WALRX_OBJECT_DAMAGED, WALRX_CODEC_UNSUPPORTED, WALRX_OTHER_CLUSTER; WALRX_USAGE for another segment size than
+ * expected; WALRX_DESTINATION when the local file cannot be written, with the system's error as its cause; what the
+ * storage throws; the signal's reason
  */
 export async function downloadWalFile(options: DownloadOptions): Promise<DownloadedFile | undefined> {
   const { extension, name, path, reader, segmentSize, signal } = options
   const systems = options.systems()
-  // Heard below, but only if there is such a file.
+  // Awaited below, but only if the file exists.
   systems.catch(() => {})
   const opened = await reader.openWalFile(name, extension, { signal })
   if (!opened) return undefined
   const at = `${reader.location}/${opened.key}`
   let check: WalFileCheck | undefined
   let file: LocalFile | undefined
-  let isTold = false
+  let isReported = false
   try {
     for await (const chunk of untilAborted(opened.body, signal)) {
-      const judge = (check ??= openWalFileCheck({ name, segmentSize, systems: await systems }))
-      damaged(at, () => judge.write(chunk))
-      if (!isTold && judge.segmentSize !== undefined) options.onSegment?.(judge.segmentSize)
-      isTold ||= judge.segmentSize !== undefined
+      const fileCheck = (check ??= openWalFileCheck({ name, segmentSize, systems: await systems }))
+      damaged(at, () => fileCheck.write(chunk))
+      if (!isReported && fileCheck.segmentSize !== undefined) options.onSegment?.(fileCheck.segmentSize)
+      isReported ||= fileCheck.segmentSize !== undefined
       file ??= await LocalFile.create(path)
       await file.write(chunk)
       options.onProgress?.()
@@ -72,28 +72,28 @@ export async function downloadWalFile(options: DownloadOptions): Promise<Downloa
   return { key: opened.key, extension: opened.extension }
 }
 
-/** The pieces of a body, or the signal's reason, even when the body is stuck: then it is left to itself. */
+/** The blocks of a body. Throws the signal's reason even when the body hangs; the body is then abandoned. */
 async function* untilAborted(
   body: AsyncIterable<Uint8Array>,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array, undefined> {
-  const pieces = body[Symbol.asyncIterator]()
+  const blocks = body[Symbol.asyncIterator]()
   let isEnded = false
   try {
     for (;;) {
-      const { done, value } = await orAborted(pieces.next(), signal)
+      const { done, value } = await orAborted(blocks.next(), signal)
       isEnded = done === true
       if (isEnded) return
       yield value as Uint8Array
     }
   } finally {
-    const freed = isEnded ? undefined : pieces.return?.()
+    const freed = isEnded ? undefined : blocks.return?.()
     if (signal.aborted) freed?.catch(() => {})
     else await freed
   }
 }
 
-/** Whatever a check finds wrong is damage of the object `at`, unless something else was expected than what is there. */
+/** Reports a failed check as damage of the object `at`, unless the expectation itself was wrong. */
 function damaged(at: string, check: () => void): void {
   try {
     check()
@@ -142,7 +142,7 @@ class LocalFile {
   }
 }
 
-/** The result of a system call about a local file, its error named. */
+/** The result of a system call on a local file. Its error becomes WALRX_DESTINATION with the path and the verb. */
 export async function localWork<T>(path: string, verb: string, work: Promise<T>): Promise<T> {
   try {
     return await work
@@ -152,7 +152,7 @@ export async function localWork<T>(path: string, verb: string, work: Promise<T>)
   }
 }
 
-/** True when a local file system is full, or a quota of it. */
+/** True when the local file system is full, or its quota is used up. */
 export function isOutOfSpace(error: unknown): boolean {
   const code = hasCode(error, 'WALRX_DESTINATION') ? (error.cause as NodeJS.ErrnoException).code : undefined
   return code === 'ENOSPC' || code === 'EDQUOT'

@@ -1,9 +1,9 @@
 /**
- * One WAL file for a restore_command, and the promise about how that ends. PostgreSQL takes exit statuses 1 to 125 of a
- * restore_command for "no such file": without standby.signal it then ends recovery and promotes (xlogarchive.c,
- * RestoreArchivedFile). So "absent" is said only when the storage has positively answered that the file is not there,
- * nothing later of its timeline either, and that this is an archive at all (an empty one is an unmounted directory or
- * a mistyped prefix). Everything else is tried again for a while and then is an error.
+ * Fetches one WAL file for a restore_command, and decides how the command ends. PostgreSQL takes exit statuses 1 to 125
+ * of a restore_command for "no such file": without standby.signal it then ends recovery and promotes (xlogarchive.c,
+ * RestoreArchivedFile). So the result is "absent" only when the storage has answered that the file is not there, that
+ * no later segment of its timeline is there, and that the archive holds anything at all (an empty one is an unmounted
+ * directory or a mistyped prefix). Any other failure is retried for a while and then is an error.
  */
 import { lstat, readdir, rename, unlink } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
@@ -17,7 +17,7 @@ import { describeGap, type GapRecord } from '../../walg/wal/gap-records.ts'
 import { WalReader } from '../../walg/wal/wal-reader.ts'
 import { RequiredSystems } from './required-systems.ts'
 import { runningProcess } from './recovery-process.ts'
-import { paddedFile, segmentBeginning } from './tail-fetch.ts'
+import { paddedFile, segmentTail } from './tail-fetch.ts'
 import { downloadWalFile, localWork } from './wal-download.ts'
 
 /** Options of {@link fetchWalFile}. */
@@ -25,19 +25,19 @@ export interface WalFetchOptions {
   readonly storage: Storage
   /** Name of the WAL file, as %f gives it. */
   readonly name: string
-  /** Where it goes; a file that is there is replaced. */
+  /** The path to write it to; an existing file is replaced. */
   readonly dest: string
-  /** Extension to ask for first. */
+  /** Extension to try first. */
   readonly extension?: string | undefined
   /** Bytes of a segment, when configured. */
   readonly segmentSize?: number | undefined
-  /** How long a storage that fails, a hole or a damaged object is tried again, in milliseconds. */
+  /** How long to retry after a storage failure, a gap or a damaged object, in milliseconds. */
   readonly retryTimeoutMs: number
-  /** True when a standby asks, which asks again by itself: then failures are told after a few seconds. */
+  /** True for a standby, which asks again by itself: then failures are reported after a few seconds. */
   readonly isStandby: boolean
   /** The server's data directory, where its system identifier is read; default: the working directory. */
   readonly dataDir?: string
-  /** Called at the first page of a segment, once in all: the bytes of a segment. */
+  /** Called once, at the first page of a segment, with the segment size in bytes. */
   readonly onSegment?: (segmentSize: number) => void
   readonly signal: AbortSignal
   readonly log: Logger
@@ -45,17 +45,19 @@ export interface WalFetchOptions {
   readonly clock?: Clock
 }
 
-/** How long a standby is kept waiting. */
+/** The longest wait of a standby. */
 const standbyPatienceMs = 3_000
-/** How long a segment is waited for of which there is the beginning, and others behind it. */
-const beginningPatienceMs = 10_000
-/** A standby is told after its second attempt, which comes after half a second at least. */
-const standbyBeginningPatienceMs = 300
-/** An attempt in which nothing moves for this long has failed: at least, whatever the time for trying again, and at most. */
+/** How long to wait for a segment that the archive has only as a tail although later segments are there. */
+const tailPatienceMs = 10_000
+/** A standby gets its answer after the second attempt, which comes after half a second at least. */
+const standbyTailPatienceMs = 300
+/** An attempt without progress for this long has failed: the lower and the upper limit, whatever the retry timeout. */
 const stalledMsMin = 5_000
 const stalledMsMax = 30_000
 
-/** Failures that may be over at the next attempt. A storage may deny or miss things while somebody repairs it. */
+/**
+ * Failures that the next attempt may not meet. A storage may deny access or lack a bucket while it is being repaired.
+ */
 const retriedCodes: readonly ErrorCode[] = [
   'WALRX_STORAGE_UNAVAILABLE',
   'WALRX_STORAGE_DENIED',
@@ -66,7 +68,7 @@ const retriedCodes: readonly ErrorCode[] = [
 
 /**
  * Fetches a WAL file.
- * @returns `absent` when the archive positively lacks it and nothing later of its timeline is there
+ * @returns `absent` when the storage has answered that the archive lacks it and every later segment of its timeline
  * @throws WALRX_ARCHIVE_HOLE, WALRX_OBJECT_DAMAGED, WALRX_STORAGE_…, after trying for `retryTimeoutMs`; at once
  * WALRX_USAGE, WALRX_OTHER_CLUSTER, WALRX_CODEC_UNSUPPORTED, WALRX_DESTINATION; WALRX_INTERRUPTED when `signal` aborts.
  * Never WALRX_OBJECT_NOT_FOUND
@@ -86,12 +88,12 @@ export async function fetchWalFile(options: WalFetchOptions): Promise<'delivered
     const delayMs = backoff.next()
     const isLast = clock.now() + delayMs - startMs > patienceMs || (isStandby && attempt > 1)
     if (isLast) throw attempt === 1 ? result : givenUp(result, attempt, clock.now() - startMs)
-    if (attempt === 1) log.warn('not delivered yet, trying again', { file: name, error: result })
+    if (attempt === 1) log.warn('WAL file not delivered yet, trying again', { file: name, error: result })
     await sleep(clock, delayMs, signal).catch(() => {})
   }
 }
 
-/** Something that vanishes between two requests is no proof that the file isn't there. */
+/** An object that vanishes between two requests does not prove that the archive lacks the file. */
 function nameFailure(thrown: unknown): WalrxError {
   const error = toWalrxError(thrown)
   if (error.code !== 'WALRX_OBJECT_NOT_FOUND') return error
@@ -103,29 +105,33 @@ function givenUp(error: WalrxError, attempts: number, ms: number): WalrxError {
   return new WalrxError(error.code, message, { cause: error, ...(error.hint !== undefined && { hint: error.hint }) })
 }
 
-/** A rename would replace a link or a device as well, and nobody means that. */
+/** A rename would also replace a symbolic link or a device, which nobody wants. */
 async function checkDestination(dest: string): Promise<void> {
   const stats = await lstat(dest).catch(() => undefined)
-  if (stats && !stats.isFile()) throw new WalrxError('WALRX_DESTINATION', `${dest} is there and no regular file`)
+  if (stats && !stats.isFile()) {
+    throw new WalrxError('WALRX_DESTINATION', `${dest} exists and is not a regular file`, {
+      hint: 'pass %p of restore_command as the destination',
+    })
+  }
 }
 
-/** The attempts at one file, and what they keep from one to the next. */
+/** The attempts at one file, and the state that they share. */
 class WalFetch {
   readonly #options: WalFetchOptions
   readonly #reader: WalReader
   readonly #systems: RequiredSystems
   readonly #temporary: string
-  readonly #beginningPatienceMs: number
-  #isSegmentTold = false
-  #beginningSeenMs: number | undefined
+  readonly #tailPatienceMs: number
+  #isSegmentReported = false
+  #tailSeenMs: number | undefined
 
   constructor(options: WalFetchOptions) {
     this.#options = options
     this.#reader = new WalReader(options.storage)
     this.#systems = new RequiredSystems(options)
     this.#temporary = temporaryName(options.dest, process.pid)
-    const patienceMs = options.isStandby ? standbyBeginningPatienceMs : beginningPatienceMs
-    this.#beginningPatienceMs = Math.min(patienceMs, options.retryTimeoutMs / 2)
+    const patienceMs = options.isStandby ? standbyTailPatienceMs : tailPatienceMs
+    this.#tailPatienceMs = Math.min(patienceMs, options.retryTimeoutMs / 2)
   }
 
   async attempt(): Promise<'delivered' | 'absent'> {
@@ -134,7 +140,7 @@ class WalFetch {
     const { signal } = guard
     try {
       signal.throwIfAborted()
-      // An earlier process of our id may have been killed.
+      // An earlier process with our id may have been killed and left this file.
       await unlink(this.#temporary).catch(() => {})
       const found = await downloadWalFile({
         reader: this.#reader,
@@ -145,9 +151,9 @@ class WalFetch {
         systems: () => this.#systems.get(signal),
         signal,
         onProgress: () => guard.progress(),
-        onSegment: (size) => this.#tellSegment(size),
+        onSegment: (size) => this.#reportSegment(size),
       })
-      if (!found && !(await this.#beginning(signal, guard))) return await this.#absent(signal)
+      if (!found && !(await this.#fetchTail(signal, guard))) return await this.#absent(signal)
       await this.#deliver(dest)
       return 'delivered'
     } finally {
@@ -156,24 +162,28 @@ class WalFetch {
   }
 
   /**
-   * Downloads what the archive has of a segment that is not whole. While whole ones follow behind it, it may be on its
-   * way, and is waited for; a receiver that was killed for good leaves such a place, and what is behind it is of no use.
+   * Delivers the tail of a segment that the archive lacks as a whole. While later segments are there, the whole segment
+   * may be on its way, so this waits for it. A receiver that was killed for good also leaves such a tail; then the WAL
+   * after it is of no use.
    */
-  async #beginning(signal: AbortSignal, guard: StallGuard): Promise<boolean> {
+  async #fetchTail(signal: AbortSignal, guard: StallGuard): Promise<boolean> {
     const { clock = systemClock, log, name, storage } = this.#options
     if (walFileKind(name) !== 'segment') return false
-    const beginning = await segmentBeginning(this.#reader, name, { signal })
-    if (!beginning) return false
+    const tail = await segmentTail(this.#reader, name, { signal })
+    if (!tail) return false
     const gap = await this.#reader.gapAt(name, { signal })
-    if (gap) throw this.#lost(gap)
-    this.#beginningSeenMs ??= clock.now()
+    if (gap) throw this.#recordedGap(gap)
+    this.#tailSeenMs ??= clock.now()
     const isFollowed = await this.#reader.hasLaterSegment(name, { signal })
-    if (isFollowed && clock.now() - this.#beginningSeenMs < this.#beginningPatienceMs) throw this.#hole()
-    const bytes = beginning.bytes.length
-    if (isFollowed)
-      log.warn('the archive has only the beginning of this segment, and others behind it', { file: name, bytes })
-    else log.info('the archive has the beginning of this segment', { file: name, bytes })
-    const file = paddedFile(beginning)
+    if (isFollowed && clock.now() - this.#tailSeenMs < this.#tailPatienceMs) throw this.#gap()
+    const bytes = tail.bytes.length
+    if (isFollowed) {
+      log.warn('the archive has only the tail of this segment, although it holds later segments: recovery ends here', {
+        file: name,
+        bytes,
+      })
+    } else log.info('the archive has the tail of this segment: delivering it', { file: name, bytes })
+    const file = paddedFile(tail)
     const { location } = storage
     await downloadWalFile({
       reader: { location, openWalFile: () => Promise.resolve(file) },
@@ -196,52 +206,52 @@ class WalFetch {
     }
   }
 
-  #tellSegment(size: number): void {
-    if (!this.#isSegmentTold) this.#options.onSegment?.(size)
-    this.#isSegmentTold = true
+  #reportSegment(size: number): void {
+    if (!this.#isSegmentReported) this.#options.onSegment?.(size)
+    this.#isSegmentReported = true
   }
 
-  #hole(): WalrxError {
+  #gap(): WalrxError {
     const { name, storage } = this.#options
     return new WalrxError(
       'WALRX_ARCHIVE_HOLE',
       `${storage.location} lacks ${name}, although it holds later segments of that timeline`,
-      { hint: 'recovery cannot pass here; set a recovery target before it, or find the segment' },
+      { hint: 'recovery cannot pass this gap: set a recovery target before it, or copy the segment into the archive' },
     )
   }
 
-  /** Nothing has been archived behind it yet: it would look like the end of the archive, and the server would promote. */
-  #lost(gap: GapRecord): WalrxError {
+  /** With no later segment archived yet, a gap would look like the end of the archive, and the server would promote. */
+  #recordedGap(gap: GapRecord): WalrxError {
     const { name, storage } = this.#options
     return new WalrxError('WALRX_ARCHIVE_HOLE', `${storage.location} lacks ${name}: ${describeGap(gap)}`, {
-      hint: 'recovery cannot pass here; set a recovery target before it, or take a backup that was begun behind it',
+      hint: 'recovery cannot pass this gap: set a recovery target before it, or restore a backup that started after it',
     })
   }
 
-  /** The end of the archive, if it is one. */
+  /** Returns at the end of the archive; throws at a gap. */
   async #absent(signal: AbortSignal): Promise<'absent'> {
     const { log, name, storage } = this.#options
     const kind = walFileKind(name)
     if (kind === 'segment' && (await this.#reader.hasLaterSegment(name, { signal }))) {
-      throw this.#hole()
+      throw this.#gap()
     }
     const gap = kind === 'segment' ? await this.#reader.gapAt(name, { signal }) : undefined
-    if (gap) throw this.#lost(gap)
+    if (gap) throw this.#recordedGap(gap)
     if (
       kind === 'history' &&
       !/^0{7}1/.test(name) &&
       (await this.#reader.hasLaterSegment(name.slice(0, 8).padEnd(24, '0'), { signal }))
     ) {
-      log.warn('history file is missing, although segments of its timeline are archived', { file: name })
+      log.warn('the archive lacks this history file, although it holds segments of its timeline', { file: name })
     }
     for await (const _ of storage.list('', { signal })) return 'absent'
     throw new WalrxError('WALRX_STORAGE_MISSING', `${storage.location} holds no object at all`, {
-      hint: 'is the prefix right, and the file system mounted?',
+      hint: 'check that the prefix is right and that the file system is mounted',
     })
   }
 }
 
-/** Aborts an attempt in which nothing moves, as well as when the command is stopped. */
+/** Aborts an attempt that makes no progress, or when the command is stopped. */
 class StallGuard {
   readonly #clock: Clock
   readonly #stalledMs: number
@@ -283,12 +293,12 @@ class StallGuard {
   }
 }
 
-/** Where the file is written until it is whole: hidden, beside the destination, and told apart by the process. */
+/** Path of the file until it is complete: hidden, in the destination's directory, with the process id in its name. */
 function temporaryName(dest: string, pid: number): string {
   return join(dirname(dest), `.${basename(dest)}.walrx-${pid}`)
 }
 
-/** Removes what killed processes have left beside a destination. Errors are none of the caller's. */
+/** Removes temporary files that killed processes have left in the destination's directory. Ignores errors. */
 export async function sweepTemporaries(dest: string): Promise<void> {
   const directory = dirname(dest)
   for (const name of await readdir(directory).catch(() => [])) {

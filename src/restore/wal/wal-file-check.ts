@@ -1,25 +1,25 @@
-/** What a file must be, by its kind, before a recovering server gets it. */
+/** The checks that a WAL file must pass, by its kind, before a recovering server gets it. */
 import { toWalrxError, WalrxError } from '../../primitives/errors.ts'
 import { parseHistory, segmentSizeMax, walFileKind } from '../../postgres/wal/wal-file.ts'
 import { decodePageHeader, longHeaderSize } from '../../postgres/wal/wal-page.ts'
 import { SegmentCheck, type SegmentRequirements } from './segment-check.ts'
 
-/** Judges a file while its bytes stream by. */
+/** Checks a file while its bytes stream by. */
 export interface WalFileCheck {
   /** Takes the next bytes. Throws a WalrxError when they are wrong. */
   write(chunk: Uint8Array): void
-  /** To be called at the end of the bytes; throws when something is missing. */
+  /** Call this after the last bytes; throws when some are missing. */
   finish(): void
-  /** Of a segment, as soon as its first page was seen. */
+  /** Of a segment, as soon as its first page has passed. */
   readonly segmentSize: number | undefined
 }
 
-/** Histories and backup labels have a few hundred bytes; beyond this one is no such thing. */
+/** History and label files have a few hundred bytes; a file beyond this size is neither. */
 const textBytesMax = 1024 * 1024
 
 /**
  * The check for a WAL file of this name.
- * @throws WALRX_USAGE when it is no name of a WAL file
+ * @throws WALRX_USAGE when it is not the name of a WAL file
  */
 export function openWalFileCheck(requirements: SegmentRequirements): WalFileCheck {
   const { name } = requirements
@@ -33,15 +33,15 @@ export function openWalFileCheck(requirements: SegmentRequirements): WalFileChec
     case 'backup':
       return new TextCheck(name, () => {})
     case undefined:
-      throw new WalrxError('WALRX_USAGE', `"${name}" is no name of a WAL file`, {
-        hint: 'PostgreSQL gives it as %f: 24 hex digits, or 8 and .history',
+      throw new WalrxError('WALRX_USAGE', `"${name}" is not the name of a WAL file`, {
+        hint: 'pass %f of restore_command: 24 hex digits, or 8 hex digits and .history',
       })
   }
 }
 
 /**
- * A history must have at least one ancestor, and none that is not older than the timeline itself: an empty one would
- * make the server forget where its timeline came from.
+ * A history file must name at least one ancestor, and only ancestors older than the timeline itself: with an empty one
+ * the server would lose where its timeline came from.
  */
 function checkHistory(name: string, content: Buffer): void {
   let last
@@ -50,14 +50,17 @@ function checkHistory(name: string, content: Buffer): void {
   } catch (error) {
     throw new WalrxError('WALRX_OBJECT_DAMAGED', toWalrxError(error).message, { cause: error })
   }
-  if (!last) throw new WalrxError('WALRX_OBJECT_DAMAGED', `${name} names no timeline`)
+  if (!last) throw new WalrxError('WALRX_OBJECT_DAMAGED', `${name} names no ancestor timeline`)
   const own = parseInt(name.slice(0, 8), 16)
   if (last.timeline >= own) {
-    throw new WalrxError('WALRX_OBJECT_DAMAGED', `${name} names timeline ${last.timeline} as its ancestor`)
+    throw new WalrxError(
+      'WALRX_OBJECT_DAMAGED',
+      `${name} names timeline ${last.timeline} as an ancestor of timeline ${own}`,
+    )
   }
 }
 
-/** A small text, held whole. */
+/** A small text, held in memory. */
 class TextCheck implements WalFileCheck {
   readonly segmentSize = undefined
   readonly #name: string
@@ -84,7 +87,7 @@ class TextCheck implements WalFileCheck {
   }
 }
 
-/** The beginning of a segment: nothing is promised of what is behind the last record, and some writers cut it off. */
+/** A partial segment: the bytes after the last record may be anything, and some writers leave them out. */
 class PartialCheck implements WalFileCheck {
   readonly segmentSize = undefined
   readonly #name: string
@@ -105,7 +108,7 @@ class PartialCheck implements WalFileCheck {
 
   finish(): void {
     const header = decodePageHeader(this.#head)
-    if (!header?.long) throw this.#damaged('does not begin with the first page of a segment')
+    if (!header?.long) throw this.#damaged('does not start with the first page of a segment')
     if (this.#length > header.long.segmentSize) {
       throw this.#damaged(`has ${this.#length} bytes, more than a segment of ${header.long.segmentSize}`)
     }

@@ -1,15 +1,15 @@
-/** The bytes of a stored file, read as they are asked for. */
+/** The bytes of a stored file, read on demand. */
 import type { FileHandle } from 'node:fs/promises'
 import { WalrxError } from '../../primitives/errors.ts'
 import { abortable } from '../abortable.ts'
 import { type FileTask, describeTask, fileError } from './file-errors.ts'
 
-/** Most bytes of one chunk. */
+/** The most bytes of one chunk. */
 const CHUNK_BYTES_MAX = 1024 * 1024
 
 /**
- * Iterates over the first `size` bytes of an open file in chunks of up to 1 MiB, each in a buffer of its own. The handle
- * is closed at the end, at an error, when the caller stops early and when `signal` aborts.
+ * Iterates over the first `size` bytes of an open file in chunks of up to 1 MiB, each in a buffer of its own. The
+ * handle is closed at the end, at an error, when the caller stops early and when `signal` aborts.
  */
 export class FileBody implements AsyncIterableIterator<Uint8Array> {
   readonly #handle: FileHandle
@@ -40,13 +40,13 @@ export class FileBody implements AsyncIterableIterator<Uint8Array> {
       const chunk = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES_MAX, this.#size - this.#offset))
       const read = this.#handle.read(chunk, 0, chunk.length, this.#offset)
       const { bytesRead } = await abortable(read, this.#signal)
-      // Objects are never written in place by walrx, but they were by WAL-G before 3.0.9.
+      // walrx never writes an object in place, but WAL-G before 3.0.9 did.
       if (bytesRead === 0) throw shrunk(this.#task, this.#offset, this.#size)
       this.#offset += bytesRead
       return { done: false, value: chunk.subarray(0, bytesRead) }
     } catch (error) {
       const closed = this.#close()
-      // Not awaited then: close waits for a read that hangs.
+      // Not awaited after an abort: close waits for a read that hangs.
       this.#signal?.throwIfAborted()
       await closed
       throw fileError(error, this.#task)
@@ -60,7 +60,7 @@ export class FileBody implements AsyncIterableIterator<Uint8Array> {
 
   #close(): Promise<void> {
     this.#signal?.removeEventListener('abort', this.#onAbort)
-    // A file that was only read has nothing to lose at close.
+    // Closing a file that was only read cannot lose data.
     this.#closed ??= this.#handle.close().catch(() => {})
     return this.#closed
   }
@@ -69,6 +69,6 @@ export class FileBody implements AsyncIterableIterator<Uint8Array> {
 function shrunk(task: FileTask, offset: number, size: number): WalrxError {
   return new WalrxError(
     'WALRX_STORAGE_UNAVAILABLE',
-    `${describeTask(task)}: the file ended after ${offset} of ${size} bytes, so somebody is writing it in place`,
+    `${describeTask(task)} failed: the file ended after ${offset} of ${size} bytes, so another program is writing it in place`,
   )
 }

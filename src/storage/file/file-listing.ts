@@ -1,6 +1,6 @@
 /**
- * The objects below a directory in byte order of their full keys, although directories answer in any order and may be
- * larger than memory should be.
+ * Lists the objects below a directory in byte order of their full keys. A directory returns its names in any order, and
+ * may have too many of them for memory.
  */
 import { type Stats } from 'node:fs'
 import { join } from 'node:path'
@@ -11,22 +11,22 @@ import { isTempName } from '../temp-name.ts'
 import { type FileSystem, isAbsence, objectInfo, refuseBrokenLink } from './file-system.ts'
 
 /**
- * Names of one directory held at a time, twice as many for a moment: about 10 MB. A directory of more is read again for
- * each further page of this size; 65,536 segments of 16 MB are a terabyte of WAL.
+ * Names of one directory that are held at a time, briefly twice as many: about 10 MB. A larger directory is read again
+ * for each further page of this size; 65,536 segments of 16 MB are a terabyte of WAL.
  */
 const PAGE_NAMES_MAX = 65_536
 /** Directory entries read by one call. */
 const READ_ENTRIES = 1024
-/** Files asked for their size at the same time. */
+/** Calls of stat at the same time. */
 const STAT_COUNT = 32
 
-/** Which objects. */
+/** Selects the objects. */
 export interface WalkOptions {
   readonly fs: FileSystem
   readonly root: string
   /** Beginning of the keys. */
   readonly prefix: string
-  /** Keys up to this one are left out. */
+  /** Keys up to and including this one are left out. */
   readonly startAfter: string | undefined
   readonly signal: AbortSignal | undefined
   /** Default {@link PAGE_NAMES_MAX}. */
@@ -34,8 +34,8 @@ export interface WalkOptions {
 }
 
 /**
- * The objects whose keys begin with `prefix`, in byte order of the keys. Folders that can't hold any are not read. Names
- * that are no UTF-8 can't be keys and are left out; so is what vanishes on the way.
+ * The objects with keys that begin with `prefix`, in byte order of the keys. Folders that can't hold any are not read.
+ * Names that are not UTF-8 can't be keys and are left out; so are files that vanish during the listing.
  * @throws the errors of opendir and stat; ENOENT when the folder of the prefix is missing
  */
 export async function* walkObjects(options: WalkOptions): AsyncGenerator<ObjectInfo, void> {
@@ -68,7 +68,7 @@ async function* walkFolder(options: WalkOptions, folder: string): AsyncGenerator
   } while (after !== undefined)
 }
 
-/** A folder that was removed since its parent was read holds nothing. */
+/** A folder that was removed after its parent was read holds no objects. */
 async function* skipMissing(objects: AsyncGenerator<ObjectInfo, void>): AsyncGenerator<ObjectInfo, void> {
   try {
     yield* objects
@@ -78,13 +78,13 @@ async function* skipMissing(objects: AsyncGenerator<ObjectInfo, void>): AsyncGen
 }
 
 interface Page {
-  /** File names, and folder names with `/` at the end: so they sort as the keys in them do (`a.b` before `a/b`). */
+  /** File names, and folder names with `/` at the end: so they sort like the keys below them (`a.b` before `a/b`). */
   readonly entries: string[]
   /** The last entry when the directory has more, else undefined. */
   readonly next: string | undefined
 }
 
-/** The first entries of a directory, in order, that sort after `after` and can lead to a wanted key. */
+/** The first entries of a directory, in order, that sort after `after` and may hold a wanted key. */
 async function readPage(options: WalkOptions, folder: string, after: string | undefined): Promise<Page> {
   const path = join(options.root, folder)
   const size = options.pageNames ?? PAGE_NAMES_MAX
@@ -96,7 +96,7 @@ async function readPage(options: WalkOptions, folder: string, after: string | un
     if (isTempName(name)) continue
     let folderEntry = dirent.isDirectory()
     if (!folderEntry && !dirent.isFile()) {
-      // A symbolic link (an operator's way to another disk), or a file system that doesn't tell.
+      // A symbolic link (an operator's way to another disk), or a file system that doesn't report the type.
       folderEntry = (await statOrNothing(options.fs, join(path, name)))?.isDirectory() ?? false
     }
     const entry = folderEntry ? `${name}/` : name
@@ -116,7 +116,7 @@ async function readPage(options: WalkOptions, folder: string, after: string | un
   return { entries, next }
 }
 
-/** Whether this key, or for a folder one inside of it, is asked for. */
+/** True when this key, or for a folder a key inside it, is wanted. */
 function isWanted({ prefix, startAfter }: WalkOptions, key: string): boolean {
   if (key.endsWith('/')) {
     if (!key.startsWith(prefix) && !prefix.startsWith(key)) return false

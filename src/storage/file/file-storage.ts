@@ -2,9 +2,9 @@
  * Objects as files below a directory, in WAL-G's layout (docs/walg-format.md, 1.6): the object `a/b` is the file
  * `<root>/a/b`.
  *
- * A file is written under a hidden name beside its own, synced, renamed, and then the directory is synced; so under any
- * crash an object is there whole or not at all, and what a put has promised survives a power failure. Directories are
- * made as they are needed, but never the root: it may be the mount point of a disk that is not there.
+ * A file is written under a hidden name in the same directory, synced, renamed, and then the directory is synced. So
+ * after any crash an object is complete or absent, and a finished put survives a power failure. Directories are created
+ * when needed, but never the root: it may be the mount point of a disk that is not mounted.
  */
 import * as nodeFileSystem from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
@@ -27,9 +27,9 @@ import { FileWriter } from './file-writer.ts'
 export interface FileStorageOptions {
   /** The directory, which must exist. */
   readonly root: string
-  /** Folder of the archive in the directory, made when needed; `/` at both ends is dropped. Default none. */
+  /** Folder of the archive in the directory, created when needed; `/` at both ends is dropped. Default none. */
   readonly prefix?: string | undefined
-  /** False leaves out every fsync: a power failure may then lose what was promised. Default true. */
+  /** False leaves out every fsync: a power failure may then lose finished puts. Default true. */
   readonly fsync?: boolean
   /** Default the real clock. */
   readonly clock?: Clock
@@ -39,20 +39,20 @@ export interface FileStorageOptions {
   readonly listPageNames?: number
 }
 
-/** Age at which an unfinished file is one of a dead writer. */
+/** An unfinished file of this age belongs to an ended writer. */
 const STALE_TEMP_MS = 24 * 3600 * 1000
-/** How long a closing storage waits for writes that were aborted to remove their unfinished files. */
+/** How long `close` waits until aborted writes have removed their unfinished files. */
 const CLOSE_WAIT_MS = 5000
-/** Where segments are, and with them what a killed writer leaves behind. */
+/** The folder of segments, where a killed writer may leave unfinished files. */
 const WAL_FOLDER = 'wal_005'
-/** Where the beginnings of unfinished segments are, in a folder for each segment. */
+/** The folder of the tails of unfinished segments, with a folder for each segment. */
 const CHUNK_FOLDER = 'walrx_005/tail'
 
 /**
  * A storage in a directory.
  *
- * What a listing shows was perhaps renamed by a process that was killed before it could sync the directory. So
- * {@link FileStorage.probe} syncs the folder of segments: what a writer lists after its probe is durable.
+ * A process may be killed after a rename and before the sync of the directory, and a listing shows such a file. So
+ * {@link FileStorage.probe} syncs the folder of segments: every segment that a writer lists after its probe is durable.
  */
 export class FileStorage implements Storage {
   readonly location: string
@@ -64,7 +64,7 @@ export class FileStorage implements Storage {
   readonly #clock: Clock
   readonly #writer: FileWriter
   readonly #listPageNames: number | undefined
-  /** Writes under way, those among them that were aborted, whose callers know of the end already. */
+  /** Running writes, also aborted ones that are still cleaning up. */
   readonly #writes = new Set<Promise<unknown>>()
 
   constructor(options: FileStorageOptions) {
@@ -119,7 +119,7 @@ export class FileStorage implements Storage {
     } catch (error) {
       if (signal?.aborted) throw error
       const task = this.#task('list', prefix)
-      // The folder of the prefix is not there, so there are no such objects: once it is sure that it is really not there.
+      // Without the folder of the prefix there are no such objects, if the folder is really absent.
       if (isAbsence(error))
         await this.#call('list', prefix, signal, () => this.#confirmAbsence(dirname(`${this.#base}/${prefix}x`)))
       else throw await this.#explain(error, task)
@@ -144,7 +144,9 @@ export class FileStorage implements Storage {
     })
   }
 
-  /** Also syncs the folder of segments, and removes unfinished files older than a day from it and from those of chunks. */
+  /**
+   * Also syncs the folder of segments, and removes unfinished files older than a day from it and from those of chunks.
+   */
   async probe({ signal }: StorageCallOptions = {}): Promise<StorageTraits> {
     await this.#call('probe', WAL_FOLDER, signal, async () => {
       await this.#checkRoot()
@@ -165,7 +167,7 @@ export class FileStorage implements Storage {
     return { conditionalPut: isRefused && this.#writer.hasLinks }
   }
 
-  /** A write that was aborted may still hold an unfinished file, which is to go before the process does. */
+  /** Waits for aborted writes, which must remove their unfinished files before the process ends. */
   async close(): Promise<void> {
     const waited = new AbortController()
     const timer = setTimeout(() => waited.abort(), CLOSE_WAIT_MS)
@@ -173,7 +175,7 @@ export class FileStorage implements Storage {
     clearTimeout(timer)
   }
 
-  /** Removes a directory that holds nothing any more, and so on upwards, but not the archive's own folders. */
+  /** Removes an empty directory, and so on upwards, but not the archive's own folders. */
   async #removeEmpty(directory: string): Promise<void> {
     const [folder = ''] = relative(this.#base, directory).split('/')
     await this.#writer.removeEmpty(resolve(directory), join(this.#base, folder))
@@ -188,7 +190,7 @@ export class FileStorage implements Storage {
     return { operation, key, location: this.location }
   }
 
-  /** Does the work with its errors explained, and ends at once when the signal aborts. */
+  /** Does the work, translates its errors, and ends at once when the signal aborts. */
   async #call<T>(operation: string, key: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
     signal?.throwIfAborted()
     try {
@@ -222,10 +224,10 @@ export class FileStorage implements Storage {
       if (isAbsence(error)) throw missingRoot(this.#root, 'does not exist', error)
       throw error
     })
-    if (!stats.isDirectory()) throw missingRoot(this.#root, 'is no directory')
+    if (!stats.isDirectory()) throw missingRoot(this.#root, 'is not a directory')
   }
 
-  /** What a system call about `path` answers; undefined when there is nothing of that path, which is then sure. */
+  /** The result of a system call on `path`; undefined when nothing exists there, which is then certain. */
   async #orAbsent<T>(path: string, answer: Promise<T>): Promise<T | undefined> {
     try {
       return await answer
@@ -237,8 +239,9 @@ export class FileStorage implements Storage {
   }
 
   /**
-   * Passes when nothing is at `path` because nobody put it there.
-   * @throws WALRX_STORAGE_MISSING when the root, or what a link on the way leads to, is not there: then nothing is known
+   * Resolves when `path` is really absent.
+   * @throws WALRX_STORAGE_MISSING when the root, or the target of a link on the way, is missing: then nothing is
+   * certain
    */
   async #confirmAbsence(path: string): Promise<void> {
     for (let at = path; at.length > this.#root.length; at = dirname(at)) {
@@ -252,7 +255,7 @@ export class FileStorage implements Storage {
   async #bodyOf(handle: FileHandle, task: FileTask, signal: AbortSignal | undefined): Promise<FileBody | undefined> {
     try {
       const stats = await handle.stat()
-      // After an abort nobody would read it, nor close it.
+      // After an abort nobody would read or close it.
       if (stats.isFile() && !signal?.aborted) return new FileBody(handle, stats.size, task, signal)
     } catch (error) {
       await handle.close()
@@ -267,7 +270,7 @@ export class FileStorage implements Storage {
       await this.#fs.unlink(path)
       return true
     } catch (error) {
-      // A folder is no object, so there is none to remove.
+      // A folder is not an object, so there is nothing to remove.
       if (errnoOf(error) === 'EISDIR') return false
       if (!isAbsence(error)) throw error
       await this.#confirmAbsence(path)
@@ -305,7 +308,7 @@ export class FileStorage implements Storage {
   }
 }
 
-/** Nobody would ever see an object of such a name. */
+/** Readers would never see an object with such a name. */
 function refuseHidden(key: string): void {
   if (isTempName(key))
     throw new WalrxError('WALRX_INTERNAL', `${key} is the name of an unfinished file, not of an object`)

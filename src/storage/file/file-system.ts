@@ -3,7 +3,7 @@ import type { Stats } from 'node:fs'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { ObjectInfo } from '../storage.ts'
 
-/** The part of `node:fs/promises` in use. */
+/** The functions of `node:fs/promises` in use. */
 export type FileSystem = Pick<
   typeof import('node:fs/promises'),
   'link' | 'lstat' | 'mkdir' | 'open' | 'opendir' | 'rename' | 'rmdir' | 'stat' | 'unlink'
@@ -15,14 +15,15 @@ export function errnoOf(error: unknown): string | undefined {
   return typeof code === 'string' ? code : undefined
 }
 
-/** True for the errors that say that there is nothing of that path. */
+/** True for the errors that mean that nothing exists at the path. */
 export function isAbsence(error: unknown): boolean {
   const errno = errnoOf(error)
   return errno === 'ENOENT' || errno === 'ENOTDIR' || errno === 'ENAMETOOLONG'
 }
 
 /**
- * Tells "there is nothing" from "it lies elsewhere, and that is not mounted": a symbolic link that leads nowhere.
+ * Refuses a dangling symbolic link: its target may be on a file system that is not mounted, so nothing proves that the
+ * object is absent.
  * @throws WALRX_STORAGE_MISSING for such a link
  */
 export async function refuseBrokenLink(fs: FileSystem, path: string): Promise<void> {
@@ -32,14 +33,18 @@ export async function refuseBrokenLink(fs: FileSystem, path: string): Promise<vo
     await fs.stat(path)
   } catch (error) {
     if (!isAbsence(error)) throw error
-    throw new WalrxError('WALRX_STORAGE_MISSING', `the symbolic link ${path} in the archive leads nowhere`, {
-      cause: error,
-      hint: 'mount the file system that it leads to',
-    })
+    throw new WalrxError(
+      'WALRX_STORAGE_MISSING',
+      `the target of the symbolic link ${path} in the archive does not exist`,
+      {
+        cause: error,
+        hint: 'mount the file system of its target',
+      },
+    )
   }
 }
 
-/** What lies at `path` itself, links not followed; undefined when nothing does. */
+/** The stats of `path` itself, without following a link; undefined when nothing exists there. */
 export async function lstatOrNothing(fs: FileSystem, path: string): Promise<Stats | undefined> {
   try {
     return await fs.lstat(path)
@@ -49,7 +54,7 @@ export async function lstatOrNothing(fs: FileSystem, path: string): Promise<Stat
   }
 }
 
-/** What a file is as an object. */
+/** The object that a file is. */
 export function objectInfo(key: string, stats: Stats): ObjectInfo {
   return { key, size: stats.size, lastModifiedMs: Math.floor(stats.mtimeMs) }
 }

@@ -1,4 +1,4 @@
-/** Writing a file so that it appears whole and durable or not at all, replacing another or refusing to. */
+/** Writes a file so that it appears complete and durable or not at all, and replaces or keeps an existing one. */
 import type { FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { type Clock, sleep } from '../../primitives/clock.ts'
@@ -9,18 +9,18 @@ import { lockPath, tempPath } from '../temp-name.ts'
 import { type FileSystem, errnoOf, isAbsence } from './file-system.ts'
 import { type DirectoryIdentity, SyncedDirectories } from './synced-directories.ts'
 
-/** What link(2) answers where the file system has no hard links (CIFS, exFAT, many FUSE ones). */
+/** Errors of link(2) where the file system has no hard links (CIFS, exFAT, many FUSE ones). */
 const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'])
-/** How often a directory that others remove is made again before it is given up. */
+/** How often a directory that other processes remove is created again before the write fails. */
 const OPEN_ATTEMPTS = 5
-/** Age at which a lock is one of a dead process: a living one holds it for two system calls. */
+/** A lock of this age belongs to an ended process: a running one holds it for two system calls. */
 const LOCK_STALE_MS = 60_000
 const LOCK_POLL_MS = 20
 
 /** Options of {@link FileWriter}. */
 export interface FileWriterOptions {
   readonly fs: FileSystem
-  /** The directory that must exist; those inside of it are made. */
+  /** The directory that must exist; those inside it are created. */
   readonly root: string
   readonly fsync: boolean
   readonly clock: Clock
@@ -46,15 +46,15 @@ export class FileWriter {
     return this.#hasLinks
   }
 
-  /** Writes `path`, in place of the file that may be there. */
+  /** Writes `path`, and replaces an existing file. */
   async replace(path: string, body: StorageBody, signal: AbortSignal | undefined): Promise<void> {
     await this.#write(path, body, signal, (temp) => this.#fs.rename(temp, path))
     await this.#directories.sync(dirname(path))
   }
 
   /**
-   * Writes `path` unless it is there. What is there is made durable before the answer, because whoever made it may have
-   * been killed before it could, and the caller may go on to believe in it.
+   * Writes `path` unless it exists. An existing file is made durable first: its writer may have been killed before its
+   * own fsync, and the caller will rely on the file.
    */
   async create(path: string, body: Uint8Array, signal: AbortSignal | undefined): Promise<'created' | 'exists'> {
     const result = await this.#write(path, body, signal, (temp) => this.#link(temp, path, signal))
@@ -69,8 +69,8 @@ export class FileWriter {
   }
 
   /**
-   * Removes a directory, and those above it that then hold nothing either, and makes that durable.
-   * @param top it and those above it stay
+   * Removes a directory, and those above it that are then empty, too, and makes that durable.
+   * @param top this directory and those above it stay
    */
   async removeEmpty(directory: string, top: string): Promise<void> {
     for (let at = directory; ; at = dirname(at)) {
@@ -79,13 +79,13 @@ export class FileWriter {
         await this.#directories.sync(at)
         return
       } catch (error) {
-        // Another one has removed it after all.
+        // Another process has removed it meanwhile.
         if (!isAbsence(error) || at.length <= top.length) throw error
       }
     }
   }
 
-  /** Writes the hidden file and has it published; whatever goes wrong, the hidden file doesn't stay. */
+  /** Writes the hidden file and publishes it; after any failure it removes the hidden file. */
   async #write<T>(
     path: string,
     body: StorageBody,
@@ -96,7 +96,7 @@ export class FileWriter {
     const handle = await this.#open(temp)
     try {
       await this.#fill(handle, body, signal)
-      // Once the call was aborted its buffer may hold other bytes: nothing of it may appear.
+      // After an abort the caller's buffer may hold other bytes: nothing of it may appear.
       signal?.throwIfAborted()
       return await publish(temp)
     } catch (error) {
@@ -112,17 +112,17 @@ export class FileWriter {
       let identity: DirectoryIdentity
       try {
         identity = await this.#directories.ensure(directory)
-        // 0644 less the umask, as WAL-G: who wants the archive for one user alone sets the umask.
+        // 0644 less the umask, as WAL-G: to keep the archive from other users, set the umask.
         handle = await this.#fs.open(temp, 'wx', 0o644)
       } catch (error) {
         if (errnoOf(error) !== 'ENOENT' || attempt === OPEN_ATTEMPTS) throw error
-        // Somebody removed the directory since it was seen last.
+        // Another process removed the directory meanwhile.
         this.#directories.forget(directory)
         continue
       }
       try {
         if (await this.#directories.isStill(directory, identity)) return handle
-        // From now on it holds something, and stays.
+        // Now the directory is not empty, and stays.
         this.#directories.forget(directory)
         await this.#directories.ensure(directory)
         return handle
@@ -146,7 +146,7 @@ export class FileWriter {
       await handle.close().catch(() => {})
       throw error
     }
-    // Its error counts: network file systems tell here what they couldn't write.
+    // Its error counts: network file systems report failed writes here.
     await handle.close()
   }
 
@@ -163,15 +163,16 @@ export class FileWriter {
       await this.#fs.unlink(temp)
       return 'exists'
     }
-    // The object is there. A name that can't be removed stays hidden, and is tidied away when it is a day old.
+    // The object is there. A hidden name that can't be removed now is removed when it is a day old.
     await this.#fs.unlink(temp).catch(() => {})
     return 'created'
   }
 
   /**
-   * The same without hard links: a lock file, made with O_EXCL, lets one caller at a time look and rename. Weaker in two
-   * points: it keeps out other callers of this function only, not a plain put or another program; and a lock that a
-   * crash has left is broken after a minute, where two callers that break it at the same instant may both create.
+   * The same without hard links: a lock file, created with O_EXCL, lets one caller at a time check and rename. It is
+   * weaker in two points. It excludes only other callers of this function, not a plain put or another program. And a
+   * lock that a crash has left is removed after a minute; two callers that remove it at the same instant may both
+   * create.
    */
   async #renameLocked(temp: string, path: string, signal: AbortSignal | undefined): Promise<'created' | 'exists'> {
     const lock = lockPath(path)
@@ -198,7 +199,13 @@ export class FileWriter {
         if (errnoOf(error) !== 'EEXIST') throw error
       }
       if (this.#clock.now() > deadlineMs) {
-        throw new WalrxError('WALRX_STORAGE_UNAVAILABLE', `the lock file ${lock} was held for too long`)
+        throw new WalrxError(
+          'WALRX_STORAGE_UNAVAILABLE',
+          `the lock file ${lock} was held for ${(2 * LOCK_STALE_MS) / 1000} s`,
+          {
+            hint: 'if no other process writes to this archive, remove the file, and check the clock of the file server',
+          },
+        )
       }
       const madeMs = await this.#modifiedMs(lock)
       if (madeMs !== undefined && this.#clock.now() - madeMs > LOCK_STALE_MS)
@@ -224,8 +231,8 @@ export class FileWriter {
     const handle = await this.#fs.open(path, 'r')
     try {
       if (!(await handle.stat()).isFile()) {
-        throw new WalrxError('WALRX_STORAGE_DENIED', `${path} is no file`, {
-          hint: 'a folder stands where an object has to be: move it away',
+        throw new WalrxError('WALRX_STORAGE_DENIED', `${path} is not a file`, {
+          hint: 'a folder is in the place of an object: move it away',
         })
       }
       if (this.#fsync) await handle.sync()
@@ -235,7 +242,7 @@ export class FileWriter {
   }
 }
 
-/** Writes all of `bytes` at the end of the file; one call of write(2) may take only a part. */
+/** Writes all of `bytes` at the end of the file; one call of write(2) may write fewer. */
 async function writeFully(handle: FileHandle, bytes: Uint8Array): Promise<void> {
   for (let offset = 0; offset < bytes.length;) {
     const { bytesWritten } = await handle.write(bytes, offset, bytes.length - offset)

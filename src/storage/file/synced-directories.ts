@@ -1,32 +1,32 @@
 /**
- * The directories of a file storage: made when first needed, synced so that the names in them survive a power failure,
- * and removed when they hold nothing any more.
+ * The directories of a file storage: created when first needed, synced so that the names in them survive a power
+ * failure, and removed when they are empty.
  */
 import { dirname } from 'node:path'
 import { type FileSystem, errnoOf, isAbsence } from './file-system.ts'
 
-/** Entries after which the memory of known directories starts anew: it saves system calls, nothing depends on it. */
+/** The most known directories; beyond that the list is cleared. It only saves system calls. */
 const KNOWN_COUNT_MAX = 1000
 
 /**
- * What fsync of a directory answers on file systems that have no such thing (CIFS, some FUSE ones). PostgreSQL passes
- * over the same (fsync_fname_ext in src/common/file_utils.c).
+ * Errors of fsync on a directory where the file system does not support it (CIFS, some FUSE ones). PostgreSQL ignores
+ * the same ones (fsync_fname_ext in src/common/file_utils.c).
  */
 const NO_DIRECTORY_FSYNC = new Set(['EINVAL', 'EBADF', 'ENOTSUP', 'EOPNOTSUPP'])
 
-/** Tells a directory from one that was made in its place: inodes are used again, hence the time. */
+/** Distinguishes a directory from a later one at the same path: by inode and, because inodes are reused, by time. */
 export type DirectoryIdentity = string
 
-/** What rmdir answers for a directory that is to stay: it holds something, is a link or a mount point. */
+/** Errors of rmdir for a directory that must stay: it is not empty, is a link or a mount point. */
 const STAYS = new Set(['ENOTEMPTY', 'EEXIST', 'ENOTDIR', 'EBUSY', 'EPERM', 'EACCES', 'EINVAL'])
 
 interface Sync {
   readonly running: Promise<void>
-  /** Starts when `running` ends, and covers everything that was renamed up to then. */
+  /** Starts when `running` ends, and covers every rename up to then. */
   next: Promise<void> | undefined
 }
 
-/** Makes and syncs the directories under one root, which itself must exist. */
+/** Creates and syncs the directories below one root, which itself must exist. */
 export class SyncedDirectories {
   readonly #fs: FileSystem
   readonly #root: string
@@ -42,9 +42,10 @@ export class SyncedDirectories {
   }
 
   /**
-   * Makes `directory` and those above it up to the root, with mode 0755 (WAL-G's), and syncs the parent of each: also
-   * of one that was there, because the process that made it may have been killed before it could. Done once for each.
-   * @returns which directory that was
+   * Creates `directory` and those above it up to the root, with mode 0755 as WAL-G, and syncs the parent of each. An
+   * existing directory's parent is synced, too: the process that created it may have been killed before its sync. Done
+   * once for each directory.
+   * @returns the identity of the directory
    * @throws the error of mkdir; ENOENT when the root is missing
    */
   ensure(directory: string): Promise<DirectoryIdentity> {
@@ -59,15 +60,15 @@ export class SyncedDirectories {
   }
 
   /**
-   * True when `directory` is still the one that {@link ensure} has made durable. One that was removed and made anew by
-   * others meanwhile may be on its way to the disk only.
+   * True when `directory` is still the one that {@link ensure} has made durable. If another process has removed it and
+   * created it again meanwhile, it may not be durable.
    */
   async isStill(directory: string, identity: DirectoryIdentity): Promise<boolean> {
     return directory === this.#root || (await this.#identify(directory)) === identity
   }
 
   /**
-   * Removes `directory` if it holds nothing.
+   * Removes `directory` if it is empty.
    * @returns false when it stays
    * @throws the error of rmdir for any other reason
    */
@@ -82,14 +83,14 @@ export class SyncedDirectories {
     return true
   }
 
-  /** Forgets that `directory` and those above it exist: call it when something was not found in there. */
+  /** Forgets that `directory` and those above it exist: call it when something in it was not found. */
   forget(directory: string): void {
     for (let at = directory; at.length > this.#root.length; at = dirname(at)) this.#known.delete(at)
   }
 
   /**
-   * Makes the names in `directory` durable. Calls at the same time share one fsync: the first that begins after all the
-   * renames that it is to cover.
+   * Makes the names in `directory` durable. Calls at the same time share one fsync, which begins after all their
+   * renames.
    * @throws the error of open or fsync
    */
   sync(directory: string): Promise<void> {
@@ -121,7 +122,7 @@ export class SyncedDirectories {
     } catch (error) {
       if (errnoOf(error) !== 'EEXIST') throw error
     }
-    // Before the sync: what takes its place later is another one.
+    // Before the sync: a directory that replaces it later has another identity.
     const identity = await this.#identify(directory)
     await this.sync(parent)
     return identity

@@ -1,30 +1,30 @@
-/** The bytes of an object as they arrive, taken up again where a connection breaks. */
+/** The bytes of an object as they arrive, resumed when a connection breaks. */
 import type { Readable } from 'node:stream'
 import { WalrxError } from '../../primitives/errors.ts'
 import { abortable } from '../abortable.ts'
 import { type S3Task, describeTask, explainFailure } from './s3-errors.ts'
 
-/** Times in a row that a body is taken up again without a byte more. */
+/** The most resumes in a row without a new byte. */
 const FRUITLESS_RESUMES_MAX = 3
 
 /** An answer to a GET. */
 export interface S3Answer {
   readonly stream: Readable
-  /** Size of the object in bytes; undefined where the store doesn't say, and then its end is taken for its end. */
+  /** Size of the object in bytes; undefined where the store doesn't send it: then the end of the stream counts. */
   readonly size: number | undefined
-  /** Names the version of the object; undefined where the store gives none, and then nothing is taken up again. */
+  /** Identifies the version of the object; undefined where the store sends none: then nothing is resumed. */
   readonly etag: string | undefined
 }
 
 /**
- * Asks for the bytes from `offset` on of the version `etag`, with the retries of any request. Throws
- * WALRX_STORAGE_UNAVAILABLE when the object is another by now.
+ * Requests the bytes from `offset` on of the version `etag`, with the retries of any request. Throws
+ * WALRX_STORAGE_UNAVAILABLE when the object was replaced meanwhile.
  */
 export type S3Resume = (offset: number, etag: string) => Promise<Readable>
 
 /**
- * Iterates over an object. A connection that breaks, stalls or ends early is replaced by one for the rest. The stream is
- * destroyed at the end, at an error, when the caller stops early and when `signal` aborts.
+ * Iterates over an object. A connection that breaks, stalls or ends early is replaced by one for the rest. The stream
+ * is destroyed at the end, at an error, when the caller stops early and when `signal` aborts.
  */
 export class S3Body implements AsyncIterableIterator<Uint8Array> {
   readonly #answer: S3Answer
@@ -62,7 +62,7 @@ export class S3Body implements AsyncIterableIterator<Uint8Array> {
         this.#offset += chunk.length
         this.#fruitlessResumes = 0
         const size = this.#answer.size
-        if (size !== undefined && this.#offset > size) throw this.#failure(`more than ${size} bytes came`)
+        if (size !== undefined && this.#offset > size) throw this.#failure(`the store sent more than ${size} bytes`)
         return { done: false, value: chunk }
       }
     } catch (error) {
@@ -77,7 +77,7 @@ export class S3Body implements AsyncIterableIterator<Uint8Array> {
     return Promise.resolve({ done: true, value: undefined })
   }
 
-  /** The next bytes, or undefined once all have come. */
+  /** The next bytes; undefined after the last ones. */
   async #nextChunk(): Promise<Uint8Array | undefined> {
     for (;;) {
       let cause: unknown
@@ -90,28 +90,28 @@ export class S3Body implements AsyncIterableIterator<Uint8Array> {
         cause = error
       }
       if (this.#offset === this.#answer.size && cause === undefined) return undefined
-      await this.#takeUpAgain(cause)
+      await this.#resumeAfter(cause)
     }
   }
 
-  async #takeUpAgain(cause: unknown): Promise<void> {
+  async #resumeAfter(cause: unknown): Promise<void> {
     this.#stream.destroy()
     const { etag, size } = this.#answer
-    // An error behind the last byte is the SDK's, when it checks checksums: there is no rest to ask for.
+    // An error after the last byte comes from the SDK's checksum check: there are no further bytes to request.
     if (etag === undefined || this.#fruitlessResumes === FRUITLESS_RESUMES_MAX || this.#offset === size) {
       if (cause !== undefined) throw explainFailure(cause, this.#task).error
-      throw this.#failure(`it ended after ${this.#offset} of ${size} bytes`)
+      throw this.#failure(`the answer ended after ${this.#offset} of ${size} bytes`)
     }
     this.#fruitlessResumes++
     this.#stream = await this.#resume(this.#offset, etag)
     this.#chunks = this.#read(this.#stream)
-    // The signal may have aborted while nobody held the new stream.
+    // The signal may have aborted before the new stream was stored here.
     if (this.#isClosed) this.#stream.destroy()
   }
 
   #read(stream: Readable): AsyncIterator<Uint8Array> {
-    // An error between two reads is raised by the next one. Node's own answers are silent without a listener, but the
-    // stream in which the SDK checks a checksum would end the process.
+    // The next read throws an error that occurs between two reads. Node's own streams stay silent without a listener,
+    // but the stream in which the SDK checks a checksum would end the process.
     stream.on('error', () => {})
     return stream[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>
   }

@@ -1,4 +1,4 @@
-/** Requests to S3 with bounded retries, each failure explained. */
+/** Requests to S3 with bounded retries, and their failures as WalrxErrors. */
 import type { S3Client } from '@aws-sdk/client-s3'
 import { type Clock, sleep, systemClock } from '../../primitives/clock.ts'
 import { Backoff } from '../../primitives/backoff.ts'
@@ -14,13 +14,13 @@ export interface S3Attempt {
   readonly send: S3Client['send']
 }
 
-/** How long a call may be tried. */
+/** The retry limits of a call. */
 export interface S3Patience {
   readonly maxRetries: number
   readonly retryTimeMaxMs: number
 }
 
-/** Makes attempts until one succeeds, one fails for good, or the patience is at its end. */
+/** Makes attempts until one succeeds, one fails for good, or a retry limit is reached. */
 export class S3Caller {
   readonly #connect: () => Promise<S3Connection>
   readonly #clock: Clock
@@ -43,9 +43,9 @@ export class S3Caller {
   }
 
   /**
-   * The result of the first attempt that succeeds. The clock of the patience starts with the first attempt; an attempt
-   * that has begun is ended only by the client's own time-outs, or by the signal.
-   * @param patience less (or more) than the options say
+   * The result of the first attempt that succeeds. The retry time starts with the first attempt; only the client's own
+   * time-outs or the signal end a running attempt.
+   * @param patience overrides the limits of the options
    * @throws WalrxError of {@link explainFailure}; the signal's reason as soon as it aborts
    */
   async call<T>(

@@ -1,4 +1,4 @@
-/** The AWS SDK's client, set up so that it does one attempt, prints nothing, and sends what older stores understand. */
+/** The AWS SDK's client, configured to make one attempt, print nothing, and send only what older stores understand. */
 import { X509Certificate, createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { setImmediate } from 'node:timers/promises'
@@ -6,24 +6,24 @@ import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3'
 import { WalrxError } from '../../primitives/errors.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
 
-/** The SDK, loaded: 100 ms that a command without S3 doesn't spend. */
+/** The loaded SDK. Loading takes 100 ms, which a command without S3 doesn't spend. */
 export interface S3Connection {
   readonly sdk: typeof import('@aws-sdk/client-s3')
   readonly client: S3Client
 }
 
 const FALLBACK_REGION = 'us-east-1'
-/** Bytes hashed at a time: 2 to 5 ms on a core without instructions for SHA-256. */
+/** Bytes that are hashed at a time: 2 to 5 ms on a core without instructions for SHA-256. */
 const HASH_SLICE_BYTES = 1024 * 1024
 
 /**
- * A logger that says nothing. Its own object, because for the SDK's NoOpLogger some parts of it fall back to the console.
+ * A logger that prints nothing. With the SDK's own NoOpLogger some of its modules fall back to the console.
  */
 const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {} }
 
 /**
- * Loads the SDK and makes a client.
- * @throws WALRX_USAGE for an endpoint that is no http(s) URL or a CA file that can't be read
+ * Loads the SDK and creates a client.
+ * @throws WALRX_USAGE for an endpoint that is not an http(s) URL, or a CA file that can't be read
  */
 export async function connectS3(options: S3StorageOptions): Promise<S3Connection> {
   const config = await clientConfig(options)
@@ -58,13 +58,13 @@ async function clientConfig(options: S3StorageOptions): Promise<S3ClientConfig> 
       ...(await agents(options)),
     },
     logger: silent,
-    // The attempts are counted, spaced and bounded by S3Caller, which can be aborted while it waits.
+    // S3Caller counts, spaces and limits the attempts; it can be aborted while it waits.
     maxAttempts: 1,
     retryMode: 'standard',
     requestChecksumCalculation: checksums,
     responseChecksumValidation: checksums,
     followRegionRedirects: true,
-    // With the header the SDK opens a connection of its own for every body of 2 MB and more.
+    // With the header the SDK opens a new connection for every body of 2 MB and more.
     expectContinueHeader: false,
     customUserAgent: 'walrx',
   }
@@ -75,22 +75,22 @@ async function agents(options: S3StorageOptions): Promise<Pick<HandlerOptions, '
   if (options.caFile === undefined) return { httpAgent: agent, httpsAgent: agent }
   try {
     const ca = await readFile(options.caFile)
-    // Node takes any bytes for an authority, and then trusts nobody.
+    // Node accepts any bytes as an authority, and then trusts no certificate.
     new X509Certificate(ca)
     return { httpAgent: agent, httpsAgent: { ...agent, ca } }
   } catch (cause) {
-    const problem = `the CA file ${options.caFile} holds no certificate that can be read`
+    const problem = `the CA file ${options.caFile} holds no readable certificate`
     throw new WalrxError('WALRX_USAGE', `${problem}: ${(cause as Error).message}`, { cause })
   }
 }
 
-/** The options of the SDK's HTTP handler, by the member of the client's configuration that takes them. */
+/** The options of the SDK's HTTP handler, from the type of the client's configuration. */
 type HandlerOptions = Extract<NonNullable<S3ClientConfig['requestHandler']>, { httpAgent?: unknown }>
 
 function checkedEndpoint(endpoint: string): string {
   const url = URL.parse(endpoint)
   if (url?.protocol === 'http:' || url?.protocol === 'https:') return endpoint
-  throw new WalrxError('WALRX_USAGE', `the S3 endpoint ${endpoint} is no http:// or https:// URL`)
+  throw new WalrxError('WALRX_USAGE', `the S3 endpoint ${endpoint} is not an http:// or https:// URL`)
 }
 
 async function knowsRegion(client: S3Client): Promise<boolean> {
@@ -103,8 +103,8 @@ async function knowsRegion(client: S3Client): Promise<boolean> {
 }
 
 /**
- * The signature covers the SHA-256 of the body. For a part of 20 MiB the SDK would block the event loop for 50 to 100 ms
- * with it; so large bodies are hashed here, a slice at a time, and the SDK takes the hash from the header.
+ * The signature covers the SHA-256 of the body. To compute it for 20 MiB, the SDK would block the event loop for 50 to
+ * 100 ms. So large bodies are hashed here, a slice at a time, and the SDK takes the hash from the header.
  */
 function hashInSlices(client: S3Client): void {
   client.middlewareStack.add(
@@ -125,8 +125,8 @@ function hashInSlices(client: S3Client): void {
 }
 
 /**
- * Deleting several objects is the one request for which S3 demands a checksum. Every store knows Content-MD5 there, only
- * newer ones the CRC32 that the SDK sends.
+ * S3 requires a checksum only for the deletion of several objects. Every store accepts Content-MD5 there; only newer
+ * ones accept the CRC32 that the SDK sends.
  */
 function useContentMd5(client: S3Client): void {
   client.middlewareStack.add(

@@ -1,9 +1,9 @@
-/** Removing objects by the thousand, and one by one where a store can't. */
+/** Removes objects in batches of a thousand, or one by one where a store has no batches. */
 import type { _Error as KeyError } from '@aws-sdk/client-s3'
 import type { S3Attempt, S3Caller } from './s3-caller.ts'
 import { type S3Task, codeOf, statusOf } from './s3-errors.ts'
 
-/** Keys in one request: the limit of S3. */
+/** The most keys in one request: the limit of S3. */
 const BATCH_KEYS = 1000
 
 /** Objects to remove. */
@@ -17,8 +17,8 @@ export interface S3DeleteOptions {
 }
 
 /**
- * Removes objects. Keys that failed for a reason that may pass are tried again, the others of their batch are not.
- * @throws WalrxError for the first key that can't be removed, naming it
+ * Removes objects. Only the keys of a batch that failed are tried again.
+ * @throws WalrxError with the first key that can't be removed
  */
 export async function deleteObjects(options: S3DeleteOptions): Promise<void> {
   if (options.keys.length === 1) {
@@ -30,15 +30,15 @@ export async function deleteObjects(options: S3DeleteOptions): Promise<void> {
   }
 }
 
-/** Uploads to give up. */
+/** Uploads to abort. */
 export interface S3AbortOptions extends Omit<S3DeleteOptions, 'keys'> {
   /** Full prefix. */
   readonly prefix: string
 }
 
 /**
- * Gives multipart uploads up that nobody will complete: their parts cost money, and no listing of objects shows them. A
- * store that cannot list them has none as far as we know.
+ * Aborts multipart uploads that no process will complete: their parts cost money, and no listing of objects shows them.
+ * Does nothing where the store cannot list them.
  */
 export async function abortUploads({ bucket, caller, prefix, signal, task }: S3AbortOptions): Promise<void> {
   await caller.call(task, signal, async ({ sdk, send }) => {
@@ -52,7 +52,7 @@ export async function abortUploads({ bucket, caller, prefix, signal, task }: S3A
         throw error
       }
       for (const { Key, UploadId } of page.Uploads ?? []) {
-        // Not every store heeds the prefix.
+        // Some stores ignore the prefix.
         if (!Key?.startsWith(prefix) || UploadId === undefined) continue
         await send(new sdk.AbortMultipartUploadCommand({ Bucket: bucket, Key, UploadId })).catch((error: unknown) => {
           if (codeOf(error) !== 'NoSuchUpload') throw error
@@ -80,7 +80,7 @@ async function deleteBatch(options: S3DeleteOptions, keys: readonly string[]): P
   if (!hasBatches) for (const key of left) await deleteOne(options, key)
 }
 
-/** The keys that were not removed, and why. */
+/** The keys that were not removed, with the reasons. */
 async function sendBatch({ sdk, send }: S3Attempt, bucket: string, keys: readonly string[]): Promise<KeyError[]> {
   const Objects = keys.map((Key) => ({ Key }))
   const { Errors = [] } = await send(new sdk.DeleteObjectsCommand({ Bucket: bucket, Delete: { Quiet: true, Objects } }))
@@ -92,21 +92,21 @@ async function deleteOne({ caller, bucket, task, signal }: S3DeleteOptions, key:
     try {
       await send(new sdk.DeleteObjectCommand({ Bucket: bucket, Key: key }))
     } catch (error) {
-      // S3 answers 204 for what is not there, some stores 404.
+      // For a missing object S3 answers 204, some stores 404.
       if (codeOf(error) !== 'NoSuchKey') throw error
     }
   })
 }
 
-/** An error of one key, in the form of an error of a whole request, so that it is explained in the same way. */
+/** An error of one key, in the form of an error of a whole request, so that it is translated in the same way. */
 function keyError(errors: readonly KeyError[]): Error {
   const { Code = 'Unknown', Key = '', Message = '' } = errors[0]!
   const error = new Error(`${Key}${errors.length > 1 ? ` and ${errors.length - 1} more` : ''}: ${Message}`)
-  // The request was answered with 200; what the code alone doesn't tell is a refusal.
+  // The request itself was answered with 200, so the status comes from the code.
   return Object.assign(error, { name: Code, $metadata: { httpStatusCode: Code === 'AccessDenied' ? 403 : 400 } })
 }
 
-/** True where the store has no such request (GCS hadn't for long). */
+/** True where the store does not support the request (as GCS for a long time). */
 function isUnsupported(error: unknown): boolean {
   const status = statusOf(error)
   return status === 501 || status === 405 || codeOf(error) === 'NotImplemented'

@@ -1,7 +1,7 @@
-/** What a failed request to S3 means: by HTTP status, S3 code and errno, never by message. */
+/** Translates a failed request to S3 into an error: by HTTP status, S3 code and errno, never by message. */
 import { type ErrorCode, WalrxError } from '../../primitives/errors.ts'
 
-/** What is asked of which object, for messages. */
+/** An operation on an object, for messages. */
 export interface S3Task {
   /** `put`, `get` and so on. */
   readonly operation: string
@@ -11,11 +11,11 @@ export interface S3Task {
   readonly location: string
 }
 
-/** A failure, as the retry loop and the caller see it. */
+/** A failure, for the retry loop and the caller. */
 export interface S3Failure {
   /** HTTP status; undefined when there was no answer. */
   readonly status: number | undefined
-  /** S3 code (`SlowDown`), or errno or name of what went wrong without an answer (`ECONNRESET`). */
+  /** S3 code (`SlowDown`), or errno or name of a failure without an answer (`ECONNRESET`). */
   readonly code: string
   /** True when the same request may succeed soon. */
   readonly shouldRetry: boolean
@@ -25,13 +25,14 @@ export interface S3Failure {
 interface Meaning {
   readonly code: ErrorCode
   readonly shouldRetry?: true
-  /** Where the code's row of the error table doesn't fit. */
+  /** Overrides the code's row of the error table. */
   readonly transient?: boolean
   readonly hint?: string
 }
 
 const REGION_HINT = 'set AWS_REGION to the region of the bucket'
-const TLS_HINT = "check the endpoint's certificate, and S3_CA_CERT_FILE where the store has its own authority"
+const TLS_HINT =
+  "check the endpoint's certificate; where the store has its own certificate authority, set S3_CA_CERT_FILE"
 const RETRY: Meaning = { code: 'WALRX_STORAGE_UNAVAILABLE', shouldRetry: true }
 const DENIED: Meaning = {
   code: 'WALRX_STORAGE_DENIED',
@@ -39,33 +40,36 @@ const DENIED: Meaning = {
 }
 const BAD_TLS: Meaning = { code: 'WALRX_STORAGE_UNAVAILABLE', transient: false, hint: TLS_HINT }
 
-/** Codes that say more than their status, or come without one. */
+/** Codes that mean more than their status, or come without one. */
 const BY_CODE: Readonly<Record<string, Meaning>> = {
   NoSuchKey: { code: 'WALRX_OBJECT_NOT_FOUND' },
-  NoSuchBucket: { code: 'WALRX_STORAGE_MISSING', hint: 'create the bucket; walrx makes none' },
+  NoSuchBucket: { code: 'WALRX_STORAGE_MISSING', hint: 'create the bucket: walrx creates none' },
   InvalidBucketName: { code: 'WALRX_STORAGE_MISSING', hint: 'check the name of the bucket' },
   PermanentRedirect: { code: 'WALRX_STORAGE_MISSING', hint: REGION_HINT },
   AuthorizationHeaderMalformed: { code: 'WALRX_STORAGE_DENIED', hint: REGION_HINT },
   InvalidAccessKeyId: { code: 'WALRX_STORAGE_DENIED', hint: 'check the access key' },
   SignatureDoesNotMatch: { code: 'WALRX_STORAGE_DENIED', hint: 'check the secret access key' },
   ExpiredToken: { code: 'WALRX_STORAGE_DENIED', hint: 'renew the session token' },
-  InvalidObjectState: { code: 'WALRX_STORAGE_DENIED', hint: 'restore the object from its archive storage class first' },
-  RequestTimeTooSkewed: { code: 'WALRX_STORAGE_DENIED', hint: 'set the clock of this machine' },
+  InvalidObjectState: {
+    code: 'WALRX_STORAGE_DENIED',
+    hint: 'the object is in an archive storage class: restore it there first',
+  },
+  RequestTimeTooSkewed: { code: 'WALRX_STORAGE_DENIED', hint: 'the clock of this machine is wrong: correct it' },
   CredentialsProviderError: {
     code: 'WALRX_STORAGE_DENIED',
     hint: 'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role that the AWS SDK finds',
   },
-  // A multipart upload that was completed or removed meanwhile: the same request can't succeed, another put can.
+  // The multipart upload was completed or removed meanwhile: this request can't succeed, another put can.
   NoSuchUpload: { code: 'WALRX_STORAGE_UNAVAILABLE' },
-  // Damaged or cut on its way to the store.
+  // The request was damaged or cut in transit.
   BadDigest: RETRY,
   IncompleteBody: RETRY,
   XAmzContentSHA256Mismatch: RETRY,
   XAmzContentChecksumMismatch: RETRY,
-  // Somebody else is at the same object.
+  // Another client is writing the same object.
   OperationAborted: RETRY,
   ConditionalRequestConflict: RETRY,
-  // Busy, with a status that doesn't say so.
+  // The store is busy, but the status doesn't show it.
   RequestTimeout: RETRY,
   InternalError: RETRY,
   ServiceUnavailable: RETRY,
@@ -74,7 +78,7 @@ const BY_CODE: Readonly<Record<string, Meaning>> = {
   ThrottlingException: RETRY,
   RequestLimitExceeded: RETRY,
   BandwidthLimitExceeded: RETRY,
-  ENOTFOUND: { ...RETRY, hint: 'check the endpoint, region and bucket: the host name is made of them' },
+  ENOTFOUND: { ...RETRY, hint: 'check the endpoint, region and bucket, which make up the host name' },
   ERR_TLS_CERT_ALTNAME_INVALID: BAD_TLS,
   CERT_HAS_EXPIRED: BAD_TLS,
   CERT_NOT_YET_VALID: BAD_TLS,
@@ -86,7 +90,7 @@ const BY_CODE: Readonly<Record<string, Meaning>> = {
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: BAD_TLS,
 }
 
-/** What the SDK throws; every field may be missing. */
+/** An error of the SDK; every field may be missing. */
 interface SdkError {
   readonly name?: string
   readonly code?: unknown
@@ -95,30 +99,30 @@ interface SdkError {
   readonly $response?: { readonly statusCode?: number }
 }
 
-/** HTTP status of what the SDK threw, or undefined when there was no answer. */
+/** HTTP status of an error of the SDK; undefined when there was no answer. */
 export function statusOf(error: unknown): number | undefined {
   const { $metadata, $response } = (error ?? {}) as SdkError
   return $metadata?.httpStatusCode ?? $response?.statusCode
 }
 
-/** S3 code, errno or name of what the SDK threw. */
+/** S3 code, errno or name of an error of the SDK. */
 export function codeOf(error: unknown): string {
   const { name, code } = (error ?? {}) as SdkError
-  // Node's errors have their errno in `code` and `Error` for a name; the SDK's have the S3 code as their name.
+  // Node's errors have the errno in `code` and the name `Error`; the SDK's errors have the S3 code as their name.
   if (typeof code === 'string' && statusOf(error) === undefined) return code
   return name ?? 'Unknown'
 }
 
 /**
- * True when a store refuses a conditional put as such: 501, or a 400 for none of the reasons that have names here. Should
- * it have another reason after all, the put without the condition fails with it too.
+ * True when a store does not support conditional puts: it answers 501, or 400 with a code that is not listed here. If
+ * the reason was another one after all, the put without the condition fails with it, too.
  */
 export function isConditionRefused(error: unknown): boolean {
   const status = statusOf(error)
   return status === 501 || (status === 400 && !Object.hasOwn(BY_CODE, codeOf(error)))
 }
 
-/** What a thrown error means for a task. */
+/** The failure of a task, from a thrown error. */
 export function explainFailure(error: unknown, task: S3Task): S3Failure {
   const status = statusOf(error)
   const code = codeOf(error)
@@ -144,24 +148,25 @@ export function describeTask({ operation, key, location }: S3Task): string {
 }
 
 function meaningOf(error: unknown, status: number | undefined, code: string): Meaning {
-  // The SDK has learnt the store's time from this refusal, and signs the next attempt with it.
+  // The SDK takes the store's time from this refusal, and signs the next attempt with it.
   if ((error as SdkError | undefined)?.$metadata?.clockSkewCorrected)
     return { ...BY_CODE.RequestTimeTooSkewed!, shouldRetry: true }
   const byCode = Object.hasOwn(BY_CODE, code) ? BY_CODE[code] : undefined
   if (byCode !== undefined) return byCode
   if (status === undefined) return isDefect(error) ? { code: 'WALRX_INTERNAL' } : RETRY
-  // An answer that can't be read: cut, or not S3's.
+  // An unreadable answer: incomplete, or not from S3.
   if (status < 300) return RETRY
   if (status === 408 || status === 429) return RETRY
   if (status >= 500 && status !== 501 && status !== 505) return RETRY
   if (status === 301 || status === 307) return BY_CODE.PermanentRedirect!
-  // A 404 without a code of S3's may be a proxy's or a wrong path: it says nothing about the object.
-  if (status === 404) return { ...RETRY, hint: 'check that the endpoint is an S3 service: its 404 names no reason' }
+  // A 404 without an S3 code may come from a proxy or a wrong path: it proves nothing about the object.
+  if (status === 404)
+    return { ...RETRY, hint: 'check that the endpoint is an S3 service: it answered 404 without an S3 error code' }
   if (status === 401 || status === 403) return DENIED
-  return { code: 'WALRX_STORAGE_DENIED', hint: 'the store refuses a request of this form: check the S3 settings' }
+  return { code: 'WALRX_STORAGE_DENIED', hint: 'the store refuses this kind of request: check the S3 settings' }
 }
 
-/** Errors of the language rather than of the network. */
+/** True for errors of the program, not of the network. */
 function isDefect(error: unknown): boolean {
   return error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError
 }

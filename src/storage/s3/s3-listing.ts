@@ -1,4 +1,4 @@
-/** The keys of a bucket, page by page. */
+/** Lists the keys of a bucket, page by page. */
 import type { ListObjectsV2CommandOutput } from '@aws-sdk/client-s3'
 import { WalrxError } from '../../primitives/errors.ts'
 import { compareKeys } from '../keys.ts'
@@ -6,11 +6,11 @@ import type { ObjectInfo } from '../storage.ts'
 import type { S3Caller } from './s3-caller.ts'
 import { type S3Task, describeTask } from './s3-errors.ts'
 
-/** Which keys. */
+/** Selects the keys. */
 export interface S3ListingOptions {
   readonly caller: S3Caller
   readonly bucket: string
-  /** Folder of the archive with its `/`, or nothing: cut off the keys. */
+  /** Folder of the archive with its `/`, or empty: removed from the keys. */
   readonly root: string
   /** Beginning of the keys, without the root. */
   readonly prefix: string
@@ -20,9 +20,9 @@ export interface S3ListingOptions {
 }
 
 /**
- * The objects whose keys begin with `prefix`, in the byte order that S3 promises. A key that is no key of ours (empty, or
- * the marker of a folder, which ends in `/`) is left out.
- * @throws WALRX_STORAGE_UNAVAILABLE for a store that lists in another order: who reads a listing up to a key relies on it
+ * The objects with keys that begin with `prefix`, in the byte order that S3 promises. Leaves out keys that walrx never
+ * makes (empty, or the marker of a folder, which ends in `/`).
+ * @throws WALRX_STORAGE_UNAVAILABLE for a store that lists in another order: readers rely on the order
  */
 export async function* listObjects(options: S3ListingOptions): AsyncGenerator<ObjectInfo, void> {
   const { caller, root, startAfter, task, signal } = options
@@ -35,7 +35,7 @@ export async function* listObjects(options: S3ListingOptions): AsyncGenerator<Ob
         new sdk.ListObjectsV2Command({
           Bucket: options.bucket,
           Prefix: root + options.prefix,
-          // Keys with characters that XML can't hold arrive whole only so.
+          // Keys with characters that XML can't hold arrive intact only with this encoding.
           EncodingType: 'url',
           ...(position.token !== undefined
             ? { ContinuationToken: position.token }
@@ -45,7 +45,7 @@ export async function* listObjects(options: S3ListingOptions): AsyncGenerator<Ob
     )
     for (const { Key, Size, LastModified } of page.Contents ?? []) {
       const fullKey = decodeKey(Key ?? '', page)
-      // A store that doesn't know StartAfter begins at the beginning.
+      // A store that ignores StartAfter begins with the first key.
       if (startAfter !== undefined && compareKeys(fullKey, root + startAfter) <= 0) continue
       if (last !== undefined && compareKeys(fullKey, last) <= 0) throw disorder(task, last, fullKey)
       last = fullKey
@@ -55,15 +55,18 @@ export async function* listObjects(options: S3ListingOptions): AsyncGenerator<Ob
       signal?.throwIfAborted()
     }
     if (!page.IsTruncated) return
-    // Without a token the next page begins after the last key; without that there would be no end.
+    // Without a token the next page begins after the last key; a page without either would repeat for ever.
     if (page.NextContinuationToken === undefined ? !page.Contents?.length : page.NextContinuationToken === token) {
-      throw new WalrxError('WALRX_STORAGE_UNAVAILABLE', `${describeTask(task)} failed: a page leads nowhere`)
+      throw new WalrxError(
+        'WALRX_STORAGE_UNAVAILABLE',
+        `${describeTask(task)} failed: the store announced a next page without a position for it`,
+      )
     }
     token = page.NextContinuationToken
   }
 }
 
-/** A store that doesn't know the encoding doesn't echo it, and means what it says. */
+/** A store that does not support the encoding does not echo it, and sends keys as they are. */
 function decodeKey(key: string, { EncodingType }: ListObjectsV2CommandOutput): string {
   return EncodingType === 'url' ? decodeURIComponent(key.replaceAll('+', ' ')) : key
 }

@@ -1,10 +1,10 @@
 /**
  * Objects in a bucket of S3 or a store that speaks its protocol. The object `a/b` has the key `<prefix>/a/b`.
  *
- * Every request is tried several times, with jitter and within bounds (S3Caller); what a failure means is decided by its
- * status and code (s3-errors). "There is no such object" is believed only when the store says so in S3's words, never of
- * a bare 404: a proxy, a wrong path and a missing bucket answer that as well, and a recovering server would take it for
- * the end of the archive.
+ * Every request is tried several times, with jitter and within limits (S3Caller). A failure's status and code decide
+ * what it means (s3-errors). An object counts as absent only when the store answers with S3's own code, never after a
+ * bare 404: a proxy, a wrong path and a missing bucket also answer that, and a recovering server would take it for the
+ * end of the archive.
  */
 import type { Readable } from 'node:stream'
 import type {
@@ -35,9 +35,9 @@ import { listObjects } from './s3-listing.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
 import { smallPartBytes, uploadStream } from './s3-upload.ts'
 
-/** A wrong endpoint or key should end a start soon: the probe is not tried for as long as the rest. */
+/** A wrong endpoint or access key should end a start soon: the probe has a shorter retry time than other requests. */
 const PROBE_RETRY_TIME_MAX_MS = 15_000
-/** How long `close` waits for the parts of failed uploads to be removed. */
+/** How long `close` waits until the parts of failed uploads are removed. */
 const CLOSE_WAIT_MS = 5000
 
 /** A storage in a bucket. */
@@ -46,7 +46,7 @@ export class S3Storage implements Storage {
   readonly #options: S3StorageOptions
   readonly #root: string
   readonly #caller: S3Caller
-  /** Streamed puts that are not over, the removal of their parts included. */
+  /** Running streamed puts, including the removal of their parts. */
   readonly #uploads = new Set<Promise<void>>()
   #connection: Promise<S3Connection> | undefined
   #traits: StorageTraits | undefined
@@ -60,7 +60,7 @@ export class S3Storage implements Storage {
     this.#caller = new S3Caller(() => this.#connect(), options)
   }
 
-  /** Bytes in memory are one PUT, a stream longer than a part is a multipart upload. */
+  /** Bytes in memory are one PUT; a stream longer than a part is a multipart upload. */
   async put(key: string, body: StorageBody, { signal, sizeMaxBytes }: PutOptions = {}): Promise<void> {
     checkKey(key)
     if (body instanceof Uint8Array) await this.#putBytes(key, body, signal)
@@ -98,7 +98,7 @@ export class S3Storage implements Storage {
     )
   }
 
-  /** A HEAD that says 404 is checked by a GET, whose answer tells a missing object from a missing bucket. */
+  /** After a HEAD with 404, a GET distinguishes a missing object from a missing bucket. */
   async head(key: string, { signal }: StorageCallOptions = {}): Promise<ObjectInfo | undefined> {
     checkKey(key)
     return (await this.#headBare(key, signal)) ?? (await this.#headByGet(key, signal))
@@ -156,19 +156,19 @@ export class S3Storage implements Storage {
     return { operation, key, location: this.location }
   }
 
-  /** Bucket, key and what every new object gets. */
+  /** Bucket, key and the settings of every new object. */
   #newObject(key: string): PutObjectCommandInput {
     const { storageClass, sse, sseKmsKeyId } = this.#options
     return {
       ...this.#object(key),
       ...(storageClass !== undefined && { StorageClass: storageClass as StorageClass }),
-      // With a key of one's own S3 takes no other encryption.
+      // With a customer-provided key S3 accepts no other encryption.
       ...(sse !== undefined && this.#options.sseCustomerKey === undefined && { ServerSideEncryption: sse }),
       ...(sseKmsKeyId !== undefined && { SSEKMSKeyId: sseKmsKeyId }),
     }
   }
 
-  /** Bucket, key and what is needed to read an object. */
+  /** Bucket, key and the customer-provided key, to read an object. */
   #object(key: string) {
     const { bucket, sseCustomerKey } = this.#options
     return {
@@ -200,11 +200,11 @@ export class S3Storage implements Storage {
     this.#uploads.add(upload)
     const over = () => this.#uploads.delete(upload)
     upload.then(over, over)
-    // After an abort the parts are removed without the caller having to wait for it.
+    // After an abort the parts are removed while the caller goes on.
     await abortable(upload, signal)
   }
 
-  /** A conditional put, bare: `unsupported` when the store refuses the condition itself. */
+  /** A conditional put without the fallback: `unsupported` when the store refuses the condition itself. */
   async #create(
     key: string,
     body: Uint8Array,
@@ -222,7 +222,7 @@ export class S3Storage implements Storage {
     })
   }
 
-  /** What a HEAD says; undefined for a 404, whatever has caused it: nobody may take it for an absence. */
+  /** The answer of a HEAD; undefined for a 404 of any cause. */
   async #headBare(key: string, signal: AbortSignal | undefined): Promise<ObjectInfo | undefined> {
     return await this.#caller.call(this.#task('head', key), signal, async ({ sdk, send }) => {
       try {
@@ -270,7 +270,7 @@ export class S3Storage implements Storage {
       } catch (error) {
         if (statusOf(error) !== 412) throw error
       }
-      const problem = `the connection broke after ${offset} bytes, and the rest of that version can't be had`
+      const problem = `the connection broke after ${offset} bytes, and the store cannot send the rest of that version`
       throw new WalrxError('WALRX_STORAGE_UNAVAILABLE', `${describeTask(task)} failed: ${problem}`)
     })
   }

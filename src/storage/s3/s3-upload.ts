@@ -1,4 +1,4 @@
-/** A stream of unknown length as one object: one PUT when it is short, else a multipart upload. */
+/** Stores a stream of unknown length as one object: one PUT when it is short, else a multipart upload. */
 import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
 import type { CompletedPart, PutObjectCommandInput, S3Client } from '@aws-sdk/client-s3'
@@ -12,15 +12,15 @@ import { PART_COUNT_MAX } from './s3-options.ts'
 
 /** Parts sent at the same time; each is in memory, and so is the one being filled. */
 const PARALLEL_PART_COUNT = 2
-/** How hard it is tried to remove the parts of an upload that failed: the store may be gone. */
+/** Retry limits for the removal of a failed upload's parts: the store may be unreachable. */
 const ABORT_PATIENCE = { maxRetries: 2, retryTimeMaxMs: 5000 }
 
-/** Parts of a stream whose size has a known limit: large enough for throughput, and three of them are in memory. */
+/** Part size for a stream with a known limit: large enough for throughput, and three parts are in memory. */
 const SMALL_PART_BYTES = 6 * 1024 * 1024
 
 /**
- * Size of the parts of a stream that has `sizeMaxBytes` at most: small, unless there would be too many.
- * @param largest what was configured
+ * Part size for a stream of at most `sizeMaxBytes`: small, unless there would be too many parts.
+ * @param largest the configured part size
  */
 export function smallPartBytes(sizeMaxBytes: number, largest: number): number {
   return Math.max(Math.ceil(sizeMaxBytes / (PART_COUNT_MAX - 1)), Math.min(largest, SMALL_PART_BYTES))
@@ -30,7 +30,7 @@ export function smallPartBytes(sizeMaxBytes: number, largest: number): number {
 export interface S3UploadOptions {
   readonly connection: S3Connection
   readonly caller: S3Caller
-  /** Bucket, key and what goes with a new object; no body. */
+  /** Bucket, key and the settings of a new object, without the body. */
   readonly params: PutObjectCommandInput
   readonly body: StorageBody
   readonly partSizeBytes: number
@@ -41,8 +41,8 @@ export interface S3UploadOptions {
 type Send = (command: { readonly constructor: { readonly name: string } }) => Promise<unknown>
 
 /**
- * Uploads a stream. Each request is retried by the caller's rules; after the first that fails for good nothing more is
- * read or sent, and the parts that the store has are removed.
+ * Uploads a stream. Each request is retried by the caller's rules. After the first one that fails for good, nothing
+ * more is read or sent, and the parts that the store has are removed.
  * @throws WalrxError; what the stream throws; the signal's reason. All of them after the parts have been removed
  */
 export async function uploadStream(options: S3UploadOptions): Promise<void> {
@@ -50,12 +50,12 @@ export async function uploadStream(options: S3UploadOptions): Promise<void> {
   const { Upload } = await import('@aws-sdk/lib-storage')
   const stop = new AbortController()
   const { signal } = stop
-  // By hand: AbortSignal.any leaves something on the caller's signal, which may live as long as the process.
+  // Not AbortSignal.any: it leaves memory on the caller's signal, which may live as long as the process.
   const onAbort = () => stop.abort(options.signal?.reason)
   options.signal?.addEventListener('abort', onAbort, { once: true })
   if (options.signal?.aborted) onAbort()
   const send: Send = async (command) => {
-    // Without the signal: it is sent because the signal has aborted.
+    // Without the signal, which has already aborted.
     if (command instanceof connection.sdk.AbortMultipartUploadCommand) return await removeParts(options, command)
     try {
       return await caller.call(task, signal, async (attempt) => {
@@ -94,9 +94,9 @@ export async function uploadStream(options: S3UploadOptions): Promise<void> {
 }
 
 /**
- * True when the object is the one that these parts make: an earlier attempt had completed the upload, and its answer was
- * lost. S3 names such an object by the MD5 of the MD5s of its parts; where a store (or an encryption) names it
- * otherwise, the put fails, and may be done again.
+ * True when the object consists of these parts: an earlier attempt completed the upload, and its answer was lost. S3's
+ * ETag of such an object is the MD5 of the MD5s of its parts. Where a store (or an encryption) has other ETags, the put
+ * fails and may be repeated.
  */
 async function isCompleted(
   { Bucket, Key, SSECustomerAlgorithm, SSECustomerKey }: PutObjectCommandInput,
@@ -110,7 +110,7 @@ async function isCompleted(
   return ETag?.replaceAll('"', '') === `${hash.digest('hex')}-${parts.length}`
 }
 
-/** Removes what an unfinished upload has left. Its failure is no news: the upload's own is the one to tell. */
+/** Removes the parts of an unfinished upload. Its own failure is ignored: the upload's failure is the one to report. */
 async function removeParts(options: S3UploadOptions, command: object): Promise<object> {
   const task = { ...options.task, operation: 'abort' }
   await options.caller.call(task, undefined, ({ send }) => send(command as never), ABORT_PATIENCE).catch(() => {})
@@ -124,7 +124,7 @@ async function* limitSize(chunks: AsyncIterable<Uint8Array>, sizeMax: number): A
     if (size > sizeMax) {
       throw new WalrxError(
         'WALRX_USAGE',
-        `an object of more than ${sizeMax} bytes has more than ${PART_COUNT_MAX} parts`,
+        `the object has more than ${sizeMax} bytes, which S3's limit of ${PART_COUNT_MAX} parts does not allow`,
         {
           hint: 'raise S3_MAX_PART_SIZE',
         },

@@ -18,7 +18,7 @@ test('the published checksums come out', () => {
   for (const [text, checksum] of vectors) assert.equal(xxHash32(Buffer.from(text)), checksum, text)
 })
 
-test('pieces, alignment and length of the pieces change nothing', () => {
+test('number, alignment and length of the chunks do not change the checksum', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 200 }), fc.array(fc.nat(40)), fc.nat(7), (bytes, cuts, shift) => {
       const shifted = new Uint8Array(bytes.length + shift).subarray(shift)

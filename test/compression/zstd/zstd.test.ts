@@ -25,7 +25,9 @@ const skippable = (content: string, magic = 0x184d2a50) => {
   return frame
 }
 
-/** Random bytes whose zstd frame is exactly `frameBytes` long, with a content size in it (four bytes) or without. */
+/**
+ * Random bytes with a zstd frame that is exactly `frameBytes` long, with a content size in it (four bytes) or without.
+ */
 function dataOfFrameLength(frameBytes: number, contentSizeBytes: 0 | 4): Buffer {
   // Stored blocks: 3 bytes for each 128 KiB, and magic, descriptor, window and checksum.
   for (let length = frameBytes - 200; length < frameBytes; length++) {

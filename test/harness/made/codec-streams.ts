@@ -1,4 +1,4 @@
-/** Running codecs over whole pieces of memory, data to run them over, and frames counted independently of `src`. */
+/** Running codecs over whole buffers, data to run them over, and frames counted independently of `src`. */
 import { execFileSync } from 'node:child_process'
 import { createCipheriv } from 'node:crypto'
 import { Readable } from 'node:stream'

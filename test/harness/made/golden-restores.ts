@@ -19,7 +19,7 @@ export const goldenChains: readonly (readonly [archive: string, backups: readonl
 /** What the writer of a backup made of it, by path; a checksum is SHA-256. */
 export interface ExpectedRestore {
   readonly files: ReadonlyMap<string, string>
-  /** WAL-RUS leaves behind what was dropped since the backups below: these are not in the backup. */
+  /** WAL-RUS keeps files that were dropped since the backups below: these are not in the backup. */
   readonly leftovers: readonly string[]
   readonly directories: readonly string[]
 }

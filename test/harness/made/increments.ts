@@ -1,6 +1,6 @@
 /**
- * Increments of files by a plain model: whole files in memory, one block after the other, nothing streamed. It shares no
- * code with what it is compared to.
+ * Increments of files by a plain model: whole files in memory, one block after the other, nothing streamed. It shares
+ * no code with what it is compared to.
  */
 import type { Random } from '../random.ts'
 
@@ -83,14 +83,14 @@ export function drawPages(random: Random, blocks: number): Map<number, Buffer> {
   return pages
 }
 
-/** Bytes cut at random places, bytes alone and empty pieces among them. */
+/** Bytes split at random places, with single bytes and empty chunks among them. */
 export function* drawPieces(random: Random, bytes: Buffer): Generator<Buffer> {
   for (let at = 0; at < bytes.length;) {
     const length = random.pick([0, 1, 3, 511, 4096, page, page + 1, 65536, bytes.length])
     // Their owner overwrites them afterwards.
-    const piece = Buffer.from(bytes.subarray(at, at + length))
-    at += piece.length
-    yield piece
-    piece.fill(0xee)
+    const chunk = Buffer.from(bytes.subarray(at, at + length))
+    at += chunk.length
+    yield chunk
+    chunk.fill(0xee)
   }
 }

@@ -7,7 +7,7 @@ import { madeSegmentSize, madeSystemId } from './made-wal.ts'
 export interface MadeRecord {
   readonly resourceManager: number
   readonly info: number
-  /** Everything behind the header. */
+  /** Everything after the header. */
   readonly body: Uint8Array
 }
 
@@ -47,7 +47,7 @@ export function transactionRecord(
   return { resourceManager: 1, info: more.info ?? 0, body: Buffer.concat([...heads, data]) }
 }
 
-/** A record of somebody else, of this many bytes behind its header. */
+/** A record of another resource manager, with this many bytes after its header. */
 export function otherRecord(bytes: number): MadeRecord {
   return { resourceManager: 10, info: 0x20, body: Buffer.alloc(bytes, 0xa5) }
 }
@@ -74,7 +74,7 @@ export class MadeRecords {
     this.#bytes = Buffer.alloc(segmentCount * madeSegmentSize)
   }
 
-  /** All segments, one behind the other; what was not written is zero. */
+  /** All segments, one after the other; unwritten bytes are zero. */
   get bytes(): Buffer {
     return this.#bytes
   }

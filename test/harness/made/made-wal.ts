@@ -1,4 +1,7 @@
-/** WAL segments made up for tests: every page header is right, what is between them is not WAL that a server could replay. */
+/**
+ * WAL segments made up for tests: every page header is right, what is between them is not WAL that a server could
+ * replay.
+ */
 import { createHash } from 'node:crypto'
 import { parseSegmentName, segmentStartLsn } from '../../../src/postgres/wal/wal-file.ts'
 import { walPageSize } from '../../../src/postgres/wal/wal-page.ts'
@@ -13,7 +16,7 @@ export const madeSystemId = 7_455_523_487_659_893_045n
 export interface MadeSegment {
   readonly segmentSize?: number
   readonly systemId?: bigint
-  /** Pages that are filled; the rest is zero, as behind a switch. Default all. */
+  /** Pages that are filled; the rest is zero, as after a WAL switch. Default all. */
   readonly pages?: number
   /** Timeline in the page headers. Default that of the name. */
   readonly timeline?: number

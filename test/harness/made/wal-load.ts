@@ -64,7 +64,7 @@ export interface RunningLoad {
 /**
  * A mix like pgbench's: small transactions that update random accounts and append to a history, on several
  * connections. Tables are made at the first call. A server that goes away ends the load without an error, because
- * that is what some tests do; `committed` then tells what was acknowledged.
+ * that is what some tests do; `committed` then has the acknowledged rows.
  */
 export async function startLoad(
   server: TestPostgres,

@@ -1,4 +1,4 @@
-/** A process that stands for a server's startup process: it runs until it is told not to. */
+/** A process in the place of a server's startup process: it runs until it is stopped. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 

@@ -1,10 +1,10 @@
-/** Addresses that stay the same while servers behind them come and go, as the hosts of a cluster's connection string do. */
+/** Addresses that stay the same while their servers change, like the hosts of a cluster's connection string. */
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 
 /** One address on the loopback interface. */
 export class FixedAddress implements AsyncDisposable {
-  /** Port of the server behind it; undefined refuses connections. */
+  /** Port of its server; undefined refuses connections. */
   target: number | undefined
   readonly #server: Server
   readonly #sockets = new Set<Socket>()

@@ -16,7 +16,7 @@ export interface ServerTls {
 export interface ServerConfig {
   /** Lines of postgresql.conf, as `name: value`; values are quoted by us. */
   readonly settings?: Readonly<Record<string, string>>
-  /** Lines of pg_hba.conf, behind one that lets the superuser in by the unix socket. Replaces `auth`. */
+  /** Lines of pg_hba.conf, after one that allows the superuser on the Unix socket. Replaces `auth`. */
   readonly hba?: string
   /** How everyone logs in over TCP. Default trust. */
   readonly auth?: 'trust' | 'scram'

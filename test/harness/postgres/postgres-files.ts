@@ -110,7 +110,7 @@ export async function exists(path: string): Promise<boolean> {
 /**
  * Copies a directory with everything below it, owned by the server. Files that vanish meanwhile are left out: a
  * running server removes some.
- * @param skip tells by the path relative to `from` what is left out; a directory that is left out is not entered
+ * @param skip true for a path relative to `from` that is left out; a directory that is left out is not entered
  */
 export async function copyTree(from: string, to: string, skip?: (relativePath: string) => boolean): Promise<void> {
   await makeServerDirectory(to, (await stat(from)).mode & 0o777)

@@ -118,7 +118,7 @@ describe('test servers', () => {
     child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text))
     await once(child, 'close')
     const left = JSON.parse(output) as { pid: number; directory: string }
-    // The clean-up runs in another process; nothing tells us when it is done.
+    // The clean-up runs in another process; no event reports its end.
     const deadline = performance.now() + 20_000
     while ((await isRunning(left.pid)) || (await exists(left.directory))) {
       assert.ok(performance.now() < deadline, `process ${left.pid} or ${left.directory} is still there`)

@@ -125,7 +125,7 @@ export class TestPostgres {
         wal_level: 'replica',
         max_wal_senders: '10',
         shared_buffers: '32MB',
-        // Nothing in /dev/shm that a killed server would leave behind.
+        // Nothing in /dev/shm, because a killed server would leave it there.
         dynamic_shared_memory_type: 'mmap',
         log_line_prefix: '%m [%p] %q%a ',
         ...options.settings,
@@ -322,7 +322,7 @@ export class TestPostgres {
     await rm(this.directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 })
   }
 
-  /** A killed postmaster leaves its System V segment behind: line 7 of postmaster.pid holds key and id. */
+  /** A killed postmaster leaves its System V segment: line 7 of postmaster.pid holds key and id. */
   async #removeSharedMemory(): Promise<void> {
     const lines = (await readFile(join(this.dataDir, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n')
     const id = lines[6]?.trim().split(/\s+/)[1]

@@ -38,7 +38,7 @@ export async function startRestored(
 
 /**
  * The same, of a data directory without a recovery of its own: it recovers by walrx's restore_command, to the end.
- * @param prefix tells walrx where the archive is
+ * @param prefix the archive's prefix for walrx
  */
 export async function startRecovering(
   directory: string,

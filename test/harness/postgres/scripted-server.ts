@@ -1,4 +1,4 @@
-/** A server that says what a test tells it to, byte by byte: for what no real PostgreSQL would say. */
+/** A server that sends exactly the bytes of a test's script: for messages that no real PostgreSQL would send. */
 import { createServer, type Server, type Socket } from 'node:net'
 import { once } from 'node:events'
 
@@ -84,7 +84,7 @@ export class ScriptedServer {
     this.port = port
   }
 
-  /** @param script what each connection is told; an error in it closes the connection */
+  /** @param script the dialogue of each connection; an error in it closes the connection */
   static async listen(
     script: (connection: ScriptedConnection, number: number) => Promise<void>,
   ): Promise<ScriptedServer> {

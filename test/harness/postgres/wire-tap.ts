@@ -1,6 +1,6 @@
 /**
  * A TCP proxy between walrx and PostgreSQL that reads along: it decodes every standby status update that walrx sends,
- * the moment it arrives and before the server gets it, and cuts connections where it is told, also in the middle of a
+ * the moment it arrives and before the server gets it, and cuts connections on demand, also in the middle of a
  * message.
  */
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net'

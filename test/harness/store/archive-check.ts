@@ -1,4 +1,7 @@
-/** What the end-to-end tests hold an archive in a directory against: the server's own pg_wal, and every flush sent. */
+/**
+ * Checks of the end-to-end tests on an archive in a directory: against the server's own pg_wal, and every flush
+ * position.
+ */
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
@@ -67,7 +70,9 @@ export function assertUnbroken(archive: string, timeline: number, end: Lsn, segm
   })
 }
 
-/** Switches WAL and waits until everything before is durable: whole, unbroken on timeline 1, and what the server has. */
+/**
+ * Switches WAL and waits until everything before is durable: whole, unbroken on timeline 1, and what the server has.
+ */
 export async function proveArchive(
   archive: string,
   server: TestPostgres,
@@ -92,7 +97,7 @@ export function watchFlushes(tap: WireTap, archive: string, timeline: () => numb
     assert.equal(apply, 0n, 'apply was reported')
     if (flush === 0n) return
     assert.ok(write >= flush, 'flush is ahead of write')
-    assert.equal(segmentStart(flush, segmentSize), flush, `flush ${formatLsn(flush)} is no end of a segment`)
+    assert.equal(segmentStart(flush, segmentSize), flush, `flush ${formatLsn(flush)} is not the end of a segment`)
     let lsn = checkedUpTo ?? addBytes(flush, -segmentSize)
     for (; lsn < flush; lsn = addBytes(lsn, segmentSize)) {
       const name = segmentNameAt(timeline(), lsn, segmentSize)

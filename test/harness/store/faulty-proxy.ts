@@ -81,7 +81,7 @@ export async function startFaultyProxy(
         else waiting.push(waiter)
       }
     }
-    // Nobody else would tell that it has been carried out.
+    // Nothing else would report that it has been carried out.
     if (mode !== 'mute') note()
     void treat(mode, () => answer(request), request, response).then(
       () => mode === 'mute' && note(),

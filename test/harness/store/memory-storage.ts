@@ -1,7 +1,7 @@
 /**
- * A storage in memory that keeps the whole contract of `src/storage/storage.ts`, counts what it is asked, and fails on
+ * A storage in memory that keeps the whole contract of `src/storage/storage.ts`, counts requests, and fails on
  * demand. Failures are injected by two hooks: `before` runs ahead of the effect (throwing there is a request that never
- * arrived), `after` behind it (throwing there is an answer that was lost: the object is stored all the same).
+ * arrived), `after` follows it (throwing there is a lost answer: the object is stored anyway).
  */
 import { setImmediate } from 'node:timers/promises'
 import { type Clock, systemClock } from '../../../src/primitives/clock.ts'
@@ -37,9 +37,12 @@ export interface MemoryStorageOptions {
   readonly clock?: Clock
   /** The objects; pass the map of another storage to reopen it after a "crash". Default empty. */
   readonly objects?: Map<string, MemoryObject>
-  /** Size of the pieces that `get` answers with, in bytes. Default 64 KiB. */
+  /** Size of the chunks of a `get`, in bytes. Default 64 KiB. */
   readonly chunkBytes?: number
-  /** True: `get` answers with the stored bytes themselves, at once. Default false: with copies, a turn of the loop apart. */
+  /**
+   * True: `get` answers with the stored bytes themselves, at once. Default false: with copies, a turn of the loop
+   * apart.
+   */
   readonly sharesBytes?: boolean
   /** Keys in a page of a listing. Default 1,000, as S3. */
   readonly pageKeys?: number
@@ -47,9 +50,9 @@ export interface MemoryStorageOptions {
   readonly conditionalPut?: boolean
   /** True for a bucket that does not exist. Default false. */
   readonly missing?: boolean
-  /** Ahead of the effect: may wait or throw. A wait ends when the call's signal aborts. */
+  /** Before the effect: may wait or throw. A wait ends when the call's signal aborts. */
   readonly before?: (call: MemoryCall) => void | Promise<void>
-  /** Behind the effect, ahead of the answer: may wait or throw. */
+  /** After the effect and before the answer: may wait or throw. */
   readonly after?: (call: MemoryCall) => void | Promise<void>
   /** Stands between the object and its reader: may damage, cut or stall the bytes of a `get`. */
   readonly body?: (key: string, chunks: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>
@@ -103,7 +106,7 @@ export class MemoryStorage implements Storage {
     return this.objects.get(key)?.bytes
   }
 
-  /** Stores an object behind the contract's back: no hook, no call counted. */
+  /** Stores an object without the contract: no hook, no call counted. */
   seed(key: string, bytes: Uint8Array | string, lastModifiedMs?: number): void {
     const now = (this.#options.clock ?? systemClock).now()
     this.objects.set(key, { bytes: this.keep(key, bytes), lastModifiedMs: lastModifiedMs ?? now })
@@ -116,11 +119,11 @@ export class MemoryStorage implements Storage {
 
   async put(key: string, body: StorageBody, options: StorageCallOptions = {}): Promise<void> {
     await this.#call('put', key, options.signal, async () => {
-      const pieces: Uint8Array[] = []
-      if (body instanceof Uint8Array) pieces.push(body)
-      else for await (const piece of body) pieces.push(Buffer.from(piece))
+      const chunks: Uint8Array[] = []
+      if (body instanceof Uint8Array) chunks.push(body)
+      else for await (const chunk of body) chunks.push(Buffer.from(chunk))
       options.signal?.throwIfAborted()
-      this.seed(key, Buffer.concat(pieces))
+      this.seed(key, Buffer.concat(chunks))
     })
   }
 
@@ -248,8 +251,8 @@ export class MemoryStorage implements Storage {
     for (let offset = 0; offset < bytes.length; offset += step) {
       if (!this.#options.sharesBytes) await setImmediate()
       signal?.throwIfAborted()
-      const piece = bytes.subarray(offset, offset + step)
-      yield this.#options.sharesBytes ? piece : Buffer.from(piece)
+      const chunk = bytes.subarray(offset, offset + step)
+      yield this.#options.sharesBytes ? chunk : Buffer.from(chunk)
     }
   }
 }
@@ -259,7 +262,7 @@ function checkKey(key: string): void {
   const parts = key.split('/')
   const isWrong = parts.some((part) => part === '' || part === '.' || part === '..') || key.includes('\0')
   if (isWrong || !key.isWellFormed() || Buffer.byteLength(key) > 1024) {
-    throw new WalrxError('WALRX_INTERNAL', `${JSON.stringify(key)} is no object key`)
+    throw new WalrxError('WALRX_INTERNAL', `${JSON.stringify(key)} is not an object key`)
   }
 }
 

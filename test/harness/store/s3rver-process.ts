@@ -1,5 +1,5 @@
 /**
- * s3rver in a process of its own, because its continuation tokens need a cipher that OpenSSL has put behind
+ * s3rver in a process of its own, because its continuation tokens need a cipher that OpenSSL has only with
  * `--openssl-legacy-provider`. Arguments: directory, bucket. Sends its port to the parent, and ends
  * with it, directory and all.
  */

@@ -1,4 +1,4 @@
-/** The real clock, but faster: for timeouts of minutes beside real files and processes. */
+/** The real clock, but faster: for timeouts of minutes with real files and processes. */
 import { type Clock, systemClock, type Timer } from '../../../src/primitives/clock.ts'
 
 /** See the file's header. */

@@ -1,4 +1,4 @@
-/** A clock that goes on by as much as somebody waits, at once. */
+/** A clock that advances at once by the time of each wait. */
 import type { Clock, Timer } from '../../../src/primitives/clock.ts'
 
 /** See the file's header. */

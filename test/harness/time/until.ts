@@ -1,4 +1,4 @@
-/** Waiting for what tells nobody when it happens: files, processes. */
+/** Waits for changes without an event: files, processes. */
 import { setTimeout as delay } from 'node:timers/promises'
 
 /**

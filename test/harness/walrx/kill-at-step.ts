@@ -1,7 +1,8 @@
 /**
  * Preloaded into a walrx that writes to a directory (`--import`), it makes the process kill itself with SIGKILL right
- * before or behind one system call. `WALRX_TEST_KILL_AT` is `before` or `after`, the call, and a regular expression that
- * its path has to match: `after link wal_005/`. It counts from the SIGUSR2 on that it answers with the log line `armed`.
+ * before or after one system call. `WALRX_TEST_KILL_AT` is `before` or `after`, the call, and a regular expression that
+ * its path has to match: `after link wal_005/`. It counts from the SIGUSR2 on that it answers with the log line
+ * `armed`.
  */
 import fs, { type FileHandle } from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'

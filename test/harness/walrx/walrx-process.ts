@@ -33,7 +33,7 @@ export interface WalrxOptions {
  */
 const patienceMs = 100_000
 
-/** The variables that tests must not inherit from whoever runs them. */
+/** The variables that tests must not inherit from their environment. */
 function cleanEnvironment(): Record<string, string> {
   const kept = Object.entries(process.env).filter(([name]) => !/^(WALG_|WALE_|WALRX_|PG|AWS_|S3_|NODE_TEST)/.test(name))
   return Object.fromEntries(kept) as Record<string, string>
@@ -73,7 +73,9 @@ export class WalrxProcess implements AsyncDisposable {
     return this.child.exitCode !== null || this.child.signalCode !== null
   }
 
-  /** Resolves with the first log line, from `from` on, that matches; rejects when the process ends first or it is late. */
+  /**
+   * Resolves with the first log line, from `from` on, that matches; rejects when the process ends first or it is late.
+   */
   async logged(matches: string | ((line: LogLine) => boolean), from = 0): Promise<LogLine> {
     const isMatch = typeof matches === 'string' ? (line: LogLine) => line.msg === matches : matches
     const deadline = performance.now() + patienceMs

@@ -154,7 +154,7 @@ for (const major of majorsFor([14, 18])) {
       if (major >= 16) assert.equal(inside[0]?.location, `pg_tblspc/${inside[0]?.oid}`)
     }
 
-    test('tells the facts of the cluster, the data directory only to who may see it', async () => {
+    test('reports the facts about the cluster, the data directory only to a role that may see it', async () => {
       const session = await connect(server)
       const facts = await readClusterFacts(session)
       await session.close()
@@ -236,7 +236,7 @@ for (const major of majorsFor([14, 18])) {
       })
     }
 
-    test('names damaged files and blocks, and takes them where told to', async () => {
+    test('names damaged files and blocks, and accepts them where that was requested', async () => {
       const relations = await server.sql<{ path: string }>(
         `select pg_relation_filepath(name) as path from unnest(array['big', 'elsewhere']) name`,
       )

@@ -48,7 +48,7 @@ function wholeScript(framing: Framing): Buffer[] {
   return [...opening(archives), ...copies(framing, archives, manifest), ...closing]
 }
 
-/** Begins a backup of which `script` is what the server says, in reads of these lengths, the last one repeated. */
+/** Begins a backup with `script` as the server's answer, in reads of these lengths, the last one repeated. */
 async function begin(
   framing: Framing,
   script: readonly Uint8Array[],
@@ -189,14 +189,14 @@ for (const framing of framings) {
           backup.receive(new RecordingSink()),
         )
         for (const part of script.slice(0, count)) socket.deliver(part)
-        // Whatever is delivered is taken before the end is told.
+        // All delivered bytes are taken before the end is reported.
         for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate)
         socket.close(new Error('read ECONNRESET'))
-        await assert.rejects(receiving, (error) => hasCode(error, 'WALRX_CONNECTION_LOST'), `behind message ${count}`)
+        await assert.rejects(receiving, (error) => hasCode(error, 'WALRX_CONNECTION_LOST'), `after message ${count}`)
       }
     })
 
-    test('a server that errs ends it by SQLSTATE, before, amid and behind the archives', async () => {
+    test('a server that errs ends it by SQLSTATE, before, during and after the archives', async () => {
       const parts = copies(framing, archives, manifest)
       const scripts = [
         [severeMessage('ERROR', '55000', 'kein WAL'), readyForQuery],
@@ -225,7 +225,7 @@ for (const framing of framings) {
     ]
     const failures = [{ file: 'base/5/1259', blocks: [7], count: 1 }]
 
-    test('damaged pages fail it behind the last byte, by file and block', async () => {
+    test('damaged pages fail it after the last byte, by file and block', async () => {
       const { backup } = await begin(framing, damage)
       const sink = new RecordingSink()
       const error = await backup.receive(sink).then(
@@ -238,7 +238,7 @@ for (const framing of framings) {
       assertWhole(framing, sink)
     })
 
-    test('damaged pages are told and no failure where that was asked for', async () => {
+    test('damaged pages are reported but no failure where that was requested', async () => {
       const { backup } = await begin(framing, damage, [50], { acceptChecksumFailures: true })
       const end = await backup.receive(new RecordingSink())
       assert.deepEqual(end, { endLsn: scriptedEnd, endTimeline: 1, checksumFailures: failures })
@@ -265,10 +265,10 @@ for (const framing of framings) {
         'a third archive of 14': [...start, ...parts, copyOut],
         'a tablespace that was not announced': [...start, copyOut, copyData('n4711.tar\0/x\0')],
         'data of no archive': [...start, copyOut, copyData('dx')],
-        'a piece of an unknown kind': [...start, copyOut, copyData('x', 'y')],
+        'a message of an unknown kind': [...start, copyOut, copyData('x', 'y')],
         'a name without an end': [...start, copyOut, copyData('n', 'a'.repeat(5000))],
         'two manifests': [...start, copyOut, copyData('m'), copyData('m')],
-        'an archive behind the manifest': [...start, copyOut, copyData('m'), copyData('nbase.tar\0\0')],
+        'an archive after the manifest': [...start, copyOut, copyData('m'), copyData('nbase.tar\0\0')],
       }
       const taggedOnly = /announced|no archive|unknown kind|name without|manifest/
       for (const [what, script] of Object.entries(scripts)) {

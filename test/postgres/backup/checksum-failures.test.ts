@@ -63,7 +63,7 @@ test('what says nothing of damaged pages is passed over', () => {
   assert.equal(failures.describe(), '')
 })
 
-test('a thousand files are kept, and ten are told', () => {
+test('a thousand files are kept, and ten are reported', () => {
   const failures = noted(
     ...Array.from(
       { length: 1500 },

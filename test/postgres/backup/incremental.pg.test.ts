@@ -135,7 +135,7 @@ for (const major of [17, 18] as const) {
       await other.close()
     })
 
-    test('whose manifest cannot be read to the end is given up', async () => {
+    test('with a manifest that cannot be read to the end is stopped', async () => {
       const session = await connect(server)
       const broken = function* () {
         yield Buffer.from('{ "PostgreSQL-Backup-Manifest-Version": 2,\n')
@@ -155,7 +155,7 @@ test('PostgreSQL 16 knows neither', { timeout: 60_000 }, async () => {
   await assert.rejects(session.uploadManifest([Buffer.from('{}')]), { code: 'WALRX_SERVER_ERROR', sqlstate: '0A000' })
   await assert.rejects(startBaseBackup(session, { ...options, incremental: true }), {
     code: 'WALRX_USAGE',
-    message: /PostgreSQL 16 takes no incremental backups/,
+    message: /PostgreSQL 16 does not support incremental backups/,
   })
   await session.close()
 })

@@ -41,7 +41,7 @@ export function opening(archives: readonly ScriptedArchive[]): Buffer[] {
   ]
 }
 
-/** What comes behind the last archive of a backup that succeeded. */
+/** The messages after the last archive of a backup that succeeded. */
 export const closing: readonly Buffer[] = [
   rowDescription,
   rowMessage('0/2000100', '1'),

@@ -103,13 +103,13 @@ describe('roles and servers that do not serve', () => {
     return outcome as WalrxError
   }
 
-  test('a role without REPLICATION is told which command gives it', async () => {
+  test('a role without REPLICATION gets a hint with the command that grants it', async () => {
     const error = await refusal(`${local} user=plain`)
     assert.equal(error.code, 'WALRX_NO_PRIVILEGE')
     assert.equal(error.hint, 'let a superuser run: ALTER ROLE "plain" REPLICATION')
   })
 
-  test('a role that may not log in, does not exist, or is in no line of pg_hba.conf, is told what it needs', async () => {
+  test('a role that may not log in, does not exist, or is in no line of pg_hba.conf, gets a hint with what it needs', async () => {
     for (const user of ['sleeping', 'missing', 'elsewhere']) {
       const error = await refusal(`${local} user=${user}`)
       assert.equal(error.code, 'WALRX_AUTH_FAILED')
@@ -144,7 +144,7 @@ describe('roles and servers that do not serve', () => {
     assert.equal(error.transient, true)
   })
 
-  test('no server, no host and no socket are told apart', async () => {
+  test('no server, no host and no socket are distinguished', async () => {
     const nothing = await refusal(`${local} port=${closedPort} user=x`)
     assert.equal(nothing.code, 'WALRX_CONNECT_FAILED')
     assert.equal(nothing.message, `127.0.0.1:${closedPort} accepts no connections (ECONNREFUSED)`)
@@ -254,7 +254,7 @@ describe('several hosts', () => {
     assert.equal(await connect(`${alone} target_session_attrs=prefer-standby`), at(server.port))
     await assert.rejects(connect(`${alone} target_session_attrs=standby`), {
       code: 'WALRX_CONNECT_FAILED',
-      message: /is no standby, and target_session_attrs asks for standby/,
+      message: /is not a standby, but target_session_attrs is standby/,
     })
     const onlyStandby = `${local} ${user} port=${standby.port}`
     assert.equal(await connect(onlyStandby, { acceptStandby: false }), at(standby.port))

@@ -61,7 +61,7 @@ describe('defaults', () => {
     })
   })
 
-  test('variables stand behind the string, and an empty value in the string hides its variable', () => {
+  test('variables are defaults for the string, and an empty value in the string hides its variable', () => {
     const env = { PGHOST: 'db', PGPORT: '6000', PGUSER: 'u', PGPASSWORD: 'p', PGSSLMODE: 'require', PGAPPNAME: 'a' }
     const { applicationName, password, tls, user } = parse('user=v', env)
     assert.deepEqual([user, password, tls.mode, applicationName], ['v', 'p', 'require', 'a'])
@@ -114,8 +114,8 @@ describe('keywords and values', () => {
     for (const text of ['password=s3cret word', "password='s3cret", '=s3cret', 'password=a s3cret#x=y', 's3cret']) {
       assert.doesNotMatch(refusal(text), /s3cret/)
     }
-    assert.match(refusal("host='a"), /quote at character 6 that is never closed/)
-    assert.match(refusal('host=a nonsense'), /no "=" behind the word at character 8/)
+    assert.match(refusal("host='a"), /quote at character 6 that is not closed/)
+    assert.match(refusal('host=a nonsense'), /no "=" after the word at character 8/)
   })
 
   test('an unknown keyword is named, with the one that was meant', () => {
@@ -238,7 +238,7 @@ describe('settings that cannot be honoured', () => {
   })
 
   test('choices are listed when the value is none of them', () => {
-    assert.match(refusal('sslmode=on'), /sslmode is "on"; it is one of disable, allow, prefer, require/)
+    assert.match(refusal('sslmode=on'), /sslmode is "on"; it must be one of disable, allow, prefer, require/)
     assert.match(refusal('', { PGTARGETSESSIONATTRS: 'master' }), /PGTARGETSESSIONATTRS is "master"/)
   })
 })

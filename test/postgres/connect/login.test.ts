@@ -74,7 +74,7 @@ describe('the login', () => {
     await assert.rejects(connectTo(script), { code: 'WALRX_SERVER_UNSUPPORTED', message: /is PostgreSQL 13; .*14/ })
   })
 
-  test('a method that walrx does not know is named', async () => {
+  test('a method that walrx does not support is reported with its name', async () => {
     const ask = (code: number, rest?: string): Script => {
       return async (connection) => {
         await connection.readUntyped()
@@ -84,7 +84,9 @@ describe('the login', () => {
     }
     await assert.rejects(connectTo(ask(7)), { code: 'WALRX_AUTH_FAILED', message: /login method gss/ })
     await assert.rejects(connectTo(ask(99)), { message: /login method 99/ })
-    await assert.rejects(connectTo(ask(10, 'OAUTHBEARER\0\0')), { message: /mechanisms OAUTHBEARER only/ })
+    await assert.rejects(connectTo(ask(10, 'OAUTHBEARER\0\0')), {
+      message: /offers only the login mechanisms OAUTHBEARER/,
+    })
   })
 
   test('require_auth refuses before anything made from the password is sent', async () => {
@@ -102,7 +104,7 @@ describe('the login', () => {
     const none = connectTo(ask(welcome()), undefined, 'password=x require_auth=scram-sha-256')
     await assert.rejects(none, { message: /asks for no login at all/ })
     const unbound = connectTo(ask(authentication(10, 'SCRAM-SHA-256\0\0')), undefined, 'channel_binding=require')
-    await assert.rejects(unbound, { message: /without TLS, so there is no channel to bind to/ })
+    await assert.rejects(unbound, { message: /without TLS, so channel_binding=require is impossible/ })
     assert.equal(answered, false)
   })
 
@@ -147,7 +149,7 @@ describe('the login', () => {
     await assert.rejects(
       connectTo(script, undefined, 'passfile=/nowhere/pgpass'),
       (error: Error & { hint: string }) => {
-        assert.match(error.message, /asks for the password of role "someone", and none was given/)
+        assert.match(error.message, /asks for the password of role "someone", but none was given/)
         assert.match(
           error.hint,
           /set PGPASSWORD, or put the line 127\.0\.0\.1:\d+:replication:someone:PASSWORD into \/nowhere/,
@@ -208,7 +210,7 @@ describe('TLS before the login', () => {
     }
     await assert.rejects(connectTo(script, undefined, 'sslmode=require'), {
       code: 'WALRX_TLS_FAILED',
-      message: /something else than yes or no/,
+      message: /something other than yes or no/,
     })
   })
 
@@ -230,7 +232,7 @@ describe('TLS before the login', () => {
 })
 
 describe('TLS without a question', { skip: withoutOpenssl }, () => {
-  test('sslnegotiation=direct begins with TLS at once and names the protocol; sslsni tells the host or not', async () => {
+  test('sslnegotiation=direct begins with TLS at once and names the protocol; sslsni decides whether the host is sent', async () => {
     await using authority = await TestAuthority.create('walrx')
     const { cert, key } = await authority.issue('db.test', 'DNS:db.test')
     const names: (string | false | null)[] = []

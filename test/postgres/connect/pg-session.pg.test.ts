@@ -98,7 +98,7 @@ for (const major of pgMajors) {
     })
 
     const noCommand = major < 15 ? { skip: 'PostgreSQL 14 has no command to read slots' } : {}
-    test('a logical slot and one that holds nothing are told apart', noCommand, async () => {
+    test('a logical slot and one that holds nothing are distinguished', noCommand, async () => {
       assert.deepEqual(await session.readSlot('logical_one'), { kind: 'logical' })
       await server.sql("select pg_create_physical_replication_slot('idle_one')")
       assert.deepEqual(await session.readSlot('idle_one'), {

@@ -63,7 +63,7 @@ describe('lines of a password file', () => {
 })
 
 describe('the password file', () => {
-  test('one that others may read is ignored with a warning, a missing one in silence', async () => {
+  test('a file that other users may read is ignored with a warning, a missing one silently', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'walrx-pgpass-'))
     try {
       const warnings: string[] = []
@@ -77,7 +77,7 @@ describe('the password file', () => {
         await chmod(path, mode)
         assert.equal(await passwordFromFile(path, key, log), undefined)
       }
-      assert.deepEqual(warnings, Array(3).fill('password file ignored: others may read it; chmod 0600 it'))
+      assert.deepEqual(warnings, Array(3).fill('password file ignored: other users may read it; run chmod 0600 on it'))
       await mkdir(join(directory, 'dir'))
       assert.equal(await passwordFromFile(join(directory, 'dir'), key, log), undefined)
       assert.equal(warnings[3], 'password file ignored: it is not a plain file')

@@ -21,7 +21,7 @@ async function open(server: TestPostgres, user: string): Promise<{ session: PgSe
 describe('the ordinary connection', () => {
   for (const major of [14, 16, 17, 18] as const satisfies PgMajor[]) {
     if (!isInDepth(major)) continue
-    test(`tells the health of a slot on PostgreSQL ${major}, until the slot is lost`, async () => {
+    test(`reports the health of a slot on PostgreSQL ${major}, until the slot is lost`, async () => {
       await using server = await startPostgres({
         major,
         segmentSizeMb: 1,
@@ -76,7 +76,7 @@ describe('the ordinary connection', () => {
     })
   }
 
-  test('tells who uses a slot, and whether we are chosen for synchronous replication where the role may see it', async () => {
+  test('reports the process that uses a slot, and whether walrx is chosen for synchronous replication where the role may see it', async () => {
     await using server = await startPostgres({ major: 17, settings: { synchronous_standby_names: '*' } })
     await server.sql('set synchronous_commit = local; create role repl login replication')
     await server.sql('set synchronous_commit = local; create role seeing login replication in role pg_monitor')

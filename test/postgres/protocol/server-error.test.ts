@@ -105,7 +105,7 @@ describe('servers that cannot be reached', () => {
 
   test('failures of TLS have their own code and remedy', () => {
     const unavailable = connectError(new TlsError('no', true), 'db:1', 'require')
-    assert.equal(unavailable.message, 'db:1 does not offer TLS, which sslmode=require insists on')
+    assert.equal(unavailable.message, 'db:1 does not offer TLS, which sslmode=require requires')
     const unknown = connectError(
       new TlsError('Self-signed certificate', false, errno('SELF_SIGNED_CERT_IN_CHAIN')),
       'db:1',

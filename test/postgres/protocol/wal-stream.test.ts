@@ -24,7 +24,7 @@ import {
 const startLsn = parseLsn('0/5000000')
 const start = { slot: 'walrx', timeline: 1, startLsn }
 
-/** Writes down all that it is given; takes everything unless told otherwise. */
+/** Records everything that it gets; takes all bytes unless a test changes that. */
 class RecordingSink implements WalSink {
   /** WAL positions and bytes, runs joined; keepalives and the server's end between them. */
   readonly events: string[] = []
@@ -246,7 +246,7 @@ describe('a stream', () => {
     assert.deepEqual(socket.writes[1], Buffer.from('x'))
   })
 
-  test('answers the end of a timeline, and learns the next one even if its row arrives in pieces', async () => {
+  test('answers the end of a timeline, and learns the next one even if its row arrives in several reads', async () => {
     const bytes = endOfTimeline(12, '16/B374D848')
     for (let cut = 0; cut <= bytes.length; cut++) {
       const { socket, stream } = open()
@@ -270,7 +270,7 @@ describe('a stream', () => {
     assert.equal(socket.writes.length, 1, 'nothing to answer')
   })
 
-  test('errors are told apart by SQLSTATE, before and behind the beginning of the copy', async () => {
+  test('errors are distinguished by SQLSTATE, before and after the start of the copy', async () => {
     const codes: readonly [string, string][] = [
       ['58P01', 'WALRX_WAL_REMOVED'],
       ['55006', 'WALRX_SLOT_ACTIVE'],
@@ -317,7 +317,7 @@ describe('a stream', () => {
 })
 
 describe('our own goodbye', () => {
-  test('sends CopyDone behind what was reported, drops WAL under way, and ends when the server has answered', async () => {
+  test('sends CopyDone after the last status, drops WAL in transit, and ends when the server has answered', async () => {
     const { socket, sink, stream } = open()
     socket.deliver(copyBoth, walMessage(startLsn, Buffer.from('taken')))
     const report = encodeStandbyStatus(
@@ -333,7 +333,7 @@ describe('our own goodbye', () => {
     assert.equal(sink.bytes.toString(), 'taken')
   })
 
-  test('keeps the framing when WAL was not taken: the answer is found behind what is dropped', async () => {
+  test('keeps the framing when WAL was not taken: the answer is found after the dropped bytes', async () => {
     await fc.assert(
       fc.asyncProperty(anyScript, anyCuts, fc.nat({ max: 300 }), async (scripted, cuts, taken) => {
         const { socket, sink, stream } = open()

@@ -80,7 +80,7 @@ describe('commands', () => {
   test('a connection that the server ends while idle says why at the next command', async () => {
     const script: Script = async (connection) => {
       await connection.readUntyped()
-      // In the same write as the welcome: nothing behind it may be lost.
+      // In the same write as the welcome: nothing after it may be lost.
       connection.write(welcome(), errorResponse('57P01', 'terminating connection'))
       connection.socket.end()
     }
@@ -121,7 +121,7 @@ describe('commands', () => {
     })
   })
 
-  test('what arrived before anybody listened is given to whoever takes the socket', async () => {
+  test('bytes that arrived before there was a listener are given to the next owner of the socket', async () => {
     const notice = message('N', 'MHello\0\0')
     const script: Script = async (connection) => {
       await connection.readUntyped()
@@ -159,7 +159,7 @@ describe('commands', () => {
       serving((connection) => connection.socket.destroy()),
       async (session) => {
         for (const slot of ['', 'Slot', 'a-b', 'a"b', "a'b", 'a'.repeat(64), 'ä']) {
-          await assert.rejects(session.readSlot(slot), { code: 'WALRX_USAGE', message: /cannot be the name/ })
+          await assert.rejects(session.readSlot(slot), { code: 'WALRX_USAGE', message: /is not a valid name/ })
           await assert.rejects(session.createSlot(slot), { code: 'WALRX_USAGE' })
         }
         await assert.rejects(session.show('a; drop'), { code: 'WALRX_USAGE' })

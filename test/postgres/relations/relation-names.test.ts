@@ -4,7 +4,7 @@ import { parseRelationPath, relationPath } from '../../../src/postgres/relations
 
 const folder = 'PG_17_202406281'
 
-test('the path of a fork tells tablespace, database and relation, and back', () => {
+test('the path of a fork is made of tablespace, database and relation, and parsed again', () => {
   for (const [path, tablespace, database, relation, fork] of [
     ['base/5/16384', 1663, 5, 16384, 'main'],
     ['base/5/16384_vm', 1663, 5, 16384, 'vm'],

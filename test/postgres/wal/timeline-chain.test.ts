@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { type Lsn, parseLsn, toLsn } from '../../../src/postgres/lsn.ts'
 import { TimelineChain } from '../../../src/postgres/wal/timeline-chain.ts'
 
-/** Timelines with increasing numbers whose switchpoints do not decrease, as history files have them. */
+/** Timelines with increasing numbers and switchpoints that do not decrease, as in history files. */
 const anyChain = fc
   .array(fc.tuple(fc.integer({ min: 1, max: 3 }), fc.integer({ min: 0, max: 100 })), { maxLength: 6 })
   .map((steps) => {

@@ -63,7 +63,7 @@ describe('segment names', () => {
   })
 })
 
-test('kinds of file are told by the whole name', () => {
+test('the whole name decides the kind of a file', () => {
   const kinds: [string, string | undefined][] = [
     ['000000010000000000000001', 'segment'],
     [partialName('000000010000000000000001'), 'partial'],

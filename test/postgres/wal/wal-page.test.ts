@@ -16,7 +16,7 @@ import {
 
 const MiB = 1024 * 1024
 
-/** Segments of 1 MB that WAL-G archived from a PostgreSQL 17. All end in zeros behind a switch; C has 18 pages. */
+/** Segments of 1 MB that WAL-G archived from a PostgreSQL 17. All end in zeros after a WAL switch; C has 18 pages. */
 const golden = ['B', 'C', 'D'].map((digit) => {
   const name = `00000001000000000000000${digit}`
   const url = new URL(`../../golden/walg-remote-none-many-parts/archive/wal_005/${name}`, import.meta.url)
@@ -68,7 +68,7 @@ function expectedMade(segmentSize: number): ExpectedSegment {
 }
 
 describe('segments of a real server', () => {
-  test('pass, up to the zeros behind a switch', () => {
+  test('pass, up to the zeros after a WAL switch', () => {
     for (const [index, { name }] of golden.entries()) {
       const { bytes, expected } = sample(index)
       assert.doesNotThrow(() => checkSegment(bytes, expected), name)
@@ -101,7 +101,7 @@ describe('a segment is refused', () => {
     'that does not begin with a WAL page': { spoil: (bytes) => bytes.fill(0, 0, 16), says: /magic 0x0000/ },
     'of another version of PostgreSQL': {
       spoil: (bytes) => bytes.writeUInt16LE(0xd118, 0),
-      says: /has page magic 0xd118, its server writes 0xd116/,
+      says: /has page magic 0xd118, but its server writes 0xd116/,
     },
     'of a server with another byte order': { spoil: (bytes) => bytes.writeUInt16BE(0xd116, 0), says: /magic 0x16d1/ },
     'without the long header': { spoil: (bytes) => bytes.writeUInt16LE(0, 2), says: /lacks the long header/ },
@@ -111,21 +111,24 @@ describe('a segment is refused', () => {
     },
     'of a newer timeline than its name': {
       spoil: (bytes) => bytes.writeUInt32LE(2, 4),
-      says: /is of timeline 2, its name says 1/,
+      says: /is of timeline 2, but its name is of timeline 1/,
     },
     'of another cluster': {
       spoil: (bytes) => bytes.writeBigUInt64LE(77n, 24),
-      says: new RegExp(`is of system identifier 77, expected ${systemId}`),
+      says: new RegExp(`has system identifier 77, but ${systemId} was expected`),
     },
     'of another segment size': {
       spoil: (bytes) => bytes.writeUInt32LE(16 * MiB, 32),
-      says: /says wal_segment_size 16777216, expected 1048576/,
+      says: /has wal_segment_size 16777216, but 1048576 was expected/,
     },
     'with an impossible page size': {
       spoil: (bytes) => bytes.writeUInt32LE(8191, 36),
-      says: /says WAL page size 8191/,
+      says: /invalid WAL page size of 8191 bytes/,
     },
-    'with a page size of nothing': { spoil: (bytes) => bytes.writeUInt32LE(0, 36), says: /says WAL page size 0/ },
+    'with a page size of nothing': {
+      spoil: (bytes) => bytes.writeUInt32LE(0, 36),
+      says: /invalid WAL page size of 0 bytes/,
+    },
   }
   for (const [name, { spoil, says }] of Object.entries(spoilers)) {
     test(name, () => {
@@ -138,11 +141,11 @@ describe('a segment is refused', () => {
     })
   }
 
-  test('whose later pages are wrong in any field, naming the page', () => {
+  test('with a later page that is wrong in any field: the error names the page', () => {
     const fields: readonly [string, (bytes: Buffer, at: number) => void, RegExp][] = [
       ['magic', (bytes, at) => bytes.writeUInt16LE(0xd115, at), /has magic 0xd115 instead of 0xd116/],
-      ['address', (bytes, at) => bytes.writeBigUInt64LE(0x123000n, at + 8), /says it is the page at 0\/123000/],
-      ['timeline', (bytes, at) => bytes.writeUInt32LE(9, at + 4), /is of timeline 9, the name says 1/],
+      ['address', (bytes, at) => bytes.writeBigUInt64LE(0x123000n, at + 8), /has the address 0\/123000/],
+      ['timeline', (bytes, at) => bytes.writeUInt32LE(9, at + 4), /is of timeline 9, but the name is of timeline 1/],
     ]
     for (const [field, spoil, says] of fields) {
       for (const page of [1, 2, 9, 17]) {
@@ -155,21 +158,21 @@ describe('a segment is refused', () => {
     }
   })
 
-  test('that goes on behind its zeros, wherever the byte lies', () => {
+  test('with WAL after its zeros, at any byte', () => {
     const index = 1
     const written = writtenBytes(sample(index).bytes)
     fc.assert(
       fc.property(fc.integer({ min: written + 2, max: MiB - 1 }), fc.integer({ min: 1, max: 255 }), (at, byte) => {
         const { bytes, expected } = sample(index)
         bytes[at] = byte
-        // Behind the first empty page the byte may look like the magic of another page: refused all the same.
+        // After the first empty page the byte may look like the magic of another page: it is refused, too.
         assert.throws(() => checkSegment(bytes, expected), { code: 'WALRX_WAL_INVALID', message: /is empty although/ })
       }),
       { numRuns: 50 },
     )
   })
 
-  test('whose zeros begin in the middle: a page that was never received', () => {
+  test('with zeros in the middle: a page that was never received', () => {
     const { bytes, expected } = sample(1)
     bytes.fill(0, 5 * walPageSize, 6 * walPageSize)
     assert.throws(() => checkSegment(bytes, expected), {

@@ -15,8 +15,8 @@ const pageSize = 8192
 /** Turns bits over. */
 const flip = (bytes: Buffer, at: number, bits: number) => bytes.writeUInt8(bytes.readUInt8(at) ^ bits, at)
 
-/** What a reader finds in these bytes, given in pieces. */
-function read(bytes: Buffer, pieces: (left: number) => number = (left) => left) {
+/** What a reader finds in these bytes, given in chunks. */
+function read(bytes: Buffer, chunks: (left: number) => number = (left) => left) {
   const found: { start: bigint; end: bigint }[] = []
   const times: bigint[] = []
   const reader = new WalRecordReader((record) => {
@@ -25,18 +25,18 @@ function read(bytes: Buffer, pieces: (left: number) => number = (left) => left) 
     if (time !== undefined) times.push(time)
   })
   for (let at = 0; at < bytes.length;) {
-    const size = Math.max(1, Math.min(pieces(bytes.length - at), bytes.length - at))
+    const size = Math.max(1, Math.min(chunks(bytes.length - at), bytes.length - at))
     // Overwritten afterwards, as a buffer that is used again would be.
-    const piece = Buffer.from(bytes.subarray(at, at + size))
-    reader.write(piece)
-    piece.fill(0xee)
+    const chunk = Buffer.from(bytes.subarray(at, at + size))
+    reader.write(chunk)
+    chunk.fill(0xee)
     at += size
   }
   return { found, times, end: reader.end }
 }
 
 describe('records', () => {
-  test('of any length are found across pages and segments, in whatever pieces the bytes come', (t) => {
+  test('of any length are found across pages and segments, in chunks of any size', (t) => {
     const seed = Math.floor(Math.random() * 2 ** 31)
     t.diagnostic(`seed ${seed}`)
     const random = new Random(seed)
@@ -69,7 +69,7 @@ describe('records', () => {
     assert.deepEqual(times, [5n])
   })
 
-  test('behind a switch are those of the next segment', () => {
+  test('after a WAL switch are those of the next segment', () => {
     const made = new MadeRecords(first, 2)
     made.add(transactionRecord(1n))
     made.add(switchRecord)
@@ -80,7 +80,7 @@ describe('records', () => {
     assert.deepEqual(times, [1n, 2n])
   })
 
-  test('go on behind one that a crash cut short', () => {
+  test('continue after one that a crash left incomplete', () => {
     const made = new MadeRecords(first, 1)
     made.add(transactionRecord(1n))
     made.abandon(2)
@@ -103,8 +103,8 @@ describe('the stream ends', () => {
   }
 
   for (const [what, harm] of [
-    ['at a record whose data is damaged', (bytes, [, , third = 0]) => flip(bytes, third + 5000, 4)],
-    ['at a record whose header is damaged', (bytes, [, , third = 0]) => flip(bytes, third + 16, 0x20)],
+    ['at a record with damaged data', (bytes, [, , third = 0]) => flip(bytes, third + 5000, 4)],
+    ['at a record with a damaged header', (bytes, [, , third = 0]) => flip(bytes, third + 16, 0x20)],
     ['at a record of no possible length', (bytes, [, , third = 0]) => bytes.writeUInt32LE(23, third)],
     ['at a record that claims more than its pages say', (bytes, [, , third = 0]) => flip(bytes, third + 1, 1)],
     [
@@ -112,7 +112,7 @@ describe('the stream ends', () => {
       (bytes, [, , third = 0]) => flip(bytes, Math.ceil(third / pageSize) * pageSize + 2, 1),
     ],
     [
-      'in a record whose next page is an older one',
+      'in a record that continues on an older page',
       (bytes, [, , third = 0]) => bytes.writeUInt32LE(0x400000, Math.ceil(third / pageSize) * pageSize + 8),
     ],
   ] as [string, (bytes: Buffer, starts: readonly number[]) => unknown][]) {
@@ -123,7 +123,7 @@ describe('the stream ends', () => {
     })
   }
 
-  test('in a record of which the next page says that more of it is left, or less', () => {
+  test('in a record for which the next page has a wrong remaining length', () => {
     for (const bits of [1, 2]) {
       // No checksum covers the header of a page.
       const { end, records, times } = damaged((bytes, [, , third = 0]) =>
@@ -178,14 +178,14 @@ describe('the end of a transaction', () => {
     ['a commit with an origin and a top-level transaction', transactionRecord(7n, { origin: true, topLevel: true })],
     ['a commit with more data than fits a short length', transactionRecord(7n, { extra: 300, origin: true })],
   ] as const) {
-    test(`is told by ${what}`, () => {
+    test(`is shown by ${what}`, () => {
       const made = new MadeRecords(first, 1)
       made.add(record)
       assert.deepEqual(read(made.bytes).times, [7n])
     })
   }
 
-  test('is not told by a prepare, an assignment or another resource manager', () => {
+  test('is not shown by a prepare, an assignment or another resource manager', () => {
     const made = new MadeRecords(first, 1)
     for (const info of [0x10, 0x50, 0x60]) made.add(transactionRecord(7n, { info }))
     made.add({ ...transactionRecord(7n), resourceManager: 2 })

@@ -1,4 +1,7 @@
-/** Deltas are restored, with all that they build on, to what was there when they were taken; damaged ones are refused. */
+/**
+ * Deltas are restored, with the backups that they build on, to the files at the time of the delta; damaged ones are
+ * refused.
+ */
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises'
@@ -118,60 +121,60 @@ describe('a chain is refused before anything is written', () => {
     [
       'without its full backup',
       (objects, chain) => void objects.delete(`${folderOf(chain, 0)}_backup_stop_sentinel.json`),
-      /^base_0+10+4_D_0+10+2 builds on base_0+10+2, which is not at /,
+      /^base_0+10+4_D_0+10+2 builds on base_0+10+2, which is missing at /,
     ],
     [
       'without a delta in the middle',
       (objects, chain) => void objects.delete(`${folderOf(chain, 1)}_backup_stop_sentinel.json`),
-      /^base_0+10+6_D_0+10+4 builds on base_0+10+4_D_0+10+2, which is not at /,
+      /^base_0+10+6_D_0+10+4 builds on base_0+10+4_D_0+10+2, which is missing at /,
     ],
     [
-      'that leads in a circle',
+      'in a circle',
       (objects, chain) => {
         const delta = `"DeltaLSN":3000,"DeltaFrom":"${chain.steps[2]!.name}","FinishLSN"`
         edited(objects, `${folderOf(chain, 0)}_backup_stop_sentinel.json`, (text) => text.replace('"FinishLSN"', delta))
       },
-      /^base_0+10+2 says that it builds on base_0+10+6_D_0+10+4, which builds on it$/,
+      /^base_0+10+2 builds on base_0+10+6_D_0+10+4, which builds on base_0+10+2$/,
     ],
     [
-      'whose full backup was taken anew under its name',
+      'with another full backup under the same name',
       (objects, chain) =>
         edited(objects, `${folderOf(chain, 0)}_backup_stop_sentinel.json`, (text) =>
           text.replace('"LSN":1000', '"LSN":1001'),
         ),
-      /^base_0+10+4_D_0+10+2 builds on base_0+10+2 as it started at 0\/3E8, and that one started at 0\/3E9$/,
+      /^base_0+10+4_D_0+10+2 builds on a base_0+10+2 that started at 0\/3E8, but the archive's started at 0\/3E9$/,
     ],
     [
-      'whose backups are of two clusters',
+      'with backups of two clusters',
       (objects, chain) => {
         for (const [step, id] of [7455523487659893045n, 7455523487659893046n].entries()) {
           const key = `${folderOf(chain, step)}_backup_stop_sentinel.json`
           edited(objects, key, (text) => text.replace('"PgVersion"', `"SystemIdentifier":${id},"PgVersion"`))
         }
       },
-      /is of the cluster 7455523487659893046, and base_0+10+2, which it builds on, of 7455523487659893045$/,
+      /has system identifier 7455523487659893046, but base_0+10+2, which it builds on, has 7455523487659893045$/,
     ],
     [
-      'without the table of files of a delta',
+      'without the files_metadata.json of a delta',
       (objects, chain) => void objects.delete(`${folderOf(chain, 1)}/files_metadata.json`),
       /base_0+10+4_D_0+10+2\/files_metadata\.json is missing$/,
     ],
     [
       'with a delta that lists no file',
       (objects, chain) => void objects.set(`${folderOf(chain, 1)}/files_metadata.json`, Buffer.from('{}')),
-      /^base_0+10+4_D_0+10+2 is a delta, and its files_metadata\.json lists no file$/,
+      /^base_0+10+4_D_0+10+2 is a delta, but its files_metadata\.json lists no file$/,
     ],
     [
       'with a file that the delta in the middle does not list',
       (objects, chain) =>
         edited(objects, `${folderOf(chain, 1)}/files_metadata.json`, (text) => text.replace('base/5/1', 'base/5/2')),
-      /^a delta takes base\/5\/1 from base_0+10+4_D_0+10+2, whose files_metadata\.json does not list it$/,
+      /^a delta needs base\/5\/1 from (base_0+10+4_D_0+10+2), but the files_metadata\.json of \1 does not list it$/,
     ],
     [
       'with an increment of a file that the full backup does not list',
       (objects, chain) =>
         edited(objects, `${folderOf(chain, 0)}/files_metadata.json`, (text) => text.replace('base/5/1', 'base/5/2')),
-      /^a delta takes base\/5\/1 from base_0+10+2, whose files_metadata\.json does not list it$/,
+      /^a delta needs base\/5\/1 from (base_0+10+2), but the files_metadata\.json of \1 does not list it$/,
     ],
     [
       'with an increment in the full backup',
@@ -179,7 +182,7 @@ describe('a chain is refused before anything is written', () => {
         edited(objects, `${folderOf(chain, 0)}/files_metadata.json`, (text) =>
           text.replace('"IsIncremented":false', '"IsIncremented":true'),
         ),
-      /^base_0+10+2 is a full backup, and its files_metadata\.json has an increment of base\/5\/1$/,
+      /^base_0+10+2 is a full backup, but its files_metadata\.json lists base\/5\/1 as incremented$/,
     ],
     [
       'with a delta that has no parts',
@@ -205,7 +208,7 @@ describe('a chain is refused before anything is written', () => {
     })
   }
 
-  test('with a delta that was taken without its table of files on purpose', async () => {
+  test('with a delta that was taken without files_metadata.json on purpose', async () => {
     const chain = small(wi1, skipped)
     const objects = stored(chain)
     objects.delete(`${folderOf(chain, 2)}/files_metadata.json`)
@@ -214,7 +217,7 @@ describe('a chain is refused before anything is written', () => {
     )
     const { code, message } = await fetch(objects, chain.steps[2]!.name, destination())
     assert.equal(code, 'WALRX_BACKUP_UNSUPPORTED')
-    assert.match(message, /^base_0+10+6_D_0+10+4 is a delta, and was taken without files_metadata\.json$/)
+    assert.match(message, /^base_0+10+6_D_0+10+4 is a delta that was taken without files_metadata\.json$/)
   })
 })
 
@@ -228,12 +231,12 @@ describe('a chain leaves nothing that starts', () => {
   const longer = (entry: MadeEntry): MadeEntry => ({ ...entry, body: Buffer.concat([entry.body, u32(0)]) })
   const two = new Map([1, 2].map((block) => [block, Buffer.alloc(page, 3)]))
   const increments: readonly (readonly [what: string, entry: MadeEntry, says: RegExp])[] = [
-    ['wi1 that is cut short', cut(wi1), /it has 8211 bytes, and with 1 pages 8212/],
-    ['native that is cut short', cut(native), /it has 16383 bytes, and with 1 pages 16384/],
-    ['wi1 with bytes behind its end', longer(wi1), /it has 8216 bytes, and with 1 pages 8212/],
+    ['wi1 that is too short', cut(wi1), /it has 8211 bytes, and with 1 pages 8212/],
+    ['native that is too short', cut(native), /it has 16383 bytes, and with 1 pages 16384/],
+    ['wi1 with bytes after its end', longer(wi1), /it has 8216 bytes, and with 1 pages 8212/],
     ['wi1 with a wrong count', changed(wi1, 12, 0), /it has 8212 bytes, and with 0 pages 16/],
-    ['wi1 with unsorted blocks', changed({ kind: 'wi1', body: wi1Of(4, two) }, 16, 3), /\[1\] is 2 and follows 3/],
-    ['wi1 with a block behind the file', changed(wi1, 16, 4), /block numbers\[0\] is 4, and the file has 4 blocks/],
+    ['wi1 with unsorted blocks', changed({ kind: 'wi1', body: wi1Of(4, two) }, 16, 3), /\[1\] is 2 after 3/],
+    ['wi1 with a block beyond the file', changed(wi1, 16, 4), /block numbers\[0\] is 4, but the file has 4 blocks/],
     ['a whole file as an increment', { kind: 'wi1', body: Buffer.alloc(page, 5) }, /the magic is 05050505 instead of/],
   ]
   for (const [what, entry, says] of increments) {
@@ -294,7 +297,7 @@ describe('of a delta by walrx', () => {
     return [chain, objects]
   }
 
-  test('what the server sent as it is stored is checked against its manifest, which is not restored', async () => {
+  test('files that are stored as the server sent them are checked against its manifest, which is not restored', async () => {
     const [chain, objects] = withOwnDocuments()
     const { name } = chain.steps[2]!
     assert.deepEqual((await verify(objects, name)).message, '')
@@ -302,21 +305,26 @@ describe('of a delta by walrx', () => {
     assert.deepEqual((await readdir(destination())).sort(), ['PG_VERSION', 'backup_label', 'base', 'global'])
     await rm(destination(), { recursive: true })
     const [other, damaged] = withOwnDocuments((manifest) => manifest.replace(sha256(version), sha256(Buffer.of(1))))
-    await assertRefused(damaged, other, /holds \/PG_VERSION with the SHA256 .*, and the server's manifest says/, false)
+    await assertRefused(damaged, other, /holds \/PG_VERSION with SHA256 .*, but the server's manifest lists/, false)
   })
 
-  test('a flipped bit in a page of an increment is found by what walrx stored', async () => {
+  test('a flipped bit in a page of an increment is found by walrx.json', async () => {
     const [chain, objects] = withOwnDocuments()
     const key = `${folderOf(chain, 2)}/tar_partitions/part_001.tar`
     const tar = Buffer.from(objects.get(key)!)
     const at = tar.indexOf(Buffer.alloc(page, 2))
     assert.notEqual(at, -1)
     objects.set(key, flipped(tar, 8 * at + 100))
-    await assertRefused(objects, chain, /D_0+10+4\/tar_partitions\/part_001\.tar was changed: its CRC-32C is/, false)
+    await assertRefused(
+      objects,
+      chain,
+      /D_0+10+4\/tar_partitions\/part_001\.tar was changed after the backup: it has CRC-32C/,
+      false,
+    )
   })
 })
 
-test('an increment of many pages is read without being held', { timeout: 60_000 }, async () => {
+test('an increment of many pages is not held in memory', { timeout: 60_000 }, async () => {
   const blocks = 131072
   const numbers = Buffer.alloc(4 * blocks)
   for (let block = 0; block < blocks; block++) numbers.writeUInt32LE(block, 4 * block)

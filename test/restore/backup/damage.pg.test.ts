@@ -64,8 +64,8 @@ describe('damage to a backup', () => {
   let turn = seed
 
   /**
-   * Both commands say what is wrong, and nothing is left that starts. They read in the same way, and fetching writes a
-   * thousand files, so of damage to the parts that come before pg_control only some is fetched.
+   * Both commands report the damage, and leave nothing that starts. They read in the same way, so of damage to the
+   * parts that come before pg_control a quarter has to do for fetching.
    */
   async function assertCaught(backup: MadeBackup, damages: readonly Damage[], status?: number): Promise<void> {
     assert.ok(damages.length > 0)
@@ -77,7 +77,7 @@ describe('damage to a backup', () => {
         const outcome =
           command === 'fetch' ? await fetch(objects, backup.name, destination) : await verify(objects, backup.name)
         const said = `${command}, ${what}: ${outcome.status} ${outcome.code} ${outcome.message}`
-        // What nobody can tell from a backup of another tool may be in a codec that walrx cannot read.
+        // A damaged object that looks like one of another tool may be in a codec that walrx cannot read.
         const isForeign = !objects.has(contentsKey(backup.name)) && outcome.code === 'WALRX_BACKUP_UNSUPPORTED'
         assert.equal(outcome.status, status ?? (isForeign ? 2 : 5), said)
         assert.ok(
@@ -125,7 +125,7 @@ describe('damage to a backup', () => {
     }))
   }
 
-  /** The same damage to a backup that has no walrx.json, so that only manifest and table of files tell. */
+  /** The same damage to a backup that has no walrx.json, so that only the manifest and files_metadata.json show it. */
   function withoutContents({ name }: MadeBackup, damages: readonly Damage[]): Damage[] {
     return damages.map(({ blamed, objects, what }) => ({
       what: `${what}, without walrx.json`,
@@ -235,12 +235,12 @@ describe('damage to a backup', () => {
         )
       })
 
-      test('is found when something follows behind a part', async () => {
+      test('is found when bytes follow after a part', async () => {
         const backup = backupOf(method)
         const tail = Buffer.from(Array.from({ length: 700 }, () => random.int(0, 255)))
         for (const bytes of [tail, Buffer.alloc(1)]) {
           const damages = triedParts(backup, random).map((key) => ({
-            what: `${bytes.length} bytes behind ${key} (seed ${seed})`,
+            what: `${bytes.length} bytes after ${key} (seed ${seed})`,
             objects: changed(backup.objects, key, Buffer.concat([backup.objects.get(key) ?? tail, bytes])),
             blamed: [key],
           }))
@@ -271,7 +271,7 @@ describe('damage to a backup', () => {
         await assertCaught(backup, damages)
       })
 
-      test('is found when the table of files has gone, and a backup without sentinel is none', async () => {
+      test('is found when files_metadata.json has gone, and a backup without sentinel is none', async () => {
         const { name, objects } = backupOf(method)
         const table = filesMetadataKey(name)
         await assertCaught(backupOf(method), [
@@ -308,7 +308,7 @@ describe('damage to a backup', () => {
         const cut = bytes.subarray(0, members[index]?.at)
         for (const closing of [0, 1024]) {
           const damage = {
-            what: `${key} without its members from ${index} of ${members.length} on, ${closing} bytes behind`,
+            what: `${key} without its members from ${index} of ${members.length} on, ${closing} bytes after`,
             objects: changed(backup.objects, key, Buffer.concat([cut, Buffer.alloc(closing)])),
             blamed: [key],
           }
@@ -358,7 +358,7 @@ describe('damage to a backup', () => {
         assert.ok(existsSync(join(destination, 'walrx_restore_incomplete')))
         const again = await runWalrx(['backup-fetch', destination, backup.name, '--file-prefix', archive])
         assert.notEqual(again.status, 0)
-        assert.match(again.stderr, /an earlier restore into it did not come to its end|is missing|bytes were stored/)
+        assert.match(again.stderr, /an earlier restore into it did not finish|is missing|bytes instead of/)
         await refusesToStart(destination)
       })
     }

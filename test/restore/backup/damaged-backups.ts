@@ -22,7 +22,7 @@ import { MemoryStorage } from '../../harness/store/memory-storage.ts'
 import { startPostgres } from '../../harness/postgres/postgres.ts'
 import { runWalrx } from '../../harness/walrx/walrx-process.ts'
 
-/** The objects of an archive by key. A damaged one shares the bytes of what is whole. */
+/** The objects of an archive by key. A damaged one shares the bytes of its intact objects. */
 export type Objects = Map<string, Buffer>
 
 /** A backup, whole. */
@@ -156,7 +156,7 @@ export function verify(objects: Objects, name: string, sink: RestoreSink = nowhe
   })
 }
 
-/** Keeps of a restored directory what tells it from another: modes, and checksums of the files. */
+/** Summary of a restored directory that differs for any other one: modes, and checksums of the files. */
 export class TreeDigest implements RestoreSink {
   readonly #lines = new Map<string, string>()
 

@@ -21,7 +21,7 @@ for (const [archive, backups] of goldenChains) {
     for (const [index, backup] of backups.entries()) {
       test(`${backup} is whole, and restored file for file`, async () => {
         const { directories, files, leftovers } = expectedRestore(archive, backup)
-        // What WAL-RUS leaves, of one dropped table, and of three that were written anew.
+        // WAL-RUS leaves files of one dropped table, and of three rewritten ones.
         const leftCount = archive.startsWith('walrus') ? [0, 2, 10][index] : 0
         assert.equal(leftovers.length, leftCount, leftovers.join(' '))
         assert.ok(files.size > 380)
@@ -67,7 +67,7 @@ for (const [archive, backups] of goldenChains) {
   })
 }
 
-test('who restores without a recovery of walrx is told that the archive lacks the WAL for any', async () => {
+test('a restore without recovery settings warns that the archive lacks the WAL for any recovery', async () => {
   const [[archive, backups]] = goldenChains as [(typeof goldenChains)[number]]
   const copy = join(root, 'archive')
   await cp(goldenArchive(archive), copy, { recursive: true })
@@ -77,7 +77,7 @@ test('who restores without a recovery of walrx is told that the archive lacks th
   await rm(join(copy, 'wal_005'), { recursive: true })
   const lacking = await runWalrx(fetch)
   assert.equal(lacking.status, 0, lacking.stderr)
-  assert.match(lacking.stderr, /begins in segment 0+10+6, which the archive lacks.*lacks WAL without which/)
+  assert.match(lacking.stderr, /starts in segment 0+10+6, which the archive lacks.*lacks WAL without which/)
   const masked = await runWalrx([...fetch, '--mask', 'base/5/1*'])
   assert.deepEqual([masked.status, masked.stderr.includes('lacks WAL')], [0, false])
 })

@@ -34,7 +34,7 @@ const control = 'global/pg_control'
 const label = 'backup_label'
 const utilities = new Set([control, label])
 
-/** Draws a chain: relations are made, changed, cut, extended, written anew and dropped between its backups. */
+/** Draws a chain: relations are made, changed, cut, extended, rewritten and dropped between its backups. */
 export function drawChain(random: Random, deltas: number): MadeChain {
   const steps: MadeStep[] = []
   let state = drawState(random)
@@ -75,11 +75,11 @@ function drawState(random: Random): Map<string, Buffer> {
 function changeState(random: Random, before: State): Map<string, Buffer> {
   const state = new Map<string, Buffer>()
   for (const [path, content] of before) {
-    const change = path === 'PG_VERSION' ? 'none' : random.pick(['none', 'none', 'pages', 'pages', 'anew', 'drop'])
+    const change = path === 'PG_VERSION' ? 'none' : random.pick(['none', 'none', 'pages', 'pages', 'rewrite', 'drop'])
     if (change === 'drop') continue
     state.set(
       path,
-      change === 'none' ? content : change === 'anew' ? drawRelation(random) : changePages(random, content),
+      change === 'none' ? content : change === 'rewrite' ? drawRelation(random) : changePages(random, content),
     )
   }
   for (let count = random.int(0, 3); count > 0; count--) state.set(drawPath(random), drawRelation(random))

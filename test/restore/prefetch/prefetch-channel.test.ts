@@ -18,7 +18,7 @@ beforeEach(async () => {
 })
 afterEach(() => rm(directory, { recursive: true }))
 
-test('the prefetcher hears which segment is wanted, and its answer comes back', async () => {
+test('the prefetcher gets the name of the wanted segment, and wal-fetch gets its answer', async () => {
   const wanted: string[] = []
   const channel = await listenForWanted(path, (name) => {
     wanted.push(name)
@@ -31,7 +31,7 @@ test('the prefetcher hears which segment is wanted, and its answer comes back', 
   channel.close()
 })
 
-test('nobody there, a file of that name, a failing or vanishing prefetcher: all mean no', async () => {
+test('no prefetcher, a file of that name, a failing or vanishing prefetcher: all mean no', async () => {
   assert.equal(await askForSegment(path, segment, signal), false)
   await writeFile(path, '')
   assert.equal(await askForSegment(path, segment, signal), false)
@@ -57,7 +57,7 @@ test('an abort ends the wait for an answer', async () => {
   channel.close()
 })
 
-test('whoever says anything else is dropped', async () => {
+test('a connection that sends anything else is closed', async () => {
   const channel = await listenForWanted(path, () => assert.fail('was asked'))
   for (const text of ['../../etc/passwd\n', '\n', 'x'.repeat(200), `${segment}.partial\n`]) {
     const socket = connect(path)

@@ -34,7 +34,7 @@ afterEach(async () => {
   await rm(dataDir, { recursive: true })
 })
 
-/** A client whose prefetcher is this process. */
+/** A client that takes this process for its prefetcher. */
 function open(startPrefetcher?: () => Promise<number>): PrefetchClient {
   const client = PrefetchClient.open({
     dest,
@@ -64,7 +64,7 @@ describe('a prefetcher', () => {
     assert.equal(owner.recovery.postmaster.pid, process.pid)
   })
 
-  test('is started behind the last segment of a group of names, too', async () => {
+  test('is started after the last segment of a group of names, too', async () => {
     await open().startBehind('0000000100000000' + '00000FFF', madeSegmentSize)
     assert.equal(starts[0]?.first, '000000010000000100000000')
   })
@@ -76,10 +76,10 @@ describe('a prefetcher', () => {
     assert.deepEqual(await readdir('pg_wal'), [])
   })
 
-  test('is started anew where the last one is gone, in an empty folder', async () => {
+  test('is started again where the last one has ended, in an empty folder', async () => {
     const client = open()
     await client.startBehind(segment, madeSegmentSize)
-    await writeFile(folder().ready(segment), 'left behind')
+    await writeFile(folder().ready(segment), 'left over')
     const owner = await folder().owner()
     assert.ok(owner)
     await folder().setOwner({ ...owner, prefetcher: { pid: 999_999_999, startTime: 1 } })
@@ -91,7 +91,7 @@ describe('a prefetcher', () => {
 })
 
 describe('a segment', () => {
-  test('that lies ready, or will, is moved to the destination', async () => {
+  test('that is ready, or will be, is moved to the destination', async () => {
     const client = open()
     await client.startBehind(segment, madeSegmentSize)
     const channel = await listenForWanted(folder().socket, async (name) => {
@@ -130,14 +130,14 @@ describe('a segment', () => {
   })
 })
 
-test('nothing is prefetched for who is no server: an absolute destination, or no such process', () => {
+test('nothing is prefetched for a caller that is no server: an absolute destination, or no such process', () => {
   const options = { startPrefetcher: () => Promise.resolve(0), log: silentLog }
   assert.equal(PrefetchClient.open({ ...options, dest: '/tmp/x', startupPid: startup.pid }), undefined)
   assert.equal(runningProcess(999_999_999), undefined)
   assert.equal(PrefetchClient.open({ ...options, dest, startupPid: 999_999_999 }), undefined)
 })
 
-test('whatever goes wrong is no error of the fetch', async () => {
+test('a failure of the prefetcher never fails the fetch', async () => {
   await writeFile(join('pg_wal', '.walrx'), 'a file in the way')
   const client = open()
   await client.sweep()

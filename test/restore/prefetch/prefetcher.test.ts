@@ -66,7 +66,7 @@ function start(options: Partial<PrefetcherOptions> = {}): Promise<PrefetchEnd> {
     windowBytes: 4 * madeSegmentSize,
     concurrency: 10,
     extension: '',
-    systems: () => Promise.resolve([{ systemId: madeSystemId, whose: 'the archive is bound to' }]),
+    systems: () => Promise.resolve([{ systemId: madeSystemId, source: 'the archive is bound to' }]),
     isRecovering: () => true,
     freeBytes: () => Promise.resolve(2 ** 40),
     signal: abort.signal,
@@ -98,7 +98,7 @@ describe('the window', () => {
     assert.deepEqual(await readdir(join(folder.path, 'running')), [])
   })
 
-  test('ends before a segment of which only the beginning is there: what is whole is asked for, nothing else', async () => {
+  test('ends before a segment that has only a tail: only whole segments are asked for', async () => {
     archive(...names(1, 2), nameOf(4))
     const key = tailKey(nameOf(3), { from: 0, to: madeSegmentSize }, '')
     storage.seed(key, makeSegment(nameOf(3)))
@@ -166,7 +166,7 @@ describe('the window', () => {
 })
 
 describe('a wal-fetch that asks', () => {
-  test('gets what lies ready at once', async () => {
+  test('gets a ready segment at once', async () => {
     archive(...names(1, 9))
     void start()
     await untilReady(...names(1, 4))
@@ -175,7 +175,7 @@ describe('a wal-fetch that asks', () => {
     await untilReady(...names(3, 6))
   })
 
-  test('waits for what is on its way', async () => {
+  test('waits for a running download', async () => {
     archive(...names(1, 9))
     const { promise: held, resolve: release } = Promise.withResolvers<void>()
     storage.before = ({ key }) => (key.endsWith(nameOf(1)) ? held : undefined)
@@ -190,7 +190,7 @@ describe('a wal-fetch that asks', () => {
     assert.deepEqual(await readFile(folder.ready(nameOf(1))), makeSegment(nameOf(1)))
   })
 
-  test('is sent away from what is damaged, missing, or of another cluster; it never lies ready', async () => {
+  test('gets a no for a segment that is damaged, missing, or of another cluster, which never becomes ready', async () => {
     archive(...names(1, 4))
     storage.seed(`wal_005/${nameOf(1)}`, makeSegment(nameOf(1)).subarray(0, 100_000))
     storage.seed(`wal_005/${nameOf(2)}`, makeSegment(nameOf(2), { systemId: 1n }))
@@ -201,7 +201,7 @@ describe('a wal-fetch that asks', () => {
     assert.deepEqual(await ready(), [nameOf(4)])
   })
 
-  test('is sent away from a download that stalls, and that one is tried again', async () => {
+  test('gets a no for a download that stalls, which is tried again', async () => {
     archive(...names(1, 4))
     let isFirst = true
     storage.before = ({ key, operation }) => {
@@ -218,7 +218,7 @@ describe('a wal-fetch that asks', () => {
 })
 
 describe('the end of the archive', () => {
-  test('is looked at again and again, and little is asked for behind it', async () => {
+  test('is checked again and again, with few requests for later segments', async () => {
     archive(...names(1, 2))
     void start()
     await untilReady(...names(1, 2))
@@ -228,7 +228,7 @@ describe('the end of the archive', () => {
     await untilReady(...names(1, 4))
   })
 
-  test('with nobody taking anything ends the prefetcher after a minute', async () => {
+  test('ends the prefetcher after a minute in which no segment is taken', async () => {
     archive(nameOf(0))
     const clock = new FastClock(200)
     const startMs = clock.now()
@@ -236,7 +236,7 @@ describe('the end of the archive', () => {
     assert.ok(clock.now() - startMs >= 60_000)
   })
 
-  test('is waited for longer while segments lie ready', async () => {
+  test('ends it later while segments are ready', async () => {
     archive(nameOf(1))
     const clock = new FastClock(1)
     const ended = start({ clock })
@@ -250,7 +250,7 @@ describe('the end of the archive', () => {
 })
 
 describe('an outage', () => {
-  test('is outlived', async () => {
+  test('does not end the prefetcher', async () => {
     archive(...names(1, 4))
     storage.before = () => {
       throw unavailable()
@@ -274,7 +274,7 @@ describe('a full disk', () => {
     await untilReady(...names(1, 4))
   })
 
-  test('makes it give everything back, and try again later', async () => {
+  test('makes it free all disk space, and try again later', async () => {
     archive(...names(1, 9))
     let isFull = false
     let refusals = 0
@@ -334,7 +334,7 @@ describe('the prefetcher process', () => {
     assert.deepEqual(await readdir(pgWal), [])
   })
 
-  test('takes over what its starter has claimed, and nothing else', async () => {
+  test('takes over the folder that its starter has claimed, and no other', async () => {
     const starter = runningProcess(process.ppid)
     assert.ok(starter)
     await folder.setOwner({ ...owner, prefetcher: { pid: starter.pid, startTime: starter.startTime } })

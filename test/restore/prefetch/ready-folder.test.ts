@@ -62,7 +62,7 @@ describe('a ready folder', () => {
     assert.deepEqual(await folder.readyNames(), [segment])
   })
 
-  test('goes with everything in it, and takes its empty parent along', async () => {
+  test('is removed with everything in it, and with its empty parent folder', async () => {
     await folder.claim(owner)
     await writeFile(folder.ready(segment), '')
     await writeFile(folder.running(segment), '')
@@ -73,14 +73,14 @@ describe('a ready folder', () => {
 })
 
 describe('a sweep', () => {
-  test('keeps what a living prefetcher of a living recovery has', async () => {
+  test('keeps the folder of a running prefetcher of a running recovery', async () => {
     await folder.claim(owner)
     await writeFile(folder.ready(segment), '')
     await folder.sweep()
     assert.deepEqual(await folder.readyNames(), [segment])
   })
 
-  test('empties what an earlier startup process of the same id has left', async () => {
+  test('removes the folder of an earlier startup process with the same id', async () => {
     await folder.claim(owner)
     await writeFile(folder.ready(segment), 'of another archive, perhaps')
     const { postmaster, startup: own } = owner.recovery
@@ -90,13 +90,13 @@ describe('a sweep', () => {
     assert.ok(await folder.claim(owner))
   })
 
-  test('empties what a dead prefetcher has left of a recovery that goes on', async () => {
+  test('removes the folder of an ended prefetcher of a running recovery', async () => {
     await folder.claim({ ...owner, prefetcher: { pid: 999_999_999, startTime: 1 } })
     await folder.sweep()
     assert.deepEqual(await readdir(pgWal), [])
   })
 
-  test('removes the rest: other recoveries, claims of dead processes, halves of removals, what nobody owns', async () => {
+  test('removes the rest: other recoveries, claims of ended processes, half-finished removals, folders without an owner', async () => {
     await folder.claim(owner)
     const root = join(pgWal, '.walrx')
     await mkdir(join(root, '4711', 'running'), { recursive: true })

@@ -30,7 +30,7 @@ const three = made(2, 0x45, 40)
 const four = made(2, 0x60, 60)
 const backups = [one, two, stray, three, four]
 
-/** Chosen from these, of which the first is what LATEST means. */
+/** Chosen from these; the first one is LATEST. */
 async function chosen(
   target: RecoveryTarget | undefined,
   options: { timeline?: RecoveryTimeline; from?: readonly RecoveryBackup[]; loaded?: string[] } = {},
@@ -92,10 +92,10 @@ describe('LATEST with a target', () => {
       'latest',
       /no backup leads to time .*: backup base_0{7}10{8}00000010 finished after it/,
     ],
-    ['before all backups', lsn(5n), 'latest', /finished behind it, at 0\/10000128$/],
-    ['of an unknown timeline', undefined, 7, /on timeline 7: the archive has no 00000007\.history$/],
+    ['before all backups', lsn(5n), 'latest', /finished after it, at 0\/10000128$/],
+    ['of an unknown timeline', undefined, 7, /on timeline 7: the archive lacks 00000007\.history$/],
   ] as [string, RecoveryTarget | undefined, RecoveryTimeline, RegExp][]) {
-    test(`${what} is refused, saying why`, async () => {
+    test(`${what} is refused with the reason`, async () => {
       await assert.rejects(
         chosen(target, { timeline }),
         (error) => hasCode(error, 'WALRX_TARGET_UNREACHABLE') && message.test(error.message),
@@ -118,7 +118,7 @@ describe('a sentinel', () => {
   }
   const name = 'base_0000000A0000000000000002'
 
-  test('tells positions and times to the microsecond, the name the timeline', () => {
+  test('gives LSNs, and times to the microsecond; the name gives the timeline', () => {
     assert.deepEqual(recoveryBackup(name, parseSentinel(bytes(whole), 'x')), {
       name,
       timeline: 10,
@@ -129,7 +129,7 @@ describe('a sentinel', () => {
     })
   })
 
-  test('that lacks one of them is none to recover from', () => {
+  test('that lacks one of them is not used for a recovery', () => {
     for (const without of Object.keys(whole)) {
       assert.equal(recoveryBackup(name, parseSentinel(bytes({ ...whole, [without]: undefined }), 'x')), undefined)
     }

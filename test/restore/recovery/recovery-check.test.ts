@@ -1,4 +1,4 @@
-/** What the archive can reach is told before anything is fetched, and what it cannot is refused with the range. */
+/** A target is checked before anything is fetched, and one that the archive cannot reach is refused with the range. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { WalrxError } from '../../../src/primitives/errors.ts'
@@ -91,16 +91,19 @@ describe('a position', () => {
     assert.equal(world.storage.openBodies, 0)
   })
 
-  test('behind a hole is refused with the segment that is missing, before the hole it is not', async () => {
+  test('after a gap is refused with the missing segment, before the gap it is not', async () => {
     const world = makeArchive()
     world.storage.objects.delete(key(2))
     await check(world, { target: lsn(0x600028n) })
     const error = await refusal(world, { target: lsn(0x800028n) })
     assert.match(error.message, /is too late: .* to 0\/60[0-9A-F]{4}$/)
-    assert.match(error.hint ?? '', /^segment 000000010000000000000007 is missing, and WAL follows behind it$/)
+    assert.match(
+      error.hint ?? '',
+      /^segment 000000010000000000000007 is missing, although the archive holds later WAL$/,
+    )
   })
 
-  test('whose last segment is damaged is judged by what segments there are, with a warning', async () => {
+  test('with a damaged last segment is checked by the segments that are there, with a warning', async () => {
     const world = makeArchive()
     world.storage.seed(key(3), Buffer.alloc(madeSegmentSize))
     const { warnings } = await check(world, { target: lsn(0x600028n) })
@@ -128,7 +131,7 @@ describe('a time', () => {
     assert.match((await refusal(world, { target: time(5), inclusive: false })).message, /is too early/)
   })
 
-  test('is told by older segments where no transaction ended in the last ones', async () => {
+  test('is checked by older segments where no transaction ended in the last ones', async () => {
     const world = makeArchive()
     const made = new MadeRecords(segmentName(1, 8n, madeSegmentSize), 6)
     for (let index = 0; index < 6; index++) {
@@ -140,14 +143,14 @@ describe('a time', () => {
     assert.match((await refusal(world, { target: time(20) })).message, /to before 2026-03-01 12:20:00\+00$/)
   })
 
-  test('is out of reach without any transaction behind the backup', async () => {
+  test('is out of reach without any transaction after the backup', async () => {
     const world = makeArchive()
     for (const index of [1, 2, 3]) world.storage.objects.delete(key(index))
     const error = await refusal(world, { target: time(7) })
-    assert.match(error.message, /is too late: .* no further than 2026-03-01 12:05:00\+00$/)
+    assert.match(error.message, /is too late: .* reaches only 2026-03-01 12:05:00\+00$/)
   })
 
-  test('is judged by the sentinel where the backup has no transaction: the server would not notice', async () => {
+  test('is checked by the sentinel where the backup has no transaction: the server would not notice', async () => {
     const world = makeArchive()
     const made = new MadeRecords(first, 1)
     made.add(otherRecord(80))
@@ -159,11 +162,11 @@ describe('a time', () => {
     assert.match((await refusal(idle, { target: time(3) })).message, /is too early: .* from 2026-03-01 12:04:00\+00/)
   })
 
-  test('cannot be told where the WAL cannot be read, and that is said', async () => {
+  test('cannot be checked where the WAL cannot be read, with a warning', async () => {
     const world = makeArchive()
     world.storage.seed(key(3), Buffer.from('no WAL at all, but long enough for a header'))
     const { warnings } = await check(world, { target: time(10) })
-    assert.match(warnings.join('\n'), /cannot be read.*\nwhether the archive reaches time .* cannot be told/)
+    assert.match(warnings.join('\n'), /cannot be read.*\ncannot check that the archive reaches time /)
   })
 })
 
@@ -182,21 +185,21 @@ describe('every recovery', () => {
     world.storage.objects.delete(key(2))
     for (const asked of kinds) {
       const error = await refusal(needy, asked)
-      assert.match(error.message, /is consistent with WAL up to 0\/780000, but the archive ends at 0\/700000$/)
+      assert.match(error.message, /needs WAL up to 0\/780000 to be consistent, but the archive reaches only 0\/700000$/)
       assert.equal(error.hint, 'segment 000000010000000000000007 is missing')
     }
     world.storage.objects.clear()
     assert.match(
       (await refusal(needy, {})).message,
-      /begins in segment 000000010000000000000005, which the archive lacks/,
+      /starts in segment 000000010000000000000005, which the archive lacks/,
     )
   })
 
-  test('to the end is refused where that is a hole; to what the server must judge there is a warning', async () => {
+  test('to the end is refused at a gap; a target that only the server can find gets a warning', async () => {
     const world = makeArchive()
     world.storage.objects.delete(key(2))
     const error = await refusal(world, {})
-    assert.match(error.message, /^the archive has a hole: segment 000000010000000000000007 is missing/)
+    assert.match(error.message, /^the archive has a gap: segment 000000010000000000000007 is missing/)
     assert.match(error.hint ?? '', /--target-lsn=0\/60[0-9A-F]{4}$/)
     const { warnings } = await check(world, { target: { kind: 'name', name: 'x' } })
     assert.match(
@@ -208,10 +211,10 @@ describe('every recovery', () => {
 })
 
 describe('a recorded gap', () => {
-  /** Segments 7 and more are lost; `behind` says whether WAL has been archived behind them. */
-  async function makeGap(behind: boolean) {
+  /** Segments 7 and more are lost; `isFollowed`: later WAL has been archived. */
+  async function makeGap(isFollowed: boolean) {
     const world = makeArchive()
-    for (const index of behind ? [2] : [2, 3]) world.storage.objects.delete(key(index))
+    for (const index of isFollowed ? [2] : [2, 3]) world.storage.objects.delete(key(index))
     await writeGap(world.storage, gap)
     return world
   }
@@ -224,33 +227,33 @@ describe('a recorded gap', () => {
     host: 'db1:5432',
     slot: 'walrx',
   }
-  const told = /WAL from 0\/700000 to 0\/800000 on timeline 1 was lost, as was noticed at 2026-03-01T12:15:00Z/
+  const lost = /WAL from 0\/700000 to 0\/800000 on timeline 1 was lost, as was noticed at 2026-03-01T12:15:00Z/
 
-  test('is named where a target lies behind it, with its ends and the time; before it all is well', async () => {
-    for (const behind of [true, false]) {
-      const world = await makeGap(behind)
+  test('is reported for a target after it, with its ends and the time; a target before it is reachable', async () => {
+    for (const isFollowed of [true, false]) {
+      const world = await makeGap(isFollowed)
       await check(world, { target: lsn(0x600028n) })
       await check(world, { target: time(9) })
       for (const target of [lsn(0x800028n), time(25)]) {
         const error = await refusal(world, { target })
         assert.match(error.message, /is too late: from backup .* the archive reaches from /)
-        assert.match(error.message, told)
-        assert.match(error.hint ?? '', /choose a backup that was begun behind it, or an earlier target/)
+        assert.match(error.message, lost)
+        assert.match(error.hint ?? '', /choose a backup that started after it, or an earlier target/)
       }
     }
   })
 
-  test('ends a recovery to the end, even if nothing was archived behind it yet: the server would promote', async () => {
-    for (const behind of [true, false]) {
-      const error = await refusal(await makeGap(behind), {})
-      assert.match(error.message, told)
+  test('stops a recovery to the end, even if no later WAL is archived yet: the server would promote', async () => {
+    for (const isFollowed of [true, false]) {
+      const error = await refusal(await makeGap(isFollowed), {})
+      assert.match(error.message, lost)
       assert.match(error.hint ?? '', /--target-lsn=0\/60[0-9A-F]{4}$/)
     }
   })
 
-  test('is told of in a warning where only the server knows where the target is', async () => {
+  test('is reported in a warning where only the server knows the position of the target', async () => {
     const { warnings } = await check(await makeGap(false), { target: { kind: 'name', name: 'x' } })
-    assert.match(warnings.join(), told)
+    assert.match(warnings.join(), lost)
     assert.match(warnings.join(), /recovery fails if restore point "x" comes after it/)
     assert.deepEqual((await check(await makeGap(false), { target: { kind: 'immediate' } })).warnings, [])
   })
@@ -258,10 +261,10 @@ describe('a recorded gap', () => {
   test('that begins before the backup has ended makes it useless', async () => {
     const world = await makeGap(true)
     const needy = { ...world, backup: { ...world.backup, finishLsn: toLsn(0x780000n) } }
-    assert.match((await refusal(needy, { target: lsn(0x800028n) })).hint ?? '', told)
+    assert.match((await refusal(needy, { target: lsn(0x800028n) })).hint ?? '', lost)
   })
 
-  test('is none for a backup that was begun behind it, for other timelines, and once its segments are there', async () => {
+  test('does not matter for a backup that started after it, for other timelines, and once its segments are there', async () => {
     const filled = makeArchive()
     await writeGap(filled.storage, gap)
     await check(filled, {})
@@ -272,7 +275,7 @@ describe('a recorded gap', () => {
     const elsewhere = makeArchive()
     elsewhere.storage.objects.delete(key(2))
     await writeGap(elsewhere.storage, { ...gap, timeline: 2 })
-    assert.doesNotMatch((await refusal(elsewhere, {})).message, told)
+    assert.doesNotMatch((await refusal(elsewhere, {})).message, lost)
   })
 })
 
@@ -315,15 +318,18 @@ describe('timelines', () => {
     await check(world, { target: lsn(0x700028n) })
   })
 
-  test('that are no descendants of the backup’s, or unknown, are refused', async () => {
+  test('that do not descend from the backup’s, or are unknown, are refused', async () => {
     const world = makeFork()
-    assert.match((await refusal(world, { timeline: 3 })).message, /the archive has no 00000003\.history/)
-    const behind = { ...world, backup: { ...world.backup, finishLsn: toLsn(0x700108n) } }
+    assert.match((await refusal(world, { timeline: 3 })).message, /the archive lacks 00000003\.history/)
+    const later = { ...world, backup: { ...world.backup, finishLsn: toLsn(0x700108n) } }
     assert.match(
-      (await refusal(behind, {})).message,
-      /^backup \S+ ends at 0\/700108, but timeline 2 left timeline 1 before, at 0\/700100$/,
+      (await refusal(later, {})).message,
+      /^backup \S+ ends at 0\/700108, but timeline 2 forked from timeline 1 before that, at 0\/700100$/,
     )
     const stranger = { ...world, backup: { ...world.backup, timeline: 2 } }
-    assert.match((await refusal(stranger, { timeline: 1 })).message, /on timeline 2, no ancestor of timeline 1$/)
+    assert.match(
+      (await refusal(stranger, { timeline: 1 })).message,
+      /on timeline 2, which is not an ancestor of timeline 1$/,
+    )
   })
 })

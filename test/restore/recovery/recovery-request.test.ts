@@ -62,15 +62,15 @@ describe('a request', () => {
     [{ targetName: 'é'.repeat(32) }, /has 64 bytes/],
     [{ targetName: 'a\nb' }, /line break/],
     [{ restoreCommand: 'true\nfalse' }, /line break/],
-    [{ targetXid: '0x10' }, /no transaction id/],
-    [{ targetXid: '2' }, /no transaction id/],
-    [{ targetXid: '4294967296' }, /no transaction id/],
-    [{ targetXid: '18446744073709551617' }, /no transaction id/],
-    [{ targetTimeline: '010' }, /no timeline/],
-    [{ targetTimeline: '4294967296' }, /no timeline/],
+    [{ targetXid: '0x10' }, /is not a transaction id/],
+    [{ targetXid: '2' }, /is not a transaction id/],
+    [{ targetXid: '4294967296' }, /is not a transaction id/],
+    [{ targetXid: '18446744073709551617' }, /is not a transaction id/],
+    [{ targetTimeline: '010' }, /is not a timeline/],
+    [{ targetTimeline: '4294967296' }, /is not a timeline/],
     [{ targetAction: 'promote' }, /without a target/],
     [{ targetInclusive: 'false', recover: 'true' }, /without a target/],
-    [{ targetInclusive: 'true', targetName: 'x' }, /no meaning with --target-name/],
+    [{ targetInclusive: 'true', targetName: 'x' }, /no effect with --target-name/],
   ] as [Partial<Record<OptionKey, string>>, RegExp][]) {
     test(`is refused by ${JSON.stringify(flags)}`, async () => {
       await assert.rejects(

@@ -1,4 +1,6 @@
-/** Real servers recover to every kind of target by the settings that we write, and end where we say that they will. */
+/**
+ * Real servers recover to every kind of target with the settings that walrx writes, and end where walrx predicts it.
+ */
 import assert from 'node:assert/strict'
 import { chmod, copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -47,11 +49,11 @@ interface Mark {
   readonly lsn: string
   readonly xid: string
   readonly name: string
-  /** The server's clock behind the commit. */
+  /** The server's clock after the commit. */
   readonly time: string
 }
 
-/** Inserts a row and notes every way to name the moment behind it. */
+/** Inserts a row and notes every kind of target just after it. */
 async function mark(server: TestPostgres, rows: number): Promise<Mark> {
   const [insert] = await server.sql<{ xid: string }>(
     `insert into t values (${rows}) returning pg_current_xact_id()::text as xid`,
@@ -59,8 +61,8 @@ async function mark(server: TestPostgres, rows: number): Promise<Mark> {
   const [after] = await server.sql<{ lsn: string; time: string }>(
     'select pg_current_wal_insert_lsn()::text as lsn, clock_timestamp()::text as time',
   )
-  await server.sql(`select pg_create_restore_point('behind row ${rows}''s commit \\')`)
-  return { rows, name: `behind row ${rows}'s commit \\`, xid: insert?.xid ?? '', ...after! }
+  await server.sql(`select pg_create_restore_point('after row ${rows}''s commit \\')`)
+  return { rows, name: `after row ${rows}'s commit \\`, xid: insert?.xid ?? '', ...after! }
 }
 
 async function archiveWal(server: TestPostgres, archive: string): Promise<void> {
@@ -77,7 +79,7 @@ async function archiveWal(server: TestPostgres, archive: string): Promise<void> 
   }
 }
 
-/** A cluster with a backup, four rows behind it, and a promoted standby with a fifth and sixth. */
+/** A cluster with a backup, four rows after it, and a promoted standby with a fifth and sixth. */
 async function makeWorld(major: PgMajor) {
   const root = newServerDirectory(`targets${major}`)
   const archive = join(root, 'archive')
@@ -198,7 +200,7 @@ for (const major of majorsFor([18])) {
 
     test('recovers across a promotion, to the end', () => expectRows({}, 6))
 
-    // From version to version nothing of this changed.
+    // This is the same in all versions.
     if (!isFullRun && major !== pgMajors.at(-1)) return
 
     test('recovers to a position, and to just before it', async () => {
@@ -207,7 +209,7 @@ for (const major of majorsFor([18])) {
       await expectRows({ target: { kind: 'lsn', lsn: parseLsn(mark.lsn) } }, 3)
     })
 
-    test('recovers to a restore point, whatever signs are in its name', async () => {
+    test('recovers to a restore point, with any characters in its name', async () => {
       const mark = markOf(2)
       await expectRows({ target: { kind: 'name', name: mark.name } }, 2)
     })
@@ -218,11 +220,11 @@ for (const major of majorsFor([18])) {
       await expectRows({ target: { kind: 'xid', xid: BigInt(mark.xid) }, inclusive: false }, 2)
     })
 
-    test('recovers to where the backup is consistent', async () => {
+    test('recovers to the point where the backup is consistent', async () => {
       await expectRows({ target: { kind: 'immediate' } }, 0)
     })
 
-    test('recovers across a promotion to a time behind it, or not across it', async () => {
+    test('recovers across a promotion to a time after it, or not across it', async () => {
       const mark = markOf(5)
       await expectRows({ target: { kind: 'time', time: parseTimestamp(mark.time) } }, 5)
       await expectRows({ timeline: 'current' }, 4)
@@ -230,14 +232,14 @@ for (const major of majorsFor([18])) {
   })
 }
 
-describe('the range that is told', () => {
+describe('the reported range', () => {
   let world: World
   before(async () => {
     world = await makeWorld(17)
   })
   after(() => removeCopy(world.base))
 
-  /** What a server says that was made to try. */
+  /** The log of a server that tries it. */
   const ending = async (target: RecoveryTarget): Promise<string> => {
     await using server = await recover(world, { target }, { unchecked: true })
     await server.recovered().catch(() => server.ended())

@@ -13,7 +13,7 @@ test('the epoch is PostgreSQL’s, and microseconds survive', () => {
   assert.equal(formatTimestamp(-1n), '1999-12-31 23:59:59.999999+00')
 })
 
-test('one moment may be written in many ways', () => {
+test('one time may be written in many ways', () => {
   const moment = parseTimestamp('2026-03-01 11:00:00Z')
   for (const text of [
     '2026-03-01 12:00:00+01',
@@ -41,7 +41,7 @@ test('a time without a zone is refused, with the same time in one', () => {
   refused('2026-03-01 12:00:00', /2026-03-01 12:00:00Z is UTC/)
 })
 
-test('what is no time, or means different ones to different people, is refused', () => {
+test('an invalid or ambiguous time is refused', () => {
   for (const text of [
     'now',
     'yesterday',

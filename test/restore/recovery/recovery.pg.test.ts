@@ -20,7 +20,7 @@ const pairs: [PgMajor, WriteMethod][] = [
   [18, 'zstd'],
 ]
 
-/** A server whose log goes through the collector, as packaged servers' does. */
+/** A server that logs through the collector, as packaged servers do. */
 const collected = { logging_collector: 'on', log_directory: 'collected', log_filename: 'server.log' }
 
 async function collectedLog(server: TestPostgres): Promise<string> {
@@ -119,7 +119,7 @@ describe('a recovery', () => {
     })
   }
 
-  test('stops at a hole and at damage, and goes on when they are mended', async () => {
+  test('stops at a gap and at damage, and continues when they are repaired', async () => {
     const path = archivedPath(world.archive, middle(), 'zstd')
     await rename(path, `${away}.segment`)
     await using server = await startRecovery({
@@ -162,7 +162,7 @@ describe('a recovery', () => {
     assert.equal(await rowsOf(server), world.rows)
   })
 
-  test('killed in the middle leaves nothing that the next one would take', async () => {
+  test('killed in the middle leaves no segment that the next one would take', async () => {
     const copy = await world.copy()
     const stopHere = `[ "%f" = ${middle()} ] && sleep 1000; `
     await using server = await startRecovery({
@@ -212,7 +212,8 @@ describe('a standby', () => {
       (await readdir(`/proc/${prefetcher.pid}/fd`)).map((fd) => readlink(`/proc/${prefetcher.pid}/fd/${fd}`)),
     )
     for (const leadsTo of descriptors) {
-      // Its own: event polls, its folder's socket and watch, files of the archive and of itself, Node's pipes to itself.
+      // Its own: event polls, its folder's socket and watch, files of the archive and of itself, Node's pipes to
+      // itself.
       const isForeign = leadsTo.startsWith(server.dataDir) && !leadsTo.includes('.walrx')
       assert.ok(!isForeign, `the prefetcher has ${leadsTo} open`)
     }
@@ -228,7 +229,7 @@ describe('a standby', () => {
     await rename(`${world.archive}.away`, world.archive)
     await move(late, join(world.archive, 'wal_005'))
     await until('the rest', async () => (await rowsOf(server)) === world.rows)
-    assert.ok((await server.stop('fast')) < 2_000, 'the log collector waits for whoever holds its pipe')
+    assert.ok((await server.stop('fast')) < 2_000, 'the log collector waits for a process that holds its pipe')
     await until('the prefetcher to go', () => isClean(server))
     await world.close()
   })

@@ -33,7 +33,7 @@ function run(flags: string[] = []) {
   return { status, stdout, stderr }
 }
 
-test('a segment that lies ready is taken without starting walrx', async () => {
+test('a segment that is ready is taken without starting walrx', async () => {
   await install('exit 99')
   const ready = join(dataDir, 'pg_wal', '.walrx', String(process.pid))
   await mkdir(ready, { recursive: true })
@@ -44,7 +44,7 @@ test('a segment that lies ready is taken without starting walrx', async () => {
   assert.deepEqual(await readdir(ready), [])
 })
 
-test('what lies ready for another recovery is not taken', async () => {
+test('a segment that is ready for another recovery is not taken', async () => {
   await install('exit 74')
   const other = join(dataDir, 'pg_wal', '.walrx', String(process.pid + 1))
   await mkdir(other, { recursive: true })
@@ -52,7 +52,7 @@ test('what lies ready for another recovery is not taken', async () => {
   assert.equal(run().status, 74)
 })
 
-test('walrx gets the process id of the server, the names and the flags, whatever signs are in them', async () => {
+test('walrx gets the process id of the server, the names and the flags, with any characters in them', async () => {
   await install('echo "$PPID"; for word in "$@"; do echo "$word"; done')
   const flags = ['--file-prefix=/a b/100%/it\'s "$HOME"/\\', '--config=/etc/walg.yaml']
   const { status, stdout } = run(flags)
@@ -69,7 +69,7 @@ test('walrx gets the process id of the server, the names and the flags, whatever
 })
 
 describe('the exit status', () => {
-  test('of wal-fetch is kept where it means something, and is never mistaken for the end of the archive else', async () => {
+  test('of wal-fetch is kept where it has a meaning, else it never looks like the end of the archive', async () => {
     for (const [own, expected] of [
       [0, 0],
       [74, 74],
@@ -92,7 +92,7 @@ describe('the exit status', () => {
     assert.equal(run().status, 126, 'walrx was removed')
   })
 
-  test('tells a standby to ask again', async () => {
+  test('makes a standby ask again', async () => {
     await writeFile(join(dataDir, 'standby.signal'), '')
     for (const [own, expected] of [
       [0, 0],

@@ -9,7 +9,7 @@ import { Random } from '../../harness/random.ts'
 
 const name = '000000020000000000000005'
 
-/** Runs a check over pieces of these lengths, the last one repeated. */
+/** Runs a check over chunks of these lengths, the last one repeated. */
 function check(bytes: Buffer, lengths: readonly number[] = [64 * 1024], required: Partial<SegmentRequirements> = {}) {
   const segment = new SegmentCheck({ name, ...required })
   for (let at = 0, index = 0; at < bytes.length; index++) {
@@ -38,7 +38,7 @@ const spoilt = (change: (bytes: Buffer) => void, pages = Infinity) => {
 }
 
 describe('a right segment', () => {
-  test('passes however its bytes are cut, and tells its size as soon as its first page was seen', () => {
+  test('passes however its bytes are cut, and reports its size as soon as its first page has passed', () => {
     const bytes = makeSegment(name)
     for (const lengths of [[1], [7], [39, 1], [40], [8191], [8192], [8193], [100_000], [1, 8191 + 15, 1], [2 ** 30]]) {
       assert.equal(check(bytes, lengths), madeSegmentSize, String(lengths))
@@ -50,7 +50,7 @@ describe('a right segment', () => {
     assert.equal(segment.segmentSize, madeSegmentSize)
   })
 
-  test('passes with an empty end behind a switch, and with pages of an older timeline before a fork', () => {
+  test('passes with an empty end after a WAL switch, and with pages of an older timeline before a fork', () => {
     assert.equal(check(makeSegment(name, { pages: 1 }), [100]), madeSegmentSize)
     assert.equal(check(makeSegment(name, { pages: 77 })), madeSegmentSize)
     assert.equal(check(makeSegment(name, { timeline: 1 })), madeSegmentSize)
@@ -65,17 +65,17 @@ describe('a right segment', () => {
 })
 
 describe('a segment is refused', () => {
-  test('when it is cut short or goes on, with both lengths', () => {
+  test('when it is too short or too long, with both lengths', () => {
     refuses(makeSegment(name).subarray(0, madeSegmentSize - 1), /has 1048575 bytes instead of 1048576/)
     refuses(makeSegment(name).subarray(0, 20), /has 20 bytes, less than a page header/)
     refuses(Buffer.alloc(0), /has 0 bytes/)
-    refuses(Buffer.concat([makeSegment(name), Buffer.alloc(1)]), /goes on behind its 1048576 bytes/)
-    refuses(Buffer.concat([makeSegment(name, { pages: 9 }), Buffer.alloc(1)]), /goes on behind/)
+    refuses(Buffer.concat([makeSegment(name), Buffer.alloc(1)]), /has more than its 1048576 bytes/)
+    refuses(Buffer.concat([makeSegment(name, { pages: 9 }), Buffer.alloc(1)]), /has more than/)
   })
 
-  test('when its first page is not what the name says', () => {
+  test('when its first page does not match the name', () => {
     refuses(makeSegment('000000020000000000000006'), /holds the page at 0\/600000 instead of 0\/500000/)
-    refuses(makeSegment(name, { timeline: 3 }), /is of timeline 3, its name says 2/)
+    refuses(makeSegment(name, { timeline: 3 }), /is of timeline 3, but its name is of timeline 2/)
     refuses(Buffer.alloc(madeSegmentSize), /does not begin with a WAL page header/)
     refuses(Buffer.alloc(madeSegmentSize, 'x'), /does not begin with a WAL page header/)
     refuses(
@@ -92,29 +92,36 @@ describe('a segment is refused', () => {
     for (const segment of [name, '000000010000000000000FFF']) {
       assert.throws(
         () => check(makeSegment(segment), [1e6], { name: segment, segmentSize: 16 * madeSegmentSize }),
-        (error) => hasCode(error, 'WALRX_USAGE') && /1048576 bytes, expected were 16777216/.test(error.message),
+        (error) =>
+          hasCode(error, 'WALRX_USAGE') && /1048576 bytes, but 16777216 bytes were expected/.test(error.message),
       )
     }
     const impossible = '00000001000000000000FFFF'
-    assert.throws(() => new SegmentCheck({ name: impossible }).write(makeSegment(name)), /there is no segment 0{7}1/)
+    assert.throws(
+      () => new SegmentCheck({ name: impossible }).write(makeSegment(name)),
+      /\b0{7}10{12}FFFF is not a valid segment name/,
+    )
   })
 
   test('when it is of another cluster, which is an error of its own', () => {
-    const systems = [{ systemId: madeSystemId + 1n, whose: 'the archive is bound to' }]
+    const systems = [{ systemId: madeSystemId + 1n, source: 'the archive is bound to' }]
     assert.throws(
       () => check(makeSegment(name), [1e6], { systems }),
       (error) =>
         hasCode(error, 'WALRX_OTHER_CLUSTER') &&
-        error.message.includes(`${madeSystemId}, the archive is bound to ${madeSystemId + 1n}`),
+        error.message.includes(`${madeSystemId}, but the archive is bound to ${madeSystemId + 1n}`),
     )
-    assert.equal(check(makeSegment(name), [1e6], { systems: [{ systemId: madeSystemId, whose: '' }] }), madeSegmentSize)
+    assert.equal(
+      check(makeSegment(name), [1e6], { systems: [{ systemId: madeSystemId, source: '' }] }),
+      madeSegmentSize,
+    )
   })
 
   test('when a later page is of another place, timeline or version, with its position', () => {
     const page = 5 * 8192
     refuses(
       spoilt((bytes) => bytes.writeBigUInt64LE(1n, page + 8)),
-      /page at 0\/50A000 says it is the page at 0\/1/,
+      /page at 0\/50A000 has the address 0\/1/,
     )
     refuses(
       spoilt((bytes) => bytes.writeUInt32LE(9, page + 4)),
@@ -126,7 +133,7 @@ describe('a segment is refused', () => {
     )
   })
 
-  test('when something follows behind an empty page', () => {
+  test('when WAL follows after an empty page', () => {
     refuses(
       spoilt((bytes) => bytes.fill(0, 8192, 2 * 8192)),
       /page at 0\/502000 is empty although WAL follows at byte 16384/,
@@ -142,7 +149,7 @@ describe('a segment is refused', () => {
   })
 })
 
-test('any damage is judged as the check of whole segments judges it', () => {
+test('any damage has the same result as in the check of whole segments', () => {
   const seed = Number(process.env['WALRX_SEED'] ?? Math.floor(Math.random() * 2 ** 32))
   const random = new Random(seed)
   const id = parseSegmentName(name, madeSegmentSize)
@@ -155,7 +162,7 @@ test('any damage is judged as the check of whole segments judges it', () => {
     // Mostly in a header, sometimes anywhere.
     const page = random.int(0, 127) * 8192
     const at = page + random.int(0, random.chance(0.8) ? 39 : 8191)
-    // Another plausible segment size is told in other words.
+    // Another plausible segment size has another message.
     if (at >= 32 && at < 36) continue
     bytes[at] = random.int(0, 255)
     const whole = verdict(() => checkSegment(bytes, expected))

@@ -34,7 +34,7 @@ afterEach(async () => {
 const archive = (segment: string, bytes: Uint8Array = makeSegment(segment)) =>
   storage.seed(`wal_005/${segment}.zst`, zstdCompressSync(bytes))
 
-/** Fetches `name` without patience, from a data directory without a server. */
+/** Fetches `name` without retries, from a data directory without a server. */
 const fetch = (options: Partial<WalFetchOptions> = {}) =>
   fetchWalFile({
     storage,
@@ -78,7 +78,7 @@ describe('a damaged object', () => {
     }
   })
 
-  test('is tried again: the damage may have been on the way', async () => {
+  test('is tried again: the transfer may have damaged it', async () => {
     archive(name)
     let isFirst = true
     storage.body = async function* (_key, chunks) {
@@ -91,7 +91,7 @@ describe('a damaged object', () => {
     assert.equal(await fetch({ retryTimeoutMs: 30_000 }), 'delivered')
   })
 
-  test('in a codec that walrx cannot read is named at once', async () => {
+  test('in a codec that walrx cannot read is reported at once', async () => {
     storage.seed(`wal_005/${name}.lzo`, 'x')
     await fails(fetch({ retryTimeoutMs: 60_000 }), 'WALRX_CODEC_UNSUPPORTED', /\.lzo/)
   })
@@ -101,22 +101,26 @@ describe('a segment of another cluster', () => {
   test('is refused when the archive is bound to another', async () => {
     archive(name, makeSegment(name, { systemId: 1n }))
     storage.seed('walrx_005/system.json', `{"SystemIdentifier":${madeSystemId},"WalSegmentSize":${madeSegmentSize}}`)
-    await fails(fetch({ retryTimeoutMs: 60_000 }), 'WALRX_OTHER_CLUSTER', /identifier 1, the archive is bound to 7455/)
+    await fails(
+      fetch({ retryTimeoutMs: 60_000 }),
+      'WALRX_OTHER_CLUSTER',
+      /identifier 1, but the archive is bound to 7455/,
+    )
   })
 
-  test('is refused when the server that asks is another', async () => {
+  test('is refused when the recovering server is another', async () => {
     archive(name)
     await mkdir(join(directory, 'global'))
     const control = Buffer.alloc(8192)
     control.writeBigUInt64LE(madeSystemId + 1n)
     await writeFile(join(directory, 'global', 'pg_control'), control)
-    await fails(fetch({ retryTimeoutMs: 60_000 }), 'WALRX_OTHER_CLUSTER', /the server is 7455523487659893046/)
+    await fails(fetch({ retryTimeoutMs: 60_000 }), 'WALRX_OTHER_CLUSTER', /but the server has 7455523487659893046/)
     control.writeBigUInt64LE(madeSystemId)
     await writeFile(join(directory, 'global', 'pg_control'), control)
     assert.equal(await fetch(), 'delivered')
   })
 
-  test('is not found out by a marker that nobody can read: recovery goes on', async () => {
+  test('is not detected by a damaged system marker: recovery continues', async () => {
     archive(name)
     storage.seed('walrx_005/system.json', '{')
     assert.equal(await fetch(), 'delivered')

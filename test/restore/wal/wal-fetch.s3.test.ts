@@ -1,4 +1,4 @@
-/** wal-fetch out of a bucket. */
+/** wal-fetch from a bucket. */
 import assert from 'node:assert/strict'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -13,7 +13,7 @@ import { runWalrx } from '../../harness/walrx/walrx-process.ts'
 
 const nameOf = (number: number) => segmentName(1, BigInt(number), madeSegmentSize)
 
-describe('wal-fetch out of a bucket', () => {
+describe('wal-fetch from a bucket', () => {
   let bucket: Bucket
   let directory: string
   let dest: string
@@ -48,12 +48,12 @@ describe('wal-fetch out of a bucket', () => {
       },
     })
 
-  test('delivers, knows the end, and takes nothing else for it', async () => {
+  test('delivers, reports the end of the archive, and takes nothing else for it', async () => {
     assert.equal((await fetch(nameOf(2))).status, 0)
     assert.deepEqual(await readFile(dest), makeSegment(nameOf(2)))
     assert.equal((await fetch(nameOf(5))).status, 74)
     assert.equal((await fetch('00000002.history')).status, 74)
-    assert.equal((await fetch(nameOf(0))).status, 126, 'a hole')
+    assert.equal((await fetch(nameOf(0))).status, 126, 'a gap')
     assert.equal((await fetch(nameOf(3))).status, 126, 'damage')
     const elsewhere = await fetch(nameOf(5), { WALG_S3_PREFIX: `s3://${bucket.bucket}/db2` })
     assert.equal(elsewhere.status, 126, 'a mistyped prefix')

@@ -38,7 +38,7 @@ afterEach(async () => {
 const archive = (segment: string, bytes: Uint8Array = makeSegment(segment)) =>
   storage.seed(`wal_005/${segment}.zst`, zstdCompressSync(bytes))
 
-/** Fetches `name` without patience, from a data directory without a server. */
+/** Fetches `name` without retries, from a data directory without a server. */
 const fetch = (options: Partial<WalFetchOptions> = {}) =>
   fetchWalFile({
     storage,
@@ -92,7 +92,7 @@ describe('a file that is there', () => {
     assert.ok(!storage.log.some((call) => call.startsWith('list')), storage.log.join('\n'))
   })
 
-  test('tells the size of its segments once', async () => {
+  test('reports the segment size once', async () => {
     archive(name)
     const sizes: number[] = []
     await fetch({ onSegment: (size) => sizes.push(size) })
@@ -110,13 +110,13 @@ describe('a file that is not there', () => {
     assert.deepEqual(await readdir(directory), [])
   })
 
-  test('is a hole when a later segment of its timeline is there', async () => {
+  test('is a gap when a later segment of its timeline is there', async () => {
     archive(later)
     await fails(fetch(), 'WALRX_ARCHIVE_HOLE', /lacks 000000010000000000000005/)
     await fails(fetch({ isStandby: true }), 'WALRX_ARCHIVE_HOLE')
   })
 
-  test('is a hole when it is known to be lost, although nothing is archived behind it yet', async () => {
+  test('is a gap when it is recorded as lost, although no later segment is archived yet', async () => {
     const size = 16 * 1024 * 1024
     storage.seed('walrx_005/system.json', JSON.stringify({ SystemIdentifier: 1, WalSegmentSize: size }))
     const gap = {
@@ -129,13 +129,13 @@ describe('a file that is not there', () => {
       slot: undefined,
     }
     await writeGap(storage, gap)
-    const told = /lacks 000000010000000000000005: WAL from 0\/5000000 to 0\/7000000 on timeline 1 was lost/
-    await fails(fetch(), 'WALRX_ARCHIVE_HOLE', told)
-    assert.equal(await fetch({ name: '000000010000000000000007' }), 'absent', 'behind the gap it is not there yet')
+    const expected = /lacks 000000010000000000000005: WAL from 0\/5000000 to 0\/7000000 on timeline 1 was lost/
+    await fails(fetch(), 'WALRX_ARCHIVE_HOLE', expected)
+    assert.equal(await fetch({ name: '000000010000000000000007' }), 'absent', 'WAL after the gap is not there yet')
     assert.equal(await fetch({ name: '000000020000000000000005' }), 'absent')
   })
 
-  test('is no hole because of what is no segment: partials, labels, metadata, delta maps', async () => {
+  test('is no gap because of objects that are no segments: partials, labels, metadata, delta maps', async () => {
     for (const object of [
       `${later}.partial.zst`,
       `${later}.00000028.backup.zst`,
@@ -147,9 +147,9 @@ describe('a file that is not there', () => {
     assert.equal(await fetch(), 'absent')
   })
 
-  test('is damage when there is a beginning that is none', async () => {
+  test('is damage when its tail does not start with a first page', async () => {
     storage.seed(`wal_005/${name}.partial`, 'x')
-    await fails(fetch(), 'WALRX_OBJECT_DAMAGED', /does not begin as/)
+    await fails(fetch(), 'WALRX_OBJECT_DAMAGED', /does not start with the first page of/)
   })
 
   test('is an outage when there is nothing at all: a mistyped prefix, or a directory that is not mounted', async () => {
@@ -159,15 +159,15 @@ describe('a file that is not there', () => {
     assert.equal(await fetch(), 'absent')
   })
 
-  test('is told when it is a history whose timeline has segments', async () => {
+  test('is reported when it is the history file of a timeline with segments', async () => {
     archive('000000020000000000000007')
     const warnings: string[] = []
     const log: Logger = { ...silentLog, warn: (message) => warnings.push(message) }
     assert.equal(await fetch({ name: '00000002.history', log }), 'absent')
-    assert.deepEqual(warnings, ['history file is missing, although segments of its timeline are archived'])
+    assert.deepEqual(warnings, ['the archive lacks this history file, although it holds segments of its timeline'])
   })
 
-  test('comes late: what is uploaded in parallel may be there before its predecessor', async () => {
+  test('comes late: a segment that is uploaded in parallel may be there before its predecessor', async () => {
     archive(later)
     let listings = 0
     storage.before = ({ operation }) => {
@@ -197,7 +197,7 @@ describe('a storage that fails', () => {
     }
   })
 
-  test('is an error also where only the marker of the archive cannot be asked for', async () => {
+  test('is an error also where only the system marker of the archive cannot be read', async () => {
     archive(name)
     storage.before = ({ key }) => {
       if (key.startsWith('walrx_005/')) throw unavailable()
@@ -205,7 +205,7 @@ describe('a storage that fails', () => {
     await fails(fetch(), 'WALRX_STORAGE_UNAVAILABLE')
   })
 
-  test('is tried again until it answers, and told once', async () => {
+  test('is tried again until it answers, and reported once', async () => {
     archive(name)
     let failures = 3
     storage.before = ({ operation }) => {
@@ -214,7 +214,7 @@ describe('a storage that fails', () => {
     const warnings: unknown[] = []
     const log: Logger = { ...silentLog, warn: (message) => warnings.push(message) }
     assert.equal(await fetch({ retryTimeoutMs: 30_000, log }), 'delivered')
-    assert.deepEqual(warnings, ['not delivered yet, trying again'])
+    assert.deepEqual(warnings, ['WAL file not delivered yet, trying again'])
   })
 
   test('is given up after the time for it, with its own error, the attempts and the time', async () => {
@@ -257,7 +257,7 @@ describe('a storage that fails', () => {
     }
   })
 
-  test('loses an object while it is read: that is no proof of its absence', async () => {
+  test('loses an object while it is read: that does not prove its absence', async () => {
     archive(name)
     storage.body = async function* (key, chunks) {
       for await (const chunk of chunks) {
@@ -279,9 +279,9 @@ describe('a call that cannot succeed', () => {
     archive(name)
     const patient = { retryTimeoutMs: 60_000 }
     await fails(fetch({ ...patient, dest: join(directory, 'none', 'x') }), 'WALRX_DESTINATION', /ENOENT/)
-    await fails(fetch({ ...patient, dest: directory }), 'WALRX_DESTINATION', /no regular file/)
+    await fails(fetch({ ...patient, dest: directory }), 'WALRX_DESTINATION', /is not a regular file/)
     await symlink('/dev/null', join(directory, 'link'))
-    await fails(fetch({ ...patient, dest: join(directory, 'link') }), 'WALRX_DESTINATION', /no regular file/)
+    await fails(fetch({ ...patient, dest: join(directory, 'link') }), 'WALRX_DESTINATION', /is not a regular file/)
   })
 
   test(
@@ -319,7 +319,7 @@ describe('a signal', () => {
     await fails(fetch({ retryTimeoutMs: 60_000, signal: AbortSignal.abort() }), 'WALRX_INTERRUPTED')
   })
 
-  test('in the middle of a download leaves nothing behind', async () => {
+  test('in the middle of a download leaves no file', async () => {
     archive(name)
     const abort = new AbortController()
     const reached = fetch({ signal: abort.signal, onSegment: () => abort.abort() })
@@ -335,13 +335,13 @@ test('temporary files of processes that are gone are swept, and only those', asy
   }
   await sweepTemporaries(dest)
   assert.deepEqual((await readdir(directory)).sort(), [own, '.x.walrx-y', 'RECOVERYXLOG.walrx-999999999'])
-  // A process of our id that was killed has left one: it is no obstacle.
+  // A killed process with our id has left one: that must not matter.
   archive(name)
   assert.equal(await fetch(), 'delivered')
   for (const file of ['.x.walrx-y', 'RECOVERYXLOG.walrx-999999999']) await rm(join(directory, file))
 })
 
-/** Gives a few bytes and then nothing for ever, but ends when its reader does. */
+/** Delivers a few bytes and then nothing, but ends when its reader does. */
 function stuckBody(_key: string, chunks: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
   const source = chunks[Symbol.asyncIterator]()
   let isFirst = true

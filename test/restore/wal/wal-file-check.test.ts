@@ -4,7 +4,7 @@ import { hasCode } from '../../../src/primitives/errors.ts'
 import { openWalFileCheck } from '../../../src/restore/wal/wal-file-check.ts'
 import { madeSegmentSize, makeHistory, makeSegment } from '../../harness/made/made-wal.ts'
 
-/** Judges content that comes in two pieces. */
+/** Checks content that arrives in two chunks. */
 function judge(name: string, content: Uint8Array | string): void {
   const bytes = Buffer.from(content as Uint8Array)
   const check = openWalFileCheck({ name })
@@ -27,12 +27,12 @@ describe('a history file', () => {
     judge('00000007.history', `# a comment\n\n${makeHistory(3)}`)
   })
 
-  test('is refused when it is empty, no history, or of a timeline that is not newer than its ancestors', () => {
+  test('is refused when it is empty, no history file, or of a timeline that is not newer than its ancestors', () => {
     refuses('00000002.history', '', /00000002\.history is empty/)
-    refuses('00000002.history', '# nothing here\n', /names no timeline/)
-    refuses('00000002.history', 'garbage, more than ten bytes of it', /no history entry/)
+    refuses('00000002.history', '# nothing here\n', /names no ancestor timeline/)
+    refuses('00000002.history', 'garbage, more than ten bytes of it', /has an invalid line/)
     refuses('00000002.history', '1\t0/123456789\tLSN too long\n', /is not an LSN/)
-    refuses('00000002.history', makeHistory(3), /names timeline 2 as its ancestor/)
+    refuses('00000002.history', makeHistory(3), /names timeline 2 as an ancestor of timeline 2/)
     refuses('00000003.history', '2\t0/1\tx\n1\t0/2\ty\n', /lists timeline 1 after 2/)
     refuses('00000002.history', Buffer.alloc(1024 * 1024 + 1, '#'), /more than 1048576 bytes/)
   })
@@ -42,25 +42,25 @@ describe('a partial', () => {
   const name = '000000010000000000000005.partial'
   const segment = makeSegment('000000010000000000000005')
 
-  test('passes whole or cut off, whatever is behind its first page', () => {
+  test('passes whole or incomplete, with any bytes after its first page', () => {
     judge(name, segment)
     judge(name, segment.subarray(0, 9000))
     judge(name, Buffer.concat([segment.subarray(0, 8192), Buffer.alloc(madeSegmentSize - 8192, 'old')]))
   })
 
-  test('is refused when it is longer than a segment, or does not begin as one', () => {
+  test('is refused when it is longer than a segment, or does not start with a first page', () => {
     refuses(name, Buffer.concat([segment, Buffer.alloc(1)]), /has 1048577 bytes, more than a segment of 1048576/)
-    refuses(name, segment.subarray(0, 39), /does not begin/)
-    refuses(name, Buffer.alloc(madeSegmentSize), /does not begin/)
+    refuses(name, segment.subarray(0, 39), /does not start/)
+    refuses(name, Buffer.alloc(madeSegmentSize), /does not start/)
   })
 })
 
-test('a backup label is whatever text there is, but not none', () => {
+test('a backup label may be any text but an empty one', () => {
   judge('000000010000000000000005.00000028.backup', 'START WAL LOCATION: 0/5000028\n')
   refuses('000000010000000000000005.00000028.backup', '', /is empty/)
 })
 
-test('what is no name of a WAL file is an error of the call', () => {
+test('an invalid name of a WAL file is a usage error', () => {
   for (const name of ['', 'x', '00000001000000000000000g', '../etc/passwd', '1.history']) {
     assert.throws(
       () => openWalFileCheck({ name }),

@@ -1,4 +1,4 @@
-/** Directories of a file storage go when they hold nothing any more, whoever puts something in them meanwhile. */
+/** Empty directories of a file storage are removed, also while other processes put objects into them. */
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync } from 'node:fs'
 import { mkdir, rm, symlink, utimes, writeFile } from 'node:fs/promises'
@@ -73,7 +73,7 @@ describe('directories that hold nothing any more', () => {
     assert.deepEqual(readdirSync(young), [unfinished])
   })
 
-  test('are made anew by puts, and what those have promised stays', async (t) => {
+  test('are created again by puts, and finished puts stay durable', async (t) => {
     const seed = Number(process.env['WALRX_SEED'] ?? Date.now() % 100_000)
     t.diagnostic(`seed ${seed}`)
     const random = new Random(seed)
@@ -97,7 +97,7 @@ describe('directories that hold nothing any more', () => {
     }
   })
 
-  test('that others have made anew are made durable once more', async () => {
+  test('that other processes have created again are made durable again', async () => {
     await using archive = await openArchive()
     await archive.storage.put('walrx_005/a/b/c', bytes)
     await rm(join(archive.root, 'walrx_005/a'), { recursive: true })
@@ -110,7 +110,7 @@ describe('directories that hold nothing any more', () => {
     assert.ok((await readObject(archive.storage, 'walrx_005/a/b/c')).equals(bytes))
   })
 
-  test('whose removal fails otherwise are told', async () => {
+  test('report any other failure of their removal', async () => {
     await using archive = await openArchive()
     await archive.storage.put(chunk, bytes)
     archive.fileSystem.before = (name) => {

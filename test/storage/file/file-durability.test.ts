@@ -69,7 +69,7 @@ describe('what is durable', () => {
     assert.ok(syncs < 30, `${syncs} syncs of the directory for 40 puts`)
   })
 
-  test('a sync of the directory that fails fails every put that it was for, and the next one starts anew', async () => {
+  test('a failed sync of the directory fails every put that shares it, and the next one syncs again', async () => {
     await using archive = await openArchive()
     await archive.storage.put('wal_005/first', Buffer.from('x'))
     let fails = true

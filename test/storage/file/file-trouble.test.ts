@@ -83,7 +83,7 @@ describe('the directory of the archive', () => {
     }
   })
 
-  test('may go while it is in use, which is told, and come back, and then puts go on', async () => {
+  test('may vanish while it is in use, which is an error, and come back, and then puts work again', async () => {
     await using archive = await openArchive()
     await archive.storage.put(SEGMENT, BYTES)
     await rename(archive.root, `${archive.root}.away`)
@@ -111,7 +111,7 @@ describe('the directory of the archive', () => {
     await mkdir(archive.root)
   })
 
-  test('may have folders elsewhere by symbolic links, whose absence is not taken for that of objects', async () => {
+  test('may have folders elsewhere by symbolic links; a missing target does not count as absent objects', async () => {
     await using archive = await openArchive()
     const elsewhere = `${archive.root}.elsewhere`
     await mkdir(elsewhere)

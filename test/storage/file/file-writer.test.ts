@@ -80,7 +80,7 @@ describe('a file system without hard links', () => {
     return archive
   }
 
-  test('putIfAbsent creates once, and the probe tells that it is not atomic', async () => {
+  test('putIfAbsent creates once, and the probe reports that it is not atomic', async () => {
     await using archive = await openWithoutLinks()
     assert.deepEqual(await archive.storage.probe(), { conditionalPut: false })
     assert.equal(await archive.storage.putIfAbsent('a/b', Buffer.from('1')), 'created')

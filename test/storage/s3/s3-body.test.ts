@@ -20,7 +20,7 @@ function getObject({ headers }: StubRequest, object = OBJECT, etag = '"v1"'): St
   }
 }
 
-describe('a body whose connection breaks', () => {
+describe('a body with a connection that breaks', () => {
   test('is taken up again where it broke, of the same version, as often as bytes come', async () => {
     await using stub = await startStub((request, index) => {
       const answer = getObject(request)

@@ -95,7 +95,7 @@ describe('the place of a bucket', () => {
   })
 })
 
-/** Two sources of keys at once, of which the SDK likes to warn. */
+/** Two sources of keys at once, which the SDK would warn about. */
 const conflicting = { AWS_PROFILE: 'nobody', AWS_ACCESS_KEY_ID: 'a', AWS_SECRET_ACCESS_KEY: 'b' }
 
 test('keys that the SDK finds nowhere are WALRX_STORAGE_DENIED with a hint, and nothing is printed', async () => {
@@ -154,7 +154,7 @@ async function selfSigned(directory: string): Promise<boolean> {
   )
 }
 
-test('TLS is trusted by the CA file alone, and a certificate that is not trusted is told at once', async (context) => {
+test('TLS is trusted by the CA file alone, and an untrusted certificate is reported at once', async (context) => {
   const directory = await mkdtemp(join(tmpdir(), 'walrx-tls-'))
   try {
     if (!(await selfSigned(directory))) {

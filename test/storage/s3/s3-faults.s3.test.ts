@@ -68,7 +68,7 @@ const isAbort = ({ method, url }: ProxiedRequest) => method === 'DELETE' && url.
 const isCreation = ({ method, url }: ProxiedRequest) => method === 'POST' && url.includes('uploads')
 const isCompletion = ({ method, url }: ProxiedRequest) => method === 'POST' && url.includes('uploadId=')
 
-describe('a store behind a bad line', () => {
+describe('a store with a bad connection', () => {
   for (const mode of ['503', 'refuse', 'stall', 'lost'] as const) {
     test(`a put goes through after two requests with ${mode}`, async () => {
       const storage = open({ idleTimeoutMs: 1000 })
@@ -110,7 +110,7 @@ describe('a store behind a bad line', () => {
     assert.equal(proxy.log.length, 1)
   })
 
-  test('what fails for good is told after the retries, and a put after that goes through', async () => {
+  test('a permanent failure is reported after the retries, and a later put succeeds', async () => {
     const storage = open({ maxRetries: 4 })
     proxy.mode = '503'
     await assert.rejects(storage.put(KEY, Buffer.from('x')), (error: WalrxError) => {
@@ -147,7 +147,7 @@ describe('a multipart upload', () => {
     assert.deepEqual(treatments(isAbort), [])
   })
 
-  test('whose part is refused ends there: its parts are removed, and its stream is closed', async () => {
+  test('with a refused part ends there: its parts are removed, and its stream is closed', async () => {
     const storage = open()
     proxy.fail('403', { when: isPart(2), count: Infinity })
     let given = 0
@@ -168,7 +168,7 @@ describe('a multipart upload', () => {
     assert.equal(await storage.head('big'), undefined)
   })
 
-  test('whose stream fails is aborted', async () => {
+  test('with a failing stream is aborted', async () => {
     const storage = open()
     const failure = new Error('the server went away')
     const source = async function* () {
@@ -192,7 +192,7 @@ describe('a multipart upload', () => {
     assert.equal(await open().head('big'), undefined)
   })
 
-  test('that can not even be removed still tells its own error', async () => {
+  test('still reports its own error when its parts cannot be removed', async () => {
     const storage = open()
     proxy.fail('403', { when: isPart(2), count: Infinity })
     proxy.fail('503', { when: isAbort, count: Infinity })
@@ -201,18 +201,18 @@ describe('a multipart upload', () => {
 
   test('never holds more of its stream than a few parts', async () => {
     const storage = open({ idleTimeoutMs: 4000 })
-    const sizes = { given: 0, behind: 0 }
+    const sizes = { given: 0, ahead: 0 }
     proxy.fail('stall', { when: isPart(1), count: 1 })
     const source = async function* () {
       for (let index = 0; index < 40; index++) {
         const sent = proxy.log.filter(({ url, mode }) => url.includes('partNumber=') && mode === 'pass').length
         sizes.given += MiB
-        sizes.behind = Math.max(sizes.behind, sizes.given - sent * 5 * MiB)
+        sizes.ahead = Math.max(sizes.ahead, sizes.given - sent * 5 * MiB)
         yield seeded(index, MiB)
       }
     }
     await storage.put('big', source())
     // Two on their way, one ready and one being filled.
-    assert.ok(sizes.behind <= 4 * 5 * MiB, `${sizes.behind / MiB} MiB ahead of the store`)
+    assert.ok(sizes.ahead <= 4 * 5 * MiB, `${sizes.ahead / MiB} MiB ahead of the store`)
   })
 })

@@ -34,7 +34,7 @@ function startForgetful(etagOf: (etags: string[]) => string): Promise<Stub> {
 
 const partsEtag = (etags: string[]) => `${md5(Buffer.from(etags.join(''), 'hex')).digest('hex')}-${etags.length}`
 
-describe('a completion whose answer was lost', () => {
+describe('a completion with a lost answer', () => {
   test('is recognised by the object that it has made', async () => {
     await using stub = await startForgetful(partsEtag)
     await stub.open({ partSizeBytes: 5 * MiB }).put(KEY, pieces(12))

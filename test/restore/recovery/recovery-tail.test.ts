@@ -1,4 +1,4 @@
-/** Targets in WAL that the archive has as the beginning of a segment: wal-fetch gives it out, so they can be reached. */
+/** Targets in WAL that the archive has as the tail of a segment: wal-fetch delivers it, so they can be reached. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { hasCode } from '../../../src/primitives/errors.ts'
@@ -67,8 +67,8 @@ const refused = (promise: Promise<unknown>, message = /is too late/) =>
     return true
   })
 
-describe('the beginning of the last segment', () => {
-  test('is reached to the start of its last whole record, to the byte', async () => {
+describe('the tail of the last segment', () => {
+  test('can be reached up to the start of its last complete record, to the byte', async () => {
     const world = makeWorld()
     whole(world, 0, 1, 2)
     const records = world.made.records.slice(-4)
@@ -87,7 +87,7 @@ describe('the beginning of the last segment', () => {
     assert.equal(world.storage.openBodies, 0)
   })
 
-  test('tells of times by the transactions in it', async () => {
+  test('reaches times by the transactions in it', async () => {
     const world = makeWorld()
     whole(world, 0, 1, 2)
     await refused(reach(world, { minute: 25 }))
@@ -96,7 +96,7 @@ describe('the beginning of the last segment', () => {
     await refused(reach(world, { minute: 35 }))
   })
 
-  test('is no reason to warn, and no hole', async () => {
+  test('is no reason for a warning, and no gap', async () => {
     const world = makeWorld()
     whole(world, 0, 1, 2)
     chunk(world, 3, 0, 200)
@@ -104,7 +104,7 @@ describe('the beginning of the last segment', () => {
     assert.deepEqual((await reach(world, { minute: 25 })).warnings, [])
   })
 
-  test('counts for nothing behind a segment that is not there at all', async () => {
+  test('does not count after a segment that is missing', async () => {
     const world = makeWorld()
     whole(world, 0, 1)
     chunk(world, 3, 0, 9000)
@@ -113,8 +113,8 @@ describe('the beginning of the last segment', () => {
   })
 })
 
-describe('a segment that is there in chunks alone, from the first byte to the last', () => {
-  test('is reached, and so is the beginning of the next', async () => {
+describe('a segment that is archived only as chunks, from the first byte to the last', () => {
+  test('can be reached, and so can the tail of the next one', async () => {
     const world = makeWorld()
     whole(world, 0, 1)
     chunk(world, 2, 0, 300_000)
@@ -127,7 +127,7 @@ describe('a segment that is there in chunks alone, from the first byte to the la
     await refused(reach(world, { minute: 35 }))
   })
 
-  test('is reached in the midst of whole ones: uploads may finish in another order', async () => {
+  test('can be reached between whole ones: uploads may finish in another order', async () => {
     const world = makeWorld()
     whole(world, 0, 2)
     chunk(world, 1, 0, madeSegmentSize)
@@ -138,7 +138,7 @@ describe('a segment that is there in chunks alone, from the first byte to the la
   })
 })
 
-test('a fork ends what an old timeline has written in the segment in which it happened', async () => {
+test('a fork ends the tail of the old timeline in the segment of the fork', async () => {
   const world = makeWorld()
   whole(world, 0, 1)
   chunk(world, 2, 0, 20_000)
@@ -151,8 +151,8 @@ test('a fork ends what an old timeline has written in the segment in which it ha
   )
 })
 
-describe('a beginning that whole segments follow', () => {
-  test('is where recovery ends, which is told', async () => {
+describe('a tail with later segments', () => {
+  test('ends recovery, with a warning', async () => {
     const world = makeWorld()
     whole(world, 0, 1, 3)
     chunk(world, 2, 0, 20_000)
@@ -161,17 +161,17 @@ describe('a beginning that whole segments follow', () => {
     assert.deepEqual(
       warnings.filter((text) => /recovery ends there/.test(text)),
       [
-        `of segment ${nameOf(2)} the archive has no more than what comes before 0/704E20, and whole segments follow behind it: recovery ends there`,
+        `the archive has segment ${nameOf(2)} only up to 0/704E20, although it holds later segments: recovery ends there`,
       ],
     )
     await refused(reach(world, { minute: 40 }))
     await assert.rejects(reach(world, { minute: 40 }), (error: Error & { hint?: string }) =>
-      /whole segments follow behind it/.test(error.hint ?? ''),
+      /although it holds later segments/.test(error.hint ?? ''),
     )
     assert.deepEqual((await reach(world, { minute: 7 })).warnings, [])
   })
 
-  test('is none where nothing follows', async () => {
+  test('gives no warning without later segments', async () => {
     const world = makeWorld()
     whole(world, 0, 1)
     chunk(world, 2, 0, 20_000)

@@ -1,4 +1,4 @@
-/** A segment of which the archive has only the beginning, as wal-fetch gives it to a server. */
+/** The tail of a segment that the archive lacks as a whole, as wal-fetch delivers it to a server. */
 import assert from 'node:assert/strict'
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -20,7 +20,7 @@ let directory: string
 let dest: string
 let storage: MemoryStorage
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'walrx-beginning-'))
+  directory = await mkdtemp(join(tmpdir(), 'walrx-tail-'))
   dest = join(directory, 'RECOVERYXLOG')
   storage = new MemoryStorage()
 })
@@ -55,16 +55,16 @@ const fails = (promise: Promise<unknown>, code: ErrorCode) =>
     return true
   })
 
-/** What was delivered is this much of the segment, and zeros behind it. */
+/** The delivered file is this much of the segment, padded with zeros. */
 async function assertDelivered(length: number): Promise<void> {
   const file = await readFile(dest)
   assert.equal(file.length, madeSegmentSize)
-  assert.ok(file.subarray(0, length).equals(whole.subarray(0, length)), 'its beginning')
+  assert.ok(file.subarray(0, length).equals(whole.subarray(0, length)), 'its tail')
   assert.ok(file.subarray(length).equals(Buffer.alloc(madeSegmentSize - length)), 'zeros')
 }
 
-describe('the beginning of a segment', () => {
-  test('is delivered with zeros behind it, as long as a segment is', async () => {
+describe('the tail of a segment', () => {
+  test('is delivered padded with zeros to a whole segment', async () => {
     for (const length of [8192, 8192 + 24, 100_000, madeSegmentSize - 1, madeSegmentSize]) {
       storage.objects.clear()
       chunk(0, 5000)
@@ -74,7 +74,7 @@ describe('the beginning of a segment', () => {
     }
   })
 
-  test('ends before a page header of which only some bytes are there: no page begins so', async () => {
+  test('ends before an incomplete page header: no page begins so', async () => {
     for (const length of [3 * 8192 + 1, 3 * 8192 + 23]) {
       storage.objects.clear()
       chunk(0, length)
@@ -83,7 +83,7 @@ describe('the beginning of a segment', () => {
     }
   })
 
-  test('is what the partial has, where there is nothing else', async () => {
+  test('is the partial segment where there are no chunks', async () => {
     const partial = Buffer.alloc(madeSegmentSize)
     partial.set(whole.subarray(0, 8192 * 3 + 4096))
     storage.seed(`wal_005/${name}.partial`, partial)
@@ -91,7 +91,7 @@ describe('the beginning of a segment', () => {
     await assertDelivered(8192 * 3 + 4096)
   })
 
-  test('is passed over where the whole segment is there, without a look at the chunks', async () => {
+  test('is ignored where the whole segment is there: no chunk is read', async () => {
     chunk(0, 9000, Buffer.alloc(9000, 7))
     storage.seed(`wal_005/${name}`, whole)
     assert.equal(await fetch(), 'delivered')
@@ -99,7 +99,7 @@ describe('the beginning of a segment', () => {
     assert.ok(!storage.log.some((call) => call.includes('tail')))
   })
 
-  test('is not delivered where the whole segment appears meanwhile: that is, at the next attempt', async () => {
+  test('is not delivered where the whole segment is archived meanwhile: the next attempt delivers that', async () => {
     chunk(0, 9000)
     storage.before = ({ key, operation }) => {
       if (operation === 'get' && key.startsWith('walrx_005/tail/')) storage.seed(`wal_005/${name}`, whole)
@@ -110,20 +110,20 @@ describe('the beginning of a segment', () => {
     await assertDelivered(madeSegmentSize)
   })
 
-  test('is none where the first byte is not there', async () => {
+  test('does not exist where the first byte is missing', async () => {
     chunk(1, 9000)
     assert.equal(await fetch(), 'absent')
   })
 
-  test('is of another file none: histories, backups', async () => {
+  test('does not exist for other files: histories, backups', async () => {
     chunk(0, 9000)
     assert.equal(await fetch({ name: '00000002.history' }), 'absent')
     assert.ok(!storage.log.some((call) => call.includes('tail')))
   })
 })
 
-describe('what is wrong with it', () => {
-  test('is an error and never the absence of the segment: damage, contradictions, a storage that is out', async () => {
+describe('an invalid tail', () => {
+  test('is an error and never the absence of the segment: damage, contradictions, an outage', async () => {
     chunk(0, 9000, whole.subarray(0, 8999))
     await fails(fetch(), 'WALRX_OBJECT_DAMAGED')
     storage.objects.clear()
@@ -141,7 +141,7 @@ describe('what is wrong with it', () => {
     assert.deepEqual(await readdir(directory), [])
   })
 
-  test('is found by its header: another segment, another size, no WAL at all', async () => {
+  test('is detected by its header: another segment, another size, no WAL at all', async () => {
     chunk(0, 9000, makeSegment(later).subarray(0, 9000))
     await fails(fetch(), 'WALRX_OBJECT_DAMAGED')
     chunk(0, 9000, Buffer.alloc(9000, 7))
@@ -150,7 +150,7 @@ describe('what is wrong with it', () => {
     await fails(fetch({ segmentSize: 16 * madeSegmentSize }), 'WALRX_USAGE')
   })
 
-  test('may be over at the next attempt', async () => {
+  test('may be valid at the next attempt', async () => {
     chunk(0, 9000, whole.subarray(0, 8999))
     let gets = 0
     storage.before = ({ key, operation }) => {
@@ -161,8 +161,8 @@ describe('what is wrong with it', () => {
   })
 })
 
-describe('a timeline that another one left', () => {
-  test('ends where it did: nothing behind is given out, and nothing at all of later segments', async () => {
+describe('a timeline that another one forked from', () => {
+  test('ends at the fork: nothing after it is delivered, and nothing at all of later segments', async () => {
     chunk(0, 20_000)
     history(2, '1\t0/301234\tno recovery target specified\n')
     assert.equal(await fetch(), 'delivered')
@@ -186,7 +186,7 @@ describe('a timeline that another one left', () => {
     await assertDelivered(0x3000)
   })
 
-  test('does not end for a fork behind its last byte, or of other timelines', async () => {
+  test('does not end for a fork after its last byte, or of other timelines', async () => {
     chunk(0, 20_000)
     history(2, '1\t0/304E20\tx\n')
     history(4, '3\t0/300010\tx\n')
@@ -209,24 +209,28 @@ describe('a timeline that another one left', () => {
   })
 })
 
-describe('a beginning with whole segments behind it', () => {
-  test('is waited for ten seconds, then given out, and that is told', async () => {
+describe('a tail with later segments', () => {
+  test('is delivered after a wait of ten seconds for the segment, and that is logged', async () => {
     chunk(0, 9000)
     storage.seed(`wal_005/${later}`, makeSegment(later))
-    const told: string[] = []
-    const log: Logger = { ...silentLog, warn: (message) => told.push(message), info: (message) => told.push(message) }
+    const logged: string[] = []
+    const log: Logger = {
+      ...silentLog,
+      warn: (message) => logged.push(message),
+      info: (message) => logged.push(message),
+    }
     const clock = new FastClock(50)
     const startMs = clock.now()
     assert.equal(await fetch({ retryTimeoutMs: 60_000, clock, log }), 'delivered')
     assert.ok(clock.now() - startMs >= 10_000, `${clock.now() - startMs} ms`)
     await assertDelivered(9000)
-    assert.deepEqual(told, [
-      'not delivered yet, trying again',
-      'the archive has only the beginning of this segment, and others behind it',
+    assert.deepEqual(logged, [
+      'WAL file not delivered yet, trying again',
+      'the archive has only the tail of this segment, although it holds later segments: recovery ends here',
     ])
   })
 
-  test('that becomes whole meanwhile is delivered whole', async () => {
+  test('that becomes a whole segment meanwhile is delivered whole', async () => {
     chunk(0, 9000)
     storage.seed(`wal_005/${later}`, makeSegment(later))
     let listings = 0
@@ -238,7 +242,7 @@ describe('a beginning with whole segments behind it', () => {
     await assertDelivered(madeSegmentSize)
   })
 
-  test('is not waited for by a standby for longer than it may be kept', async () => {
+  test('does not keep a standby waiting for long', async () => {
     chunk(0, 9000)
     storage.seed(`wal_005/${later}`, makeSegment(later))
     const clock = new FastClock(20)
@@ -248,7 +252,7 @@ describe('a beginning with whole segments behind it', () => {
     assert.ok(tookMs >= 500 && tookMs < 5000, `${tookMs} ms`)
   })
 
-  test('is none that only chunks follow, or segments of other timelines', async () => {
+  test('is delivered at once where only chunks follow, or segments of other timelines', async () => {
     chunk(0, 9000)
     chunk(0, 9000, makeSegment(later).subarray(0, 9000), later)
     storage.seed('wal_005/000000020000000000000009', 'x')
