@@ -2,8 +2,8 @@
  * The contract of a storage: objects by key under one prefix. Two implementations, `file.ts` and `s3.ts`; one contract
  * suite (test/storage/contract.ts) runs on both.
  *
- * Keys are relative to the prefix, with `/` between folders, never a leading `/` (`wal_005/0000…01.zst`). An object is
- * there whole or not at all, under any crash.
+ * Keys are relative to the prefix, with `/` between folders, never a leading `/` (`folder/name.zst`). An object is there
+ * whole or not at all, under any crash. What the keys mean, and what is in the objects, is for the rooms above to know.
  */
 
 /** One object, as a listing or a head answers it. */
@@ -80,14 +80,24 @@ export interface Storage {
   delete(keys: readonly string[], options?: StorageCallOptions): Promise<void>
 
   /**
-   * Proves that the storage can be read and written, by a small object under `walrx_005/probe/` that is removed again;
-   * learns whether putIfAbsent is atomic here. Called once when a writer starts, so that a wrong key or an unwritable
-   * directory ends the start with one clear line.
+   * Proves that the storage can be read and written, by a small object in {@link StorageFolders.probe} that is removed
+   * again; learns whether putIfAbsent is atomic here. Called once when a writer starts, so that a wrong key or an
+   * unwritable directory ends the start with one clear line.
    */
   probe(options?: StorageCallOptions): Promise<StorageTraits>
 
   /** Frees sockets. The storage is not used afterwards. */
   close(): Promise<void>
+}
+
+/** The folders that a storage has to know by name: from its prefix, without a slash at either end. */
+export interface StorageFolders {
+  /** Where a probe writes an object and removes it again. */
+  readonly probe: string
+  /** A writer takes what is listed here for durable: a probe of a directory makes it so, and clears dead writers' files. */
+  readonly durable: string
+  /** A probe of a directory clears dead writers' files here, at any depth. */
+  readonly swept: string
 }
 
 /** What {@link Storage.probe} found out. */

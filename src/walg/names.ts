@@ -4,6 +4,7 @@
  */
 import { extensions, unsupportedExtensions } from '../compression/codecs.ts'
 import { walFileKind, type WalFileKind } from '../postgres/wal/wal-file.ts'
+import type { StorageFolders } from '../storage/storage.ts'
 
 /** WAL segments, histories, partials, backup labels; WAL-G also keeps delta maps and metadata here. */
 export const walFolder = 'wal_005/'
@@ -28,6 +29,13 @@ export const tailFolder = `${walrxFolder}tail/`
 
 /** Chunks that somebody has set aside: nobody reads them. */
 export const asideFolder = `${walrxFolder}aside/`
+
+/** The folders that a storage has to know; see {@link StorageFolders}. */
+export const archiveFolders: StorageFolders = {
+  probe: `${walrxFolder}probe`,
+  durable: walFolder.slice(0, -1),
+  swept: tailFolder.slice(0, -1),
+}
 
 /** End of a sentinel's key. */
 export const sentinelSuffix = '_backup_stop_sentinel.json'

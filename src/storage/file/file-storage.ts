@@ -14,7 +14,15 @@ import { abortable } from '../abortable.ts'
 import { checkKey, checkPrefix } from '../keys.ts'
 import { proveStorage } from '../probe.ts'
 import { SourceError } from '../source.ts'
-import type { ListOptions, ObjectInfo, Storage, StorageBody, StorageCallOptions, StorageTraits } from '../storage.ts'
+import type {
+  ListOptions,
+  ObjectInfo,
+  Storage,
+  StorageBody,
+  StorageCallOptions,
+  StorageFolders,
+  StorageTraits,
+} from '../storage.ts'
 import { isRemovableTempName, isTempName } from '../temp-name.ts'
 import { FileBody } from './file-body.ts'
 import { type FileTask, fileError, missingRoot } from './file-errors.ts'
@@ -28,6 +36,8 @@ export interface FileStorageOptions {
   readonly root: string
   /** Folder of the archive in the directory, made when needed; `/` at both ends is dropped. Default none. */
   readonly prefix?: string | undefined
+  /** What a probe has to know. */
+  readonly folders: StorageFolders
   /** False leaves out every fsync: a power failure may then lose what was promised. Default true. */
   readonly fsync?: boolean
   /** Default the real clock. */
@@ -42,10 +52,6 @@ export interface FileStorageOptions {
 const STALE_TEMP_MS = 24 * 3600 * 1000
 /** How long a closing storage waits for writes that were aborted to remove their unfinished files. */
 const CLOSE_WAIT_MS = 5000
-/** Where segments are, and with them what a killed writer leaves behind. */
-const WAL_FOLDER = 'wal_005'
-/** Where the beginnings of unfinished segments are, in a folder for each segment. */
-const CHUNK_FOLDER = 'walrx_005/tail'
 
 /**
  * A storage in a directory.
@@ -63,6 +69,7 @@ export class FileStorage implements Storage {
   readonly #clock: Clock
   readonly #writer: FileWriter
   readonly #listPageNames: number | undefined
+  readonly #folders: StorageFolders
   /** Writes under way, those among them that were aborted, whose callers know of the end already. */
   readonly #writes = new Set<Promise<unknown>>()
 
@@ -73,6 +80,7 @@ export class FileStorage implements Storage {
     this.#fs = options.fileSystem ?? nodeFileSystem
     this.#clock = options.clock ?? systemClock
     this.#listPageNames = options.listPageNames
+    this.#folders = options.folders
     const { fsync = true } = options
     this.#writer = new FileWriter({ fs: this.#fs, root: this.#root, fsync, clock: this.#clock })
   }
@@ -143,12 +151,12 @@ export class FileStorage implements Storage {
     })
   }
 
-  /** Also syncs the folder of segments, and removes unfinished files older than a day from it and from those of chunks. */
+  /** Also syncs the durable folder, and removes unfinished files older than a day from it and from the swept one. */
   async probe({ signal }: StorageCallOptions = {}): Promise<StorageTraits> {
-    await this.#call('probe', WAL_FOLDER, signal, async () => {
+    await this.#call('probe', this.#folders.durable, signal, async () => {
       await this.#checkRoot()
-      await this.#tidy(join(this.#base, WAL_FOLDER), signal, STALE_TEMP_MS)
-      await this.#tidyBelow(join(this.#base, CHUNK_FOLDER), signal, STALE_TEMP_MS)
+      await this.#tidy(join(this.#base, this.#folders.durable), signal, STALE_TEMP_MS)
+      await this.#tidyBelow(join(this.#base, this.#folders.swept), signal, STALE_TEMP_MS)
     })
     const isRefused = await proveStorage(
       {
@@ -159,6 +167,7 @@ export class FileStorage implements Storage {
         delete: this.delete.bind(this),
         createBare: this.putIfAbsent.bind(this),
       },
+      this.#folders.probe,
       signal ? { signal } : {},
     )
     return { conditionalPut: isRefused && this.#writer.hasLinks }

@@ -1,11 +1,14 @@
 /** What an S3 storage is told, and what it does by default. */
 import type { Clock } from '../../primitives/clock.ts'
+import type { StorageFolders } from '../storage.ts'
 
 /** Options of {@link S3Storage}. What is `undefined` counts as left out. */
 export interface S3StorageOptions {
   readonly bucket: string
   /** Folder of the archive in the bucket; `/` at both ends is dropped. Default none. */
   readonly prefix?: string | undefined
+  /** What a probe has to know. */
+  readonly folders: StorageFolders
   /** Default with an endpoint `us-east-1`; else what the SDK finds (AWS_REGION, profile), and where that is nothing, what
    * the bucket answers to a request in `us-east-1`. */
   readonly region?: string | undefined

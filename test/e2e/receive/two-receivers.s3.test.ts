@@ -9,6 +9,7 @@ import { after, before, describe, test } from 'node:test'
 import { codecOfExtension } from '../../../src/compression/codecs.ts'
 import { S3Storage } from '../../../src/storage/s3/s3-storage.ts'
 import { decoded } from '../../../src/walg/stored-object.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { WalReader } from '../../../src/walg/wal/wal-reader.ts'
 import { type Bucket, environmentBucket, startBucket } from '../../harness/store/bucket.ts'
 import { copyDataDir } from '../../harness/postgres/postgres-copies.ts'
@@ -35,7 +36,7 @@ class Archive implements AsyncDisposable {
 
   constructor() {
     const prefix = `two-receivers-${process.pid}-${Date.now()}-${++runs}`
-    this.storage = new S3Storage({ ...bucket, prefix, forcePathStyle: true })
+    this.storage = new S3Storage({ folders: archiveFolders, ...bucket, prefix, forcePathStyle: true })
   }
 
   /** Starts a receiver with a slot named after its codec. */
