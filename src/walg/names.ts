@@ -40,6 +40,22 @@ export const archiveFolders: StorageFolders = {
 /** End of a sentinel's key. */
 export const sentinelSuffix = '_backup_stop_sentinel.json'
 
+/** Names of a backup's objects below its own folder; the manifest's may be followed by a codec's extension. */
+export const backupObjects = {
+  metadata: 'metadata.json',
+  filesMetadata: 'files_metadata.json',
+  contents: 'walrx.json',
+  manifest: 'backup_manifest',
+  /** Folder of the parts. */
+  parts: 'tar_partitions/',
+} as const
+
+/** Prefix of the marks of backups in the making. */
+export const intentsPrefix = `${walrxFolder}backups/`
+
+/** What a walrx backup-mark at work is going to do. */
+export const sentinelOrderKey = `${walrxFolder}sentinel-order.json`
+
 /** Key of a WAL file: `wal_005/<name>.<extension>`, without a dot when there is no extension. */
 export function walKey(name: string, extension: string): string {
   return extension === '' ? walFolder + name : `${walFolder}${name}.${extension}`

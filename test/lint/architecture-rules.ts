@@ -35,7 +35,7 @@ export const subRoomOrder: Readonly<Record<string, readonly (readonly string[])[
     ['delta'],
     ['parts', '.'],
   ],
-  walg: [['wal'], ['backup', 'increment'], ['.']],
+  walg: [['wal'], ['backup', 'increment'], ['stored'], ['.']],
   postgres: [['backup'], ['relations'], ['connect'], ['wal'], ['protocol'], ['.']],
   storage: [['file', 's3'], ['.']],
   compression: [['codecs.ts'], ['brotli.ts', 'gzip.ts', 'lz4', 'lzma.ts', 'none.ts', 'zstd'], ['.']],

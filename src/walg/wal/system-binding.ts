@@ -6,9 +6,11 @@
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { formatJson, jsonBigint } from '../../primitives/json.ts'
 import { decodePageHeader, longHeaderSize } from '../../postgres/wal/wal-page.ts'
-import { readObject, type Storage, type StorageCallOptions } from '../../storage/storage.ts'
+import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { systemKey, walFolder } from '../names.ts'
 import { listSentinels } from '../backup/sentinel-listing.ts'
+import { readDocument } from '../stored/stored-reader.ts'
+import { createDocument } from '../stored/stored-writer.ts'
 import { parseMarker, readSystem } from './system-marker.ts'
 import type { WalObject, WalReader } from './wal-reader.ts'
 
@@ -25,7 +27,7 @@ export async function bindSystem(
 ): Promise<void> {
   if ((await checkSystem(storage, reader, systemId, options)) === 'bound') return
   const marker = formatJson({ SystemIdentifier: systemId, WalSegmentSize: segmentSize })
-  const outcome = await storage.putIfAbsent(systemKey, Buffer.from(`${marker}\n`), options)
+  const outcome = await createDocument(storage, systemKey, Buffer.from(`${marker}\n`), options)
   if (outcome === 'created') return
   const winner = await readSystem(storage, options)
   if (winner) check(storage, systemId, winner.systemId, systemKey)
@@ -75,7 +77,7 @@ async function systemOfBackups(storage: Storage, options?: StorageCallOptions): 
   const sentinels = await listSentinels(storage, options)
   sentinels.sort((a, b) => b.lastModifiedMs - a.lastModifiedMs)
   for (const { key } of sentinels.slice(0, sentinelsMax)) {
-    const fields = parseMarker((await readObject(storage, key, options)).toString(), `${storage.location}/${key}`)
+    const fields = parseMarker((await readDocument(storage, key, options)).toString(), `${storage.location}/${key}`)
     const systemId = jsonBigint(fields.SystemIdentifier)
     if (systemId !== undefined) return { systemId, key }
   }
