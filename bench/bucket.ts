@@ -1,6 +1,7 @@
 /** The bucket of the S3 runs, from the environment, the same for all contenders. */
 import { S3Storage } from '../src/storage/s3/s3-storage.ts'
 import type { Storage } from '../src/storage/storage.ts'
+import { archiveFolders } from '../src/walg/names.ts'
 
 /** Access to the bucket of `WALG_S3_PREFIX`. */
 export interface BenchBucket {
@@ -28,6 +29,7 @@ export function findBucket(env: NodeJS.ProcessEnv = process.env): BenchBucket | 
     environment: Object.fromEntries(set),
     open: (run) =>
       new S3Storage({
+        folders: archiveFolders,
         bucket,
         prefix: below(run),
         endpoint,

@@ -16,6 +16,7 @@ import { silentLog } from '../src/observe/log.ts'
 import type { BaseBackupSink } from '../src/postgres/backup/base-backup-sink.ts'
 import { parseLsn, type Timeline } from '../src/postgres/lsn.ts'
 import { FileStorage } from '../src/storage/file/file-storage.ts'
+import { archiveFolders } from '../src/walg/names.ts'
 import { type Recording, replay } from '../test/e2e/backup/recorded-server.ts'
 import type { CodecName } from './contenders.ts'
 
@@ -53,7 +54,7 @@ async function store(task: ReplayTask): Promise<ReplayResult> {
   let receiver: BackupReceiver | undefined
   await replay(recording, (tablespaces) => {
     receiver = new BackupReceiver({
-      storage: new FileStorage({ root: directory }),
+      storage: new FileStorage({ folders: archiveFolders, root: directory }),
       codec: openWriteCodec(codec),
       folder: 'backup/',
       partBytesMax: 1024 ** 3,

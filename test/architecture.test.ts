@@ -14,6 +14,7 @@ import {
   upwardInside,
 } from './lint/architecture-rules.ts'
 import { parseSource, readSources, type SourceFile } from './lint/source-files.ts'
+import { foldersInStorage, outsideStoredRoom } from './lint/stored-room.ts'
 
 /** Modules of Node whose functions that we import by name are older than any Node that still runs somewhere. */
 const oldModules = ['node:fs']
@@ -40,6 +41,10 @@ describe('the sources', () => {
   test('lie in folders of at most 14 files', () => assert.deepEqual(flatFolders(sources), []))
 
   test('read the environment in config and main only', () => assert.deepEqual(environmentReads(sources), []))
+
+  test('read and write objects in one room only', () => assert.deepEqual(outsideStoredRoom(sources), []))
+
+  test('name no folder of an archive in the storage', () => assert.deepEqual(foldersInStorage(sources), []))
 
   test('explain whatever they export', () => assert.deepEqual(undocumented(sources), []))
 
@@ -153,6 +158,53 @@ describe('the rules see', () => {
       assert.equal(environmentReads(made({ 'walg/a.ts': text })).length, 1, text)
       assert.equal(environmentReads(made({ 'config/a.ts': text })).length, 0, text)
     }
+  })
+
+  test('reads and writes of the storage, and codecs, in any form', () => {
+    const storage = "import type { Storage } from '../storage/storage.ts'\ndeclare const s: Storage\n"
+    const codec = "import { zstdCodec } from '../compression/zstd/zstd.ts'\n"
+    const nearby = `${storage.replace('../', '../../')}await s.get('key')`
+    const bad = [
+      `${storage}await s.get('key')`,
+      `${storage}await s?.putIfAbsent('key', bytes)`,
+      `${storage}const read = s.get.bind(s)`,
+      `${storage}s['put']('key', bytes)`,
+      `${storage}for (const each of ['get', 'put'] as const) s[each]`,
+      `${storage}const { get } = s`,
+      `${storage}const { put: write } = s`,
+      `${storage}const f = ({ get }: Pick<Storage, 'get'>) => get`,
+      `${storage}class A { s = s }\nnew A().s.put('key', bytes)`,
+      "import { readObject } from '../storage/storage.ts'",
+      "import { readObject as read } from '../storage/storage.ts'",
+      "import * as all from '../storage/storage.ts'\nall.readObject",
+      "const { readObject } = await import('../storage/storage.ts')",
+      "import { FileStorage } from '../storage/file/file-storage.ts'\nnew FileStorage(x).get('key')",
+      "import { codecOfExtension } from '../compression/codecs.ts'",
+      `${codec}zstdCodec().encoder()`,
+      `${codec}zstdCodec().decodePieces?.(source)`,
+      `${codec}await zstdCodec().encodeInPlace(buffer, 1)`,
+      "import type { WriteCodec } from '../compression/codec.ts'\nconst f = (c: WriteCodec) => c.decoder()",
+    ]
+    const fine = [
+      `${storage}await s.head('key')`,
+      "new Map([['storage', 1]]).get('storage')",
+      "import { openWriteCodec } from '../compression/codecs.ts'\nopenWriteCodec('zstd').extension",
+      'declare const archive: { encodeInPlace(b: Buffer): void }\narchive.encodeInPlace(x)',
+    ]
+    const files = { 'walg/wal/bad.ts': nearby, 'walg/stored/fine.ts': nearby }
+    bad.forEach((text, index) => Object.assign(files, { [`backup/bad-${index}.ts`]: text }))
+    fine.forEach((text, index) => Object.assign(files, { [`backup/fine-${index}.ts`]: text }))
+    const below = sources.filter(({ room }) => ['storage', 'compression', 'primitives'].includes(room))
+    const complaints = outsideStoredRoom([...below, ...made(files)])
+    const found = complaints.map((complaint) => complaint.split(':', 1)[0] ?? '')
+    const expected = Object.keys(files).filter((path) => path.includes('bad'))
+    assert.deepEqual(found.toSorted(), expected.toSorted())
+    assert.ok(complaints.includes('backup/bad-0.ts:3 uses get: read and write by walg/stored/'), complaints.join('\n'))
+  })
+
+  test('folders of an archive in the storage', () => {
+    const texts = { 'storage/a.ts': "const at = 'wal_005/x'", 'storage/s3/b.ts': '/** `put of basebackups_005/x` */' }
+    assert.equal(foldersInStorage(made({ ...texts, 'walg/names.ts': "const at = 'wal_005/'" })).length, 2)
   })
 
   test('exports without a comment', () => {

@@ -20,6 +20,7 @@ import { formatContents } from '../walg/backup/backup-contents.ts'
 import { metadataOf } from '../walg/backup/backup-metadata.ts'
 import { backupFolder, backupName, contentsKey, deltaName, sentinelKey } from '../walg/backup/backup-names.ts'
 import { formatSentinel, type Sentinel } from '../walg/backup/sentinel.ts'
+import { putDocument } from '../walg/stored/stored-writer.ts'
 import type { WalArchive } from '../walg/wal/wal-archive.ts'
 import { beginBackup, type BeginOptions, type BegunBackup } from './backup-begin.ts'
 import { finishBackup } from './backup-finish.ts'
@@ -155,7 +156,7 @@ async function receive(
   const { start } = backup
   const sentinel = sentinelOf({ ...opened, start, end, content, finishedAt, isPermanent, userData })
   const objects = content.objects
-  await storage.put(contentsKey(name), formatContents(objects), { signal })
+  await putDocument(storage, contentsKey(name), formatContents(objects), { signal })
   const documents = new BackupArchive(storage)
   if (parent && isPermanent) await keepAncestors(options, documents, parent.name)
   await documents.putMetadata(name, metadataOf(sentinel), { signal })

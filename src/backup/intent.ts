@@ -11,8 +11,11 @@ import type { Clock, Timer } from '../primitives/clock.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { formatJson, type JsonValue, parseJson } from '../primitives/json.ts'
 import { BackupArchive } from '../walg/backup/backup-archive.ts'
-import { backupFolder, intentKey, intentsPrefix, sentinelKey } from '../walg/backup/backup-names.ts'
-import { readObject, type Storage } from '../storage/storage.ts'
+import { backupFolder, intentKey, sentinelKey } from '../walg/backup/backup-names.ts'
+import { intentsPrefix } from '../walg/names.ts'
+import { readDocument } from '../walg/stored/stored-reader.ts'
+import { createDocument, putDocument } from '../walg/stored/stored-writer.ts'
+import type { Storage } from '../storage/storage.ts'
 
 /** How often the heartbeat is written. */
 const heartbeatMs = 30_000
@@ -42,7 +45,7 @@ export async function readIntent(
   const key = intentKey(name)
   let text: string
   try {
-    text = (await readObject(storage, key, signal ? { signal } : {})).toString('utf8')
+    text = (await readDocument(storage, key, signal ? { signal } : {})).toString('utf8')
   } catch (error) {
     if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
     throw error
@@ -179,7 +182,7 @@ export class Intent {
 
   /** False when there is another's. One of our own is there already where the answer to a first attempt was lost. */
   async #create(signal: AbortSignal): Promise<boolean> {
-    const outcome = await this.#storage.putIfAbsent(intentKey(this.name), this.#bytes(), { signal })
+    const outcome = await createDocument(this.#storage, intentKey(this.name), this.#bytes(), { signal })
     return outcome === 'created' || (await this.#isOurs(signal))
   }
 
@@ -193,7 +196,7 @@ export class Intent {
   }
 
   #write(): Promise<void> {
-    return this.#storage.put(intentKey(this.name), this.#bytes())
+    return putDocument(this.#storage, intentKey(this.name), this.#bytes())
   }
 
   #schedule(): void {
@@ -261,7 +264,7 @@ async function removeLeftovers(storage: Storage, name: string, signal: AbortSign
 /** The store's time, by an object that is written for it. */
 async function storeNow(storage: Storage, clock: Clock, signal: AbortSignal): Promise<number> {
   const key = `${intentsPrefix}.clock-${randomUUID()}`
-  await storage.put(key, Buffer.from('{}'), { signal })
+  await putDocument(storage, key, Buffer.from('{}'), { signal })
   try {
     return (await storage.head(key, { signal }))?.lastModifiedMs ?? clock.now()
   } finally {

@@ -8,15 +8,14 @@
 import { type Clock, sleep } from '../primitives/clock.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { formatJson, type JsonValue } from '../primitives/json.ts'
-import { readObject, type Storage, type StorageCallOptions } from '../storage/storage.ts'
+import type { Storage, StorageCallOptions } from '../storage/storage.ts'
 import type { BackupArchive, ListedBackup } from '../walg/backup/backup-archive.ts'
 import { JsonDocument } from '../walg/json-document.ts'
-import { walrxFolder } from '../walg/names.ts'
+import { sentinelOrderKey } from '../walg/names.ts'
+import { readDocument } from '../walg/stored/stored-reader.ts'
+import { createDocument } from '../walg/stored/stored-writer.ts'
 import { withPermanence } from '../walg/backup/sentinel.ts'
 import { listInOrder } from './backups.ts'
-
-/** Key of what is going to be done. */
-export const sentinelOrderKey = `${walrxFolder}sentinel-order.json`
 
 /** What is going to be done. */
 export interface SentinelOrder {
@@ -44,7 +43,7 @@ export async function finishSentinelOrder(writing: SentinelWriting): Promise<Sen
   const { storage } = writing
   let bytes: Buffer
   try {
-    bytes = await readObject(storage, sentinelOrderKey, writing)
+    bytes = await readDocument(storage, sentinelOrderKey, writing)
   } catch (error) {
     if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
     throw error
@@ -64,8 +63,8 @@ export async function writeSentinelOrder(writing: SentinelWriting, order: Sentin
   const { storage } = writing
   const { known, marked, names, permanent } = order
   const bytes = Buffer.from(`${formatJson({ known, names, marked, permanent })}\n`)
-  if ((await storage.putIfAbsent(sentinelOrderKey, bytes, writing)) === 'exists') {
-    const theirs = await readObject(storage, sentinelOrderKey, writing)
+  if ((await createDocument(storage, sentinelOrderKey, bytes, writing)) === 'exists') {
+    const theirs = await readDocument(storage, sentinelOrderKey, writing)
     if (!theirs.equals(bytes)) {
       throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `another walrx backup-mark is at work (${sentinelOrderKey})`, {
         hint: 'run this one again when it has ended; if it was killed, this one finishes its work',

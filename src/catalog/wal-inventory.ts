@@ -7,7 +7,7 @@ import { type Lsn, type Timeline, toLsn } from '../postgres/lsn.ts'
 import { historyName, parseHistory, parseSegmentName, segmentName } from '../postgres/wal/wal-file.ts'
 import { decodePageHeader, longHeaderSize } from '../postgres/wal/wal-page.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
-import { collected } from '../walg/stored-object.ts'
+import { readWhole } from '../walg/stored/stored-reader.ts'
 import { coveredLength, listTails } from '../walg/wal/tail-reader.ts'
 import type { WalReader } from '../walg/wal/wal-reader.ts'
 
@@ -148,7 +148,7 @@ async function readOrigin(
   const name = historyName(timeline)
   const file = await reader.openWalFile(name, undefined, options)
   if (!file) return undefined
-  const last = parseHistory(await collected(file.body), name).at(-1)
+  const last = parseHistory(await readWhole(file), name).at(-1)
   return last && { parent: last.timeline, switchpoint: last.switchpoint }
 }
 

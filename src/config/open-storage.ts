@@ -3,6 +3,7 @@ import type { WriteCodec } from '../compression/codec.ts'
 import { openWriteCodec } from '../compression/codecs.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import type { Storage } from '../storage/storage.ts'
+import { archiveFolders } from '../walg/names.ts'
 import type { OptionValues } from './options/options.ts'
 
 /** Options that say where the archive is: all commands take them. */
@@ -33,7 +34,11 @@ async function openDirectory(prefix: string, { storagePrefix }: StorageValues): 
   }
   const { FileStorage } = await import('../storage/file/file-storage.ts')
   // A folder below the prefix is made where it is missing, as WAL-G does; the prefix itself must exist.
-  return new FileStorage({ root: path, ...(storagePrefix === undefined ? {} : { prefix: storagePrefix }) })
+  return new FileStorage({
+    root: path,
+    folders: archiveFolders,
+    ...(storagePrefix === undefined ? {} : { prefix: storagePrefix }),
+  })
 }
 
 async function openS3(prefix: string, values: StorageValues): Promise<Storage> {
@@ -45,6 +50,7 @@ async function openS3(prefix: string, values: StorageValues): Promise<Storage> {
   const folders = [match[2] ?? '', values.storagePrefix ?? ''].map((part) => part.replace(/^\/+|\/+$/g, ''))
   return new S3Storage({
     bucket: match[1] ?? '',
+    folders: archiveFolders,
     prefix: folders.filter((part) => part !== '').join('/'),
     region: values.awsRegion,
     endpoint: values.awsEndpoint,

@@ -3,9 +3,6 @@ import { randomBytes } from 'node:crypto'
 import { WalrxError, hasCode } from '../primitives/errors.ts'
 import { type Storage, type StorageCallOptions, readObject } from './storage.ts'
 
-/** Folder of the objects that a probe writes and removes. */
-const PROBE_FOLDER = 'walrx_005/probe'
-
 /** The methods of a storage that a probe needs. */
 export interface ProbeTarget extends Pick<Storage, 'location' | 'put' | 'get' | 'list' | 'delete'> {
   /** A conditional put without a fallback: `unsupported` when the store refuses the condition itself. */
@@ -14,12 +11,13 @@ export interface ProbeTarget extends Pick<Storage, 'location' | 'put' | 'get' | 
 
 /**
  * Creates an object with a random key twice, reads it, lists it and removes it.
+ * @param folder of the object; without a slash at its end
  * @returns true when the second creation was refused, which proves that conditional puts work
  * @throws what the storage throws; WALRX_STORAGE_UNAVAILABLE when it returns other bytes. A refused removal is not an
  * error: an access key that may add but not delete is a good one for an archive
  */
-export async function proveStorage(target: ProbeTarget, options: StorageCallOptions): Promise<boolean> {
-  const key = `${PROBE_FOLDER}/${randomBytes(8).toString('hex')}`
+export async function proveStorage(target: ProbeTarget, folder: string, options: StorageCallOptions): Promise<boolean> {
+  const key = `${folder}/${randomBytes(8).toString('hex')}`
   const body = Buffer.from(`written by walrx to test the storage, may be removed: ${key}\n`)
   let isRefused = false
   if ((await target.createBare(key, body, options)) === 'unsupported') await target.put(key, body, options)

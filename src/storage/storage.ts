@@ -2,8 +2,8 @@
  * The contract of a storage: objects by key under one prefix. There are two implementations, `file` and `s3`; one
  * contract suite (test/storage/contract.ts) runs on both.
  *
- * Keys are relative to the prefix, with `/` between folders, never a leading `/` (`wal_005/0000…01.zst`). After any
- * crash an object is complete or absent.
+ * Keys are relative to the prefix, with `/` between folders, never a leading `/` (`folder/name.zst`). After any crash an
+ * object is complete or absent. The rooms above define what the keys mean and what is in the objects.
  */
 
 /** One object, as returned by a listing or a head. */
@@ -83,7 +83,7 @@ export interface Storage {
   delete(keys: readonly string[], options?: StorageCallOptions): Promise<void>
 
   /**
-   * Proves that the storage can be read and written, with a small object under `walrx_005/probe/` that it removes
+   * Proves that the storage can be read and written, with a small object in {@link StorageFolders.probe} that it removes
    * again. It finds out whether putIfAbsent is atomic here. Called once when a writer starts, so that a wrong access
    * key or an unwritable directory ends the start with one clear message.
    */
@@ -91,6 +91,16 @@ export interface Storage {
 
   /** Frees sockets. The storage is not used afterwards. */
   close(): Promise<void>
+}
+
+/** The folders that a storage needs by name, relative to its prefix, without a slash at either end. */
+export interface StorageFolders {
+  /** Where a probe writes an object and removes it again. */
+  readonly probe: string
+  /** A writer takes what is listed here for durable. A probe of a directory makes it durable, and removes files of ended writers. */
+  readonly durable: string
+  /** A probe of a directory removes files of ended writers here, at any depth. */
+  readonly swept: string
 }
 
 /** The result of {@link Storage.probe}. */

@@ -4,6 +4,7 @@
  */
 import { extensions, unsupportedExtensions } from '../compression/codecs.ts'
 import { walFileKind, type WalFileKind } from '../postgres/wal/wal-file.ts'
+import type { StorageFolders } from '../storage/storage.ts'
 
 /** WAL segments, histories, partials, backup labels; WAL-G also keeps delta maps and metadata here. */
 export const walFolder = 'wal_005/'
@@ -29,8 +30,31 @@ export const tailFolder = `${walrxFolder}tail/`
 /** Chunks that somebody has set aside: nobody reads them. */
 export const asideFolder = `${walrxFolder}aside/`
 
+/** The folders that a storage has to know; see {@link StorageFolders}. */
+export const archiveFolders: StorageFolders = {
+  probe: `${walrxFolder}probe`,
+  durable: walFolder.slice(0, -1),
+  swept: tailFolder.slice(0, -1),
+}
+
 /** End of a sentinel's key. */
 export const sentinelSuffix = '_backup_stop_sentinel.json'
+
+/** Names of a backup's objects below its own folder; the manifest's may be followed by a codec's extension. */
+export const backupObjects = {
+  metadata: 'metadata.json',
+  filesMetadata: 'files_metadata.json',
+  contents: 'walrx.json',
+  manifest: 'backup_manifest',
+  /** Folder of the parts. */
+  parts: 'tar_partitions/',
+} as const
+
+/** Prefix of the marks of backups in the making. */
+export const intentsPrefix = `${walrxFolder}backups/`
+
+/** What a walrx backup-mark at work is going to do. */
+export const sentinelOrderKey = `${walrxFolder}sentinel-order.json`
 
 /** Key of a WAL file: `wal_005/<name>.<extension>`, without a dot when there is no extension. */
 export function walKey(name: string, extension: string): string {

@@ -12,6 +12,7 @@ import { segmentName } from '../../src/postgres/wal/wal-file.ts'
 import { FileStorage } from '../../src/storage/file/file-storage.ts'
 import { type GapRecord, writeGap } from '../../src/walg/wal/gap-records.ts'
 import { WalReader } from '../../src/walg/wal/wal-reader.ts'
+import { archiveFolders } from '../../src/walg/names.ts'
 import { MemoryStorage } from '../harness/store/memory-storage.ts'
 import { runWalrx } from '../harness/walrx/walrx-process.ts'
 
@@ -194,7 +195,7 @@ describe('recorded gaps', () => {
     const archive = await mkdtemp(join(tmpdir(), 'walrx-show-'))
     await mkdir(join(archive, 'wal_005'))
     await writeFile(join(archive, `wal_005/${segmentName(1, 4n, MiB)}.zst`), '')
-    const storage = new FileStorage({ root: archive, fsync: false })
+    const storage = new FileStorage({ folders: archiveFolders, root: archive, fsync: false })
     await writeGap(storage, record)
     await writeGap(storage, { ...record, timeline: 2 })
     const show = (...args: string[]) => runWalrx(['wal-show', '--file-prefix', archive, '--pg-wal-size', '1', ...args])

@@ -13,6 +13,7 @@ import { FileStorage } from '../../src/storage/file/file-storage.ts'
 import { BackupArchive } from '../../src/walg/backup/backup-archive.ts'
 import { sentinelKey } from '../../src/walg/backup/backup-names.ts'
 import { parseBackupTime } from '../../src/walg/backup/backup-time.ts'
+import { archiveFolders } from '../../src/walg/names.ts'
 import { goldenArchive, goldenBackups } from '../harness/made/golden-backups.ts'
 import { runWalrx } from '../harness/walrx/walrx-process.ts'
 
@@ -112,7 +113,7 @@ test('what walrx writes anew of a backup is the same to WAL-G and WAL-RUS', asyn
     walrus: walrus && walrus.map((text) => withoutDatabases(JSON.parse(text) as Record<string, unknown>)),
   })
   const before = sorted(await shown())
-  const storage = new FileStorage({ root: root() })
+  const storage = new FileStorage({ folders: archiveFolders, root: root() })
   const written = new BackupArchive(storage)
   for (const name of backups) {
     const sentinel = await written.readSentinel(name)

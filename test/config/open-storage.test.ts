@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict'
+import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import { describe, test } from 'node:test'
 import { type Environment, loadSettings } from '../../src/config/load.ts'
 import { openCodec, openStorage } from '../../src/config/open-storage.ts'
@@ -26,6 +29,34 @@ describe('openStorage', () => {
       await locationOf({ WALG_S3_PREFIX: 's3://bucket/a/b/', WALG_STORAGE_PREFIX: 'c' }),
       's3://bucket/a/b/c',
     )
+  })
+
+  test('lets a probe clear the folders of WAL and of tails of what dead writers left', async () => {
+    const root = await mkdtemp(join(tmpdir(), 'walrx-open-'))
+    try {
+      const dead = '.tmp.20200102T030405Z-0123456789abcdef'
+      const [segment, chunk, part] = ['wal_005/x', 'walrx_005/tail/00000001/x/y', 'basebackups_005/b/x']
+      for (const key of [segment, chunk, part]) {
+        await mkdir(dirname(join(root, key)), { recursive: true })
+        await writeFile(join(root, key + dead), '')
+        await utimes(join(root, key + dead), 0, 0)
+      }
+      const storage = await openStorage(await valuesOf({ WALG_FILE_PREFIX: root }))
+      await storage.probe()
+      await storage.close()
+      const left = await readdir(root, { recursive: true })
+      assert.deepEqual(
+        left.filter((name) => name.includes('.tmp.')),
+        [part + dead],
+      )
+      // Folders of an object stay, if only the top one: the probe was below it.
+      assert.ok(
+        left.every((name) => /^(basebackups|wal|walrx)_005/.test(name)),
+        left.join(' '),
+      )
+    } finally {
+      await rm(root, { recursive: true })
+    }
   })
 
   test('refuses in one line when there is no archive, or two, or none that it could be', async () => {

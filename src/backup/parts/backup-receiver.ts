@@ -6,11 +6,11 @@ import type { BackupTablespace, BaseBackupSink, ServerNotice } from '../../postg
 import { fullLabel, type IncrementOrigin } from '../../postgres/backup/incremental-label.ts'
 import { controlFileName, labelFileName, withExtension } from '../../walg/backup/backup-names.ts'
 import type { FileRecord } from '../../walg/backup/files-metadata.ts'
-import type { StoredObject } from '../../walg/backup/backup-contents.ts'
+import type { StoredObject } from '../../walg/stored/object-sum.ts'
+import { ObjectWriter, storeObject } from '../../walg/stored/object-upload.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { IncrementCheck } from './increment-check.ts'
 import { PartWriter } from './part-writer.ts'
-import { ObjectWriter, storeObject } from './part-upload.ts'
 import { formatHeader, paddingOf, tarTrailer } from './tar-header.ts'
 import { type AsideFile, type EntryNames, TarRewriter } from './tar-rewriter.ts'
 

@@ -4,10 +4,10 @@
  */
 import type { WriteCodec } from '../../compression/codec.ts'
 import { partFileName } from '../../walg/backup/backup-names.ts'
-import type { StoredObject } from '../../walg/backup/backup-contents.ts'
+import type { StoredObject } from '../../walg/stored/object-sum.ts'
+import { ObjectWriter } from '../../walg/stored/object-upload.ts'
 import type { Storage } from '../../storage/storage.ts'
 import type { ChunkPool } from './chunk-pool.ts'
-import { ObjectWriter } from './part-upload.ts'
 import { tarTrailer } from './tar-header.ts'
 
 /** What all lanes of a backup have in common. */

@@ -1,7 +1,6 @@
 /** Damage to a backup: its errors, and the check of an object against walrx.json. */
-import { crc32c } from '@node-rs/crc32'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
-import type { StoredObject } from '../../walg/backup/backup-contents.ts'
+import { ObjectSum, type StoredObject } from '../../walg/stored/object-sum.ts'
 
 /**
  * Does something with the objects of a backup. Reports an object that cannot be read, or that has gone since the
@@ -30,28 +29,16 @@ export function damaged(what: string, hint?: string, cause?: unknown): WalrxErro
   })
 }
 
-/** Size and CRC-32C of an object that is being read, to compare with walrx.json. */
-export class StoredSum {
-  size = 0
-  #crc32c = 0
-
-  /** Passes the bytes of the object on. */
-  async *of(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
-    for await (const chunk of source) {
-      this.size += chunk.length
-      this.#crc32c = crc32c(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length), this.#crc32c)
-      yield chunk
-    }
-  }
-
+/** Size and CRC-32C of an object while it is read, to be compared to what was stored. */
+export class StoredSum extends ObjectSum {
   /**
    * Call this when the object has been read to its end.
    * @param at names it in errors
    * @throws WALRX_BACKUP_DAMAGED
    */
   check(stored: StoredObject, at: string): void {
-    if (stored.crc32c === this.#crc32c && stored.size === this.size) return
-    const [is, was] = [this.#crc32c, stored.crc32c].map((crc) => crc.toString(16).padStart(8, '0'))
+    if (stored.crc32c === this.crc32c && stored.size === this.size) return
+    const [is, was] = [this.crc32c, stored.crc32c].map((crc) => crc.toString(16).padStart(8, '0'))
     throw damaged(
       `${at} was changed after the backup: it has CRC-32C ${is} over ${this.size} bytes instead of ${was} over ${stored.size}`,
     )

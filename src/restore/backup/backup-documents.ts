@@ -3,12 +3,12 @@
  */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { type ManifestFile, readManifest } from '../../postgres/backup/backup-manifest.ts'
-import { codecOfExtension } from '../../compression/codecs.ts'
-import { readObject, type Storage, type StorageCallOptions } from '../../storage/storage.ts'
+import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import type { BackupArchive, BackupPart } from '../../walg/backup/backup-archive.ts'
-import { parseContents, type StoredObject } from '../../walg/backup/backup-contents.ts'
+import { parseContents } from '../../walg/backup/backup-contents.ts'
 import { backupFolder, contentsKey, filesMetadataKey } from '../../walg/backup/backup-names.ts'
-import { decoded } from '../../walg/stored-object.ts'
+import type { StoredObject } from '../../walg/stored/object-sum.ts'
+import { openObject, readDocument } from '../../walg/stored/stored-reader.ts'
 import type { FilesMetadata } from '../../walg/backup/files-metadata.ts'
 import type { Sentinel } from '../../walg/backup/sentinel.ts'
 import {
@@ -106,11 +106,7 @@ async function readOne(
   const listed =
     manifest &&
     (await readManifest(
-      decoded(
-        sum.of(await storage.get(manifest.key, options)),
-        codecOfExtension(manifest.extension, manifest.key),
-        manifestAt,
-      ),
+      (await openObject(storage, manifest, { ...options, onStored: (chunk) => sum.add(chunk) })).body,
       manifestAt,
     ))
   if (stored) sum.check(stored, manifestAt)
@@ -184,7 +180,7 @@ async function readContents(
 ): Promise<ReadonlyMap<string, StoredObject> | undefined> {
   const key = contentsKey(name)
   try {
-    return parseContents(await readObject(storage, key, { signal }), `${storage.location}/${key}`)
+    return parseContents(await readDocument(storage, key, { signal }), `${storage.location}/${key}`)
   } catch (error) {
     if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
     throw error

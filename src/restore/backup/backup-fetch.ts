@@ -11,11 +11,10 @@
  * Each step is durable, names and all, before the next one begins. PostgreSQL does not start without pg_control.
  */
 import * as fs from 'node:fs/promises'
-import { codecOfExtension } from '../../compression/codecs.ts'
 import type { Logger } from '../../observe/log.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { Storage } from '../../storage/storage.ts'
-import { decoded } from '../../walg/stored-object.ts'
+import { openObject } from '../../walg/stored/stored-reader.ts'
 import type { BackupDocuments } from './backup-documents.ts'
 import { type ReadSummary, readBackup } from './backup-reader.ts'
 import { changedManifest } from './changed-manifest.ts'
@@ -160,8 +159,8 @@ async function writeManifest(
   const extension = key.slice(key.lastIndexOf('/') + 1).split('.')[1] ?? ''
   const file = await sink.file('backup_manifest', 0o600)
   try {
-    const manifest = decoded(await storage.get(key, { signal }), codecOfExtension(extension, key), key)
-    const source = newMap ? changedManifest(manifest, 'tablespace_map', newMap) : manifest
+    const { body } = await openObject(storage, { key, extension }, { signal })
+    const source = newMap ? changedManifest(body, 'tablespace_map', newMap) : body
     for await (const chunk of source) await file.write(chunk)
     await file.finish()
   } finally {

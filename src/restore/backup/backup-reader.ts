@@ -3,13 +3,13 @@
  * files against the server's manifest, and the list of files against files_metadata.json. The backups that a delta
  * builds on are read before it, beginning with the full one, each to its end before the next.
  */
-import { codecOfExtension } from '../../compression/codecs.ts'
 import type { Logger } from '../../observe/log.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import type { Storage } from '../../storage/storage.ts'
 import type { BackupPart } from '../../walg/backup/backup-archive.ts'
 import { backupFolder } from '../../walg/backup/backup-names.ts'
-import { decodedPieces } from '../../walg/stored-object.ts'
+import { formOf } from '../../walg/stored/object-kinds.ts'
+import { openPieces } from '../../walg/stored/stored-reader.ts'
 import { blamingBackup, damaged, StoredSum } from './backup-damage.ts'
 import { type BackupDocuments, chainOf } from './backup-documents.ts'
 import { openChecksum } from './checksums.ts'
@@ -167,20 +167,24 @@ class BackupReading {
     const { documents, storage } = this.#options
     const at = `${storage.location}/${part.key}`
     const sum = new StoredSum()
-    const codec = codecOfExtension(part.extension, at)
-    const body = this.#counted(sum.of(await storage.get(part.key, { signal })))
+    const onStored = (chunk: Uint8Array) => {
+      sum.add(chunk)
+      this.#tally.readBytes += chunk.length
+      this.#options.onProgress(this.#tally.readBytes)
+    }
+    const opened = await openPieces(storage, part, { signal, onStored })
     try {
-      for await (const entry of tarEntries(decodedPieces(body, codec, at), at)) {
+      for await (const entry of tarEntries(opened.pieces, at)) {
         signal.throwIfAborted()
         await this.#readEntry(entry, part, at)
       }
       // Bytes after the tar's end count for size and checksum as well.
-      for await (const rest of body) void rest
+      await opened.readRest()
     } catch (error) {
       const isUnreadable = hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_CODEC_UNSUPPORTED')
       // A part that walrx stored can be read, unless it was changed since.
       if (isUnreadable && documents.contents) throw damaged(error.message, undefined, error)
-      throw sum.size > 0 && isUnreadable ? this.#withGuess(error) : error
+      throw sum.size > 0 && isUnreadable && formOf(part.key).encrypted ? this.#withGuess(error) : error
     }
     const stored = documents.contents?.get(part.key.slice(backupFolder(documents.name).length))
     if (stored) sum.check(stored, at)
@@ -190,14 +194,6 @@ class BackupReading {
   #withGuess(error: WalrxError): WalrxError {
     const hint = 'if this backup is encrypted, restore it with the tool that wrote it: walrx cannot decrypt'
     return new WalrxError(error.code, error.message, { hint, cause: error })
-  }
-
-  async *#counted(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
-    for await (const chunk of source) {
-      this.#tally.readBytes += chunk.length
-      this.#options.onProgress(this.#tally.readBytes)
-      yield chunk
-    }
   }
 
   async #readEntry(entry: TarEntry, part: BackupPart, at: string): Promise<void> {

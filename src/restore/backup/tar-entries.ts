@@ -3,7 +3,7 @@
  * remote backups lack the final blocks and even the padding of the last entry (docs/walg-format.md, 5.3), so a tar may end
  * after any complete body. One that ends within a body or a header is damaged.
  */
-import { extract } from 'tar-stream'
+import { type Extract, extract } from 'tar-stream'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { DecodedPiece } from '../../compression/codec.ts'
 
@@ -19,6 +19,9 @@ export interface TarEntry {
 
 const blockBytes = 512
 
+/** What tar-stream makes of an entry. */
+type Entry = Extract extends AsyncIterable<infer Each> ? Each : never
+
 /**
  * Iterates over a tar.
  * @param object names it in errors
@@ -28,66 +31,94 @@ export async function* tarEntries(
   source: AsyncIterable<DecodedPiece>,
   object: string,
 ): AsyncGenerator<TarEntry, undefined> {
-  const tar = extract()
-  let sourceBytes = 0
-  const held = new HeldPieces()
-  let failure: unknown
-  const feed = (async () => {
-    try {
-      for await (const piece of source) {
-        sourceBytes += piece.bytes.length
-        held.add(piece)
-        if (!tar.write(Buffer.from(piece.bytes.buffer, piece.bytes.byteOffset, piece.bytes.length))) await drained(tar)
-        if (tar.destroyed) return
-      }
-      // Completes the last block; whether it belongs to a body is checked below.
-      tar.end(Buffer.alloc(3 * blockBytes - (sourceBytes % blockBytes || blockBytes)))
-    } catch (error) {
-      failure = error
-      tar.destroy(error as Error)
-    }
-  })()
-  let bodyEnd = 0
-  const explain = (error: unknown): Error => {
-    if (failure instanceof Error) return failure
-    // A WalrxError comes from the consumer, not from the stream.
-    if (error instanceof WalrxError) return error
-    const message = `${object} is not a complete tar: ${(error as Error).message}`
-    return new WalrxError('WALRX_OBJECT_DAMAGED', message, { cause: error })
-  }
+  const reading = new TarReading(object)
+  const fed = reading.feed(source)
   try {
-    for await (const entry of tar) {
-      const { header } = entry
-      const byteOffset = (header as unknown as { readonly byteOffset: number }).byteOffset
-      bodyEnd = byteOffset + (header.size ?? 0)
-      held.free(byteOffset)
-      yield {
-        name: header.name,
-        kind:
-          header.type === 'file' || header.type === 'contiguous-file'
-            ? 'file'
-            : header.type === 'directory'
-              ? 'directory'
-              : 'other',
-        size: header.size ?? 0,
-        mode: header.mode ?? 0,
-        body: readBody(entry as AsyncIterable<Uint8Array>, explain, (bytes) => held.free(byteOffset + bytes)),
-      }
+    for await (const entry of reading.tar) {
+      yield reading.begin(entry)
       entry.resume()
     }
   } catch (error) {
-    throw explain(error)
+    throw reading.explain(error)
   } finally {
-    tar.destroy()
-    await feed
+    reading.tar.destroy()
+    await fed
   }
-  if (failure !== undefined) throw explain(failure)
-  if (bodyEnd > sourceBytes) {
+  reading.checkEnd()
+}
+
+/** A tar while it is read. */
+class TarReading {
+  readonly tar = extract()
+  readonly #object: string
+  readonly #held = new HeldPieces()
+  #sourceBytes = 0
+  /** What the source threw. */
+  #failure: unknown
+  /** Where the body of the present entry ends. */
+  #bodyEnd = 0
+
+  constructor(object: string) {
+    this.#object = object
+  }
+
+  /** Reads the source to its end, as fast as the entries are read. Never rejects: {@link explain} knows what it threw. */
+  async feed(source: AsyncIterable<DecodedPiece>): Promise<void> {
+    const { tar } = this
+    try {
+      for await (const piece of source) {
+        this.#sourceBytes += piece.bytes.length
+        this.#held.add(piece)
+        if (!tar.write(Buffer.from(piece.bytes.buffer, piece.bytes.byteOffset, piece.bytes.length))) await drained(tar)
+        if (tar.destroyed) return
+      }
+      // Completes the last block; whether it belongs to a body is checked at the end.
+      tar.end(Buffer.alloc(3 * blockBytes - (this.#sourceBytes % blockBytes || blockBytes)))
+    } catch (error) {
+      this.#failure = error
+      tar.destroy(error as Error)
+    }
+  }
+
+  /** Goes on to an entry: the bytes before its body are no longer needed. */
+  begin(entry: Entry): TarEntry {
+    const { header } = entry
+    const byteOffset = (header as unknown as { readonly byteOffset: number }).byteOffset
+    this.#bodyEnd = byteOffset + (header.size ?? 0)
+    this.#held.free(byteOffset)
+    const explain = (error: unknown) => this.explain(error)
+    return {
+      name: header.name,
+      kind: kindOf(header.type),
+      size: header.size ?? 0,
+      mode: header.mode ?? 0,
+      body: readBody(entry as AsyncIterable<Uint8Array>, explain, (bytes) => this.#held.free(byteOffset + bytes)),
+    }
+  }
+
+  explain(error: unknown): Error {
+    if (this.#failure instanceof Error) return this.#failure
+    // A WalrxError comes from the consumer, not from the stream.
+    if (error instanceof WalrxError) return error
+    const message = `${this.#object} is not a complete tar: ${(error as Error).message}`
+    return new WalrxError('WALRX_OBJECT_DAMAGED', message, { cause: error })
+  }
+
+  /** Throws what the source threw; WALRX_OBJECT_DAMAGED when the last body was not there to its end. */
+  checkEnd(): void {
+    if (this.#failure !== undefined) throw this.explain(this.#failure)
+    const missing = this.#bodyEnd - this.#sourceBytes
+    if (missing <= 0) return
     throw new WalrxError(
       'WALRX_OBJECT_DAMAGED',
-      `${object} ends ${bodyEnd - sourceBytes} bytes before the end of its last file`,
+      `${this.#object} ends ${missing} bytes before the end of its last file`,
     )
   }
+}
+
+function kindOf(type: Entry['header']['type']): TarEntry['kind'] {
+  if (type === 'file' || type === 'contiguous-file') return 'file'
+  return type === 'directory' ? 'directory' : 'other'
 }
 
 /** The pieces that the reader of a tar may still use. */

@@ -6,7 +6,7 @@ import { formatLsn, type Lsn, type Timeline } from '../../postgres/lsn.ts'
 import { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
 import { type HistoryEntry, historyName, parseHistory } from '../../postgres/wal/wal-file.ts'
 import type { StorageCallOptions } from '../../storage/storage.ts'
-import { collected } from '../../walg/stored-object.ts'
+import { readWhole } from '../../walg/stored/stored-reader.ts'
 import type { WalReader } from '../../walg/wal/wal-reader.ts'
 import type { RecoveryTimeline } from './recovery-request.ts'
 
@@ -44,7 +44,7 @@ export class Histories {
     const name = historyName(timeline)
     const file = await this.#reader.openWalFile(name, undefined, options)
     if (!file) return undefined
-    return parseHistory(await collected(file.body), name)
+    return parseHistory(await readWhole(file), name)
   }
 }
 

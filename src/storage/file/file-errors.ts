@@ -54,7 +54,7 @@ export function missingRoot(root: string, problem: string, cause?: unknown): Wal
   })
 }
 
-/** `put of wal_005/x to file:///archive`. */
+/** `put of folder/x to file:///archive`. */
 export function describeTask(task: FileTask): string {
   return `${task.operation} of ${task.key === '' ? 'everything' : task.key} at ${task.location}`
 }

@@ -15,7 +15,15 @@ import { abortable } from '../abortable.ts'
 import { checkKey, checkPrefix } from '../keys.ts'
 import { proveStorage } from '../probe.ts'
 import { SourceError } from '../source.ts'
-import type { ListOptions, ObjectInfo, Storage, StorageBody, StorageCallOptions, StorageTraits } from '../storage.ts'
+import type {
+  ListOptions,
+  ObjectInfo,
+  Storage,
+  StorageBody,
+  StorageCallOptions,
+  StorageFolders,
+  StorageTraits,
+} from '../storage.ts'
 import { isRemovableTempName, isTempName } from '../temp-name.ts'
 import { FileBody } from './file-body.ts'
 import { type FileTask, fileError, missingRoot } from './file-errors.ts'
@@ -29,6 +37,8 @@ export interface FileStorageOptions {
   readonly root: string
   /** Folder of the archive in the directory, created when needed; `/` at both ends is dropped. Default none. */
   readonly prefix?: string | undefined
+  /** The folders that a probe needs by name. */
+  readonly folders: StorageFolders
   /** False leaves out every fsync: a power failure may then lose finished puts. Default true. */
   readonly fsync?: boolean
   /** Default the real clock. */
@@ -43,10 +53,6 @@ export interface FileStorageOptions {
 const STALE_TEMP_MS = 24 * 3600 * 1000
 /** How long `close` waits until aborted writes have removed their unfinished files. */
 const CLOSE_WAIT_MS = 5000
-/** The folder of segments, where a killed writer may leave unfinished files. */
-const WAL_FOLDER = 'wal_005'
-/** The folder of the tails of unfinished segments, with a folder for each segment. */
-const CHUNK_FOLDER = 'walrx_005/tail'
 
 /**
  * A storage in a directory.
@@ -64,6 +70,7 @@ export class FileStorage implements Storage {
   readonly #clock: Clock
   readonly #writer: FileWriter
   readonly #listPageNames: number | undefined
+  readonly #folders: StorageFolders
   /** Running writes, also aborted ones that are still cleaning up. */
   readonly #writes = new Set<Promise<unknown>>()
 
@@ -74,6 +81,7 @@ export class FileStorage implements Storage {
     this.#fs = options.fileSystem ?? nodeFileSystem
     this.#clock = options.clock ?? systemClock
     this.#listPageNames = options.listPageNames
+    this.#folders = options.folders
     const { fsync = true } = options
     this.#writer = new FileWriter({ fs: this.#fs, root: this.#root, fsync, clock: this.#clock })
   }
@@ -144,14 +152,12 @@ export class FileStorage implements Storage {
     })
   }
 
-  /**
-   * Also syncs the folder of segments, and removes unfinished files older than a day from it and from those of chunks.
-   */
+  /** Also syncs the durable folder, and removes unfinished files older than a day from it and from the swept one. */
   async probe({ signal }: StorageCallOptions = {}): Promise<StorageTraits> {
-    await this.#call('probe', WAL_FOLDER, signal, async () => {
+    await this.#call('probe', this.#folders.durable, signal, async () => {
       await this.#checkRoot()
-      await this.#tidy(join(this.#base, WAL_FOLDER), signal, STALE_TEMP_MS)
-      await this.#tidyBelow(join(this.#base, CHUNK_FOLDER), signal, STALE_TEMP_MS)
+      await this.#tidy(join(this.#base, this.#folders.durable), signal, STALE_TEMP_MS)
+      await this.#tidyBelow(join(this.#base, this.#folders.swept), signal, STALE_TEMP_MS)
     })
     const isRefused = await proveStorage(
       {
@@ -162,6 +168,7 @@ export class FileStorage implements Storage {
         delete: this.delete.bind(this),
         createBare: this.putIfAbsent.bind(this),
       },
+      this.#folders.probe,
       signal ? { signal } : {},
     )
     return { conditionalPut: isRefused && this.#writer.hasLinks }

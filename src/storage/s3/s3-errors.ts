@@ -142,7 +142,7 @@ export function explainFailure(error: unknown, task: S3Task): S3Failure {
   return { status, code, shouldRetry: meaning.shouldRetry ?? false, error: walrxError }
 }
 
-/** `put of wal_005/x at s3://bucket/path`. */
+/** `put of folder/x at s3://bucket/path`. */
 export function describeTask({ operation, key, location }: S3Task): string {
   return `${operation} of ${key === '' ? 'everything' : key} at ${location}`
 }

@@ -1,11 +1,14 @@
 /** The options of an S3 storage, and their defaults. */
 import type { Clock } from '../../primitives/clock.ts'
+import type { StorageFolders } from '../storage.ts'
 
 /** Options of {@link S3Storage}. `undefined` means the default. */
 export interface S3StorageOptions {
   readonly bucket: string
   /** Folder of the archive in the bucket; `/` at both ends is dropped. Default none. */
   readonly prefix?: string | undefined
+  /** The folders that a probe needs by name. */
+  readonly folders: StorageFolders
   /** Default with an endpoint: `us-east-1`. Without one: the region that the SDK finds (AWS_REGION, profile), else the one
    * that the bucket answers to a request in `us-east-1`. */
   readonly region?: string | undefined

@@ -288,6 +288,7 @@ export class S3Storage implements Storage {
         delete: hurried.delete.bind(hurried),
         createBare: (key, body, options) => hurried.#create(key, body, options.signal),
       },
+      this.#options.folders.probe,
       signal ? { signal } : {},
     )
     this.#traits = { conditionalPut: isRefused }

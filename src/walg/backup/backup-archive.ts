@@ -2,11 +2,11 @@
  * The base backups of an archive, whoever wrote them: their sentinels, documents and parts. What the storage throws goes
  * through as it is.
  */
-import { codecOfExtension } from '../../compression/codecs.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
-import { type ObjectInfo, readObject, type Storage, type StorageCallOptions } from '../../storage/storage.ts'
+import type { ObjectInfo, Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { isTempName } from '../../storage/temp-name.ts'
-import { decoded } from '../stored-object.ts'
+import { openDocument, openObject, readDocument } from '../stored/stored-reader.ts'
+import { putDocument } from '../stored/stored-writer.ts'
 import { type BackupMetadata, formatMetadata, parseMetadata } from './backup-metadata.ts'
 import {
   backupFolder,
@@ -80,7 +80,7 @@ export class BackupArchive {
   /** The bytes of a sentinel. Throws WALRX_BACKUP_NOT_FOUND. */
   async readSentinelBytes(name: string, options?: StorageCallOptions): Promise<Buffer> {
     try {
-      return await readObject(this.#storage, sentinelKey(name), options)
+      return await readDocument(this.#storage, sentinelKey(name), options)
     } catch (error) {
       if (!hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) throw error
       throw new WalrxError('WALRX_BACKUP_NOT_FOUND', `there is no backup ${name} at ${this.location}`, {
@@ -99,7 +99,7 @@ export class BackupArchive {
   async readMetadata(name: string, options?: StorageCallOptions): Promise<BackupMetadata | undefined> {
     const key = metadataKey(name)
     try {
-      return parseMetadata(await readObject(this.#storage, key, options), this.#at(key))
+      return parseMetadata(await readDocument(this.#storage, key, options), this.#at(key))
     } catch (error) {
       if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
       throw error
@@ -117,7 +117,7 @@ export class BackupArchive {
   ): Promise<FoundFilesMetadata> {
     const key = filesMetadataKey(name)
     try {
-      const source = await this.#storage.get(key, options)
+      const source = await openDocument(this.#storage, key, options)
       return { kind: 'found', metadata: await decodeFilesMetadata(source, this.#at(key)) }
     } catch (error) {
       if (!hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) throw error
@@ -143,11 +143,6 @@ export class BackupArchive {
     return this.#storage.list(backupFolder(name), options)
   }
 
-  /** The stored bytes of a part, for a reader that checks them before they are decoded. */
-  openRaw(part: Pick<BackupPart, 'key'>, options?: StorageCallOptions): Promise<AsyncIterable<Uint8Array>> {
-    return this.#storage.get(part.key, options)
-  }
-
   /**
    * The tar stream of a part, decoded by its own extension: parts are not probed for.
    * @throws WALRX_CODEC_UNSUPPORTED for an extension that walrx cannot read; while iterating WALRX_OBJECT_DAMAGED
@@ -156,9 +151,7 @@ export class BackupArchive {
     part: Pick<BackupPart, 'key' | 'extension'>,
     options?: StorageCallOptions,
   ): Promise<AsyncIterable<Uint8Array>> {
-    const at = this.#at(part.key)
-    const codec = codecOfExtension(part.extension, at)
-    return decoded(await this.#storage.get(part.key, options), codec, at)
+    return (await openObject(this.#storage, part, options)).body
   }
 
   /** Where the server's manifest is stored, under whatever extension; undefined where there is none. */
@@ -177,12 +170,12 @@ export class BackupArchive {
 
   /** Writes a new backup's files_metadata.json as a stream. Not for WAL-G's: its DatabasesByNames would be lost. */
   putFilesMetadata(name: string, metadata: FilesMetadata, options?: StorageCallOptions): Promise<void> {
-    return this.#storage.put(filesMetadataKey(name), encodeFilesMetadata(metadata), options)
+    return putDocument(this.#storage, filesMetadataKey(name), encodeFilesMetadata(metadata), options)
   }
 
   /** Writes metadata.json. */
   putMetadata(name: string, metadata: BackupMetadata, options?: StorageCallOptions): Promise<void> {
-    return this.#storage.put(metadataKey(name), formatMetadata(metadata), options)
+    return putDocument(this.#storage, metadataKey(name), formatMetadata(metadata), options)
   }
 
   /** Writes a new backup's sentinel: from now on the backup exists, and it is LATEST. */
@@ -192,7 +185,7 @@ export class BackupArchive {
 
   /** Writes a sentinel's bytes as they are. */
   putSentinelBytes(name: string, bytes: Uint8Array, options?: StorageCallOptions): Promise<void> {
-    return this.#storage.put(sentinelKey(name), bytes, options)
+    return putDocument(this.#storage, sentinelKey(name), bytes, options)
   }
 
   #at(key: string): string {

@@ -6,16 +6,7 @@
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson, type JsonValue, parseJson } from '../../primitives/json.ts'
-
-/** One stored object of a backup. */
-export interface StoredObject {
-  /** Key below the backup's folder: `tar_partitions/part_001.tar.zst`. */
-  readonly name: string
-  /** Bytes as stored. */
-  readonly size: number
-  /** CRC-32C of these bytes. */
-  readonly crc32c: number
-}
+import type { StoredObject } from '../stored/object-sum.ts'
 
 /** The object's bytes. */
 export function formatContents(objects: readonly StoredObject[]): Buffer {

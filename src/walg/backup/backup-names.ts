@@ -4,7 +4,7 @@
  */
 import { type Lsn, type Timeline } from '../../postgres/lsn.ts'
 import { segmentNameAt } from '../../postgres/wal/wal-file.ts'
-import { basebackupsFolder, sentinelSuffix, walrxFolder } from '../names.ts'
+import { backupObjects, basebackupsFolder, intentsPrefix, sentinelSuffix } from '../names.ts'
 
 /** A backup's name, taken apart. */
 export interface BackupName {
@@ -67,17 +67,17 @@ export function backupFolder(name: string): string {
 
 /** Key of metadata.json: what lists of backups show. */
 export function metadataKey(name: string): string {
-  return `${backupFolder(name)}metadata.json`
+  return backupFolder(name) + backupObjects.metadata
 }
 
 /** Key of files_metadata.json: which files a restore takes from the parts. */
 export function filesMetadataKey(name: string): string {
-  return `${backupFolder(name)}files_metadata.json`
+  return backupFolder(name) + backupObjects.filesMetadata
 }
 
 /** Prefix of the parts. WAL-G extracts whatever lies there as a tar, so nothing else may. */
 export function partsPrefix(name: string): string {
-  return `${backupFolder(name)}tar_partitions/`
+  return backupFolder(name) + backupObjects.parts
 }
 
 /** Key of a part by its file name, extension included. */
@@ -133,16 +133,13 @@ export function parsePartName(fileName: string): PartName {
 
 /** Key of the server's own manifest, verbatim. Outside of tar_partitions, where it would break WAL-G's restore. */
 export function manifestKey(name: string, extension: string): string {
-  return backupFolder(name) + withExtension('backup_manifest', extension)
+  return backupFolder(name) + withExtension(backupObjects.manifest, extension)
 }
 
 /** Key of walrx's list of the objects that a backup consists of, with their sizes and checksums. */
 export function contentsKey(name: string): string {
-  return `${backupFolder(name)}walrx.json`
+  return backupFolder(name) + backupObjects.contents
 }
-
-/** Prefix of the marks of backups in the making. */
-export const intentsPrefix = `${walrxFolder}backups/`
 
 /** Key of the mark of a backup in the making: what it leaves behind may be removed once nobody renews it. */
 export function intentKey(name: string): string {

@@ -8,7 +8,7 @@ import { WalrxError } from '../../primitives/errors.ts'
 import { historyName, parseHistory, parseSegmentName, segmentStartLsn } from '../../postgres/wal/wal-file.ts'
 import { decodePageHeader } from '../../postgres/wal/wal-page.ts'
 import type { StorageCallOptions } from '../../storage/storage.ts'
-import { collected } from '../stored-object.ts'
+import { readWhole } from '../stored/stored-reader.ts'
 import { assembleTail, type AssembledTail } from './tail-reader.ts'
 import type { WalReader } from './wal-reader.ts'
 
@@ -60,7 +60,7 @@ async function originOf(
   if (timeline === 1) return undefined
   const name = historyName(timeline)
   const file = await reader.openWalFile(name, undefined, options)
-  return file && parseHistory(await collected(file.body), name).at(-1)
+  return file && parseHistory(await readWhole(file), name).at(-1)
 }
 
 async function wholeSegment(
@@ -69,7 +69,7 @@ async function wholeSegment(
   options?: StorageCallOptions,
 ): Promise<Buffer | undefined> {
   const file = await reader.openWalFile(name, undefined, options)
-  return file && collected(file.body)
+  return file && readWhole(file)
 }
 
 /** Offset of a position in a segment whose first page `bytes` has; undefined without that page. */

@@ -9,10 +9,12 @@
 import { formatJson } from '../../primitives/json.ts'
 import { formatLsn, type Lsn, segmentNumber, type Timeline, toLsn } from '../../postgres/lsn.ts'
 import type { SegmentId } from '../../postgres/wal/wal-file.ts'
-import { readObject, type Storage, type StorageCallOptions } from '../../storage/storage.ts'
+import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { parseBackupTime } from '../backup/backup-time.ts'
 import { JsonDocument } from '../json-document.ts'
 import { gapFolder } from '../names.ts'
+import { readDocument } from '../stored/stored-reader.ts'
+import { createDocument } from '../stored/stored-writer.ts'
 
 /** A range of WAL on one timeline. */
 export interface GapRange {
@@ -70,7 +72,8 @@ export async function writeGap(
     Host: gap.host,
     Slot: gap.slot ?? null,
   }
-  const outcome = await storage.putIfAbsent(gapKey(gap), Buffer.from(`${formatJson(document, 2)}\n`), options)
+  const bytes = Buffer.from(`${formatJson(document, 2)}\n`)
+  const outcome = await createDocument(storage, gapKey(gap), bytes, options)
   return outcome === 'created' ? 'created' : 'same'
 }
 
@@ -125,7 +128,7 @@ export function describeGap({ detectedAt, endLsn, startLsn, timeline }: GapRecor
 async function readGap(storage: Storage, range: GapRange, options?: StorageCallOptions): Promise<GapRecord> {
   const key = gapKey(range)
   const where = `${storage.location}/${key}`
-  const document = JsonDocument.parse(await readObject(storage, key, options), where)
+  const document = JsonDocument.parse(await readDocument(storage, key, options), where)
   const take = (name: string, expected: string) => {
     const value = document.take(name)
     if (value === undefined || String(value) !== expected)

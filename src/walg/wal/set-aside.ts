@@ -1,7 +1,7 @@
 /** Moves objects to `walrx_005/aside/`, where nobody reads them and nobody deletes them. */
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
-import { compareStreams } from '../stored-object.ts'
 import { asideFolder, walrxFolder } from '../names.ts'
+import { copyStored, isSameStored } from '../stored/raw-copy.ts'
 
 /**
  * Moves one object; never over another one that was set aside before.
@@ -10,14 +10,9 @@ import { asideFolder, walrxFolder } from '../names.ts'
  */
 export async function setObjectAside(storage: Storage, key: string, options?: StorageCallOptions): Promise<string> {
   const { aside, isThere } = await asideKey(storage, key, options)
-  if (!isThere) await storage.put(aside, contents(storage, key, options), options)
+  if (!isThere) await copyStored(storage, key, aside, options)
   await storage.delete([key], options)
   return aside
-}
-
-/** Opens the object when it is read: what fails before it reads, a put or another get, would leave an open one behind. */
-async function* contents(storage: Storage, key: string, options?: StorageCallOptions): AsyncGenerator<Uint8Array> {
-  yield* await storage.get(key, options)
 }
 
 /** Where an object can be set aside without replacing another one, or is already. */
@@ -30,7 +25,6 @@ async function asideKey(
   for (let count = 1; ; count++) {
     const aside = count === 1 ? first : `${first}.${count}`
     if (!(await storage.head(aside, options))) return { aside, isThere: false }
-    const { equal } = await compareStreams(contents(storage, key, options), contents(storage, aside, options))
-    if (equal) return { aside, isThere: true }
+    if (await isSameStored(storage, key, aside, options)) return { aside, isThere: true }
   }
 }

@@ -9,9 +9,11 @@
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { formatJson, jsonBigint } from '../../primitives/json.ts'
 import { decodePageHeader, longHeaderSize } from '../../postgres/wal/wal-page.ts'
-import { readObject, type Storage, type StorageCallOptions } from '../../storage/storage.ts'
+import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { systemKey, walFolder } from '../names.ts'
 import { listSentinels } from '../backup/sentinel-listing.ts'
+import { readDocument } from '../stored/stored-reader.ts'
+import { createDocument } from '../stored/stored-writer.ts'
 import { parseMarker, readSystem } from './system-marker.ts'
 import type { WalObject, WalReader } from './wal-reader.ts'
 
@@ -34,7 +36,7 @@ export async function bindSystem(
 ): Promise<void> {
   if ((await checkSystem(storage, reader, cluster, options)) === 'bound') return
   const marker = formatJson({ SystemIdentifier: cluster.systemId, WalSegmentSize: cluster.segmentSize })
-  const outcome = await storage.putIfAbsent(systemKey, Buffer.from(`${marker}\n`), options)
+  const outcome = await createDocument(storage, systemKey, Buffer.from(`${marker}\n`), options)
   if (outcome === 'created') return
   const winner = await readSystem(storage, options)
   if (winner) check(storage, cluster, { ...winner, key: systemKey })
@@ -95,7 +97,7 @@ async function systemOfBackups(storage: Storage, options?: StorageCallOptions): 
   const sentinels = await listSentinels(storage, options)
   sentinels.sort((a, b) => b.lastModifiedMs - a.lastModifiedMs)
   for (const { key } of sentinels.slice(0, sentinelsMax)) {
-    const fields = parseMarker((await readObject(storage, key, options)).toString(), `${storage.location}/${key}`)
+    const fields = parseMarker((await readDocument(storage, key, options)).toString(), `${storage.location}/${key}`)
     const systemId = jsonBigint(fields.SystemIdentifier)
     if (systemId !== undefined) return { systemId, segmentSize: undefined, key }
   }

@@ -1,8 +1,9 @@
 /** The marker `walrx_005/system.json`, by which an archive says whose it is. */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { jsonBigint, type JsonValue, parseJson } from '../../primitives/json.ts'
-import { readObject, type Storage, type StorageCallOptions } from '../../storage/storage.ts'
+import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { systemKey } from '../names.ts'
+import { readDocument } from '../stored/stored-reader.ts'
 
 /** What the marker says. */
 export interface SystemBinding {
@@ -15,7 +16,7 @@ export interface SystemBinding {
 export async function readSystem(storage: Storage, options?: StorageCallOptions): Promise<SystemBinding | undefined> {
   let content: Buffer
   try {
-    content = await readObject(storage, systemKey, options)
+    content = await readDocument(storage, systemKey, options)
   } catch (error) {
     if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
     throw error

@@ -2,13 +2,13 @@
  * Writes chunks of unfinished segments, and clears them away when they are not needed any more. A chunk is removed only
  * when its bytes are durable elsewhere: in a larger chunk, in the whole segment, or in a `.partial`.
  */
-import type { WriteCodec } from '../../compression/codec.ts'
-import { codecOfExtension } from '../../compression/codecs.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { parseSegmentName, type SegmentId } from '../../postgres/wal/wal-file.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
-import { collected, compareStreams, decoded, once } from '../stored-object.ts'
 import { tailKey, type TailRange } from '../names.ts'
+import { compareStreams } from '../stored/compare-streams.ts'
+import { openObject, readWhole } from '../stored/stored-reader.ts'
+import type { StoredWriter } from '../stored/stored-writer.ts'
 import {
   assembleTail,
   type AssembledTail,
@@ -60,17 +60,17 @@ export interface ClearedTails {
 export class TailArchive {
   readonly #storage: Storage
   readonly #reader: WalReader
-  readonly #codec: WriteCodec
+  readonly #writer: StoredWriter
 
-  constructor(reader: WalReader, codec: WriteCodec) {
+  constructor(reader: WalReader, writer: StoredWriter) {
     this.#storage = reader.storage
     this.#reader = reader
-    this.#codec = codec
+    this.#writer = writer
   }
 
   /** The key under which {@link TailArchive.put} stores a chunk. */
   key(segment: string, range: TailRange): string {
-    return tailKey(segment, range, this.#codec.extension)
+    return tailKey(segment, range, this.#writer.extension)
   }
 
   /**
@@ -80,11 +80,10 @@ export class TailArchive {
    */
   async put(segment: string, range: TailRange, encoded: Uint8Array, options?: StorageCallOptions): Promise<void> {
     const key = this.key(segment, range)
-    if ((await this.#storage.putIfAbsent(key, encoded, options)) === 'created') return
-    const codec = codecOfExtension(this.#codec.extension, key)
-    const theirs = decoded(await this.#storage.get(key, options), codec, key)
+    if ((await this.#writer.create(key, encoded, options)) === 'created') return
+    const theirs = await openObject(this.#storage, { key, extension: this.#writer.extension }, options)
     const at = `${this.#storage.location}/${key}`
-    const compared = await compareStreams(decoded(once(encoded), codec, 'ours'), theirs).catch((error: unknown) => {
+    const compared = await compareStreams(this.#writer.decodeOwn(key, encoded), theirs.body).catch((error: unknown) => {
       if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
       throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${at} is there but cannot be compared: ${error.message}`, {
         hint: 'it is damaged: see walrx wal-finalize --set-aside',
@@ -186,10 +185,10 @@ export class TailArchive {
 
   /** Looks whether the whole segment has what the chunks have. */
   async #isHeld(tail: SegmentTail, options?: StorageCallOptions): Promise<'yes' | 'no' | 'contradicted'> {
-    const file = await this.#reader.openWalFile(tail.segment, this.#codec.extension, options)
+    const file = await this.#reader.openWalFile(tail.segment, this.#writer.extension, options)
     if (!file) return 'no'
     try {
-      const held = await collected(file.body)
+      const held = await readWhole(file)
       if (held.length < Math.max(...tail.chunks.map(({ to }) => to))) return 'contradicted'
       for (const chunk of tail.chunks) await this.#compare(tail.segment, chunk, held, options)
       return 'yes'

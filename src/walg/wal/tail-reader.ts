@@ -4,12 +4,11 @@
  * Chunks may overlap (a receiver that was started anew begins again, and small chunks are replaced by larger ones), and
  * then must agree.
  */
-import { codecOfExtension } from '../../compression/codecs.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { partialName } from '../../postgres/wal/wal-file.ts'
 import type { ObjectInfo, Storage, StorageCallOptions } from '../../storage/storage.ts'
-import { collected, decoded } from '../stored-object.ts'
 import { parseTailKey, tailFolder, tailFolderOf, type TailObjectName } from '../names.ts'
+import { openObject, type ReadableStorage, readWhole } from '../stored/stored-reader.ts'
 import { trimmedLength } from './zero-padding.ts'
 import type { WalReader } from './wal-reader.ts'
 
@@ -101,7 +100,7 @@ const readAheadBytesMax = 8 * 1024 * 1024
  * that disagree; WALRX_OBJECT_NOT_FOUND for one that has gone; what the storage says
  */
 export async function readChunks(
-  storage: Pick<Storage, 'get' | 'location'>,
+  storage: ReadableStorage,
   { chunks, segment }: SegmentTail,
   buffer: Buffer,
   options?: StorageCallOptions,
@@ -127,7 +126,7 @@ export async function readChunks(
 
 /** The bytes of each chunk, in the order of the chunks; the next ones are read meanwhile. */
 async function* chunksInOrder(
-  storage: Pick<Storage, 'get' | 'location'>,
+  storage: ReadableStorage,
   chunks: readonly TailChunk[],
   lengthMax: number,
   options: StorageCallOptions = {},
@@ -164,18 +163,18 @@ async function* chunksInOrder(
 
 /** The bytes of a chunk: as many as its name says. */
 async function readChunk(
-  storage: Pick<Storage, 'get' | 'location'>,
+  storage: ReadableStorage,
   { extension, from, key, to }: TailChunk,
   lengthMax: number,
   signal: AbortSignal,
 ): Promise<Buffer> {
   const at = `${storage.location}/${key}`
   if (to > lengthMax) throw new DamagedChunk(key, `${at} reaches behind the end of its segment`)
-  const codec = codecOfExtension(extension, at)
   const bytes = Buffer.allocUnsafe(to - from)
   let length = 0
   try {
-    for await (const piece of decoded(await storage.get(key, { signal }), codec, at)) {
+    const { body } = await openObject(storage, { key, extension }, { signal })
+    for await (const piece of body) {
       if (length + piece.length > bytes.length)
         throw wrongLength(key, at, bytes.length, `${length + piece.length} or more`)
       bytes.set(piece, length)
@@ -246,7 +245,7 @@ async function withPartial(
   for (const info of await reader.find(partialName(tail.segment), options)) {
     const file = await reader.openWalFile(partialName(tail.segment), info.extension, options)
     if (!file) continue
-    const whole = await collected(file.body)
+    const whole = await readWhole(file)
     const partial = whole.subarray(0, trimmedLength(whole))
     // The zeros of a partial may be padding, those of a chunk are WAL.
     const common = Math.min(partial.length, longest.bytes.length)

@@ -4,12 +4,14 @@
  */
 import { createHash } from 'node:crypto'
 import type { WriteCodec } from '../../compression/codec.ts'
-import { codecOfExtension } from '../../compression/codecs.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { partialName, type SegmentId } from '../../postgres/wal/wal-file.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
-import { compareStreams, decoded, firstDifference, once } from '../stored-object.ts'
 import { asideFolder, divergedFolder, type TailRange, walFolder, walKey } from '../names.ts'
+import { compareStreams, firstDifference } from '../stored/compare-streams.ts'
+import { keepStored } from '../stored/raw-copy.ts'
+import { openObject } from '../stored/stored-reader.ts'
+import { StoredWriter } from '../stored/stored-writer.ts'
 import { type GapRecord, writeGap } from './gap-records.ts'
 import { OtherForms } from './other-forms.ts'
 import { bindSystem } from './system-binding.ts'
@@ -27,7 +29,7 @@ const attemptsMax = 3
 
 /** See the file's header. */
 export class WalArchive extends WalReader {
-  readonly #codec: WriteCodec
+  readonly #writer: StoredWriter
   /** Segments that are there under another extension than ours. */
   readonly #elsewhere = new Set<string>()
   readonly #tails: TailArchive
@@ -35,19 +37,19 @@ export class WalArchive extends WalReader {
 
   constructor(storage: Storage, codec: WriteCodec) {
     super(storage)
-    this.#codec = codec
-    this.#tails = new TailArchive(this, codec)
+    this.#writer = new StoredWriter(storage, codec)
+    this.#tails = new TailArchive(this, this.#writer)
     this.#otherForms = new OtherForms(storage)
   }
 
   /** Compresses `buffer[0, length)` in place; see SegmentEncoder. */
   encodeInPlace(buffer: Buffer, length: number): Promise<number> {
-    return this.#codec.encodeInPlace(buffer, length)
+    return this.#writer.encodeInPlace(buffer, length)
   }
 
   /** See {@link WalReader.isWhole}; the form that this archive is written in is asked for first. */
   override isWhole(segment: string, segmentSize: number, options?: StorageCallOptions): Promise<boolean> {
-    return super.isWhole(segment, segmentSize, options, this.#codec.extension)
+    return super.isWhole(segment, segmentSize, options, this.#writer.extension)
   }
 
   /** See {@link TailArchive.key}. */
@@ -110,7 +112,7 @@ export class WalArchive extends WalReader {
     // Before every form of the name, the bare one included: at most the fifteen names before it are listed in vain.
     const startAfter = walFolder + segment.slice(0, -1)
     for await (const { kind, name, extension } of this.walObjects(options, startAfter)) {
-      if (kind === 'segment' && name >= segment && extension !== this.#codec.extension) this.#elsewhere.add(name)
+      if (kind === 'segment' && name >= segment && extension !== this.#writer.extension) this.#elsewhere.add(name)
     }
   }
 
@@ -121,11 +123,11 @@ export class WalArchive extends WalReader {
    * @throws WALRX_ARCHIVE_CONFLICT when other bytes are there, under whatever extension; what was written is set aside then
    */
   async archive(name: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<'created' | 'same'> {
-    const key = walKey(name, this.#codec.extension)
+    const key = walKey(name, this.#writer.extension)
     if (this.#elsewhere.has(name) && (await this.isSameUnderAnotherName(name, encoded, options))) return 'same'
     for (let attempt = 1; attempt <= attemptsMax; attempt++) {
-      const outcome = await this.storage.putIfAbsent(key, encoded, options)
-      if (outcome === 'exists' && !(await this.#isSame(key, this.#codec.extension, encoded, options))) continue
+      const outcome = await this.#writer.create(key, encoded, options)
+      if (outcome === 'exists' && !(await this.#isSame(key, this.#writer.extension, encoded, options))) continue
       await this.#compareOtherForms(name, encoded, outcome === 'created', options)
       return outcome === 'created' ? 'created' : 'same'
     }
@@ -143,7 +145,7 @@ export class WalArchive extends WalReader {
     isOurs: boolean,
     options?: StorageCallOptions,
   ): Promise<void> {
-    const { extension } = this.#codec
+    const { extension } = this.#writer
     for (const other of await this.#otherForms.of(name, extension, options)) {
       try {
         await this.#isSame(other.key, other.extension, encoded, options)
@@ -156,9 +158,9 @@ export class WalArchive extends WalReader {
 
   /** Sets aside what this call has written: two forms of one name with different bytes must not stay. */
   async #withdraw(name: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<void> {
-    const key = walKey(name, this.#codec.extension)
+    const key = walKey(name, this.#writer.extension)
     const hash = createHash('sha256').update(encoded).digest('hex').slice(0, 16)
-    await this.storage.putIfAbsent(`${asideFolder}${key}.${hash}`, encoded, options)
+    await keepStored(this.storage, `${asideFolder}${key}.${hash}`, encoded, options)
     await this.storage.delete([key], options)
   }
 
@@ -168,7 +170,7 @@ export class WalArchive extends WalReader {
    * @throws WALRX_ARCHIVE_CONFLICT when other bytes are there
    */
   async isSameUnderAnotherName(name: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<boolean> {
-    const ours = walKey(name, this.#codec.extension)
+    const ours = walKey(name, this.#writer.extension)
     let isFound = false
     for (const { key, extension } of await this.find(name, options)) {
       if (key !== ours && (await this.#isSame(key, extension, encoded, options))) isFound = true
@@ -182,7 +184,7 @@ export class WalArchive extends WalReader {
     content: Uint8Array,
     options?: StorageCallOptions,
   ): Promise<'created' | 'same'> {
-    const encoded = await this.#encodeCopy(content)
+    const encoded = await this.#writer.encodeCopy(content)
     // WAL-RUS stores histories bare: the same content under another extension will do.
     if (await this.isSameUnderAnotherName(fileName, encoded, options)) return 'same'
     return this.archive(fileName, encoded, options)
@@ -202,10 +204,10 @@ export class WalArchive extends WalReader {
   ): Promise<PartialOutcome> {
     raw.fill(0, length)
     const name = partialName(segment)
-    const key = walKey(name, this.#codec.extension)
-    const encoded = await this.#encodeCopy(raw)
+    const key = walKey(name, this.#writer.extension)
+    const encoded = await this.#writer.encodeCopy(raw)
     const existing = await this.find(name, options)
-    if (existing.length === 0 && (await this.storage.putIfAbsent(key, encoded, options)) === 'created') return 'created'
+    if (existing.length === 0 && (await this.#writer.create(key, encoded, options)) === 'created') return 'created'
     for (const found of existing.length > 0 ? existing : await this.find(name, options)) {
       const relation = await this.#relate(found, raw, options)
       if (relation === 'other') {
@@ -215,15 +217,15 @@ export class WalArchive extends WalReader {
       if (relation === 'same') return 'same'
       if (relation === 'longer') return 'kept a longer one'
     }
-    await this.storage.put(key, encoded, options)
+    await this.#writer.replace(key, encoded, options)
     return 'replaced a shorter one'
   }
 
   async #keepBeside(name: string, raw: Buffer, encoded: Buffer, options?: StorageCallOptions): Promise<void> {
     const hash = createHash('sha256').update(raw).digest('hex').slice(0, 16)
-    const { extension } = this.#codec
+    const { extension } = this.#writer
     const key = `${divergedFolder}${name}.${hash}${extension === '' ? '' : `.${extension}`}`
-    await this.storage.putIfAbsent(key, encoded, options)
+    await this.#writer.create(key, encoded, options)
   }
 
   /**
@@ -240,8 +242,8 @@ export class WalArchive extends WalReader {
     let theirLength = 0
     let differsAt = Infinity
     try {
-      const codec = codecOfExtension(extension, key)
-      for await (const chunk of decoded(await this.storage.get(key, options), codec, key)) {
+      const { body } = await openObject(this.storage, { key, extension }, options)
+      for await (const chunk of body) {
         const theirs = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length)
         const trimmed = trimmedLength(theirs)
         if (trimmed > 0) theirLength = offset + trimmed
@@ -269,9 +271,9 @@ export class WalArchive extends WalReader {
     const at = `${this.storage.location}/${key}`
     const hint = 'another cluster or a restored copy writes to this archive: give each its own prefix'
     try {
-      const codec = codecOfExtension(extension, key)
-      const theirs = decoded(await this.storage.get(key, options), codec, key)
-      const { equal, offset, leftBytes, rightBytes } = await compareStreams(this.#decodeOurs(encoded), theirs)
+      const { body } = await openObject(this.storage, { key, extension }, options)
+      const ours = this.#writer.decodeOwn(key, encoded)
+      const { equal, offset, leftBytes, rightBytes } = await compareStreams(ours, body)
       if (equal) return true
       const lengths = `${rightBytes} bytes there, ${leftBytes} bytes here`
       throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${at} holds other bytes from byte ${offset} on (${lengths})`, {
@@ -285,25 +287,5 @@ export class WalArchive extends WalReader {
         cause: error,
       })
     }
-  }
-
-  /** What we have encoded ourselves. It decodes: if it doesn't, that is a defect here and not the archive's. */
-  async *#decodeOurs(encoded: Uint8Array): AsyncGenerator<Uint8Array, undefined> {
-    try {
-      yield* decoded(once(encoded), codecOfExtension(this.#codec.extension, 'ours'), 'ours')
-    } catch (error) {
-      throw new WalrxError('WALRX_INTERNAL', `what was compressed does not decode: ${(error as Error).message}`, {
-        cause: error,
-      })
-    }
-  }
-
-  /** Encodes without touching the argument. */
-  async #encodeCopy(content: Uint8Array): Promise<Buffer> {
-    const encoder = this.#codec.encoder()
-    encoder.end(content)
-    const chunks: Uint8Array[] = []
-    for await (const chunk of encoder) chunks.push(chunk as Uint8Array)
-    return Buffer.concat(chunks)
   }
 }

@@ -1,5 +1,5 @@
 /** Reads WAL files of an archive, whoever wrote them and in whatever codec. */
-import { codecOfExtension, extensions, methodOfExtension } from '../../compression/codecs.ts'
+import { extensions } from '../../compression/codecs.ts'
 import { hasCode } from '../../primitives/errors.ts'
 import type { Lsn } from '../../postgres/lsn.ts'
 import {
@@ -12,19 +12,14 @@ import {
   type WalFileKind,
 } from '../../postgres/wal/wal-file.ts'
 import type { ObjectInfo, Storage, StorageCallOptions } from '../../storage/storage.ts'
-import { collected, decoded } from '../stored-object.ts'
 import { parseWalKey, walFolder, walKey } from '../names.ts'
+import { isReadable } from '../stored/stored-form.ts'
+import { type OpenedObject, openObject, readWhole } from '../stored/stored-reader.ts'
 import { gapHolding, type GapRecord, listGaps } from './gap-records.ts'
 import { readSystem } from './system-marker.ts'
 
-/** A WAL file that was found. */
-export interface OpenedWalFile {
-  readonly key: string
-  /** Extension that it is stored under: a hint for the next one. */
-  readonly extension: string
-  /** Its decoded bytes; throws WALRX_OBJECT_DAMAGED or what the storage says while it is read. */
-  readonly body: AsyncIterable<Uint8Array>
-}
+/** A WAL file that was found. Its extension is a hint for the next one. */
+export type OpenedWalFile = OpenedObject
 
 /** One object of `wal_005`. */
 export interface WalObject extends ObjectInfo {
@@ -71,7 +66,7 @@ export class WalReader {
       if (direct) return direct
     }
     const found = await this.find(name, options)
-    const readable = found.filter(({ extension }) => methodOfExtension(extension) !== undefined)
+    const readable = found.filter(({ extension }) => isReadable(extension))
     for (const { key, extension } of readable.length > 0 ? readable : found) {
       const file = await this.#openObject(key, extension, options)
       if (file) return file
@@ -84,14 +79,8 @@ export class WalReader {
     extension: string,
     options: StorageCallOptions | undefined,
   ): Promise<OpenedWalFile | undefined> {
-    const codec = codecOfExtension(extension, `${this.storage.location}/${key}`)
-    const body = await this.#getIfThere(key, options)
-    return body && { key, extension, body: decoded(body, codec, key) }
-  }
-
-  async #getIfThere(key: string, options?: StorageCallOptions): Promise<AsyncIterable<Uint8Array> | undefined> {
     try {
-      return await this.storage.get(key, options)
+      return await openObject(this.storage, { key, extension }, options)
     } catch (error) {
       if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
       throw error
@@ -213,7 +202,7 @@ export class WalReader {
       const name = historyName(newer)
       const file = await this.openWalFile(name, undefined, options)
       if (!file) continue
-      const history = parseHistory(await collected(file.body), name)
+      const history = parseHistory(await readWhole(file), name)
       const entry = history.find((ancestor) => ancestor.timeline === timeline)
       if (entry) yield { timeline: newer, switchpoint: entry.switchpoint }
     }

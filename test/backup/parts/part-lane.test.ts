@@ -23,7 +23,7 @@ function openLane(settings: Partial<LaneSettings> & { chunkBytes?: number; chunk
     storage,
     codec,
     pool,
-    folder: 'b/',
+    folder: 'basebackups_005/b/',
     partBytesMax: 20_000,
     nextNumber: () => ++number,
     onFailure: (error) => failures.push(error),
@@ -71,7 +71,7 @@ describe('a lane', { timeout }, () => {
         const { lane, placer, pool, storage } = openLane({ partBytesMax })
         for (const each of all) await write(placer, each, pieceBytes)
         const parts = await lane.finish()
-        const read = await readParts(storage, codec, 'b/', parts, partBytesMax)
+        const read = await readParts(storage, codec, 'basebackups_005/b/', parts, partBytesMax)
         assert.deepEqual(read.flat(), all)
         // No part ends before it must.
         for (const [index, part] of parts.entries()) {
@@ -95,7 +95,7 @@ describe('a lane', { timeout }, () => {
       for (const each of two) await write(placer, each)
       const parts = await lane.finish()
       assert.equal(parts.length, count)
-      await readParts(storage, codec, 'b/', parts, partBytesMax)
+      await readParts(storage, codec, 'basebackups_005/b/', parts, partBytesMax)
     }
   })
 
@@ -109,7 +109,7 @@ describe('a lane', { timeout }, () => {
     ]
     for (const each of all) await write(placer, each)
     const parts = await lane.finish()
-    const read = await readParts(storage, codec, 'b/', parts, 5000)
+    const read = await readParts(storage, codec, 'basebackups_005/b/', parts, 5000)
     assert.deepEqual(
       read.map((part) => part.map(({ name }) => name)),
       [['/small'], ['/large'], ['/dir', '/other']],
@@ -131,7 +131,7 @@ describe('a lane', { timeout }, () => {
     gate.resolve(undefined)
     await filling
     const parts = await world.lane.finish()
-    assert.equal((await readParts(world.storage, codec, 'b/', parts, 1e9)).flat().length, 200)
+    assert.equal((await readParts(world.storage, codec, 'basebackups_005/b/', parts, 1e9)).flat().length, 200)
     assert.deepEqual([world.pool.heldMax, world.pool.held.size], [4, 0])
   })
 
@@ -209,7 +209,7 @@ describe('a lane', { timeout }, () => {
       await write(over.placer, { name: '/1', content: Buffer.alloc(15_000) })
       const parts = await over.lane.finish()
       await over.lane.drop(dropped)
-      await readParts(over.storage, codec, 'b/', parts, 20_000)
+      await readParts(over.storage, codec, 'basebackups_005/b/', parts, 20_000)
 
       for (const { failures, pool, storage } of [idle, begun, busy, over]) {
         assert.deepEqual([storage.openPuts, pool.held.size], [0, 0])

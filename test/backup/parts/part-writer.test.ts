@@ -16,7 +16,15 @@ const codec = openWriteCodec('zstd')
 function openWriter(more: Partial<PartWriterOptions> = {}): { storage: WatchedStorage; writer: PartWriter } {
   const storage = new WatchedStorage()
   const signal = new AbortController().signal
-  const writer = new PartWriter({ storage, codec, folder: 'b/', partBytesMax: 4 * mega, laneCount: 3, signal, ...more })
+  const writer = new PartWriter({
+    storage,
+    codec,
+    folder: 'basebackups_005/b/',
+    partBytesMax: 4 * mega,
+    laneCount: 3,
+    signal,
+    ...more,
+  })
   return { storage, writer }
 }
 
@@ -67,7 +75,7 @@ describe('a writer of parts', { timeout }, () => {
     })
     for (const each of entries) await write(writer, each, random.pick([8192, 65_536, 262_144]))
     const parts = await writer.finish()
-    const read = await readParts(storage, codec, 'b/', parts, 4 * mega)
+    const read = await readParts(storage, codec, 'basebackups_005/b/', parts, 4 * mega)
     const order = new Map(entries.map(({ name }, index) => [name, index]))
     // Within a part in the order in which they came.
     for (const part of read) {
@@ -103,7 +111,7 @@ describe('a writer of parts', { timeout }, () => {
     assert.ok(heldBytes <= poolBytesMax, `${heldBytes} bytes`)
     gate.resolve(undefined)
     await writing
-    const read = await readParts(storage, codec, 'b/', await writer.finish(), 4 * mega)
+    const read = await readParts(storage, codec, 'basebackups_005/b/', await writer.finish(), 4 * mega)
     assert.equal(read.flat().length, 60)
     assert.equal(counts.heldBytesMax, heldBytes)
   })
@@ -175,7 +183,7 @@ describe('a writer of parts', { timeout }, () => {
       await write(over.writer, { name: '/f', content: Buffer.alloc(10) })
       const parts = await over.writer.finish()
       await over.writer.drop(new Error('dropped'))
-      await readParts(over.storage, codec, 'b/', parts, 4 * mega)
+      await readParts(over.storage, codec, 'basebackups_005/b/', parts, 4 * mega)
     })
   })
 

@@ -8,6 +8,7 @@ import { parseConninfo } from '../../../src/postgres/connect/conninfo.ts'
 import { PgServer } from '../../../src/postgres/connect/connection.ts'
 import { FileStorage } from '../../../src/storage/file/file-storage.ts'
 import { BackupArchive } from '../../../src/walg/backup/backup-archive.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { RecordingLog } from '../../backup/recording-log.ts'
 import { makeServerDirectory } from '../../harness/postgres/postgres-files.ts'
 import { startPostgres } from '../../harness/postgres/postgres.ts'
@@ -21,7 +22,7 @@ test('a relation that is cut while a delta is begun comes whole', { timeout: 120
   await using server = await startPostgres({ major: 17, settings: { summarize_wal: 'on', autovacuum: 'off' } })
   const postgres = new PgServer({ conninfo: parseConninfo(server.conninfo(), { env: {} }) })
   const log = new RecordingLog()
-  const storage = new FileStorage({ root, fsync: false })
+  const storage = new FileStorage({ folders: archiveFolders, root, fsync: false })
   const push = (source: BackupSource) => pushDelta(source, root, { log })
   await server.sql(`create table t as select g as id, repeat('x', 900) as text from generate_series(1, 8000) g`)
   await server.sql('create table other as select * from t')

@@ -6,6 +6,7 @@ import { type Logger, silentLog } from '../../../src/observe/log.ts'
 import { systemClock } from '../../../src/primitives/clock.ts'
 import { FileStorage } from '../../../src/storage/file/file-storage.ts'
 import { WalArchive } from '../../../src/walg/wal/wal-archive.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 
 /** What tells one such backup from another. */
 export interface DeltaPush {
@@ -22,7 +23,7 @@ export interface DeltaPush {
 export function pushDelta(server: BackupSource, root: string, options: DeltaPush = {}): Promise<PushedBackup> {
   const { log = silentLog, maxSteps = 9, partBytesMax = 1024 ** 3, verifyChecksums = true, walTimeoutMs } = options
   const codec = openWriteCodec(options.codec ?? 'zstd')
-  const storage = new FileStorage({ root, fsync: false })
+  const storage = new FileStorage({ folders: archiveFolders, root, fsync: false })
   return pushBackup({
     server,
     storage,

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { formatLsn, type Lsn, parseLsn } from '../../../src/postgres/lsn.ts'
 import { FileStorage } from '../../../src/storage/file/file-storage.ts'
 import { type GapRecord, listGaps } from '../../../src/walg/wal/gap-records.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { archivedSegments, endOfSwitched } from '../../harness/store/archive-check.ts'
 import { untilReplayed } from '../../harness/postgres/postgres-copies.ts'
 import { makeServerDirectory } from '../../harness/postgres/postgres-files.ts'
@@ -151,7 +152,7 @@ export class GapWorld implements AsyncDisposable {
 
   /** All gaps of the archive. */
   gaps(): Promise<GapRecord[]> {
-    return listGaps(new FileStorage({ root: this.archive, fsync: false }))
+    return listGaps(new FileStorage({ folders: archiveFolders, root: this.archive, fsync: false }))
   }
 
   /** The one gap of the archive. */

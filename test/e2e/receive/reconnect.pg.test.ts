@@ -12,6 +12,7 @@ import { type Lsn, parseLsn, segmentOffset, segmentStart } from '../../../src/po
 import { isSegmentName, segmentNameAt } from '../../../src/postgres/wal/wal-file.ts'
 import { FileStorage } from '../../../src/storage/file/file-storage.ts'
 import { listGaps } from '../../../src/walg/wal/gap-records.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { archivedKeys, archivedSegments, compareWithServer, endOfSwitched } from '../../harness/store/archive-check.ts'
 import { FixedAddress } from '../../harness/postgres/fixed-addresses.ts'
 import { giveToServer } from '../../harness/postgres/postgres-files.ts'
@@ -110,7 +111,7 @@ describe('at the same address', () => {
       await receiver.logged('WAL is gone from the server: the archive has a gap, take a new base backup', from)
       await archivesOn(server, receiver)
 
-      const [gap, ...others] = await listGaps(new FileStorage({ root: archive, fsync: false }))
+      const [gap, ...others] = await listGaps(new FileStorage({ folders: archiveFolders, root: archive, fsync: false }))
       assert.deepEqual(others, [])
       assert.equal(gap?.startLsn, segmentStart(held, segmentSize), 'the gap begins where the whole segments end')
       const torn = segmentNameAt(1, held, segmentSize)

@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { addBytes, type Lsn, parseLsn } from '../../../src/postgres/lsn.ts'
 import { segmentNameAt } from '../../../src/postgres/wal/wal-file.ts'
 import { S3Storage } from '../../../src/storage/s3/s3-storage.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { endOfSwitched } from '../../harness/store/archive-check.ts'
 import { type Bucket, environmentBucket, startBucket } from '../../harness/store/bucket.ts'
 import { isFullRun } from '../../harness/extent.ts'
@@ -56,7 +57,11 @@ for (const store of ['s3rver', 'the store of the environment'] as const) {
       tap.flushes.length = 0
       tooEarly = []
       looking = []
-      storage = new S3Storage({ ...bucket, prefix: `run-${process.pid}-${Date.now()}-${++prefix}` })
+      storage = new S3Storage({
+        folders: archiveFolders,
+        ...bucket,
+        prefix: `run-${process.pid}-${Date.now()}-${++prefix}`,
+      })
       tap.onStatus = ({ flush }) => {
         if (flush === 0n) return
         const name = segmentNameAt(1, addBytes(flush, -1), segmentSize)

@@ -6,6 +6,7 @@ import { zstdDecompressSync } from 'node:zlib'
 import { isSegmentName } from '../../../src/postgres/wal/wal-file.ts'
 import { S3Storage } from '../../../src/storage/s3/s3-storage.ts'
 import { readObject } from '../../../src/storage/storage.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { type Bucket, environmentBucket, startBucket } from '../../harness/store/bucket.ts'
 import { type FaultyProxy, startFaultyProxy } from '../../harness/store/faulty-proxy.ts'
 import type { TestPostgres } from '../../harness/postgres/postgres.ts'
@@ -27,7 +28,7 @@ export class StoreWorld implements AsyncDisposable {
     this.#bucket = bucket
     this.proxy = proxy
     const prefix = `fields-${process.pid}-${Date.now()}-${++opened}`
-    this.storage = new S3Storage({ ...bucket, prefix, forcePathStyle: true })
+    this.storage = new S3Storage({ folders: archiveFolders, ...bucket, prefix, forcePathStyle: true })
     this.env = {
       WALG_S3_PREFIX: `s3://${bucket.bucket}/${prefix}`,
       AWS_ENDPOINT: proxy.endpoint,

@@ -6,10 +6,10 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { codecOfExtension } from '../../../src/compression/codecs.ts'
 import { S3Storage } from '../../../src/storage/s3/s3-storage.ts'
-import { decoded } from '../../../src/walg/stored-object.ts'
+import { openObject, readWhole } from '../../../src/walg/stored/stored-reader.ts'
 import { WalReader } from '../../../src/walg/wal/wal-reader.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { type Bucket, environmentBucket, startBucket } from '../../harness/store/bucket.ts'
 import { copyDataDir } from '../../harness/postgres/postgres-copies.ts'
 import { openAndStart, startPostgres, type TestPostgres } from '../../harness/postgres/postgres.ts'
@@ -35,7 +35,7 @@ class Archive implements AsyncDisposable {
 
   constructor() {
     const prefix = `two-receivers-${process.pid}-${Date.now()}-${++runs}`
-    this.storage = new S3Storage({ ...bucket, prefix, forcePathStyle: true })
+    this.storage = new S3Storage({ folders: archiveFolders, ...bucket, prefix, forcePathStyle: true })
   }
 
   /** Starts a receiver with a slot named after its codec. */
@@ -58,10 +58,8 @@ class Archive implements AsyncDisposable {
     const found = new Map<string, Buffer[]>()
     for await (const { extension, key, kind, name } of new WalReader(this.storage).walObjects()) {
       if (kind !== 'segment') continue
-      const pieces: Uint8Array[] = []
-      const codec = codecOfExtension(extension, key)
-      for await (const piece of decoded(await this.storage.get(key), codec, key)) pieces.push(Buffer.from(piece))
-      found.set(name, [...(found.get(name) ?? []), Buffer.concat(pieces)])
+      const content = await readWhole(await openObject(this.storage, { key, extension }))
+      found.set(name, [...(found.get(name) ?? []), content])
     }
     return found
   }

@@ -11,6 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { S3Storage } from '../../../src/storage/s3/s3-storage.ts'
 import { readObject } from '../../../src/storage/storage.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { type Bucket, environmentBucket, startBucket } from '../../harness/store/bucket.ts'
 import { type FaultyProxy, startFaultyProxy } from '../../harness/store/faulty-proxy.ts'
 import { copyTree, makeServerDirectory } from '../../harness/postgres/postgres-files.ts'
@@ -220,7 +221,16 @@ export class RpoWorld implements AsyncDisposable {
   #storage(run: string): S3Storage {
     const { accessKeyId, bucket, endpoint, region, secretAccessKey } = this.#bucket
     const prefix = `${this.#name}/${run}`
-    return new S3Storage({ bucket, prefix, endpoint, region, accessKeyId, secretAccessKey, forcePathStyle: true })
+    return new S3Storage({
+      folders: archiveFolders,
+      bucket,
+      prefix,
+      endpoint,
+      region,
+      accessKeyId,
+      secretAccessKey,
+      forcePathStyle: true,
+    })
   }
 
   async #copyArchive(run: string): Promise<void> {

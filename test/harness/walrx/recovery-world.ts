@@ -9,6 +9,7 @@ import { isSegmentName } from '../../../src/postgres/wal/wal-file.ts'
 import { restoreCommand } from '../../../src/restore/wal/restore-command.ts'
 import { FileStorage } from '../../../src/storage/file/file-storage.ts'
 import { WalArchive } from '../../../src/walg/wal/wal-archive.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { copyTree } from '../postgres/postgres-files.ts'
 import { copyDataDir, type DataDirCopy, removeCopy } from '../postgres/postgres-copies.ts'
 import { type PgMajor, startPostgres } from '../postgres/postgres.ts'
@@ -85,7 +86,10 @@ async function archiveSegments(
   root: string,
   method: WriteMethod,
 ): Promise<void> {
-  const archive = new WalArchive(new FileStorage({ root, fsync: false }), openWriteCodec(method))
+  const archive = new WalArchive(
+    new FileStorage({ folders: archiveFolders, root, fsync: false }),
+    openWriteCodec(method),
+  )
   for (const name of names) {
     const raw = await readFile(join(pgWal, name))
     const buffer = Buffer.alloc(raw.length + encodeSlack(raw.length))

@@ -18,6 +18,7 @@ import { FileStorage } from '../../../src/storage/file/file-storage.ts'
 import { readObject } from '../../../src/storage/storage.ts'
 import { BackupArchive } from '../../../src/walg/backup/backup-archive.ts'
 import { backupFolder } from '../../../src/walg/backup/backup-names.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { MemoryStorage } from '../../harness/store/memory-storage.ts'
 import { startPostgres } from '../../harness/postgres/postgres.ts'
 import { runWalrx } from '../../harness/walrx/walrx-process.ts'
@@ -57,7 +58,7 @@ export async function makeBackups(root: string): Promise<MadeBackup[]> {
 }
 
 async function load(archive: string): Promise<Objects> {
-  const storage = new FileStorage({ root: archive })
+  const storage = new FileStorage({ folders: archiveFolders, root: archive })
   const objects: Objects = new Map()
   for await (const { key } of storage.list('basebackups_005/')) objects.set(key, await readObject(storage, key))
   return objects

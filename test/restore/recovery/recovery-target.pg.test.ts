@@ -18,6 +18,7 @@ import { formatTimestamp, parseTimestamp } from '../../../src/restore/recovery/r
 import { restoreCommand } from '../../../src/restore/wal/restore-command.ts'
 import { FileStorage } from '../../../src/storage/file/file-storage.ts'
 import { WalReader } from '../../../src/walg/wal/wal-reader.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { isFullRun, majorsFor } from '../../harness/extent.ts'
 import { copyDataDir, removeCopy, startStandby, untilReplayed } from '../../harness/postgres/postgres-copies.ts'
 import { copyTree, giveToServer } from '../../harness/postgres/postgres-files.ts'
@@ -115,7 +116,7 @@ async function makeWorld(major: PgMajor) {
     startTime,
     finishTime,
   }
-  const reader = new WalReader(new FileStorage({ root: archive, fsync: false }))
+  const reader = new WalReader(new FileStorage({ folders: archiveFolders, root: archive, fsync: false }))
   return { major, archive, base, backup, marks, reader, times }
 }
 

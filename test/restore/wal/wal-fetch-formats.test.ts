@@ -12,7 +12,7 @@ import { silentLog } from '../../../src/observe/log.ts'
 import { fetchWalFile } from '../../../src/restore/wal/wal-fetch.ts'
 import { FileStorage } from '../../../src/storage/file/file-storage.ts'
 import type { Storage } from '../../../src/storage/storage.ts'
-import { parseWalKey, walFolder } from '../../../src/walg/names.ts'
+import { archiveFolders, parseWalKey, walFolder } from '../../../src/walg/names.ts'
 import { encodeStream } from '../../harness/made/codec-streams.ts'
 import { makeSegment } from '../../harness/made/made-wal.ts'
 import { MemoryStorage } from '../../harness/store/memory-storage.ts'
@@ -52,7 +52,7 @@ describe('archives of WAL-G and WAL-RUS', () => {
     test(`${archive}: every segment and label is whole, of its cluster, and delivered`, async () => {
       const systemId = BigInt((await readFile(join(golden, archive, 'system-identifier.txt'), 'utf8')).trim())
       const root = join(golden, archive, 'archive')
-      const storage = new FileStorage({ root })
+      const storage = new FileStorage({ folders: archiveFolders, root })
       const names = (await readdir(join(root, walFolder))).flatMap((file) => parseWalKey(walFolder + file) ?? [])
       assert.ok(names.length >= 3)
       for (const { kind, name } of names) {

@@ -7,6 +7,7 @@ import { after, before, describe, test } from 'node:test'
 import { zstdCompressSync } from 'node:zlib'
 import { segmentName } from '../../../src/postgres/wal/wal-file.ts'
 import { S3Storage } from '../../../src/storage/s3/s3-storage.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { type Bucket, startBucket } from '../../harness/store/bucket.ts'
 import { madeSegmentSize, makeSegment } from '../../harness/made/made-wal.ts'
 import { runWalrx } from '../../harness/walrx/walrx-process.ts'
@@ -21,7 +22,7 @@ describe('wal-fetch from a bucket', () => {
     bucket = await startBucket()
     directory = await mkdtemp(join(tmpdir(), 'walrx-s3-'))
     dest = join(directory, 'RECOVERYXLOG')
-    const storage = new S3Storage({ ...bucket, prefix: 'db1', forcePathStyle: true })
+    const storage = new S3Storage({ folders: archiveFolders, ...bucket, prefix: 'db1', forcePathStyle: true })
     for (const number of [1, 2, 4]) {
       await storage.put(`wal_005/${nameOf(number)}.zst`, zstdCompressSync(makeSegment(nameOf(number))))
     }

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { FileStorage } from '../../../src/storage/file/file-storage.ts'
 import { readObject } from '../../../src/storage/storage.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { Random } from '../../harness/random.ts'
 import { isCode, keysOf } from '../assertions.ts'
 import { openArchive } from './recorded-file-system.ts'
@@ -78,7 +79,7 @@ describe('directories that hold nothing any more', () => {
     t.diagnostic(`seed ${seed}`)
     const random = new Random(seed)
     await using archive = await openArchive(false)
-    const other = new FileStorage({ root: archive.root, fsync: false })
+    const other = new FileStorage({ folders: archiveFolders, root: archive.root, fsync: false })
     for (let round = 0; round < 60; round++) {
       const key = (name: number) => `walrx_005/tail/1/${round % 2}/${name}`
       const kept: string[] = []

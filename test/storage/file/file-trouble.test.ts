@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import type { ErrorCode, WalrxError } from '../../../src/primitives/errors.ts'
 import { FileStorage } from '../../../src/storage/file/file-storage.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { Random } from '../../harness/random.ts'
 import { inByteOrder, isCode, keysOf, seeded } from '../assertions.ts'
 import { errnoError, leftovers, openArchive } from './recorded-file-system.ts'
@@ -66,7 +67,7 @@ describe('the directory of the archive', () => {
   test('is never made by walrx, nor is a file taken for it', async () => {
     const parent = await mkdtemp(join(tmpdir(), 'walrx-file-'))
     try {
-      const storage = new FileStorage({ root: join(parent, 'archive') })
+      const storage = new FileStorage({ folders: archiveFolders, root: join(parent, 'archive') })
       await assert.rejects(storage.probe(), (error) => isCode(error, 'WALRX_STORAGE_MISSING'))
       await assert.rejects(storage.put(SEGMENT, BYTES), (error) => isCode(error, 'WALRX_STORAGE_MISSING'))
       assert.deepEqual(await readdir(parent), [])
@@ -98,7 +99,7 @@ describe('the directory of the archive', () => {
 
   test('may hold the archive in a folder, which is made when needed', async () => {
     await using archive = await openArchive()
-    const storage = new FileStorage({ root: archive.root, prefix: '/a/b/' })
+    const storage = new FileStorage({ folders: archiveFolders, root: archive.root, prefix: '/a/b/' })
     assert.equal(storage.location, `file://${archive.root}/a/b`)
     assert.deepEqual(await keysOf(storage.list('')), [])
     assert.equal(await storage.head(SEGMENT), undefined)
@@ -173,7 +174,7 @@ describe('a listing of files', () => {
         keys.add(key)
         await archive.storage.put(key, BYTES)
       }
-      const paged = new FileStorage({ root: archive.root, listPageNames: 3 })
+      const paged = new FileStorage({ folders: archiveFolders, root: archive.root, listPageNames: 3 })
       const all = inByteOrder([...keys])
       for (const start of [undefined, ...all, 'a/', 'm']) {
         const prefix = random.pick(['', '', 'a', 'a/', 'a.', 'wal_005/'])
@@ -212,7 +213,7 @@ describe('a listing of files', () => {
     await using archive = await openArchive(false)
     const keys = Array.from({ length: 50 }, (_, index) => `k${String(index).padStart(3, '0')}`)
     for (const key of keys) await archive.fresh.put(key, BYTES)
-    const paged = new FileStorage({ root: archive.root, listPageNames: 5 })
+    const paged = new FileStorage({ folders: archiveFolders, root: archive.root, listPageNames: 5 })
     const seen: string[] = []
     for await (const { key } of paged.list('')) {
       seen.push(key)

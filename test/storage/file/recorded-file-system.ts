@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { FileStorage } from '../../../src/storage/file/file-storage.ts'
 import type { FileSystem } from '../../../src/storage/file/file-system.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 
 /** A call about to be made: `rename wal_005/x.tmp wal_005/x`, paths relative to the root, temporary suffixes cut. */
 export type FileCall = string
@@ -111,8 +112,8 @@ export async function openArchive(fsync = true) {
   return {
     root,
     fileSystem,
-    storage: new FileStorage({ root, fsync, fileSystem }),
-    fresh: new FileStorage({ root, fsync: false }),
+    storage: new FileStorage({ folders: archiveFolders, root, fsync, fileSystem }),
+    fresh: new FileStorage({ folders: archiveFolders, root, fsync: false }),
     [Symbol.asyncDispose]: () => real.rm(root, { recursive: true }),
   }
 }

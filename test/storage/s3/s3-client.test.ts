@@ -12,6 +12,7 @@ import { promisify } from 'node:util'
 import type { WalrxError } from '../../../src/primitives/errors.ts'
 import { S3Storage } from '../../../src/storage/s3/s3-storage.ts'
 import { readObject } from '../../../src/storage/storage.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { isCode, seeded } from '../assertions.ts'
 import { s3Error, startStub } from './stub-store.ts'
 
@@ -88,7 +89,13 @@ describe('the place of a bucket', () => {
 
   test('must be a URL of http', async () => {
     for (const endpoint of ['localhost:9000', 'ftp://store', 'not a url']) {
-      const storage = new S3Storage({ bucket: 'bucket', endpoint, accessKeyId: 'key', secretAccessKey: 'secret' })
+      const storage = new S3Storage({
+        folders: archiveFolders,
+        bucket: 'bucket',
+        endpoint,
+        accessKeyId: 'key',
+        secretAccessKey: 'secret',
+      })
       await assert.rejects(storage.head(KEY), (error) => isCode(error, 'WALRX_USAGE'))
       await storage.close()
     }
@@ -102,7 +109,7 @@ test('keys that the SDK finds nowhere are WALRX_STORAGE_DENIED with a hint, and 
   await using stub = await startStub(() => ({}))
   const script = `
     import { S3Storage } from ${JSON.stringify(fileURLToPath(new URL('../../../src/storage/s3/s3-storage.ts', import.meta.url)))}
-    const storage = new S3Storage({ bucket: 'bucket', endpoint: ${JSON.stringify(stub.endpoint)} })
+    const storage = new S3Storage({ folders: { probe: 'probe' }, bucket: 'bucket', endpoint: ${JSON.stringify(stub.endpoint)} })
     await storage.head('x').catch((error) => console.log(error.code, error.hint !== undefined))`
   const env = { PATH: process.env.PATH, HOME: '/nonexistent', AWS_EC2_METADATA_DISABLED: 'true', ...conflicting }
   const { stdout, stderr } = await run(process.execPath, ['--input-type=module', '-e', script], { env })
@@ -121,6 +128,7 @@ test('nothing is printed on stderr, whatever goes wrong, and no handle keeps the
   const script = `
     import { S3Storage } from ${JSON.stringify(fileURLToPath(new URL('../../../src/storage/s3/s3-storage.ts', import.meta.url)))}
     const storage = new S3Storage({
+      folders: { probe: 'probe' },
       bucket: 'bucket', endpoint: ${JSON.stringify(stub.endpoint)}, accessKeyId: 'key', secretAccessKey: 'secret',
       maxSockets: 1, retryDelayFirstMs: 1, retryDelayMaxMs: 2, maxRetries: 3, connectTimeoutMs: 100, requestTimeoutMs: 400,
     })
@@ -168,7 +176,8 @@ test('TLS is trusted by the CA file alone, and an untrusted certificate is repor
     })
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
     const endpoint = `https://127.0.0.1:${(server.address() as AddressInfo).port}`
-    const options = { bucket: 'bucket', endpoint, accessKeyId: 'key', secretAccessKey: 'secret' }
+    const keys = { accessKeyId: 'key', secretAccessKey: 'secret' }
+    const options = { folders: archiveFolders, bucket: 'bucket', endpoint, ...keys }
     const trusting = new S3Storage({ ...options, caFile })
     await trusting.put(KEY, seeded(1, 3_000_000))
     await trusting.close()

@@ -4,6 +4,7 @@ import type { WalrxError } from '../../../src/primitives/errors.ts'
 import { S3Storage } from '../../../src/storage/s3/s3-storage.ts'
 import type { S3StorageOptions } from '../../../src/storage/s3/s3-options.ts'
 import { readObject } from '../../../src/storage/storage.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { type Bucket, startBucket } from '../../harness/store/bucket.ts'
 import {
   type FaultMode,
@@ -40,6 +41,7 @@ after(async () => {
 
 function open(options: Partial<S3StorageOptions> = {}): S3Storage {
   const storage = new S3Storage({
+    folders: archiveFolders,
     ...bucket,
     endpoint: proxy.endpoint,
     prefix,

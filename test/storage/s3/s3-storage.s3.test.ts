@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { after, before } from 'node:test'
 import { S3Storage } from '../../../src/storage/s3/s3-storage.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { type Bucket, environmentBucket, startBucket } from '../../harness/store/bucket.ts'
 import { keysOf } from '../assertions.ts'
 import { type Subject, testStorageContract } from '../contract.ts'
@@ -11,7 +12,7 @@ function openSubject(bucket: Bucket): Subject {
   const options = { ...bucket, prefix, forcePathStyle: true, maxSockets: 4, partSizeBytes: 5 * 1024 * 1024 }
   const storages: S3Storage[] = []
   const open = (bucketName = bucket.bucket) => {
-    const storage = new S3Storage({ ...options, bucket: bucketName })
+    const storage = new S3Storage({ folders: archiveFolders, ...options, bucket: bucketName })
     storages.push(storage)
     return storage
   }

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { buffer } from 'node:stream/consumers'
 import { S3Storage } from '../../../src/storage/s3/s3-storage.ts'
 import type { S3StorageOptions } from '../../../src/storage/s3/s3-options.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { errorBody } from '../../harness/store/faulty-proxy.ts'
 
 /** A request, read to its end. */
@@ -72,6 +73,7 @@ export async function startStub(answer: (request: StubRequest, index: number) =>
     },
     open(options = {}) {
       const storage = new S3Storage({
+        folders: archiveFolders,
         endpoint,
         bucket: 'bucket',
         forcePathStyle: true,

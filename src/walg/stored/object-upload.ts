@@ -1,27 +1,18 @@
-/** Objects as they are stored: what walrx.json remembers of each, so that damage to any of them is found and named. */
+/** Objects that are written while their content comes: the parts of a backup, and its manifest. */
 import { once } from 'node:events'
-import { crc32c } from '@node-rs/crc32'
+import type { Duplex } from 'node:stream'
 import type { WriteCodec } from '../../compression/codec.ts'
-import type { StoredObject } from '../../walg/backup/backup-contents.ts'
 import type { Storage } from '../../storage/storage.ts'
-
-/** Size and checksum of bytes that go by. */
-export class ObjectSum {
-  size = 0
-  crc32c = 0
-
-  add(bytes: Uint8Array): void {
-    this.size += bytes.length
-    this.crc32c = crc32c(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), this.crc32c)
-  }
-}
+import { checkForm } from './object-kinds.ts'
+import { ObjectSum, type StoredObject } from './object-sum.ts'
+import { openEncoder } from './stored-form.ts'
 
 /**
  * An object that is written while its content comes: one encoder, one streamed put. The content is written piece by
  * piece; the encoder takes a piece only as fast as the storage takes what comes out.
  */
 export class ObjectWriter {
-  readonly #encoder: ReturnType<WriteCodec['encoder']>
+  readonly #encoder: Duplex
   readonly #put: Promise<void>
   readonly #sum = new ObjectSum()
   readonly #name: string
@@ -42,8 +33,9 @@ export class ObjectWriter {
     signal: AbortSignal,
     sizeMaxBytes?: number,
   ) {
+    checkForm(folder + name, true)
     this.#name = name
-    this.#encoder = codec.encoder()
+    this.#encoder = openEncoder(codec)
     this.#encoder.on('error', (error: Error) => {
       this.#error ??= error
     })

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { compareStreams } from '../../src/walg/stored-object.ts'
-import { chunksOf } from '../harness/made/codec-streams.ts'
+import { compareStreams } from '../../../src/walg/stored/compare-streams.ts'
+import { chunksOf } from '../../harness/made/codec-streams.ts'
 
 async function* asyncChunks(bytes: Uint8Array, lengths: readonly number[]): AsyncGenerator<Uint8Array, undefined> {
   for (const chunk of chunksOf(bytes, ...lengths)) {

@@ -2,14 +2,17 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { crc32c } from '@node-rs/crc32'
 import fc from 'fast-check'
-import { ObjectSum, ObjectWriter, storeObject } from '../../../src/backup/parts/part-upload.ts'
 import type { WriteCodec } from '../../../src/compression/codec.ts'
 import { openWriteCodec } from '../../../src/compression/codecs.ts'
+import { ObjectSum } from '../../../src/walg/stored/object-sum.ts'
+import { ObjectWriter, storeObject } from '../../../src/walg/stored/object-upload.ts'
 import { Random } from '../../harness/random.ts'
-import { forever, settle, WatchedStorage, withNothingUnhandled } from './watched-storage.ts'
+import { forever, settle, WatchedStorage, withNothingUnhandled } from '../../backup/parts/watched-storage.ts'
 
 const methods = ['zstd', 'lz4', 'brotli', 'none'] as const
 const timeout = 30_000
+const folder = 'basebackups_005/base_000000010000000000000002/'
+const manifest = 'backup_manifest'
 
 /** Made once: most of these tests draw a great deal of it. */
 const someNoise = makeNoise(1 << 21)
@@ -82,13 +85,13 @@ for (const method of methods) {
         fc.asyncProperty(lengths, fc.boolean(), async (sizes, isSlow) => {
           const storage = new WatchedStorage()
           if (isSlow) storage.onPiece = () => new Promise((resolve) => void setImmediate(resolve))
-          const writer = new ObjectWriter(storage, codec, 'a/', 'b/c', new AbortController().signal)
+          const writer = new ObjectWriter(storage, codec, folder, 'tar_partitions/b/c', new AbortController().signal)
           const pieces = new Pieces()
           const contents = sizes.map((length, index) => noise(length, index))
           for (const content of contents) await pieces.write(writer, content)
           const stored = await writer.finish()
-          const object = storage.peek('a/b/c') ?? Buffer.alloc(0)
-          assert.deepEqual(stored, { name: 'b/c', size: object.length, crc32c: crc32c(object) })
+          const object = storage.peek(`${folder}tar_partitions/b/c`) ?? Buffer.alloc(0)
+          assert.deepEqual(stored, { name: 'tar_partitions/b/c', size: object.length, crc32c: crc32c(object) })
           assert.equal(writer.storedBytes, object.length)
           assert.ok((await decode(codec, object)).equals(Buffer.concat(contents)))
           assert.equal(pieces.held, 0)
@@ -103,7 +106,7 @@ for (const method of methods) {
       const storage = new WatchedStorage()
       const gate = Promise.withResolvers<undefined>()
       storage.onPiece = () => gate.promise.then(() => {})
-      const writer = new ObjectWriter(storage, codec, '', 'x', new AbortController().signal)
+      const writer = new ObjectWriter(storage, codec, folder, manifest, new AbortController().signal)
       const pieces = new Pieces()
       const content = noise(1024 * 1024)
       let written = 0
@@ -115,7 +118,10 @@ for (const method of methods) {
       assert.ok(pieces.held <= 2)
       gate.resolve(undefined)
       await writing
-      assert.equal((await decode(codec, (await writer.finish(), storage.peek('x')))).length, 12 * content.length)
+      assert.equal(
+        (await decode(codec, (await writer.finish(), storage.peek(folder + manifest)))).length,
+        12 * content.length,
+      )
     })
 
     for (const [when, arm] of [
@@ -129,7 +135,7 @@ for (const method of methods) {
         await withNothingUnhandled(async () => {
           const storage = new WatchedStorage()
           arm(storage as never)
-          const writer = new ObjectWriter(storage, codec, '', 'x', new AbortController().signal)
+          const writer = new ObjectWriter(storage, codec, folder, manifest, new AbortController().signal)
           const pieces = new Pieces()
           await assert.rejects(async () => {
             for (let count = 0; count < 12; count++) await pieces.write(writer, noise(300_000, count))
@@ -149,7 +155,7 @@ for (const method of methods) {
       await withNothingUnhandled(async () => {
         for (const count of [0, 1, 3, 10]) {
           const storage = new WatchedStorage()
-          const writer = new ObjectWriter(storage, codec, '', 'x', new AbortController().signal)
+          const writer = new ObjectWriter(storage, codec, folder, manifest, new AbortController().signal)
           const pieces = new Pieces()
           for (let index = 0; index < count; index++) await pieces.write(writer, noise(200_000, index))
           await writer.drop(new Error('dropped'))
@@ -159,11 +165,11 @@ for (const method of methods) {
           await assert.rejects(writer.finish())
         }
         const storage = new WatchedStorage()
-        const writer = new ObjectWriter(storage, codec, '', 'x', new AbortController().signal)
+        const writer = new ObjectWriter(storage, codec, folder, manifest, new AbortController().signal)
         await writer.write(noise(1000), () => {})
         await writer.finish()
         await writer.drop(new Error('dropped'))
-        assert.ok((await decode(codec, storage.peek('x'))).equals(noise(1000)))
+        assert.ok((await decode(codec, storage.peek(folder + manifest))).equals(noise(1000)))
       })
     })
 
@@ -173,7 +179,7 @@ for (const method of methods) {
         const storage = new WatchedStorage()
         const gate = Promise.withResolvers<undefined>()
         storage.onPiece = () => gate.promise.then(() => {})
-        const writer = new ObjectWriter(storage, codec, '', 'x', new AbortController().signal)
+        const writer = new ObjectWriter(storage, codec, folder, manifest, new AbortController().signal)
         const pieces = new Pieces()
         const writing = (async () => {
           for (let count = 0; count < 20; count++) await pieces.write(writer, noise(500_000, count))
@@ -193,7 +199,7 @@ for (const method of methods) {
         const storage = new WatchedStorage()
         storage.onPiece = ({ signal }) => forever(signal)
         const stop = new AbortController()
-        const writer = new ObjectWriter(storage, codec, '', 'x', stop.signal)
+        const writer = new ObjectWriter(storage, codec, folder, manifest, stop.signal)
         const pieces = new Pieces()
         const writing = (async () => {
           for (let count = 0; count < 20; count++) await pieces.write(writer, noise(500_000, count))
@@ -211,13 +217,16 @@ for (const method of methods) {
       const codec = openWriteCodec(method)
       const storage = new WatchedStorage()
       for (const content of [Buffer.alloc(0), noise(1), noise(100_000)]) {
-        const stored = await storeObject(storage, codec, 'f/', 'n', content, new AbortController().signal)
-        const object = storage.peek('f/n') ?? Buffer.alloc(0)
-        assert.deepEqual(stored, { name: 'n', size: object.length, crc32c: crc32c(object) })
+        const stored = await storeObject(storage, codec, folder, manifest, content, new AbortController().signal)
+        const object = storage.peek(folder + manifest) ?? Buffer.alloc(0)
+        assert.deepEqual(stored, { name: manifest, size: object.length, crc32c: crc32c(object) })
         assert.ok((await decode(codec, object)).equals(content))
       }
       storage.before = fail
-      await assert.rejects(storeObject(storage, codec, 'f/', 'm', noise(9), new AbortController().signal), broken)
+      await assert.rejects(
+        storeObject(storage, codec, folder, manifest, noise(9), new AbortController().signal),
+        broken,
+      )
     })
   })
 }

@@ -1,0 +1,136 @@
+/** Reads stored objects, whoever wrote them: as streams, in pieces, whole. Keys in, decoded bytes out. */
+import type { DecodedPiece } from '../../compression/codec.ts'
+import { WalrxError } from '../../primitives/errors.ts'
+import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
+import { checkForm, formOf, kindOf } from './object-kinds.ts'
+import { decoded, decodedPieces, decodingOf, type StoredName } from './stored-form.ts'
+
+/** What is needed of a storage. */
+export type ReadableStorage = Pick<Storage, 'get' | 'location'>
+
+/** Options of what opens an object. */
+export interface OpenOptions extends StorageCallOptions {
+  /** Told of the bytes as they are stored, chunk by chunk, before they are decoded. */
+  readonly onStored?: (chunk: Uint8Array) => void
+}
+
+/** An object that is there. */
+export interface OpenedObject extends StoredName {
+  /** Its decoded bytes; throws WALRX_OBJECT_DAMAGED or what the storage says while it is read. */
+  readonly body: AsyncIterable<Uint8Array>
+}
+
+/**
+ * Opens an object. A caller that stops iterating early frees the source.
+ * @throws WALRX_CODEC_UNSUPPORTED, before anything is asked of the storage; WALRX_OBJECT_NOT_FOUND, and what else the
+ * storage says. While it is read: WALRX_OBJECT_DAMAGED for what does not decode
+ */
+export async function openObject(
+  storage: ReadableStorage,
+  { extension, key }: StoredName,
+  options?: OpenOptions,
+): Promise<OpenedObject> {
+  const decoding = decodingOf({ key, extension }, storage)
+  return { key, extension, body: decoded(await openStored(storage, key, options), decoding) }
+}
+
+/** An object in pieces. */
+export interface OpenedPieces {
+  readonly pieces: AsyncGenerator<DecodedPiece, undefined>
+  /** Reads what comes after the last byte that was decoded, so that `onStored` has seen the whole object. */
+  readonly readRest: () => Promise<void>
+}
+
+/**
+ * Opens an object of gigabytes: its pieces are freed by who reads them.
+ * @throws as {@link openObject}
+ */
+export async function openPieces(
+  storage: ReadableStorage,
+  name: StoredName,
+  options: Required<Pick<OpenOptions, 'onStored'>> & StorageCallOptions,
+): Promise<OpenedPieces> {
+  const decoding = decodingOf(name, storage)
+  const stored = await openStored(storage, name.key, options)
+  return {
+    pieces: decodedPieces(stored, decoding),
+    async readRest() {
+      for await (const rest of stored) void rest
+    },
+  }
+}
+
+/**
+ * Opens a document: what is stored as it is.
+ * @throws as {@link openObject}, and WALRX_INTERNAL for an object of another kind
+ */
+export async function openDocument(
+  storage: ReadableStorage,
+  key: string,
+  options?: OpenOptions,
+): Promise<AsyncIterable<Uint8Array>> {
+  checkForm(key, false)
+  return (await openObject(storage, { key, extension: '' }, options)).body
+}
+
+/**
+ * Reads a document into memory.
+ * @throws as {@link openDocument}; WALRX_OBJECT_DAMAGED for one that is larger than any of its kind
+ */
+export async function readDocument(
+  storage: ReadableStorage,
+  key: string,
+  options?: StorageCallOptions,
+): Promise<Buffer> {
+  const body = await openDocument(storage, key, options)
+  // Nobody changes the chunks of a get: they need no copy of their own.
+  return join(body, { key, at: `${storage.location}/${key}` }, (chunk) => chunk)
+}
+
+/**
+ * Reads an object into memory: a segment at most.
+ * @throws WALRX_OBJECT_DAMAGED for one that decodes to more than any of its kind; what its body throws
+ */
+export function readWhole({ body, key }: Pick<OpenedObject, 'body' | 'key'>): Promise<Buffer> {
+  // A decoder may use its memory again.
+  return join(body, { key, at: key }, (chunk) => Buffer.from(chunk))
+}
+
+async function join(
+  body: AsyncIterable<Uint8Array>,
+  { at, key }: { readonly key: string; readonly at: string },
+  keep: (chunk: Uint8Array) => Uint8Array,
+): Promise<Buffer> {
+  const { wholeBytesMax } = formOf(key)
+  const pieces: Uint8Array[] = []
+  let bytes = 0
+  for await (const chunk of body) {
+    bytes += chunk.length
+    if (bytes > wholeBytesMax) {
+      const kind = kindOf(key) ?? 'file'
+      throw new WalrxError('WALRX_OBJECT_DAMAGED', `${at} has more than the ${wholeBytesMax} bytes of any ${kind}`)
+    }
+    pieces.push(keep(chunk))
+  }
+  return Buffer.concat(pieces, bytes)
+}
+
+/** The bytes as they are stored. */
+async function openStored(
+  storage: ReadableStorage,
+  key: string,
+  { onStored, ...options }: OpenOptions = {},
+): Promise<AsyncIterable<Uint8Array>> {
+  const stored = await storage.get(key, options)
+  return onStored ? watched(stored, onStored) : stored
+}
+
+async function* watched(
+  stored: AsyncIterable<Uint8Array>,
+  onStored: (chunk: Uint8Array) => void,
+): AsyncGenerator<Uint8Array, undefined> {
+  for await (const chunk of stored) {
+    onStored(chunk)
+    yield chunk
+  }
+}
