@@ -4,6 +4,7 @@
  */
 import type { WalrxError } from '../primitives/errors.ts'
 import type { Lsn, Timeline } from '../postgres/lsn.ts'
+import type { GapRecord } from '../walg/wal/gap-records.ts'
 
 /** Options of calls that wait. */
 export interface CallOptions {
@@ -70,23 +71,6 @@ export interface ArchivedSegment {
   readonly segno: bigint
 }
 
-/** WAL that the archive will never have, on one timeline. */
-export interface LostWal {
-  readonly timeline: Timeline
-  /** First byte that is lost. */
-  readonly startLsn: Lsn
-  /** One past the last one. */
-  readonly endLsn: Lsn
-  /** RFC 3339 in UTC. */
-  readonly detectedAt: string
-  /** Why it was lost, for people. */
-  readonly reason: string
-  /** The server that no longer had it. */
-  readonly host: string
-  /** The slot that should have kept it; undefined without one. */
-  readonly slot: string | undefined
-}
-
 /** The archive as the receiver sees it. */
 export interface ReceiveArchive extends SegmentSink, TailSink {
   /** Binds the archive to a cluster, atomically; throws WALRX_OTHER_CLUSTER when it is bound to another. */
@@ -107,7 +91,7 @@ export interface ReceiveArchive extends SegmentSink, TailSink {
   /** Reads a segment: false for one that is not there, is damaged, or is not of that many bytes. */
   isWhole(segment: string, segmentSize: number, options?: CallOptions): Promise<boolean>
   /** Writes down that WAL is lost; `same` when that was known. */
-  recordGap(gap: LostWal, options?: CallOptions): Promise<'created' | 'same'>
+  recordGap(gap: GapRecord, options?: CallOptions): Promise<'created' | 'same'>
   /** Segments of a timeline of which chunks or a partial are there, in any order. */
   beginnings(timeline: Timeline, segmentSize: number, options?: CallOptions): AsyncIterable<ArchivedSegment>
   /** Whole segments of a timeline in WAL order, from segment number `from` on. */

@@ -18,12 +18,13 @@ import type { ReplicationServer } from '../postgres/protocol/session.ts'
 import { bytesBetween, formatLsn, invalidLsn, type Lsn, minLsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
 import { checkSegment, walMagic } from '../postgres/wal/wal-page.ts'
 import { segmentNameAt } from '../postgres/wal/wal-file.ts'
+import type { GapRecord } from '../walg/wal/gap-records.ts'
 import { ArrivalTimes } from './stream/arrival-times.ts'
 import { ByteArena } from './segment/byte-arena.ts'
 import { defaultMemoryBytes, planMemory } from './memory-budget.ts'
 import { GapRecorder } from './gap/gap-recorder.ts'
 import { GapRepair } from './gap/gap-repair.ts'
-import type { LostWal, ReceiveArchive, ReceiveMeter } from './ports.ts'
+import type { ReceiveArchive, ReceiveMeter } from './ports.ts'
 import type { PreparedSource } from './source/prepared-source.ts'
 import { type ReceivedSegment, SegmentAssembler } from './segment/segment-assembler.ts'
 import { SegmentPool } from './segment/segment-pool.ts'
@@ -54,7 +55,7 @@ export interface ReceiveRunOptions {
   /** Undefined streams without a slot. */
   readonly slot?: string | undefined
   /** Told of every gap that is recorded. */
-  readonly onGap?: ((gap: LostWal) => void) | undefined
+  readonly onGap?: ((gap: GapRecord) => void) | undefined
   /** When the beginning of an unfinished segment is sent. */
   readonly tailPace: TailPace
   /** Every host, standbys included, to repair gaps from; default none: there is only one. */

@@ -4,7 +4,8 @@ import { WalrxError } from '../../src/primitives/errors.ts'
 import { formatLsn, type Lsn, type Timeline } from '../../src/postgres/lsn.ts'
 import type { HistoryFile, ReplicationSession, SlotReading } from '../../src/postgres/protocol/session.ts'
 import { historyName, parseSegmentName } from '../../src/postgres/wal/wal-file.ts'
-import type { ArchivedSegment, CallOptions, LostWal, ReceiveArchive, ReceiveMeter } from '../../src/receive/ports.ts'
+import type { ArchivedSegment, CallOptions, ReceiveArchive, ReceiveMeter } from '../../src/receive/ports.ts'
+import type { GapRecord } from '../../src/walg/wal/gap-records.ts'
 import { FakeSocket } from '../postgres/fake-socket.ts'
 
 /** Lets everything happen that needs no time to pass. */
@@ -31,7 +32,7 @@ export function storageOut(): WalrxError {
 export class FakeArchive implements ReceiveArchive {
   readonly files = new Map<string, Buffer>()
   readonly calls: string[] = []
-  readonly gaps: LostWal[] = []
+  readonly gaps: GapRecord[] = []
   /** Chunks of unfinished segments by their keys, as they were encoded. */
   readonly chunks = new Map<string, Buffer>()
   isManual = false
@@ -177,7 +178,7 @@ export class FakeArchive implements ReceiveArchive {
     return Promise.resolve('created')
   }
 
-  recordGap(gap: LostWal): Promise<'created' | 'same'> {
+  recordGap(gap: GapRecord): Promise<'created' | 'same'> {
     if (this.outage) return Promise.reject(this.outage)
     const isKnown = this.gaps.some(({ startLsn, endLsn }) => startLsn === gap.startLsn && endLsn === gap.endLsn)
     this.gaps.push(gap)
