@@ -51,7 +51,6 @@ export const mayBeLarger: Readonly<Record<string, string>> = {
   'cli/commands/backup-fetch.ts:run': 'to be cut',
   'cli/commands/wal-show.ts:toText': 'to be cut',
   'receive/receive-run.ts': 'to be cut',
-  'receive/tail/tail-writer.ts': 'to be cut',
   'restore/backup/tar-entries.ts:tarEntries': 'to be cut',
 }
 

@@ -6,12 +6,10 @@ import type { Logger } from '../../observe/log.ts'
 import { formatLsn, type Lsn, maxLsn, minLsn, segmentNumber } from '../../postgres/lsn.ts'
 import type { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
 import type { Clock } from '../../primitives/clock.ts'
-import { isAbort, toWalrxError } from '../../primitives/errors.ts'
-import { Backoff } from '../../primitives/backoff.ts'
 import type { GapRange, GapRecord } from '../../walg/wal/gap-records.ts'
 import type { ReceiveArchive, ReceiveMeter } from '../ports.ts'
 import type { PreparedSource } from '../source/prepared-source.ts'
-import { isWorthRetrying } from '../worth-retrying.ts'
+import { untilStored } from '../until-stored.ts'
 
 /**
  * What is lost between two positions, by timeline. Of a timeline that ended within the segment in which the loss begins
@@ -96,24 +94,21 @@ export class GapRecorder {
     const { archive, clock, log, meter, onGap, random } = this.#options
     const { endLsn, host, reason, slot, startLsn, timeline } = gap
     const facts = { timeline, from: formatLsn(startLsn), to: formatLsn(endLsn), host, slot }
-    const backoff = new Backoff({ firstMs: 200, maxMs: 10_000, random })
-    for (;;) {
-      try {
-        const outcome = await archive.recordGap(gap, { signal })
-        meter.gap(startLsn, endLsn)
-        log.error('WAL is gone from the server: the archive has a gap, take a new base backup', {
-          ...facts,
-          reason,
-          outcome,
-        })
-        onGap?.(gap)
-        return
-      } catch (error) {
-        if (signal.aborted || isAbort(error) || !isWorthRetrying(error)) throw error
-        const { message } = toWalrxError(error)
-        log.error('could not record the gap, trying again', { ...facts, attempt: backoff.attempt + 1, error: message })
-        await backoff.wait(clock, signal)
-      }
-    }
+    const outcome = await untilStored(() => archive.recordGap(gap, { signal }), {
+      clock,
+      random,
+      firstMs: 200,
+      maxMs: 10_000,
+      signal,
+      onFailure: ({ message }, attempt) =>
+        log.error('could not record the gap, trying again', { ...facts, attempt, error: message }),
+    })
+    meter.gap(startLsn, endLsn)
+    log.error('WAL is gone from the server: the archive has a gap, take a new base backup', {
+      ...facts,
+      reason,
+      outcome,
+    })
+    onGap?.(gap)
   }
 }

@@ -7,13 +7,12 @@
  * as the compressed bytes have a place of their own.
  */
 import { type Clock } from '../../primitives/clock.ts'
-import { isAbort, toWalrxError, WalrxError } from '../../primitives/errors.ts'
-import { Backoff } from '../../primitives/backoff.ts'
+import { toWalrxError, WalrxError } from '../../primitives/errors.ts'
 import type { Logger } from '../../observe/log.ts'
 import { addBytes, formatLsn, type Lsn } from '../../postgres/lsn.ts'
 import { partialName, segmentNameAt } from '../../postgres/wal/wal-file.ts'
 import type { ReceiveMeter, SegmentSink } from '../ports.ts'
-import { isWorthRetrying } from '../worth-retrying.ts'
+import { untilStored } from '../until-stored.ts'
 import type { ByteArena } from './byte-arena.ts'
 import type { ReceivedSegment } from './segment-assembler.ts'
 import type { SegmentPool } from './segment-pool.ts'
@@ -239,24 +238,26 @@ export class UploadQueue {
 
   async #uploadUntilDone(job: Job, body: EncodedBody | undefined): Promise<string> {
     const { clock, random, log, meter } = this.#options
-    const backoff = new Backoff({ firstMs: 200, maxMs: 10_000, random })
-    for (;;) {
-      this.#abort.signal.throwIfAborted()
-      const startedMs = clock.now()
-      try {
-        const outcome = await this.#upload(job, body)
-        const durationMs = clock.now() - startedMs
-        meter.uploaded(body?.bytes.length ?? 0, durationMs, clock.now() - job.receivedAtMs)
-        log.info('archived', { file: job.name, outcome, bytes: body?.bytes.length, durationMs })
-        return outcome
-      } catch (error) {
-        if (this.#abort.signal.aborted || isAbort(error) || !isWorthRetrying(error)) throw error
-        meter.uploadFailed()
-        const { message } = toWalrxError(error)
-        log.error('could not archive, trying again', { file: job.name, attempt: backoff.attempt + 1, error: message })
-        await backoff.wait(clock, this.#abort.signal)
-      }
+    let startedMs = 0
+    const put = () => {
+      startedMs = clock.now()
+      return this.#upload(job, body)
     }
+    const outcome = await untilStored(put, {
+      clock,
+      random,
+      firstMs: 200,
+      maxMs: 10_000,
+      signal: this.#abort.signal,
+      onFailure: ({ message }, attempt) => {
+        meter.uploadFailed()
+        log.error('could not archive, trying again', { file: job.name, attempt, error: message })
+      },
+    })
+    const durationMs = clock.now() - startedMs
+    meter.uploaded(body?.bytes.length ?? 0, durationMs, clock.now() - job.receivedAtMs)
+    log.info('archived', { file: job.name, outcome, bytes: body?.bytes.length, durationMs })
+    return outcome
   }
 
   async #upload(job: Job, body: EncodedBody | undefined): Promise<string> {
