@@ -5,6 +5,7 @@
 import type { WalrxError } from '../primitives/errors.ts'
 import type { Lsn, Timeline } from '../postgres/lsn.ts'
 import type { GapRecord } from '../walg/wal/gap-records.ts'
+import type { SegmentStore } from '../walg/wal/segment-archiver.ts'
 
 /** Options of calls that wait. */
 export interface CallOptions {
@@ -18,11 +19,7 @@ export interface TailReadOptions extends CallOptions {
 }
 
 /** Where whole segments and partials go. */
-export interface SegmentSink {
-  /** Compresses `buffer[0, length)` in place; see SegmentEncoder. */
-  encodeInPlace(buffer: Buffer, length: number): Promise<number>
-  /** Archives an encoded WAL file. Throws WALRX_ARCHIVE_CONFLICT when other bytes stand under that name. */
-  archive(name: string, encoded: Uint8Array, options?: CallOptions): Promise<'created' | 'same'>
+export interface SegmentSink extends SegmentStore {
   /**
    * Archives the unfinished last segment of a timeline.
    * @param raw the whole segment's buffer; bytes from `length` on are undefined and become zeros

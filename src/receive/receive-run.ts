@@ -16,9 +16,10 @@ import { orAborted } from '../primitives/wait.ts'
 import type { Logger } from '../observe/log.ts'
 import type { ReplicationServer } from '../postgres/protocol/session.ts'
 import { bytesBetween, formatLsn, invalidLsn, type Lsn, minLsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
-import { checkSegment, walMagic } from '../postgres/wal/wal-page.ts'
+import { walMagic } from '../postgres/wal/wal-page.ts'
 import { segmentNameAt } from '../postgres/wal/wal-file.ts'
 import type { GapRecord } from '../walg/wal/gap-records.ts'
+import { SegmentArchiver, type SegmentObserver } from '../walg/wal/segment-archiver.ts'
 import { ArrivalTimes } from './stream/arrival-times.ts'
 import { ByteArena } from './segment/byte-arena.ts'
 import { defaultMemoryBytes, planMemory } from './memory-budget.ts'
@@ -26,7 +27,7 @@ import { GapRecorder } from './gap/gap-recorder.ts'
 import { GapRepair } from './gap/gap-repair.ts'
 import type { ReceiveArchive, ReceiveMeter } from './ports.ts'
 import type { PreparedSource } from './source/prepared-source.ts'
-import { type ReceivedSegment, SegmentAssembler } from './segment/segment-assembler.ts'
+import { SegmentAssembler } from './segment/segment-assembler.ts'
 import { SegmentPool } from './segment/segment-pool.ts'
 import {
   comparePosition,
@@ -56,6 +57,8 @@ export interface ReceiveRunOptions {
   readonly slot?: string | undefined
   /** Told of every gap that is recorded. */
   readonly onGap?: ((gap: GapRecord) => void) | undefined
+  /** Looks at every whole segment before it is compressed, whichever way it takes into the archive; default nobody. */
+  readonly onSegment?: SegmentObserver | undefined
   /** When the beginning of an unfinished segment is sent. */
   readonly tailPace: TailPace
   /** Every host, standbys included, to repair gaps from; default none: there is only one. */
@@ -72,7 +75,7 @@ export class ReceiveRun {
   readonly gaps: GapRecorder
   readonly #options: ReceiveRunOptions
   readonly #segmentSize: number
-  readonly #systemId: bigint
+  readonly #segments: SegmentArchiver
   /** XLOG_PAGE_MAGIC of the server we stream from; it may be upgraded between two connections. */
   #magic: number | undefined
   /** True while assembler and queue hold a run that a reconnection may continue. */
@@ -99,7 +102,7 @@ export class ReceiveRun {
     const budget = planMemory(memoryBytes ?? defaultMemoryBytes(segmentSize), segmentSize, tailMemory(options.tailPace))
     this.#options = options
     this.#segmentSize = segmentSize
-    this.#systemId = systemId
+    this.#segments = new SegmentArchiver({ ...options, segmentSize, systemId, magic: () => this.#magic })
     this.pool = new SegmentPool(segmentSize, budget.buffers)
     this.queue = new UploadQueue({
       archive,
@@ -111,7 +114,7 @@ export class ReceiveRun {
       random,
       log,
       meter,
-      check: (segment, name) => this.#check(segment, name),
+      segments: this.#segments,
       onArchived: ({ isKept, startLsn }) => isKept && this.tails.archived(startLsn),
     })
     this.assembler = new SegmentAssembler(this.pool, (segment) => {
@@ -218,8 +221,8 @@ export class ReceiveRun {
       await finaliseTails({
         ...this.#options,
         pool: this.pool,
+        segments: this.#segments,
         signal,
-        check: (segment, name) => this.#check(segment, name),
       })
       start = await this.#nextStart(source, signal)
       await this.#fillHole(source, start, signal)
@@ -321,11 +324,6 @@ export class ReceiveRun {
     while (this.pool.free < Math.ceil(this.pool.capacity / 2)) {
       await new Promise<void>((resolve) => this.pool.onFree(resolve))
     }
-  }
-
-  #check({ buffer, timeline, startLsn }: ReceivedSegment, name: string): void {
-    const expected = { name, timeline, startLsn, segmentSize: this.#segmentSize }
-    checkSegment(buffer, { ...expected, systemId: this.#systemId, magic: this.#magic })
   }
 
   /**

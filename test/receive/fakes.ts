@@ -5,6 +5,7 @@ import { formatLsn, type Lsn, type Timeline } from '../../src/postgres/lsn.ts'
 import type { HistoryFile, ReplicationSession, SlotReading } from '../../src/postgres/protocol/session.ts'
 import { historyName, parseSegmentName } from '../../src/postgres/wal/wal-file.ts'
 import type { ArchivedSegment, CallOptions, ReceiveArchive, ReceiveMeter } from '../../src/receive/ports.ts'
+import type { SegmentArchiver } from '../../src/walg/wal/segment-archiver.ts'
 import type { GapRecord } from '../../src/walg/wal/gap-records.ts'
 import { FakeSocket } from '../postgres/fake-socket.ts'
 
@@ -215,6 +216,17 @@ export class FakeArchive implements ReceiveArchive {
   /** Names of whole segments, in order. */
   get segmentNames(): string[] {
     return [...this.files.keys()].filter((name) => /^[0-9A-F]{24}$/.test(name)).sort()
+  }
+}
+
+/** Encodes and stores what need not be WAL: segments that no test would call such. */
+export function uncheckedSegments(
+  archive: FakeArchive,
+  segmentSize: number,
+): Pick<SegmentArchiver, 'encode' | 'store'> {
+  return {
+    encode: async ({ buffer }) => buffer.subarray(0, await archive.encodeInPlace(buffer, segmentSize)),
+    store: (name, encoded, options) => archive.archive(name, encoded, options),
   }
 }
 

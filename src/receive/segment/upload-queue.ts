@@ -11,6 +11,7 @@ import { toWalrxError, WalrxError } from '../../primitives/errors.ts'
 import type { Logger } from '../../observe/log.ts'
 import { addBytes, formatLsn, type Lsn } from '../../postgres/lsn.ts'
 import { partialName, segmentNameAt } from '../../postgres/wal/wal-file.ts'
+import type { SegmentArchiver } from '../../walg/wal/segment-archiver.ts'
 import type { ReceiveMeter, SegmentSink } from '../ports.ts'
 import { untilStored } from '../until-stored.ts'
 import type { ByteArena } from './byte-arena.ts'
@@ -19,7 +20,9 @@ import type { SegmentPool } from './segment-pool.ts'
 
 /** What the queue needs. */
 export interface UploadQueueOptions {
-  readonly archive: SegmentSink
+  readonly archive: Pick<SegmentSink, 'archivePartial'>
+  /** Checks, encodes and stores whole segments. */
+  readonly segments: Pick<SegmentArchiver, 'encode' | 'store'>
   readonly pool: SegmentPool
   /** Where compressed segments wait for their upload. */
   readonly arena: ByteArena
@@ -36,8 +39,6 @@ export interface UploadQueueOptions {
    * when this call has created it. One that was there may be replaced by a receiver that looked before it was this long.
    */
   readonly onArchived?: (file: { readonly startLsn: Lsn; readonly isKept: boolean }) => void
-  /** Checks a whole segment before it is compressed. Throws WALRX_WAL_INVALID. */
-  readonly check: (segment: ReceivedSegment, name: string) => void
 }
 
 interface Job {
@@ -200,13 +201,11 @@ export class UploadQueue {
 
   /** Checks and compresses; the compressed bytes move to the arena when they fit, so that the buffer is free again. */
   async #encode(job: Job): Promise<EncodedBody> {
-    const { archive, arena, pool, check } = this.#options
+    const { arena, pool, segments } = this.#options
     const segment = job.segment
     if (!segment) throw new Error(`${job.name} has no buffer`)
-    check(segment, job.name)
-    const length = await archive.encodeInPlace(segment.buffer, pool.segmentSize)
-    const inPlace = segment.buffer.subarray(0, length)
-    const compacted = length <= pool.segmentSize / 2 ? arena.store(inPlace) : undefined
+    const inPlace = await segments.encode(segment)
+    const compacted = inPlace.length <= pool.segmentSize / 2 ? arena.store(inPlace) : undefined
     if (!compacted) return { bytes: inPlace, release: () => {} }
     this.#releaseBuffer(job)
     return { bytes: compacted, release: () => arena.release(compacted) }
@@ -261,9 +260,9 @@ export class UploadQueue {
   }
 
   async #upload(job: Job, body: EncodedBody | undefined): Promise<string> {
-    const { archive } = this.#options
+    const { archive, segments } = this.#options
     const signal = this.#abort.signal
-    if (body) return archive.archive(job.name, body.bytes, { signal })
+    if (body) return segments.store(job.name, body.bytes, { signal })
     const segment = job.segment
     if (!segment) throw new Error(`${job.name}.partial has no buffer`)
     return archive.archivePartial(
