@@ -49,11 +49,11 @@ export interface TailSink {
     buffer: Buffer,
     options?: TailReadOptions,
   ): Promise<{ readonly length: number; readonly keys: readonly string[] }>
-  /** Segments that are there as chunks from the first byte to the last, and not as a whole. */
-  completeTails(
-    segmentSize: number,
-    options?: TailReadOptions,
-  ): AsyncIterable<{ readonly segment: string; readonly bytes: Buffer }>
+  /**
+   * Names of segments that are there as chunks from the first byte to the last, and not as a whole. The buffer holds the
+   * bytes of the one that was answered last, and may be changed until the next is asked for.
+   */
+  completeTails(buffer: Buffer, segmentSize: number, options?: TailReadOptions): AsyncIterable<string>
   /**
    * Removes chunks of segments that are archived as a whole, after comparing them; names the segments that contradict
    * theirs.

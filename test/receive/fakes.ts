@@ -132,7 +132,7 @@ export class FakeArchive implements ReceiveArchive {
     yield* [...new Set(timelines)].filter((other) => other > timeline).sort((a, b) => a - b)
   }
 
-  async *completeTails(): AsyncGenerator<{ segment: string; bytes: Buffer }, undefined> {}
+  async *completeTails(_buffer: Buffer): AsyncGenerator<string, undefined> {}
 
   clearTails(): Promise<{ removed: number; contradicting: string[] }> {
     return Promise.resolve({ removed: 0, contradicting: [] })

@@ -9,7 +9,7 @@ import type { SegmentAssembler } from '../segment/segment-assembler.ts'
 import type { SegmentPool } from '../segment/segment-pool.ts'
 
 /** The server is asked for the WAL of a damaged chunk again: it keeps the segment in which the slot's position lies. */
-function tellDamage(log: Logger, signal: AbortSignal): TailReadOptions {
+function reportDamage(log: Logger, signal: AbortSignal): TailReadOptions {
   return {
     signal,
     onDamaged: ({ aside, error, key }) =>
@@ -39,19 +39,19 @@ export interface FinaliseOptions {
  * @throws WALRX_ARCHIVE_CONFLICT, WALRX_WAL_INVALID, and what the storage says
  */
 export async function finaliseTails({ archive, log, pool, segments, signal }: FinaliseOptions): Promise<void> {
-  for await (const { bytes, segment } of archive.completeTails(pool.segmentSize, tellDamage(log, signal))) {
-    const id = parseSegmentName(segment, pool.segmentSize)
-    const buffer = pool.take()
-    if (!buffer) throw new Error('no buffer is free before a run begins')
-    try {
-      if (!id) throw new WalrxError('WALRX_WAL_INVALID', `${segment} is no segment of ${pool.segmentSize} bytes`)
-      bytes.copy(buffer)
-      const startLsn = segmentStartLsn(id, pool.segmentSize)
+  const { segmentSize } = pool
+  const buffer = pool.take()
+  if (!buffer) throw new Error('no buffer is free before a run begins')
+  try {
+    for await (const name of archive.completeTails(buffer, segmentSize, reportDamage(log, signal))) {
+      const id = parseSegmentName(name, segmentSize)
+      if (!id) throw new WalrxError('WALRX_WAL_INVALID', `${name} is no segment of ${segmentSize} bytes`)
+      const startLsn = segmentStartLsn(id, segmentSize)
       const outcome = await segments.archive({ timeline: id.timeline, startLsn, buffer }, { signal })
-      log.warn('archived from its chunks', { file: segment, outcome })
-    } finally {
-      pool.give(buffer)
+      log.warn('archived from its chunks', { file: name, outcome })
     }
+  } finally {
+    pool.give(buffer)
   }
 }
 
@@ -78,7 +78,7 @@ export async function preloadTail(options: PreloadOptions): Promise<{ length: nu
   if (!buffer) throw new Error('no buffer is free before a run begins')
   let length = 0
   try {
-    const found = await archive.readTail(name, buffer.subarray(0, pool.segmentSize), tellDamage(log, signal))
+    const found = await archive.readTail(name, buffer.subarray(0, pool.segmentSize), reportDamage(log, signal))
     length = found.length === pool.segmentSize ? 0 : found.length
     if (length > 0) {
       assembler.preload({ timeline, startLsn, buffer, length })

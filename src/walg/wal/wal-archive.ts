@@ -14,7 +14,6 @@ import { type GapRecord, writeGap } from './gap-records.ts'
 import { OtherForms } from './other-forms.ts'
 import { bindSystem } from './system-binding.ts'
 import { type ClearedTails, type FoundTail, TailArchive, type TailReadOptions } from './tail-archive.ts'
-import type { AssembledTail } from './tail-reader.ts'
 import { trimmedLength } from './zero-padding.ts'
 import { type WalObject, WalReader } from './wal-reader.ts'
 
@@ -80,8 +79,8 @@ export class WalArchive extends WalReader {
   }
 
   /** See {@link TailArchive.complete}. */
-  completeTails(segmentSize: number, options?: TailReadOptions): AsyncGenerator<AssembledTail, undefined> {
-    return this.#tails.complete(segmentSize, options)
+  completeTails(buffer: Buffer, segmentSize: number, options?: TailReadOptions): AsyncGenerator<string, undefined> {
+    return this.#tails.complete(buffer, segmentSize, options)
   }
 
   /** See {@link TailArchive.clear}. */
