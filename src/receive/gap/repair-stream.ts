@@ -19,7 +19,7 @@ import type { ReceiveArchive, ReceiveMeter } from '../ports.ts'
 import { SegmentAssembler } from '../segment/segment-assembler.ts'
 import type { SegmentPool } from '../segment/segment-pool.ts'
 import { StreamSession } from '../stream/stream-session.ts'
-import { preloadTail } from '../tail/tail-start.ts'
+import { preloadTail } from '../tail/leftover-tails.ts'
 import { UploadQueue } from '../segment/upload-queue.ts'
 
 /** Whole segments of one timeline: `startLsn` inclusive, `endLsn` exclusive. */
