@@ -16,6 +16,7 @@ import { parseWalKey, walFolder } from '../walg/names.ts'
 import { setObjectAside } from '../walg/wal/set-aside.ts'
 import { assembleForked } from '../walg/wal/forked-tail.ts'
 import { type AssembledTail, listTails, tailOf } from '../walg/wal/tail-reader.ts'
+import { SegmentArchiver, type SegmentObserver } from '../walg/wal/segment-archiver.ts'
 import { withoutTornHeader } from '../walg/wal/zero-padding.ts'
 import type { WalArchive } from '../walg/wal/wal-archive.ts'
 
@@ -26,6 +27,8 @@ export interface FinalizeOptions extends StorageCallOptions {
   readonly timeline: Timeline | undefined
   /** Told of what lies behind the place where a newer timeline left this one, and is not taken for that. */
   readonly onPastFork?: ((segment: string, fork: Fork) => void) | undefined
+  /** Looks at every segment that is made, before it is compressed; default nobody. */
+  readonly onSegment?: SegmentObserver | undefined
   /** True also where somebody wrote a moment ago. */
   readonly force: boolean
   /** True changes nothing. */
@@ -47,6 +50,9 @@ export interface FinalizedSegment {
   readonly endLsn: Lsn
   readonly outcome: 'created' | 'same' | 'would be created'
 }
+
+/** Who wrote a segment is not asked, and its last pages may be what PostgreSQL leaves in a partial. */
+const unknownServer = { systemId: undefined, magic: () => undefined, pages: 'first' } as const
 
 /** Whoever wrote to a segment within this time probably still does. */
 const restMs = 60_000
@@ -126,7 +132,7 @@ async function unfinished({ archive, timeline, ...options }: FinalizeOptions): P
 
 async function finalizeSegment(
   { bytes, lastModifiedMs, segment }: AssembledTail,
-  { archive, dryRun, force, nowMs, ...options }: FinalizeOptions,
+  { archive, dryRun, force, nowMs, onSegment, ...options }: FinalizeOptions,
 ): Promise<{ segment: FinalizedSegment; segmentSize: number }> {
   const segmentSize = decodePageHeader(bytes)?.long?.segmentSize
   const id = segmentSize === undefined ? undefined : parseSegmentName(segment, segmentSize)
@@ -154,8 +160,8 @@ async function finalizeSegment(
   if (dryRun) return { segment: { segment, endLsn, outcome: 'would be created' }, segmentSize }
   const buffer = Buffer.alloc(segmentSize + encodeSlack(segmentSize))
   bytes.copy(buffer, 0, 0, byteCount)
-  const length = await archive.encodeInPlace(buffer, segmentSize)
-  const outcome = await archive.archive(segment, buffer.subarray(0, length), options)
+  const segments = new SegmentArchiver({ archive, onSegment, segmentSize, ...unknownServer })
+  const outcome = await segments.archive({ timeline: id.timeline, startLsn, buffer }, options)
   const { chunks } = await tailOf(archive.storage, segment, options)
   // What reaches farther is not in the segment: it lies behind a hole, or was written a moment ago.
   const keys = chunks.filter(({ to }) => to <= bytes.length).map(({ key }) => key)

@@ -18,7 +18,10 @@ export interface MemoryBudget {
   readonly compactedBytesMax: number
 }
 
-/** What the encoders hold besides the segments' buffers: contexts, and output that is ahead of its input. Measured. */
+/**
+ * What the encoders hold besides the segments' buffers: contexts, and output that is ahead of its input. Measured. Before
+ * a run begins nothing is encoded, and the chunks take their place that are read ahead (walg/wal/tail-reader.ts).
+ */
 const encoderBytes = 10 * 1024 * 1024
 
 /**

@@ -4,6 +4,8 @@
  */
 import type { WalrxError } from '../primitives/errors.ts'
 import type { Lsn, Timeline } from '../postgres/lsn.ts'
+import type { GapRecord } from '../walg/wal/gap-records.ts'
+import type { SegmentStore } from '../walg/wal/segment-archiver.ts'
 
 /** Options of calls that wait. */
 export interface CallOptions {
@@ -17,11 +19,7 @@ export interface TailReadOptions extends CallOptions {
 }
 
 /** Where whole segments and partials go. */
-export interface SegmentSink {
-  /** Compresses `buffer[0, length)` in place; see SegmentEncoder. */
-  encodeInPlace(buffer: Buffer, length: number): Promise<number>
-  /** Archives an encoded WAL file. Throws WALRX_ARCHIVE_CONFLICT when other bytes stand under that name. */
-  archive(name: string, encoded: Uint8Array, options?: CallOptions): Promise<'created' | 'same'>
+export interface SegmentSink extends SegmentStore {
   /**
    * Archives the unfinished last segment of a timeline.
    * @param raw the whole segment's buffer; bytes from `length` on are undefined and become zeros
@@ -51,11 +49,11 @@ export interface TailSink {
     buffer: Buffer,
     options?: TailReadOptions,
   ): Promise<{ readonly length: number; readonly keys: readonly string[] }>
-  /** Segments that are there as chunks from the first byte to the last, and not as a whole. */
-  completeTails(
-    segmentSize: number,
-    options?: TailReadOptions,
-  ): AsyncIterable<{ readonly segment: string; readonly bytes: Buffer }>
+  /**
+   * Names of segments that are there as chunks from the first byte to the last, and not as a whole. The buffer holds the
+   * bytes of the one that was answered last, and may be changed until the next is asked for.
+   */
+  completeTails(buffer: Buffer, segmentSize: number, options?: TailReadOptions): AsyncIterable<string>
   /**
    * Removes chunks of segments that are archived as a whole, after comparing them; names the segments that contradict
    * theirs.
@@ -68,23 +66,6 @@ export interface ArchivedSegment {
   readonly timeline: Timeline
   /** Segment number: start position / segment size. */
   readonly segno: bigint
-}
-
-/** WAL that the archive will never have, on one timeline. */
-export interface LostWal {
-  readonly timeline: Timeline
-  /** First byte that is lost. */
-  readonly startLsn: Lsn
-  /** One past the last one. */
-  readonly endLsn: Lsn
-  /** RFC 3339 in UTC. */
-  readonly detectedAt: string
-  /** Why it was lost, for people. */
-  readonly reason: string
-  /** The server that no longer had it. */
-  readonly host: string
-  /** The slot that should have kept it; undefined without one. */
-  readonly slot: string | undefined
 }
 
 /** The archive as the receiver sees it. */
@@ -107,7 +88,7 @@ export interface ReceiveArchive extends SegmentSink, TailSink {
   /** Reads a segment: false for one that is not there, is damaged, or is not of that many bytes. */
   isWhole(segment: string, segmentSize: number, options?: CallOptions): Promise<boolean>
   /** Writes down that WAL is lost; `same` when that was known. */
-  recordGap(gap: LostWal, options?: CallOptions): Promise<'created' | 'same'>
+  recordGap(gap: GapRecord, options?: CallOptions): Promise<'created' | 'same'>
   /** Segments of a timeline of which chunks or a partial are there, in any order. */
   beginnings(timeline: Timeline, segmentSize: number, options?: CallOptions): AsyncIterable<ArchivedSegment>
   /** Whole segments of a timeline in WAL order, from segment number `from` on. */

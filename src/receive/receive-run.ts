@@ -16,28 +16,24 @@ import { orAborted } from '../primitives/wait.ts'
 import type { Logger } from '../observe/log.ts'
 import type { ReplicationServer } from '../postgres/protocol/session.ts'
 import { bytesBetween, formatLsn, invalidLsn, type Lsn, minLsn, segmentStart, type Timeline } from '../postgres/lsn.ts'
-import { checkSegment, walMagic } from '../postgres/wal/wal-page.ts'
+import { walMagic } from '../postgres/wal/wal-page.ts'
 import { segmentNameAt } from '../postgres/wal/wal-file.ts'
+import type { GapRecord } from '../walg/wal/gap-records.ts'
+import { SegmentArchiver, type SegmentObserver } from '../walg/wal/segment-archiver.ts'
 import { ArrivalTimes } from './stream/arrival-times.ts'
 import { ByteArena } from './segment/byte-arena.ts'
 import { defaultMemoryBytes, planMemory } from './memory-budget.ts'
 import { GapRecorder } from './gap/gap-recorder.ts'
-import { GapRepair } from './gap/gap-repair.ts'
-import type { LostWal, ReceiveArchive, ReceiveMeter } from './ports.ts'
+import { MissingWal } from './gap/missing-wal.ts'
+import type { ReceiveArchive, ReceiveMeter } from './ports.ts'
 import type { PreparedSource } from './source/prepared-source.ts'
-import { type ReceivedSegment, SegmentAssembler } from './segment/segment-assembler.ts'
+import { SegmentAssembler } from './segment/segment-assembler.ts'
 import { SegmentPool } from './segment/segment-pool.ts'
-import {
-  comparePosition,
-  endOfHole,
-  planStart,
-  positionAfter,
-  type SettledRun,
-  type StartPosition,
-} from './source/start-position.ts'
+import { StartPlanner } from './source/start-planner.ts'
+import { comparePosition, describePosition, type StartPosition } from './source/start-position.ts'
 import { tailMemory, type TailPace } from './tail/tail-pace.ts'
 import { TailWriter } from './tail/tail-writer.ts'
-import { clearTails, finaliseTails, preloadTail } from './tail/tail-start.ts'
+import { clearTails, finaliseTails, preloadTail } from './tail/leftover-tails.ts'
 import { UploadQueue, uploadWindow } from './segment/upload-queue.ts'
 
 /** What a run needs, beside the first server it is for. */
@@ -54,7 +50,9 @@ export interface ReceiveRunOptions {
   /** Undefined streams without a slot. */
   readonly slot?: string | undefined
   /** Told of every gap that is recorded. */
-  readonly onGap?: ((gap: LostWal) => void) | undefined
+  readonly onGap?: ((gap: GapRecord) => void) | undefined
+  /** Looks at every whole segment before it is compressed, whichever way it takes into the archive; default nobody. */
+  readonly onSegment?: SegmentObserver | undefined
   /** When the beginning of an unfinished segment is sent. */
   readonly tailPace: TailPace
   /** Every host, standbys included, to repair gaps from; default none: there is only one. */
@@ -69,27 +67,21 @@ export class ReceiveRun {
   readonly tails: TailWriter
   readonly arrivals: ArrivalTimes
   readonly gaps: GapRecorder
+  readonly #planner: StartPlanner
+  readonly #missing: MissingWal
   readonly #options: ReceiveRunOptions
   readonly #segmentSize: number
-  readonly #systemId: bigint
+  readonly #segments: SegmentArchiver
   /** XLOG_PAGE_MAGIC of the server we stream from; it may be upgraded between two connections. */
   #magic: number | undefined
   /** True while assembler and queue hold a run that a reconnection may continue. */
   #isOpen = false
-  /** The run before, once it is settled. */
-  #settled: SettledRun | undefined
   /** The most that a server was told to be flushed in the present run; invalid before the first time. */
   #reportedLsn: Lsn = invalidLsn
   /** The newest timeline that any server knew: one that knows less is a former primary, or lags behind. */
   #newestTimeline: Timeline = 0
   /** The server that the run was last begun on. */
   #source: PreparedSource | undefined
-  /** Where to go on if the server lacks WAL at the present start. */
-  #fallback: StartPosition | undefined
-  /** Where the next run begins, where that is no question of planning: behind a gap, or where bytes are compared. */
-  #resumeAt: StartPosition | undefined
-  /** End of what was received before a server lacked what follows, with no place known to go on at. */
-  #brokenAt: Lsn | undefined
 
   /** Makes the pool for this server's segment size. Throws WALRX_USAGE when the memory does not hold two segments. */
   constructor(options: ReceiveRunOptions, source: PreparedSource) {
@@ -98,7 +90,7 @@ export class ReceiveRun {
     const budget = planMemory(memoryBytes ?? defaultMemoryBytes(segmentSize), segmentSize, tailMemory(options.tailPace))
     this.#options = options
     this.#segmentSize = segmentSize
-    this.#systemId = systemId
+    this.#segments = new SegmentArchiver({ ...options, segmentSize, systemId, magic: () => this.#magic })
     this.pool = new SegmentPool(segmentSize, budget.buffers)
     this.queue = new UploadQueue({
       archive,
@@ -110,7 +102,7 @@ export class ReceiveRun {
       random,
       log,
       meter,
-      check: (segment, name) => this.#check(segment, name),
+      segments: this.#segments,
       onArchived: ({ isKept, startLsn }) => isKept && this.tails.archived(startLsn),
     })
     this.assembler = new SegmentAssembler(this.pool, (segment) => {
@@ -119,6 +111,8 @@ export class ReceiveRun {
     })
     this.arrivals = new ArrivalTimes(clock)
     this.gaps = new GapRecorder({ ...options, segmentSize, slot: options.slot, onGap: options.onGap })
+    this.#planner = new StartPlanner({ archive, log, holeWindow: uploadWindow(uploadConcurrency) })
+    this.#missing = new MissingWal({ ...options, gaps: this.gaps, pool: this.pool })
     this.tails = new TailWriter({
       archive,
       assembler: this.assembler,
@@ -141,7 +135,7 @@ export class ReceiveRun {
 
   /** WAL has arrived. */
   noteReceived(): void {
-    this.#brokenAt = undefined
+    this.#missing.isOver()
     this.arrivals.note(this.assembler.nextLsn)
     this.tails.kick()
   }
@@ -164,7 +158,7 @@ export class ReceiveRun {
 
   /** True when WAL that the server no longer has can be skipped, as a reported gap. */
   get hasFallback(): boolean {
-    return this.#fallback !== undefined && this.#fallback.startLsn > this.assembler.segmentStart
+    return this.#planner.fallbackAfter(this.assembler.segmentStart) !== undefined
   }
 
   /** The server that the run was last begun on; undefined before the first time. */
@@ -210,21 +204,21 @@ export class ReceiveRun {
     let start = { timeline: this.assembler.timeline, startLsn: this.assembler.segmentStart }
     if (this.#isOpen && this.#hasGoneBack(source)) {
       await this.restart(signal)
-      this.#resumeAt = comparePosition(source, this.queue.durableLsn)
+      this.#planner.resumeAt(comparePosition(source, this.queue.durableLsn))
     }
     if (!this.#isOpen || !this.#mayContinue(source)) {
       await this.settle(signal)
       await finaliseTails({
         ...this.#options,
         pool: this.pool,
+        segments: this.#segments,
         signal,
-        check: (segment, name) => this.#check(segment, name),
       })
-      start = await this.#nextStart(source, signal)
-      await this.#fillHole(source, start, signal)
+      start = await this.#planner.choose(source, signal)
+      await this.#missing.fillBefore(source, start.startLsn, signal)
       const first = segmentNameAt(start.timeline, start.startLsn, this.#segmentSize)
       await this.#options.archive.lookAhead(first, { signal })
-      this.#resumeAt = undefined
+      this.#planner.begun()
       const { archive } = this.#options
       const found = await preloadTail({ ...start, archive, pool: this.pool, assembler: this.assembler, log, signal })
       this.queue.startRun(start.startLsn)
@@ -235,7 +229,7 @@ export class ReceiveRun {
       this.#isOpen = true
       clearTails({ archive, log, signal: this.queue.failed })
     } else this.assembler.begin(start.timeline, start.startLsn)
-    log.info('streaming', { ...describe(start), host: source.session.host })
+    log.info('streaming', { ...describePosition(start), host: source.session.host })
     return start
   }
 
@@ -248,7 +242,7 @@ export class ReceiveRun {
       const { timeline, heldEnd } = this.assembler
       const partial = this.assembler.takePartial()
       if (partial) this.queue.pushPartial(partial)
-      this.#settled = { timeline, lsn: heldEnd }
+      this.#planner.settledAt({ timeline, lsn: heldEnd })
       this.#isOpen = false
     }
     await orAborted(this.queue.drained(), signal)
@@ -258,7 +252,7 @@ export class ReceiveRun {
   /** Settles, and forgets where the run ended: the next one is planned from slot and archive, and compares what is there. */
   async restart(signal: AbortSignal): Promise<void> {
     await this.settle(signal)
-    this.#settled = undefined
+    this.#planner.forget()
   }
 
   /**
@@ -284,35 +278,14 @@ export class ReceiveRun {
   async skipRemoved(signal: AbortSignal): Promise<boolean> {
     const from = this.assembler.heldEnd
     // One that was passed long ago is no way on: what is missing lies behind it.
-    const behind = this.hasFallback ? this.#fallback : undefined
-    if (from > this.queue.runStart || this.#settled) this.#brokenAt ??= from
+    const behind = this.#planner.fallbackAfter(this.assembler.segmentStart)
+    if (from > this.queue.runStart || this.#planner.hasSettled) this.#missing.brokeOffAt(from)
     await this.restart(signal)
     if (!behind || !this.#source) return false
-    await this.#fill(this.#source, from, behind.startLsn, signal)
-    this.#resumeAt = behind
-    this.#brokenAt = undefined
+    await this.#missing.fill(this.#source, from, behind.startLsn, signal)
+    this.#planner.resumeAt(behind)
+    this.#missing.isOver()
     return true
-  }
-
-  /** Has other hosts fill a gap, and records what they lack. */
-  async #fill(source: PreparedSource, from: Lsn, to: Lsn, signal: AbortSignal): Promise<void> {
-    const { everyHost } = this.#options
-    const repair = everyHost && new GapRepair({ ...this.#options, server: everyHost, pool: this.pool }, source)
-    const reached = repair ? await repair.fill(from, to, signal) : from
-    if (reached < to) await this.gaps.record(source.chain, reached, to, signal)
-  }
-
-  /**
-   * A run that broke off goes on farther ahead: what lies between may have come from another receiver, and where it did
-   * not the archive has a hole, which whoever looks only at its end does not see.
-   */
-  async #fillHole(source: PreparedSource, { startLsn }: StartPosition, signal: AbortSignal): Promise<void> {
-    const from = this.#brokenAt
-    if (from === undefined || startLsn <= from) return
-    const facts = { chain: source.chain, segmentSize: this.#segmentSize }
-    const to = minLsn(await endOfHole(facts, from, startLsn, this.#options.archive, signal), startLsn)
-    if (to > from) await this.#fill(source, from, to, signal)
-    this.#brokenAt = undefined
   }
 
   /** Resolves when half of the buffers are free again: coming back for one would only close the connection again. */
@@ -320,11 +293,6 @@ export class ReceiveRun {
     while (this.pool.free < Math.ceil(this.pool.capacity / 2)) {
       await new Promise<void>((resolve) => this.pool.onFree(resolve))
     }
-  }
-
-  #check({ buffer, timeline, startLsn }: ReceivedSegment, name: string): void {
-    const expected = { name, timeline, startLsn, segmentSize: this.#segmentSize }
-    checkSegment(buffer, { ...expected, systemId: this.#systemId, magic: this.#magic })
   }
 
   /**
@@ -367,22 +335,4 @@ export class ReceiveRun {
       newTimeline,
     })
   }
-
-  /** Where it is known, behind what was settled, or by a new plan. */
-  async #nextStart(source: PreparedSource, signal: AbortSignal): Promise<StartPosition> {
-    const { archive, log, uploadConcurrency } = this.#options
-    const known = this.#resumeAt ?? (this.#settled && positionAfter(this.#settled, source))
-    this.#fallback = undefined
-    if (known) return known
-    const isSlotNew = source.slotState === 'missing' || source.slotState === 'useless'
-    const plan = await planStart({ ...source, isSlotNew, holeWindow: uploadWindow(uploadConcurrency) }, archive, signal)
-    const fallback = plan.fallback && describe(plan.fallback)
-    log.info('start position chosen', { ...describe(plan), reason: plan.reason, fallback })
-    this.#fallback = plan.fallback
-    return plan
-  }
-}
-
-function describe(position: StartPosition): { timeline: Timeline; startLsn: string } {
-  return { timeline: position.timeline, startLsn: formatLsn(position.startLsn) }
 }

@@ -6,8 +6,9 @@ import type { Clock } from '../../src/primitives/clock.ts'
 import { type ErrorCode, toWalrxError } from '../../src/primitives/errors.ts'
 import type { Logger } from '../../src/observe/log.ts'
 import { invalidLsn, type Lsn } from '../../src/postgres/lsn.ts'
-import type { LostWal, ReceiveArchive, ReceiveMeter } from '../../src/receive/ports.ts'
+import type { ReceiveArchive, ReceiveMeter } from '../../src/receive/ports.ts'
 import { Receiver } from '../../src/receive/receiver.ts'
+import type { GapRecord } from '../../src/walg/wal/gap-records.ts'
 import type { TailPace } from '../../src/receive/tail/tail-pace.ts'
 import type { Random } from '../harness/random.ts'
 import type { VirtualClock } from '../harness/time/virtual-clock.ts'
@@ -30,7 +31,7 @@ export interface ReceiverSurroundings {
   readonly openStorage: (before: FaultyStorage | undefined) => FaultyStorage
   readonly openArchive: (storage: FaultyStorage) => ReceiveArchive
   readonly log: () => Logger
-  readonly onGap: (gap: LostWal) => void
+  readonly onGap: (gap: GapRecord) => void
   /** The receiver says what keeps it from streaming. */
   readonly onTrouble: (message: string) => void
   /** The receiver has ended by itself; returns how long until it is started again, in milliseconds. Throws for a defect. */

@@ -18,7 +18,8 @@ import {
   type Timeline,
 } from '../../src/postgres/lsn.ts'
 import { historyName, parseHistory, segmentNameAt } from '../../src/postgres/wal/wal-file.ts'
-import type { LostWal, ReceiveArchive } from '../../src/receive/ports.ts'
+import type { ReceiveArchive } from '../../src/receive/ports.ts'
+import type { GapRecord } from '../../src/walg/wal/gap-records.ts'
 import { systemKey } from '../../src/walg/names.ts'
 import { tailMemory } from '../../src/receive/tail/tail-pace.ts'
 import type { MemoryObject } from '../harness/store/memory-storage.ts'
@@ -343,7 +344,7 @@ export class World {
     return keys.length > 0
   }
 
-  #onGap({ host, startLsn, timeline }: LostWal): void {
+  #onGap({ host, startLsn, timeline }: GapRecord): void {
     this.report.gaps++
     const isRemoved = [...this.#removed].some((asked) => asked <= startLsn)
     assert.ok(isRemoved, `a gap on timeline ${timeline} at ${formatLsn(startLsn)} that ${host} could have filled`)

@@ -4,7 +4,9 @@ import { WalrxError } from '../../src/primitives/errors.ts'
 import { formatLsn, type Lsn, type Timeline } from '../../src/postgres/lsn.ts'
 import type { HistoryFile, ReplicationSession, SlotReading } from '../../src/postgres/protocol/session.ts'
 import { historyName, parseSegmentName } from '../../src/postgres/wal/wal-file.ts'
-import type { ArchivedSegment, CallOptions, LostWal, ReceiveArchive, ReceiveMeter } from '../../src/receive/ports.ts'
+import type { ArchivedSegment, CallOptions, ReceiveArchive, ReceiveMeter } from '../../src/receive/ports.ts'
+import type { SegmentArchiver } from '../../src/walg/wal/segment-archiver.ts'
+import type { GapRecord } from '../../src/walg/wal/gap-records.ts'
 import { FakeSocket } from '../postgres/fake-socket.ts'
 
 /** Lets everything happen that needs no time to pass. */
@@ -31,7 +33,7 @@ export function storageOut(): WalrxError {
 export class FakeArchive implements ReceiveArchive {
   readonly files = new Map<string, Buffer>()
   readonly calls: string[] = []
-  readonly gaps: LostWal[] = []
+  readonly gaps: GapRecord[] = []
   /** Chunks of unfinished segments by their keys, as they were encoded. */
   readonly chunks = new Map<string, Buffer>()
   isManual = false
@@ -130,7 +132,7 @@ export class FakeArchive implements ReceiveArchive {
     yield* [...new Set(timelines)].filter((other) => other > timeline).sort((a, b) => a - b)
   }
 
-  async *completeTails(): AsyncGenerator<{ segment: string; bytes: Buffer }, undefined> {}
+  async *completeTails(_buffer: Buffer): AsyncGenerator<string, undefined> {}
 
   clearTails(): Promise<{ removed: number; contradicting: string[] }> {
     return Promise.resolve({ removed: 0, contradicting: [] })
@@ -177,7 +179,7 @@ export class FakeArchive implements ReceiveArchive {
     return Promise.resolve('created')
   }
 
-  recordGap(gap: LostWal): Promise<'created' | 'same'> {
+  recordGap(gap: GapRecord): Promise<'created' | 'same'> {
     if (this.outage) return Promise.reject(this.outage)
     const isKnown = this.gaps.some(({ startLsn, endLsn }) => startLsn === gap.startLsn && endLsn === gap.endLsn)
     this.gaps.push(gap)
@@ -214,6 +216,17 @@ export class FakeArchive implements ReceiveArchive {
   /** Names of whole segments, in order. */
   get segmentNames(): string[] {
     return [...this.files.keys()].filter((name) => /^[0-9A-F]{24}$/.test(name)).sort()
+  }
+}
+
+/** Encodes and stores what need not be WAL: segments that no test would call such. */
+export function uncheckedSegments(
+  archive: FakeArchive,
+  segmentSize: number,
+): Pick<SegmentArchiver, 'encode' | 'store'> {
+  return {
+    encode: async ({ buffer }) => buffer.subarray(0, await archive.encodeInPlace(buffer, segmentSize)),
+    store: (name, encoded, options) => archive.archive(name, encoded, options),
   }
 }
 

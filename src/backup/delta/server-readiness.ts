@@ -11,8 +11,8 @@ import { bytesBetween, formatLsn, type Lsn, minLsn } from '../../postgres/lsn.ts
 import type { PgSession } from '../../postgres/connect/pg-session.ts'
 import { pageBytes } from '../../postgres/relations/relation-file.ts'
 import type { SqlConnection, SqlOpening } from '../../postgres/connect/sql-connection.ts'
-import { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
-import { parseHistory } from '../../postgres/wal/wal-file.ts'
+import { readKnownHistory } from '../../postgres/wal/server-history.ts'
+import type { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
 import {
   firstUncovered,
   stretchesBetween,
@@ -67,7 +67,8 @@ export async function judgeServer(access: ServerAccess, parent: ParentPosition):
   const { cluster, log, session, signal, trySql } = access
   const incapable = await reasonOfServer(session, cluster)
   if (incapable) return { full: incapable }
-  const { chain, end: serverEnd } = await readChain(session)
+  const { timeline: newest, xlogpos: serverEnd } = await session.identifySystem()
+  const { chain } = await readKnownHistory(session, newest)
   const left = reasonOfHistory(chain, serverEnd, parent)
   if (left) return { full: left, chain, serverEnd }
   const position = { chain, serverEnd }
@@ -119,13 +120,6 @@ async function reasonOfServer(session: PgSession, cluster: ClusterFacts): Promis
     message: `${host} does not summarize its WAL`,
     hint: 'set summarize_wal = on and reload the server: backups that are taken from then on can be built on',
   }
-}
-
-async function readChain(session: PgSession): Promise<{ chain: TimelineChain; end: Lsn }> {
-  const { timeline, xlogpos } = await session.identifySystem()
-  const history = await session.timelineHistory(timeline)
-  const ancestors = history ? parseHistory(history.content, history.fileName) : []
-  return { chain: new TimelineChain(timeline, ancestors), end: xlogpos }
 }
 
 /**

@@ -6,20 +6,16 @@ import type { Logger } from '../../observe/log.ts'
 import { formatLsn, type Lsn, maxLsn, minLsn, segmentNumber } from '../../postgres/lsn.ts'
 import type { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
 import type { Clock } from '../../primitives/clock.ts'
-import { isAbort, toWalrxError } from '../../primitives/errors.ts'
-import { Backoff } from '../../primitives/backoff.ts'
-import type { LostWal, ReceiveArchive, ReceiveMeter } from '../ports.ts'
+import type { GapRange, GapRecord } from '../../walg/wal/gap-records.ts'
+import type { ReceiveArchive, ReceiveMeter } from '../ports.ts'
 import type { PreparedSource } from '../source/prepared-source.ts'
-import { isWorthRetrying } from '../worth-retrying.ts'
-
-/** A range of WAL on one timeline: `startLsn` inclusive, `endLsn` exclusive. */
-export type LostRange = Pick<LostWal, 'timeline' | 'startLsn' | 'endLsn'>
+import { untilStored } from '../until-stored.ts'
 
 /**
  * What is lost between two positions, by timeline. Of a timeline that ended within the segment in which the loss begins
  * nothing is: the next one's first segment has a copy of it.
  */
-export function lostRanges(chain: TimelineChain, from: Lsn, to: Lsn, segmentSize: number): LostRange[] {
+export function lostRanges(chain: TimelineChain, from: Lsn, to: Lsn, segmentSize: number): GapRange[] {
   return chain.links.flatMap(({ begin, end, timeline }) => {
     const [startLsn, endLsn] = [maxLsn(begin, from), minLsn(end ?? to, to)]
     const isLost = startLsn < endLsn && segmentNumber(startLsn, segmentSize) < segmentNumber(endLsn, segmentSize)
@@ -39,7 +35,7 @@ export interface GapRecorderOptions {
   /** Undefined without a slot. */
   readonly slot: string | undefined
   /** Told of every gap that is recorded, the known ones too. */
-  readonly onGap: ((gap: LostWal) => void) | undefined
+  readonly onGap: ((gap: GapRecord) => void) | undefined
 }
 
 /** Why a slot did not keep the WAL, by what was found when connecting. */
@@ -94,28 +90,25 @@ export class GapRecorder {
     this.#reason = undefined
   }
 
-  async #recordOne(gap: LostWal, signal: AbortSignal): Promise<void> {
+  async #recordOne(gap: GapRecord, signal: AbortSignal): Promise<void> {
     const { archive, clock, log, meter, onGap, random } = this.#options
     const { endLsn, host, reason, slot, startLsn, timeline } = gap
     const facts = { timeline, from: formatLsn(startLsn), to: formatLsn(endLsn), host, slot }
-    const backoff = new Backoff({ firstMs: 200, maxMs: 10_000, random })
-    for (;;) {
-      try {
-        const outcome = await archive.recordGap(gap, { signal })
-        meter.gap(startLsn, endLsn)
-        log.error('WAL is gone from the server: the archive has a gap, take a new base backup', {
-          ...facts,
-          reason,
-          outcome,
-        })
-        onGap?.(gap)
-        return
-      } catch (error) {
-        if (signal.aborted || isAbort(error) || !isWorthRetrying(error)) throw error
-        const { message } = toWalrxError(error)
-        log.error('could not record the gap, trying again', { ...facts, attempt: backoff.attempt + 1, error: message })
-        await backoff.wait(clock, signal)
-      }
-    }
+    const outcome = await untilStored(() => archive.recordGap(gap, { signal }), {
+      clock,
+      random,
+      firstMs: 200,
+      maxMs: 10_000,
+      signal,
+      onFailure: ({ message }, attempt) =>
+        log.error('could not record the gap, trying again', { ...facts, attempt, error: message }),
+    })
+    meter.gap(startLsn, endLsn)
+    log.error('WAL is gone from the server: the archive has a gap, take a new base backup', {
+      ...facts,
+      reason,
+      outcome,
+    })
+    onGap?.(gap)
   }
 }

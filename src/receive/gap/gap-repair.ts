@@ -11,12 +11,12 @@
  */
 import { formatLsn, type Lsn, maxLsn, minLsn, segmentStart, type Timeline } from '../../postgres/lsn.ts'
 import type { ReplicationServer, ReplicationSession } from '../../postgres/protocol/session.ts'
+import { readServerHistory } from '../../postgres/wal/server-history.ts'
 import type { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
 import { parseSegmentSize } from '../../postgres/wal/wal-file.ts'
 import { hasCode, toWalrxError, WalrxError } from '../../primitives/errors.ts'
 import { Backoff } from '../../primitives/backoff.ts'
 import { parseTimeoutMs } from '../stream/stream-timings.ts'
-import { readChain } from '../source/host-choice.ts'
 import type { PreparedSource } from '../source/prepared-source.ts'
 import { type RepairMeans, type RepairRange, RepairStream } from './repair-stream.ts'
 
@@ -141,8 +141,8 @@ export class GapRepair {
     if (parseSegmentSize(await session.show('wal_segment_size')) !== segmentSize) {
       throw refuse('has another wal_segment_size')
     }
-    const theirs = await readChain(session, identity.timeline)
-    const link = commonLink(chain, theirs, timeline)
+    const theirs = await readServerHistory(session, identity.timeline)
+    const link = commonLink(chain, theirs.chain, timeline)
     if (!link) throw refuse(`has another history up to timeline ${timeline}`)
     const mayDiffer = !inRecovery && host !== this.#source.session.host
     if (link.end === undefined && chain.link(timeline)?.end === undefined && mayDiffer) {

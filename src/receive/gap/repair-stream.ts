@@ -7,7 +7,8 @@ import type { Logger } from '../../observe/log.ts'
 import type { Lsn, Timeline } from '../../postgres/lsn.ts'
 import type { ReplicationSession } from '../../postgres/protocol/session.ts'
 import { segmentNameAt } from '../../postgres/wal/wal-file.ts'
-import { checkSegment, walMagic } from '../../postgres/wal/wal-page.ts'
+import { walMagic } from '../../postgres/wal/wal-page.ts'
+import { SegmentArchiver, type SegmentObserver } from '../../walg/wal/segment-archiver.ts'
 import type { Clock } from '../../primitives/clock.ts'
 import { hasCode, toWalrxError, WalrxError } from '../../primitives/errors.ts'
 import { orAborted } from '../../primitives/wait.ts'
@@ -18,7 +19,7 @@ import type { ReceiveArchive, ReceiveMeter } from '../ports.ts'
 import { SegmentAssembler } from '../segment/segment-assembler.ts'
 import type { SegmentPool } from '../segment/segment-pool.ts'
 import { StreamSession } from '../stream/stream-session.ts'
-import { preloadTail } from '../tail/tail-start.ts'
+import { preloadTail } from '../tail/leftover-tails.ts'
 import { UploadQueue } from '../segment/upload-queue.ts'
 
 /** Whole segments of one timeline: `startLsn` inclusive, `endLsn` exclusive. */
@@ -39,6 +40,8 @@ export interface RepairMeans {
   readonly random: () => number
   readonly log: Logger
   readonly meter: ReceiveMeter
+  /** Looks at every segment before it is compressed; default nobody. */
+  readonly onSegment?: SegmentObserver | undefined
 }
 
 /** What {@link RepairStream} needs. */
@@ -64,7 +67,7 @@ export class RepairStream {
   readonly #assembler: SegmentAssembler
 
   constructor(options: RepairStreamOptions) {
-    const { pool, segmentSize, session, systemId } = options
+    const { pool, session } = options
     const magic = walMagic(session.serverVersion)
     this.#options = options
     this.#queue = new UploadQueue({
@@ -73,8 +76,7 @@ export class RepairStream {
       arena: new ByteArena(0),
       uploadsMax: options.uploadConcurrency,
       encodersMax: Math.min(4, availableParallelism()),
-      check: ({ buffer, startLsn, timeline }, name) =>
-        checkSegment(buffer, { name, timeline, startLsn, segmentSize, systemId, magic }),
+      segments: new SegmentArchiver({ ...options, magic: () => magic }),
     })
     this.#assembler = new SegmentAssembler(pool, (segment) => this.#queue.pushSegment(segment))
   }

@@ -7,20 +7,22 @@
  * as the compressed bytes have a place of their own.
  */
 import { type Clock } from '../../primitives/clock.ts'
-import { isAbort, toWalrxError, WalrxError } from '../../primitives/errors.ts'
-import { Backoff } from '../../primitives/backoff.ts'
+import { toWalrxError, WalrxError } from '../../primitives/errors.ts'
 import type { Logger } from '../../observe/log.ts'
 import { addBytes, formatLsn, type Lsn } from '../../postgres/lsn.ts'
 import { partialName, segmentNameAt } from '../../postgres/wal/wal-file.ts'
+import type { SegmentArchiver } from '../../walg/wal/segment-archiver.ts'
 import type { ReceiveMeter, SegmentSink } from '../ports.ts'
-import { isWorthRetrying } from '../worth-retrying.ts'
+import { untilStored } from '../until-stored.ts'
 import type { ByteArena } from './byte-arena.ts'
 import type { ReceivedSegment } from './segment-assembler.ts'
 import type { SegmentPool } from './segment-pool.ts'
 
 /** What the queue needs. */
 export interface UploadQueueOptions {
-  readonly archive: SegmentSink
+  readonly archive: Pick<SegmentSink, 'archivePartial'>
+  /** Checks, encodes and stores whole segments. */
+  readonly segments: Pick<SegmentArchiver, 'encode' | 'store'>
   readonly pool: SegmentPool
   /** Where compressed segments wait for their upload. */
   readonly arena: ByteArena
@@ -37,8 +39,6 @@ export interface UploadQueueOptions {
    * when this call has created it. One that was there may be replaced by a receiver that looked before it was this long.
    */
   readonly onArchived?: (file: { readonly startLsn: Lsn; readonly isKept: boolean }) => void
-  /** Checks a whole segment before it is compressed. Throws WALRX_WAL_INVALID. */
-  readonly check: (segment: ReceivedSegment, name: string) => void
 }
 
 interface Job {
@@ -201,13 +201,11 @@ export class UploadQueue {
 
   /** Checks and compresses; the compressed bytes move to the arena when they fit, so that the buffer is free again. */
   async #encode(job: Job): Promise<EncodedBody> {
-    const { archive, arena, pool, check } = this.#options
+    const { arena, pool, segments } = this.#options
     const segment = job.segment
     if (!segment) throw new Error(`${job.name} has no buffer`)
-    check(segment, job.name)
-    const length = await archive.encodeInPlace(segment.buffer, pool.segmentSize)
-    const inPlace = segment.buffer.subarray(0, length)
-    const compacted = length <= pool.segmentSize / 2 ? arena.store(inPlace) : undefined
+    const inPlace = await segments.encode(segment)
+    const compacted = inPlace.length <= pool.segmentSize / 2 ? arena.store(inPlace) : undefined
     if (!compacted) return { bytes: inPlace, release: () => {} }
     this.#releaseBuffer(job)
     return { bytes: compacted, release: () => arena.release(compacted) }
@@ -239,30 +237,32 @@ export class UploadQueue {
 
   async #uploadUntilDone(job: Job, body: EncodedBody | undefined): Promise<string> {
     const { clock, random, log, meter } = this.#options
-    const backoff = new Backoff({ firstMs: 200, maxMs: 10_000, random })
-    for (;;) {
-      this.#abort.signal.throwIfAborted()
-      const startedMs = clock.now()
-      try {
-        const outcome = await this.#upload(job, body)
-        const durationMs = clock.now() - startedMs
-        meter.uploaded(body?.bytes.length ?? 0, durationMs, clock.now() - job.receivedAtMs)
-        log.info('archived', { file: job.name, outcome, bytes: body?.bytes.length, durationMs })
-        return outcome
-      } catch (error) {
-        if (this.#abort.signal.aborted || isAbort(error) || !isWorthRetrying(error)) throw error
-        meter.uploadFailed()
-        const { message } = toWalrxError(error)
-        log.error('could not archive, trying again', { file: job.name, attempt: backoff.attempt + 1, error: message })
-        await backoff.wait(clock, this.#abort.signal)
-      }
+    let startedMs = 0
+    const put = () => {
+      startedMs = clock.now()
+      return this.#upload(job, body)
     }
+    const outcome = await untilStored(put, {
+      clock,
+      random,
+      firstMs: 200,
+      maxMs: 10_000,
+      signal: this.#abort.signal,
+      onFailure: ({ message }, attempt) => {
+        meter.uploadFailed()
+        log.error('could not archive, trying again', { file: job.name, attempt, error: message })
+      },
+    })
+    const durationMs = clock.now() - startedMs
+    meter.uploaded(body?.bytes.length ?? 0, durationMs, clock.now() - job.receivedAtMs)
+    log.info('archived', { file: job.name, outcome, bytes: body?.bytes.length, durationMs })
+    return outcome
   }
 
   async #upload(job: Job, body: EncodedBody | undefined): Promise<string> {
-    const { archive } = this.#options
+    const { archive, segments } = this.#options
     const signal = this.#abort.signal
-    if (body) return archive.archive(job.name, body.bytes, { signal })
+    if (body) return segments.store(job.name, body.bytes, { signal })
     const segment = job.segment
     if (!segment) throw new Error(`${job.name}.partial has no buffer`)
     return archive.archivePartial(

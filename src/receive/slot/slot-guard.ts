@@ -63,7 +63,9 @@ export class SlotGuard {
   #isFresh = false
   #wasDropped = false
   #exceeded: AbortController | undefined
+  /** Until the next probe; undefined while one is under way. */
   #timer: Timer | undefined
+  #isProbing = false
   readonly #stopped = new AbortController()
 
   constructor(options: SlotGuardOptions) {
@@ -106,10 +108,8 @@ export class SlotGuard {
 
   /** Nothing streams any more: the server is asked from time to time, where there is a limit. */
   streamEnded(): void {
-    const { clock, limitBytes } = this.#options
     this.#exceeded = undefined
-    if (limitBytes === undefined || this.#stopped.signal.aborted) return
-    this.#timer ??= clock.setTimer(slotProbeMs, () => void this.#probe())
+    this.#scheduleProbe()
   }
 
   /** Ends for good. */
@@ -205,17 +205,26 @@ export class SlotGuard {
     } else if (lagBytes < (limitBytes / 2) * hysteresis || this.#stage === 'over') this.#stage = 'low'
   }
 
+  /** Sets the timer, unless it runs or a probe is under way, which sets it when it ends. */
+  #scheduleProbe(): void {
+    const { clock, limitBytes } = this.#options
+    if (limitBytes === undefined || this.#stopped.signal.aborted || this.#timer || this.#isProbing) return
+    this.#timer = clock.setTimer(slotProbeMs, () => void this.#probe())
+  }
+
   /** Asks the server, with nothing streaming; whatever goes wrong is tried again. */
   async #probe(): Promise<void> {
     const { log, slot } = this.#options
     const { signal } = this.#stopped
+    this.#timer = undefined
+    this.#isProbing = true
     try {
       await this.#withSession(signal, (session) => this.#look(session))
     } catch (error) {
       if (!signal.aborted) log.debug('the lag of the slot is not known', { slot, error: toWalrxError(error).message })
     }
-    this.#timer = undefined
-    if (!this.#exceeded) this.streamEnded()
+    this.#isProbing = false
+    if (!this.#exceeded) this.#scheduleProbe()
   }
 
   async #look(session: ReplicationSession): Promise<void> {

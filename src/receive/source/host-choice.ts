@@ -6,9 +6,10 @@
  */
 import type { Logger } from '../../observe/log.ts'
 import { formatLsn, invalidLsn, type Timeline } from '../../postgres/lsn.ts'
-import type { ReplicationServer, ReplicationSession } from '../../postgres/protocol/session.ts'
-import { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
-import { historyName, parseHistory } from '../../postgres/wal/wal-file.ts'
+import type { ReplicationServer } from '../../postgres/protocol/session.ts'
+import { readServerHistory } from '../../postgres/wal/server-history.ts'
+import type { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
+import { historyName } from '../../postgres/wal/wal-file.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { ReceiveArchive } from '../ports.ts'
 
@@ -43,7 +44,8 @@ export async function refusedHosts(options: SurveyOptions): Promise<ReadonlyMap<
     const { host, inRecovery } = session
     if (inRecovery) return
     const { systemId, timeline } = await session.identifySystem()
-    hosts.push({ host, systemId, chain: await readChain(session, timeline) })
+    const { chain } = await readServerHistory(session, timeline)
+    hosts.push({ host, systemId, chain })
   })
   const refused = new Map<string, WalrxError>()
   for (const systemId of new Set(hosts.map((host) => host.systemId))) {
@@ -53,14 +55,6 @@ export async function refusedHosts(options: SurveyOptions): Promise<ReadonlyMap<
   for (const [host, { message }] of refused)
     log.warn('a host that can be written is not the primary', { host, message })
   return refused
-}
-
-/** The history of the timeline that a server is on. Throws WALRX_SERVER_ERROR where it lacks its own history file. */
-export async function readChain(session: ReplicationSession, timeline: Timeline): Promise<TimelineChain> {
-  if (timeline === 1) return new TimelineChain(1, [])
-  const file = await session.timelineHistory(timeline)
-  if (file) return new TimelineChain(timeline, parseHistory(file.content, file.fileName))
-  throw new WalrxError('WALRX_SERVER_ERROR', `${session.host} has no history file of its own timeline ${timeline}`)
 }
 
 /**

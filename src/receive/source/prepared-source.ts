@@ -6,7 +6,8 @@ import { WalrxError } from '../../primitives/errors.ts'
 import type { Logger } from '../../observe/log.ts'
 import { formatLsn, type Lsn, type Timeline } from '../../postgres/lsn.ts'
 import type { HistoryFile, ReplicationSession } from '../../postgres/protocol/session.ts'
-import { type ChainLink, TimelineChain } from '../../postgres/wal/timeline-chain.ts'
+import { readServerHistory } from '../../postgres/wal/server-history.ts'
+import type { ChainLink, TimelineChain } from '../../postgres/wal/timeline-chain.ts'
 import { historyName, parseHistory, parseSegmentSize } from '../../postgres/wal/wal-file.ts'
 import { ensureSlot, noSlot, type SlotState } from '../slot/ensure-slot.ts'
 import { parseTimeoutMs } from '../stream/stream-timings.ts'
@@ -58,11 +59,10 @@ export async function prepareSource(session: ReplicationSession, options: Prepar
   const segmentSize = parseSegmentSize(await session.show('wal_segment_size'))
   const walSenderTimeoutMs = parseTimeoutMs(await session.show('wal_sender_timeout'))
   await archive.bindSystem(identity.systemId, segmentSize, { signal })
-  const history = await readHistory(session, identity.timeline)
-  const chain = new TimelineChain(identity.timeline, history ? parseHistory(history.content, history.fileName) : [])
+  const { chain, file } = await readServerHistory(session, identity.timeline)
   await refuseFormerPrimary(session, chain, options)
   const slot = options.slot === undefined ? noSlot : await ensureSlot(session, options.slot, options)
-  await archiveHistories(session, chain, history, options)
+  await archiveHistories(session, chain, file, options)
   log.info('connected', {
     host: session.host,
     serverVersion: session.serverVersion,
@@ -83,14 +83,6 @@ export async function prepareSource(session: ReplicationSession, options: Prepar
     slotRestart: slot.restartLsn,
     slotState: slot.state,
   }
-}
-
-/** The history file of the server's own timeline; undefined for timeline 1, which has none. */
-async function readHistory(session: ReplicationSession, timeline: Timeline): Promise<HistoryFile | undefined> {
-  if (timeline === 1) return undefined
-  const file = await session.timelineHistory(timeline)
-  if (file) return file
-  throw new WalrxError('WALRX_SERVER_ERROR', `${session.host} has no history file of its own timeline ${timeline}`)
 }
 
 /**

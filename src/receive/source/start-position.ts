@@ -11,7 +11,16 @@
  * killed receiver can have left behind it. A segment there that does not decode to a whole one counts as a hole: S3 shows
  * no object before its last byte has come, but not every store keeps that promise when it crashes.
  */
-import { addBytes, invalidLsn, type Lsn, maxLsn, minLsn, segmentStart, type Timeline } from '../../postgres/lsn.ts'
+import {
+  addBytes,
+  formatLsn,
+  invalidLsn,
+  type Lsn,
+  maxLsn,
+  minLsn,
+  segmentStart,
+  type Timeline,
+} from '../../postgres/lsn.ts'
 import type { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
 import { segmentName, segmentNameAt } from '../../postgres/wal/wal-file.ts'
 import type { ArchivedSegment, ReceiveArchive } from '../ports.ts'
@@ -220,4 +229,9 @@ async function lowest(found: AsyncIterable<ArchivedSegment>, limit: bigint | und
     if ((limit === undefined || segno < limit) && (first === undefined || segno < first)) first = segno
   }
   return first
+}
+
+/** A position for the log. */
+export function describePosition({ startLsn, timeline }: StartPosition): { timeline: Timeline; startLsn: string } {
+  return { timeline, startLsn: formatLsn(startLsn) }
 }

@@ -1,12 +1,11 @@
 /** Removes chunks that are not needed any more, many at a time, one request after the other. */
 import type { Logger } from '../../observe/log.ts'
 import type { Clock } from '../../primitives/clock.ts'
-import { toWalrxError } from '../../primitives/errors.ts'
-import { Backoff } from '../../primitives/backoff.ts'
 import type { TailSink } from '../ports.ts'
+import { untilStored } from '../until-stored.ts'
 
 /** What removing needs. */
-export interface TailKeysOptions {
+export interface TailRemovalOptions {
   readonly archive: Pick<TailSink, 'deleteTailChunks'>
   readonly clock: Clock
   readonly random: () => number
@@ -17,14 +16,14 @@ export interface TailKeysOptions {
 const waitingMax = 10_000
 
 /** See the file's header. */
-export class TailKeys {
-  readonly #options: TailKeysOptions
+export class TailRemoval {
+  readonly #options: TailRemovalOptions
   readonly #abort = new AbortController()
   #waiting: string[] = []
   #isRunning = false
   #idle: Promise<void> = Promise.resolve()
 
-  constructor(options: TailKeysOptions) {
+  constructor(options: TailRemovalOptions) {
     this.#options = options
   }
 
@@ -53,19 +52,24 @@ export class TailKeys {
   async #run(): Promise<void> {
     const { archive, clock, log, random } = this.#options
     const { signal } = this.#abort
-    const backoff = new Backoff({ firstMs: 500, maxMs: 60_000, random })
     this.#isRunning = true
-    while (this.#waiting.length > 0 && !signal.aborted) {
-      const keys = this.#waiting.slice(0, 1000)
-      try {
-        await archive.deleteTailChunks(keys, { signal })
+    try {
+      while (this.#waiting.length > 0) {
+        const keys = this.#waiting.slice(0, 1000)
+        await untilStored(() => archive.deleteTailChunks(keys, { signal }), {
+          clock,
+          random,
+          firstMs: 500,
+          maxMs: 60_000,
+          signal,
+          onFailure: ({ message }) =>
+            log.warn('could not remove chunks, trying again', { chunks: keys.length, error: message }),
+          isWorthRetrying: () => true,
+        })
         this.#waiting = this.#waiting.slice(keys.length)
-        backoff.reset()
-      } catch (error) {
-        if (signal.aborted) break
-        log.warn('could not remove chunks, trying again', { chunks: keys.length, error: toWalrxError(error).message })
-        await backoff.wait(clock, signal).catch(() => {})
       }
+    } catch {
+      // Nothing is removed any more: what is left is found by the next start.
     }
     this.#isRunning = false
   }

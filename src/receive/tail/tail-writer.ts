@@ -9,18 +9,18 @@
  *
  * The bytes are copied out of the segment's buffer, for the whole segment is compressed inside it.
  */
-import { encodeSlack } from '../../compression/codec.ts'
 import type { Logger } from '../../observe/log.ts'
 import { addBytes, formatLsn, type Lsn } from '../../postgres/lsn.ts'
 import { segmentNameAt } from '../../postgres/wal/wal-file.ts'
 import type { Clock, Timer } from '../../primitives/clock.ts'
 import { hasCode, toWalrxError, type WalrxError } from '../../primitives/errors.ts'
-import { Backoff } from '../../primitives/backoff.ts'
 import { orAborted } from '../../primitives/wait.ts'
 import type { ReceiveMeter, TailSink } from '../ports.ts'
 import type { ReceivedSegment, SegmentAssembler } from '../segment/segment-assembler.ts'
-import { isWorthRetrying } from '../worth-retrying.ts'
-import { TailKeys } from './tail-removal.ts'
+import { untilStored } from '../until-stored.ts'
+import { ChunkBuffers } from './chunk-buffers.ts'
+import { TailHoles } from './tail-holes.ts'
+import { TailRemoval } from './tail-removal.ts'
 import { buffersAtMost, lanesOf, spacingOfPuts, type TailPace } from './tail-pace.ts'
 import { type TailPiece, TailPieces, type TailSegment } from './tail-pieces.ts'
 
@@ -42,14 +42,6 @@ export interface TailWriterOptions {
   readonly onConflict: (error: WalrxError) => void
 }
 
-/** The bytes `[from, to)` of a segment. */
-interface Hole {
-  readonly startLsn: Lsn
-  readonly from: number
-  readonly to: number
-  readonly failure: WalrxError
-}
-
 /** So many small chunks are merged into one, */
 const mergeAfter = 32
 /** and so many are not worth it when they fill a whole one: then the base moves on behind them. */
@@ -59,10 +51,10 @@ const fewChunks = 4
 export class TailWriter {
   readonly #options: TailWriterOptions
   readonly #pieces: TailPieces
-  readonly #keys: TailKeys
+  readonly #removal: TailRemoval
+  readonly #buffers: ChunkBuffers
+  readonly #holes = new TailHoles()
   readonly #abort = new AbortController()
-  readonly #buffers: Buffer[] = []
-  #lent = 0
   /** Offset in the present segment up to which chunks have been begun, and where the next merged one begins. */
   #sent = 0
   #base = 0
@@ -77,15 +69,14 @@ export class TailWriter {
   /** True when the interval has passed and what is new goes as soon as a buffer is free. */
   #isDue = false
   #waiters: (() => void)[] = []
-  /** Chunks that will not come, with the reason: holes until another chunk or the whole segment is durable. */
-  #holes: Hole[] = []
   /** Settle when chunks that are not needed any more have been handed over for their removal. */
   readonly #removals = new Set<Promise<void>>()
 
   constructor(options: TailWriterOptions) {
     this.#options = options
     this.#pieces = new TailPieces(options.segmentSize)
-    this.#keys = new TailKeys(options)
+    this.#removal = new TailRemoval(options)
+    this.#buffers = new ChunkBuffers(options.pace.bytesMax)
   }
 
   /** True when chunks are written. */
@@ -105,7 +96,7 @@ export class TailWriter {
   begin(held: number, keys: readonly string[]): void {
     const { assembler, segmentSize } = this.#options
     this.#pieces.clearWhole()
-    this.#holes = []
+    this.#holes.clear()
     this.#sent = held
     this.#base = held
     this.#small = 0
@@ -134,7 +125,7 @@ export class TailWriter {
     const { pace } = this.#options
     const rest = segment.length - this.#sent
     const { length: all } = segment
-    if (pace.isSynchronous && rest > 0 && rest <= pace.bytesMax && this.#lent < buffersAtMost(pace)) {
+    if (pace.isSynchronous && rest > 0 && rest <= pace.bytesMax && this.#buffers.lent < buffersAtMost(pace)) {
       this.#launch(segment, this.#sent, all)
     }
     this.#sent = 0
@@ -148,13 +139,13 @@ export class TailWriter {
     // A partial is what is left of the present one.
     if (startLsn < assembler.segmentStart) this.#pieces.addWhole(startLsn, durableSegments())
     const segment = this.#pieces.take(startLsn)
-    this.#fill((hole) => hole.startLsn === startLsn)
+    if (this.#holes.fill(startLsn, 0, Infinity)) this.#wake()
     if (!segment) return
     for (const piece of segment.pieces) piece.abort.abort()
     const overs = segment.pieces.map(({ over }) => over)
     const keys = [...new Set([...segment.keys, ...segment.pieces.map(({ key }) => key)])]
     const removal = Promise.all(overs).then(() => {
-      this.#keys.remove(keys)
+      this.#removal.remove(keys)
       this.#removals.delete(removal)
     })
     this.#removals.add(removal)
@@ -173,12 +164,12 @@ export class TailWriter {
       this.#isDue = true
       this.#send()
       // Others are in segments that are whole: those are on their way.
-      const present = this.#options.assembler.segmentStart
-      for (const { failure, startLsn } of this.#holes) if (startLsn === present) throw failure
+      const failure = this.#holes.failureIn(this.#options.assembler.segmentStart)
+      if (failure) throw failure
       const isSent = this.#sent >= this.#held
       if (
         isSent &&
-        this.#holes.length === 0 &&
+        this.#holes.isEmpty &&
         this.#pieces.segments.every(({ pieces }) => pieces.every(({ isDurable }) => isDurable))
       )
         return
@@ -197,14 +188,14 @@ export class TailWriter {
     for (const { abort } of pieces) abort.abort()
     await Promise.all(pieces.map(({ over }) => over))
     await Promise.all(this.#removals)
-    await this.#keys.idle()
+    await this.#removal.idle()
   }
 
   /** Ends everything at once. */
   destroy(): void {
     this.#timer?.cancel()
     this.#abort.abort()
-    this.#keys.destroy()
+    this.#removal.destroy()
     for (const { pieces } of this.#pieces.segments) for (const { abort } of pieces) abort.abort()
     this.#wake()
   }
@@ -218,7 +209,7 @@ export class TailWriter {
   #consider(): void {
     if (this.#abort.signal.aborted || this.#held <= this.#sent) return
     const { clock, pace } = this.#options
-    const spacingMs = this.#lent === 0 && pace.isSynchronous ? 0 : spacingOfPuts(pace, this.#putMs)
+    const spacingMs = this.#buffers.lent === 0 && pace.isSynchronous ? 0 : spacingOfPuts(pace, this.#putMs)
     const waitMs = this.#lastStartMs + spacingMs - clock.now()
     if (waitMs <= 0) {
       this.#isDue = true
@@ -234,7 +225,7 @@ export class TailWriter {
   /** Begins as many chunks as there is something for, and room. */
   #send(): void {
     const { assembler, clock, pace } = this.#options
-    while (this.#isDue && this.#lent < lanesOf(pace) && this.#held > this.#sent) {
+    while (this.#isDue && this.#buffers.lent < lanesOf(pace) && this.#held > this.#sent) {
       const from = pace.isSynchronous ? this.#sent : this.#base
       const to = Math.min(this.#held, from + pace.bytesMax)
       this.#lastStartMs = clock.now()
@@ -255,7 +246,7 @@ export class TailWriter {
     const { assembler, pace } = this.#options
     const full = this.#base + pace.bytesMax
     if (this.#small < mergeAfter && this.#sent < full) return
-    if (!pace.isSynchronous || this.#isMerging || this.#lent >= buffersAtMost(pace) - 1) return
+    if (!pace.isSynchronous || this.#isMerging || this.#buffers.lent >= buffersAtMost(pace) - 1) return
     const { startLsn } = assembler.held
     const durable = Number(this.durableLsn - startLsn)
     const to = Math.min(durable, full)
@@ -270,7 +261,7 @@ export class TailWriter {
   #launch(segment: ReceivedSegment, from: number, to: number): TailPiece {
     const { archive, segmentSize } = this.#options
     const name = segmentNameAt(segment.timeline, segment.startLsn, segmentSize)
-    const buffer = this.#takeBuffer()
+    const buffer = this.#buffers.take()
     segment.buffer.copy(buffer, 0, from, to)
     const tail = this.#pieces.segment(segment.startLsn, name)
     const key = archive.tailKey(name, { from, to })
@@ -286,7 +277,7 @@ export class TailWriter {
     if (!known) this.#pieces.add(tail, piece)
     const work = known ? Promise.resolve() : this.#store(tail, piece, buffer)
     piece.over = work.finally(() => {
-      this.#giveBuffer(buffer)
+      this.#buffers.give(buffer)
       this.#send()
       this.#consider()
       this.#wake()
@@ -298,34 +289,36 @@ export class TailWriter {
   async #store(tail: TailSegment, piece: TailPiece, buffer: Buffer): Promise<void> {
     const { archive, clock, log, meter, random } = this.#options
     const { signal } = piece.abort
-    const backoff = new Backoff({ firstMs: 100, maxMs: 5_000, random })
+    let startedMs = 0
     try {
       const length = await archive.encodeInPlace(buffer, piece.to - piece.from)
-      for (;;) {
-        signal.throwIfAborted()
-        const startedMs = clock.now()
-        try {
-          await archive.putTailChunk(tail.name, piece, buffer.subarray(0, length), { signal })
-          const durationMs = clock.now() - startedMs
-          this.#putMs = this.#putMs === 0 ? durationMs : this.#putMs * 0.8 + durationMs * 0.2
-          meter.tailStored(length, durationMs)
-          break
-        } catch (error) {
-          if (signal.aborted || !isWorthRetrying(error)) throw error
-          meter.uploadFailed()
-          if (backoff.attempt === 0) log.warn('could not store a chunk, trying again', { file: piece.key, error })
-          await backoff.wait(clock, signal)
-        }
+      const put = () => {
+        startedMs = clock.now()
+        return archive.putTailChunk(tail.name, piece, buffer.subarray(0, length), { signal })
       }
+      await untilStored(put, {
+        clock,
+        random,
+        firstMs: 100,
+        maxMs: 5_000,
+        signal,
+        onFailure: (error, attempt) => {
+          meter.uploadFailed()
+          if (attempt === 1) log.warn('could not store a chunk, trying again', { file: piece.key, error })
+        },
+      })
+      const durationMs = clock.now() - startedMs
+      this.#putMs = this.#putMs === 0 ? durationMs : this.#putMs * 0.8 + durationMs * 0.2
+      meter.tailStored(length, durationMs)
     } catch (error) {
       if (!signal.aborted) this.#failed(tail, piece, error)
       return
     }
     if (signal.aborted) return
     piece.isDurable = true
-    this.#fill(({ from, startLsn, to }) => startLsn === tail.startLsn && from >= piece.from && to <= piece.to)
+    if (this.#holes.fill(tail.startLsn, piece.from, piece.to)) this.#wake()
     const covered = this.#pieces.takeCovered(tail, piece)
-    if (covered.length > 0) this.#keys.remove(covered)
+    if (covered.length > 0) this.#removal.remove(covered)
     const { startLsn } = tail
     log.debug('stored', { file: piece.key, upTo: formatLsn(addBytes(startLsn, piece.to)) })
     this.#options.onDurable()
@@ -335,26 +328,8 @@ export class TailWriter {
     const failure = toWalrxError(error)
     tail.pieces = tail.pieces.filter((one) => one !== piece)
     if (hasCode(error, 'WALRX_ARCHIVE_CONFLICT')) return this.#options.onConflict(failure)
-    this.#holes.push({ startLsn: tail.startLsn, from: piece.from, to: piece.to, failure })
+    this.#holes.add({ startLsn: tail.startLsn, from: piece.from, to: piece.to, failure })
     this.#options.log.error('a chunk could not be stored', { file: piece.key, error: failure })
-  }
-
-  /** Holes that are none any more. */
-  #fill(isFilled: (hole: Hole) => boolean): void {
-    const before = this.#holes.length
-    this.#holes = this.#holes.filter((hole) => !isFilled(hole))
-    if (this.#holes.length < before) this.#wake()
-  }
-
-  #takeBuffer(): Buffer {
-    const { bytesMax } = this.#options.pace
-    this.#lent++
-    return this.#buffers.pop() ?? Buffer.allocUnsafeSlow(bytesMax + encodeSlack(bytesMax))
-  }
-
-  #giveBuffer(buffer: Buffer): void {
-    this.#lent--
-    this.#buffers.push(buffer)
   }
 
   #wake(): void {

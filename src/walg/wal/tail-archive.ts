@@ -7,18 +7,10 @@ import { parseSegmentName, type SegmentId } from '../../postgres/wal/wal-file.ts
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { tailKey, type TailRange } from '../names.ts'
 import { compareStreams } from '../stored/compare-streams.ts'
-import { openObject, readWhole } from '../stored/stored-reader.ts'
+import { openObject } from '../stored/stored-reader.ts'
 import type { StoredWriter } from '../stored/stored-writer.ts'
-import {
-  assembleTail,
-  type AssembledTail,
-  coveredLength,
-  DamagedChunk,
-  listTails,
-  readChunks,
-  type SegmentTail,
-  tailOf,
-} from './tail-reader.ts'
+import { areChunksOf, refuseOtherPartials } from './tail-comparison.ts'
+import { coveredLength, DamagedChunk, listTails, readChunks, type SegmentTail, tailOf } from './tail-reader.ts'
 import { setObjectAside } from './set-aside.ts'
 import type { WalReader } from './wal-reader.ts'
 
@@ -124,7 +116,9 @@ export class TailArchive {
 
   async #setAside(error: DamagedChunk, options: TailReadOptions): Promise<void> {
     const { key } = error
-    options.onDamaged?.({ key, aside: await setObjectAside(this.#storage, key, options), error })
+    // First: without a listener its arguments are never made.
+    const aside = await setObjectAside(this.#storage, key, options)
+    options.onDamaged?.({ key, aside, error })
   }
 
   /** Segments of a timeline of which chunks or a partial are there, in any order. */
@@ -145,20 +139,25 @@ export class TailArchive {
 
   /**
    * Segments that are there as chunks, from the first byte to the last, and not as a whole: a receiver was killed
-   * before it had put them. One with a damaged chunk is none any more: the chunk is set aside.
+   * before it had put them. A damaged chunk is set aside.
+   * @param buffer has room for a segment; it holds the one that was answered last until the next is asked for, and may be
+   * changed until then
    * @param segmentSize in bytes
+   * @throws WALRX_ARCHIVE_CONFLICT when chunks disagree, or a partial contradicts them; what the storage says
    */
-  async *complete(segmentSize: number, options: TailReadOptions = {}): AsyncGenerator<AssembledTail, undefined> {
-    for await (const tail of listTails(this.#storage, undefined, options)) {
-      if (coveredLength(tail.chunks) !== segmentSize) continue
-      if (await this.#reader.has(tail.segment, options)) continue
-      try {
-        const assembled = await assembleTail(this.#reader, tail.segment, options)
-        if (assembled?.bytes.length === segmentSize) yield assembled
-      } catch (error) {
-        if (!(error instanceof DamagedChunk)) throw error
-        await this.#setAside(error, options)
-      }
+  async *complete(
+    buffer: Buffer,
+    segmentSize: number,
+    options: TailReadOptions = {},
+  ): AsyncGenerator<string, undefined> {
+    const bytes = buffer.subarray(0, segmentSize)
+    for await (const { chunks, segment } of listTails(this.#storage, undefined, options)) {
+      if (coveredLength(chunks) !== segmentSize || (await this.#reader.has(segment, options))) continue
+      const { length } = await this.read(segment, bytes, options)
+      if (length !== segmentSize) continue
+      await refuseOtherPartials(this.#reader, segment, bytes, options)
+      // A whole segment is written before its chunks go.
+      if (!(await this.#reader.has(segment, options))) yield segment
     }
   }
 
@@ -188,28 +187,11 @@ export class TailArchive {
     const file = await this.#reader.openWalFile(tail.segment, this.#writer.extension, options)
     if (!file) return 'no'
     try {
-      const held = await readWhole(file)
-      if (held.length < Math.max(...tail.chunks.map(({ to }) => to))) return 'contradicted'
-      for (const chunk of tail.chunks) await this.#compare(tail.segment, chunk, held, options)
-      return 'yes'
+      return (await areChunksOf(this.#storage, file.body, tail, options)) ? 'yes' : 'contradicted'
     } catch (error) {
       if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return 'no'
-      if (!hasCode(error, 'WALRX_ARCHIVE_CONFLICT') && !hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
+      if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
       return 'contradicted'
     }
-  }
-
-  /** Throws WALRX_ARCHIVE_CONFLICT when the chunk is not what `held` says. */
-  async #compare(
-    segment: string,
-    chunk: SegmentTail['chunks'][number],
-    held: Buffer,
-    options?: StorageCallOptions,
-  ): Promise<void> {
-    const at = { ...chunk, from: 0, to: chunk.to - chunk.from }
-    const bytes = Buffer.allocUnsafe(at.to)
-    await readChunks(this.#storage, { segment, chunks: [at] }, bytes, options)
-    if (bytes.compare(held, chunk.from, chunk.to) === 0) return
-    throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${chunk.key} is not what the archive has of ${segment}`)
   }
 }

@@ -88,7 +88,11 @@ export class DamagedChunk extends WalrxError {
   }
 }
 
-/** Chunks that are read at once, and how many bytes of them are in memory: each costs a round trip. */
+/**
+ * Chunks that are read at once, and how many bytes of them are in memory: each costs a round trip. A receiver reads
+ * them before a run begins, when nothing is compressed: the plan of its memory has more bytes than these for encoders.
+ * A larger chunk goes straight to its place.
+ */
 const readAheadMax = 16
 const readAheadBytesMax = 8 * 1024 * 1024
 
@@ -108,29 +112,33 @@ export async function readChunks(
   const length = coveredLength(chunks)
   const wanted = chunks.filter(({ from }) => from <= length)
   let covered = 0
-  for await (const { bytes, chunk } of chunksInOrder(storage, wanted, buffer.length, options)) {
+  for await (const { chunk, pieces } of chunksInOrder(storage, wanted, buffer.length, options)) {
     const { from, key, to } = chunk
-    const known = Math.min(bytes.length, Math.max(0, covered - from))
-    if (known > 0 && buffer.compare(bytes, 0, known, from, from + known) !== 0) {
-      throw new WalrxError(
-        'WALRX_ARCHIVE_CONFLICT',
-        `${storage.location}/${key} holds other bytes of ${segment} than the chunks before it, between bytes ${from} and ${from + known}`,
-        { hint: 'two receivers of different servers write to this archive, or a server was restored: compare them' },
-      )
+    let at = from
+    for await (const bytes of pieces) {
+      const known = Math.min(bytes.length, Math.max(0, covered - at))
+      if (known > 0 && buffer.compare(bytes, 0, known, at, at + known) !== 0) {
+        throw new WalrxError(
+          'WALRX_ARCHIVE_CONFLICT',
+          `${storage.location}/${key} holds other bytes of ${segment} than the chunks before it, between bytes ${at} and ${at + known}`,
+          { hint: 'two receivers of different servers write to this archive, or a server was restored: compare them' },
+        )
+      }
+      buffer.set(bytes.subarray(known), at + known)
+      at += bytes.length
     }
-    buffer.set(bytes.subarray(known), from + known)
     covered = Math.max(covered, to)
   }
   return covered
 }
 
-/** The bytes of each chunk, in the order of the chunks; the next ones are read meanwhile. */
+/** The bytes of each chunk, in the order of the chunks; the next ones are read meanwhile, as far as they are small. */
 async function* chunksInOrder(
   storage: ReadableStorage,
   chunks: readonly TailChunk[],
   lengthMax: number,
   options: StorageCallOptions = {},
-): AsyncGenerator<{ chunk: TailChunk; bytes: Buffer }, undefined> {
+): AsyncGenerator<{ chunk: TailChunk; pieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array> }, undefined> {
   const stop = new AbortController()
   const onAbort = () => stop.abort(options.signal?.reason)
   options.signal?.addEventListener('abort', onAbort, { once: true })
@@ -142,7 +150,7 @@ async function* chunksInOrder(
     for (const chunk of chunks) {
       for (let next = waiting[0]; next && reading.size < readAheadMax; next = waiting[0]) {
         const size = next.to - next.from
-        if (next !== chunk && ahead + size > readAheadBytesMax) break
+        if (ahead + size > readAheadBytesMax) break
         waiting.shift()
         ahead += size
         const bytes = readChunk(storage, next, lengthMax, stop.signal)
@@ -150,9 +158,15 @@ async function* chunksInOrder(
         reading.set(next, bytes)
       }
       const bytes = await reading.get(chunk)
-      reading.delete(chunk)
-      ahead -= chunk.to - chunk.from
-      if (bytes) yield { chunk, bytes }
+      if (bytes) {
+        reading.delete(chunk)
+        ahead -= chunk.to - chunk.from
+        yield { chunk, pieces: [bytes] }
+      } else {
+        // Larger than all that may be read ahead: nothing is under way beside it.
+        waiting.shift()
+        yield { chunk, pieces: chunkPieces(storage, chunk, lengthMax, stop.signal) }
+      }
     }
   } finally {
     options.signal?.removeEventListener('abort', onAbort)
@@ -161,31 +175,49 @@ async function* chunksInOrder(
   }
 }
 
-/** The bytes of a chunk: as many as its name says. */
+/** The bytes of a chunk in memory: as many as its name says. */
 async function readChunk(
   storage: ReadableStorage,
-  { extension, from, key, to }: TailChunk,
+  chunk: TailChunk,
   lengthMax: number,
   signal: AbortSignal,
 ): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafe(chunk.to - chunk.from)
+  let length = 0
+  for await (const piece of chunkPieces(storage, chunk, lengthMax, signal)) {
+    bytes.set(piece, length)
+    length += piece.length
+  }
+  return bytes
+}
+
+/**
+ * The bytes of a chunk as they come: as many as its name says, or an error after some of them.
+ * @param lengthMax of the segment, in bytes
+ * @throws DamagedChunk; WALRX_OBJECT_NOT_FOUND for one that has gone; what the storage says
+ */
+export async function* chunkPieces(
+  storage: ReadableStorage,
+  { extension, from, key, to }: TailChunk,
+  lengthMax: number,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array, undefined> {
   const at = `${storage.location}/${key}`
   if (to > lengthMax) throw new DamagedChunk(key, `${at} reaches behind the end of its segment`)
-  const bytes = Buffer.allocUnsafe(to - from)
+  const named = to - from
   let length = 0
   try {
-    const { body } = await openObject(storage, { key, extension }, { signal })
+    const { body } = await openObject(storage, { key, extension }, signal ? { signal } : {})
     for await (const piece of body) {
-      if (length + piece.length > bytes.length)
-        throw wrongLength(key, at, bytes.length, `${length + piece.length} or more`)
-      bytes.set(piece, length)
       length += piece.length
+      if (length > named) throw wrongLength(key, at, named, `${length} or more`)
+      yield piece
     }
   } catch (error) {
     if (error instanceof DamagedChunk || !hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
     throw new DamagedChunk(key, error.message, error)
   }
-  if (length !== bytes.length) throw wrongLength(key, at, bytes.length, String(length))
-  return bytes
+  if (length !== named) throw wrongLength(key, at, named, String(length))
 }
 
 function wrongLength(key: string, at: string, named: number, found: string): DamagedChunk {
@@ -249,15 +281,18 @@ async function withPartial(
     const partial = whole.subarray(0, trimmedLength(whole))
     // The zeros of a partial may be padding, those of a chunk are WAL.
     const common = Math.min(partial.length, longest.bytes.length)
-    if (partial.compare(longest.bytes, 0, common, 0, common) !== 0) {
-      throw new WalrxError(
-        'WALRX_ARCHIVE_CONFLICT',
-        `${reader.location}/${file.key} and the chunks under ${tailFolderOf(tail.segment)} hold different WAL`,
-        { hint: 'two receivers of different servers write to this archive, or a server was restored: compare them' },
-      )
-    }
+    if (partial.compare(longest.bytes, 0, common, 0, common) !== 0) throw otherPartial(reader, file.key, tail.segment)
     if (partial.length <= longest.bytes.length) continue
     longest = { ...tail, bytes: partial, lastModifiedMs: Math.max(info.lastModifiedMs, tail.lastModifiedMs) }
   }
   return longest
+}
+
+/** The error of a partial that contradicts the chunks of its segment. */
+export function otherPartial(reader: WalReader, key: string, segment: string): WalrxError {
+  return new WalrxError(
+    'WALRX_ARCHIVE_CONFLICT',
+    `${reader.location}/${key} and the chunks under ${tailFolderOf(segment)} hold different WAL`,
+    { hint: 'two receivers of different servers write to this archive, or a server was restored: compare them' },
+  )
 }

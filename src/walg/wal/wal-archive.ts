@@ -16,13 +16,15 @@ import { type GapRecord, writeGap } from './gap-records.ts'
 import { OtherForms } from './other-forms.ts'
 import { bindSystem } from './system-binding.ts'
 import { type ClearedTails, type FoundTail, TailArchive, type TailReadOptions } from './tail-archive.ts'
-import type { AssembledTail } from './tail-reader.ts'
 import { trimmedLength } from './zero-padding.ts'
 import { type WalObject, WalReader } from './wal-reader.ts'
 
 /** What became of a partial. */
 export type PartialOutcome =
   'created' | 'same' | 'replaced a shorter one' | 'kept a longer one' | 'diverged, kept beside'
+
+/** Whose a file is: written by a call of ours, or there after a put of which nobody knows whether it was carried out. */
+type Owner = 'ours' | 'perhaps ours'
 
 /** How often an object may vanish between being found and being read before that is taken for a fault of the storage. */
 const attemptsMax = 3
@@ -32,6 +34,8 @@ export class WalArchive extends WalReader {
   readonly #writer: StoredWriter
   /** Segments that are there under another extension than ours. */
   readonly #elsewhere = new Set<string>()
+  /** Files that a call has written, or may have, which failed afterwards: nobody has been told of them. */
+  readonly #untold = new Map<string, Owner>()
   readonly #tails: TailArchive
   readonly #otherForms: OtherForms
 
@@ -82,8 +86,8 @@ export class WalArchive extends WalReader {
   }
 
   /** See {@link TailArchive.complete}. */
-  completeTails(segmentSize: number, options?: TailReadOptions): AsyncGenerator<AssembledTail, undefined> {
-    return this.#tails.complete(segmentSize, options)
+  completeTails(buffer: Buffer, segmentSize: number, options?: TailReadOptions): AsyncGenerator<string, undefined> {
+    return this.#tails.complete(buffer, segmentSize, options)
   }
 
   /** See {@link TailArchive.clear}. */
@@ -126,9 +130,10 @@ export class WalArchive extends WalReader {
     const key = walKey(name, this.#writer.extension)
     if (this.#elsewhere.has(name) && (await this.isSameUnderAnotherName(name, encoded, options))) return 'same'
     for (let attempt = 1; attempt <= attemptsMax; attempt++) {
-      const outcome = await this.#writer.create(key, encoded, options)
+      const outcome = await this.#create(name, key, encoded, options)
       if (outcome === 'exists' && !(await this.#isSame(key, this.#writer.extension, encoded, options))) continue
-      await this.#compareOtherForms(name, encoded, outcome === 'created', options)
+      await this.#compareOtherForms(name, encoded, options)
+      this.#untold.delete(name)
       return outcome === 'created' ? 'created' : 'same'
     }
     const detail = `${this.storage.location}/${key} is there when it is written and gone when it is read`
@@ -136,24 +141,52 @@ export class WalArchive extends WalReader {
   }
 
   /**
-   * Compares what has just been written, or found, with the forms that others have written under other extensions.
-   * @param isOurs true when it was written by this call: nobody has been told of it yet, so it gives way
+   * Writes a file under our own extension, and notes whose it is. A put that fails may have been carried out, and an
+   * earlier call may have failed after its own: what is there then may be ours, and nobody has been told of it.
    */
-  async #compareOtherForms(
+  async #create(
     name: string,
+    key: string,
     encoded: Uint8Array,
-    isOurs: boolean,
     options?: StorageCallOptions,
-  ): Promise<void> {
+  ): Promise<'created' | 'exists'> {
+    const before = this.#untold.get(name)
+    this.#untold.set(name, before ?? 'perhaps ours')
+    const outcome = await this.#writer.create(key, encoded, options)
+    if (outcome === 'created') this.#untold.set(name, 'ours')
+    else if (!before) this.#untold.delete(name)
+    return outcome
+  }
+
+  /**
+   * Compares what has just been written, or found, with the forms that others have written under other extensions. Ours
+   * gives way where nobody has been told of it yet.
+   */
+  async #compareOtherForms(name: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<void> {
     const { extension } = this.#writer
     for (const other of await this.#otherForms.of(name, extension, options)) {
       try {
         await this.#isSame(other.key, other.extension, encoded, options)
       } catch (error) {
-        if (isOurs && hasCode(error, 'WALRX_ARCHIVE_CONFLICT')) await this.#withdraw(name, encoded, options)
+        if (!hasCode(error, 'WALRX_ARCHIVE_CONFLICT')) throw error
+        const owner = this.#untold.get(name)
+        const isOurs =
+          owner === 'ours' || (owner === 'perhaps ours' && (await this.#isYounger(name, other.key, options)))
+        if (isOurs) await this.#withdraw(name, encoded, options)
+        this.#untold.delete(name)
         throw error
       }
     }
+  }
+
+  /**
+   * True when our form was written after the other one, by the clock of the storage. Then nobody can have been told of
+   * ours: whoever had written it would have found the other. An older one may be another receiver's, which has.
+   */
+  async #isYounger(name: string, other: string, options?: StorageCallOptions): Promise<boolean> {
+    const ours = await this.storage.head(walKey(name, this.#writer.extension), options)
+    const theirs = await this.storage.head(other, options)
+    return ours !== undefined && theirs !== undefined && ours.lastModifiedMs > theirs.lastModifiedMs
   }
 
   /** Sets aside what this call has written: two forms of one name with different bytes must not stay. */

@@ -5,7 +5,7 @@ import { silentLog } from '../../../src/observe/log.ts'
 import { formatLsn, parseLsn } from '../../../src/postgres/lsn.ts'
 import { TimelineChain } from '../../../src/postgres/wal/timeline-chain.ts'
 import { GapRecorder, lostRanges } from '../../../src/receive/gap/gap-recorder.ts'
-import type { LostWal } from '../../../src/receive/ports.ts'
+import type { GapRecord } from '../../../src/walg/wal/gap-records.ts'
 import type { PreparedSource } from '../../../src/receive/source/prepared-source.ts'
 import { VirtualClock } from '../../harness/time/virtual-clock.ts'
 import { FakeArchive, FakeSession, RecordingMeter } from '../fakes.ts'
@@ -50,7 +50,7 @@ describe('what is lost', () => {
 describe('a gap is told', () => {
   function setUp() {
     const archive = new FakeArchive()
-    const told: LostWal[] = []
+    const told: GapRecord[] = []
     const recorder = new GapRecorder({
       archive,
       segmentSize: MiB,

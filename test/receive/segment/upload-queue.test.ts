@@ -10,7 +10,7 @@ import { SegmentPool } from '../../../src/receive/segment/segment-pool.ts'
 import { UploadQueue, type UploadQueueOptions, uploadWindow } from '../../../src/receive/segment/upload-queue.ts'
 import { Random } from '../../harness/random.ts'
 import { VirtualClock } from '../../harness/time/virtual-clock.ts'
-import { FakeArchive, RecordingMeter, settle, storageOut } from '../fakes.ts'
+import { FakeArchive, RecordingMeter, settle, storageOut, uncheckedSegments } from '../fakes.ts'
 
 const segmentSize = 16 * 1024
 const start = toLsn(5n * BigInt(segmentSize))
@@ -38,7 +38,7 @@ class Bench {
       random: () => 0,
       log: silentLog,
       meter: this.meter,
-      check: () => {},
+      segments: uncheckedSegments(this.archive, segmentSize),
       ...over,
     })
     this.queue.startRun(start)
@@ -263,9 +263,12 @@ describe('uploading', () => {
 
   test('a segment that fails its checks is not put, and stops everything behind it', async () => {
     const invalid = new WalrxError('WALRX_WAL_INVALID', 'bad page')
+    const archive = new FakeArchive()
+    const segments = uncheckedSegments(archive, segmentSize)
     const bench = new Bench({
-      check: ({ startLsn }) => {
-        if (startLsn === end(1)) throw invalid
+      segments: {
+        ...segments,
+        encode: (segment) => (segment.startLsn === end(1) ? Promise.reject(invalid) : segments.encode(segment)),
       },
     })
     for (let index = 0; index < 3; index++) bench.push()
@@ -273,7 +276,7 @@ describe('uploading', () => {
     assert.equal(bench.queue.failed.aborted, true)
     assert.equal(bench.queue.failed.reason, invalid)
     assert.equal(bench.queue.durableLsn, start)
-    assert.ok(!bench.archive.calls.includes(`archive ${nameOf(1)}`))
+    assert.ok(!archive.calls.includes(`archive ${nameOf(1)}`))
   })
 
   test('a contradiction ends the queue: what is under way is aborted, nothing else begins', async () => {

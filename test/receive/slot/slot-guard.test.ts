@@ -26,6 +26,9 @@ class Bench {
   /** What the server has; undefined refuses connections. */
   server: { end: Lsn; slot: Lsn | undefined | 'unreadable' } | undefined
   dropFailures: Error[] = []
+  /** Connections wait for it. */
+  hold: Promise<void> | undefined
+  connects = 0
   host = 'fake:5432'
   readonly guard: SlotGuard
 
@@ -46,6 +49,8 @@ class Bench {
   }
 
   async #connect(judge?: (session: ReplicationSession) => Promise<void>): Promise<ReplicationSession> {
+    this.connects++
+    await this.hold
     if (!this.server) throw new WalrxError('WALRX_CONNECT_FAILED', 'nobody there (test)')
     const session = new FakeSession(this.server.end)
     session.host = this.host
@@ -235,5 +240,49 @@ describe('while nothing streams', () => {
     bench.guard.streamEnded()
     await bench.pass(10 * slotProbeMs)
     assert.deepEqual([unlimited.sessions.length, bench.sessions.length], [0, 0])
+  })
+
+  test('a stream that begins and ends during a probe leaves one timer, which the end cancels', async () => {
+    const bench = new Bench()
+    bench.server = { end: at(1), slot: at(0) }
+    bench.guard.streamEnded()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    bench.hold = promise
+    await bench.pass(slotProbeMs)
+    assert.equal(bench.connects, 1)
+    bench.stream(at(0), at(1))
+    bench.guard.streamEnded()
+    resolve()
+    bench.hold = undefined
+    await settle()
+    await bench.pass(3 * slotProbeMs + 1)
+    assert.equal(bench.connects, 4, 'one probe for each period')
+    bench.guard.stop()
+    await assert.rejects(
+      bench.clock.run(
+        () => false,
+        () => false,
+        0,
+      ),
+      /nothing will ever happen again/,
+    )
+  })
+
+  test('a stream that begins during a probe and lasts is not disturbed by it', async () => {
+    const bench = new Bench()
+    bench.server = { end: at(1), slot: at(0) }
+    bench.guard.streamEnded()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    bench.hold = promise
+    await bench.pass(slotProbeMs)
+    bench.stream(at(0), at(1))
+    resolve()
+    await settle()
+    await bench.pass(3 * slotProbeMs)
+    assert.equal(bench.connects, 1)
+    bench.guard.streamEnded()
+    await bench.pass(slotProbeMs)
+    assert.equal(bench.connects, 2)
+    bench.guard.stop()
   })
 })

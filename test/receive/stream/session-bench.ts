@@ -13,7 +13,7 @@ import { UploadQueue } from '../../../src/receive/segment/upload-queue.ts'
 import { VirtualClock } from '../../harness/time/virtual-clock.ts'
 import { FakeSocket } from '../../postgres/fake-socket.ts'
 import { copyBoth, walMessage } from '../../postgres/server-messages.ts'
-import { FakeArchive, RecordingMeter, settle } from '../fakes.ts'
+import { FakeArchive, RecordingMeter, settle, uncheckedSegments } from '../fakes.ts'
 
 /** Small segments: what a session does has nothing to do with their size. */
 export const segmentSize = 16 * 1024
@@ -53,7 +53,7 @@ export class SessionBench {
       random: () => 0,
       log: silentLog,
       meter: this.meter,
-      check: () => {},
+      segments: uncheckedSegments(this.archive, segmentSize),
     })
     this.assembler = new SegmentAssembler(this.pool, (segment) => this.queue.pushSegment(segment))
     this.timings = streamTimings(options.walSenderTimeoutMs ?? 60_000)

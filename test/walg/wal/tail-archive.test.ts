@@ -85,9 +85,11 @@ describe('a chunk', () => {
 describe('segments that are there in chunks alone', () => {
   const complete = async () => {
     const found: string[] = []
-    for await (const { bytes: whole, segment: name } of archive.completeTails(madeSegmentSize)) {
-      assert.deepEqual(whole, makeSegment(name))
+    const buffer = Buffer.alloc(madeSegmentSize + 100)
+    for await (const name of archive.completeTails(buffer, madeSegmentSize)) {
+      assert.deepEqual(buffer.subarray(0, madeSegmentSize), makeSegment(name))
       found.push(name)
+      buffer.fill(1)
     }
     return found
   }
@@ -99,6 +101,30 @@ describe('segments that are there in chunks alone', () => {
     seed(0, half - 1, nameOf(7))
     storage.seed(`wal_005/${nameOf(6)}.lz4`, 'there')
     assert.deepEqual(await complete(), [nameOf(3), nameOf(5)])
+  })
+
+  test('are not made whole where a partial has other WAL; zeros at the end of one are padding', async () => {
+    seed(0, madeSegmentSize)
+    const partial = Buffer.from(bytes).fill(0, 100_000)
+    storage.seed(`wal_005/${segment}.partial`, partial)
+    assert.deepEqual(await complete(), [segment])
+    // Behind the place where the two first differ: the zeros before it are WAL then, and other WAL.
+    partial.writeUInt8(1, madeSegmentSize - 1)
+    storage.seed(`wal_005/${segment}.partial`, partial)
+    await assert.rejects(complete(), (error: Error) => {
+      assert.ok(isConflict(error))
+      assert.match(error.message, /\.partial and the chunks under .* hold different WAL/)
+      return true
+    })
+    assert.equal(storage.openBodies, 0)
+  })
+
+  test('are found where a chunk is damaged that others cover', async () => {
+    seed(0, madeSegmentSize)
+    const key = tailKey(segment, { from: 0, to: 1000 }, '')
+    storage.seed(key, 'damaged')
+    assert.deepEqual(await complete(), [segment])
+    assert.equal(storage.peek(key), undefined, 'it is set aside')
   })
 
   test('are none when they become whole while they are read', async () => {
@@ -153,6 +179,23 @@ describe('clearing away', () => {
     }
     await assert.rejects(archive.clearTails(), (error) => hasCode(error, 'WALRX_STORAGE_UNAVAILABLE'))
     assert.equal(chunks().length, 1)
+  })
+
+  test('finds the one byte in which chunks that overlap differ from the file', async () => {
+    storage.seed(`wal_005/${segment}`, bytes)
+    for (const at of [0, 99_999, 100_000, 149_999, 199_999]) {
+      storage.objects.clear()
+      storage.seed(`wal_005/${segment}`, bytes)
+      seed(0, 150_000)
+      seed(100_000, 200_000)
+      const other = Buffer.from(bytes.subarray(100_000, 200_000))
+      if (at >= 100_000) other.writeUInt8(other.readUInt8(at - 100_000) ^ 1, at - 100_000)
+      seed(100_000, 200_000, segment, other)
+      const first = Buffer.from(bytes.subarray(0, 150_000))
+      if (at < 100_000) first.writeUInt8(first.readUInt8(at) ^ 1, at)
+      seed(0, 150_000, segment, first)
+      assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [segment] }, String(at))
+    }
   })
 
   test('keeps those of a segment that is damaged: they are all that there is of it', async () => {
@@ -221,7 +264,8 @@ describe('a damaged chunk', () => {
   test('keeps a segment from being whole', async () => {
     seed(0, 1000)
     storage.seed(tailKey(segment, { from: 1000, to: madeSegmentSize }, ''), 'not all of it')
-    for await (const { segment: name } of archive.completeTails(madeSegmentSize, { onDamaged })) assert.fail(name)
+    const buffer = Buffer.alloc(madeSegmentSize)
+    for await (const name of archive.completeTails(buffer, madeSegmentSize, { onDamaged })) assert.fail(name)
     assert.equal(set.length, 1)
     assert.equal((await archive.readTail(segment, Buffer.alloc(madeSegmentSize))).length, 1000)
   })

@@ -252,6 +252,52 @@ describe('another receiver with another codec', () => {
     storage.before = undefined
   })
 
+  describe('whose bytes are other ones, where a call of ours has failed after its put', () => {
+    const [ours, theirs] = [`wal_005/${segment}.zst`, `wal_005/${segment}.lz4`]
+    const nowMs = Date.now()
+
+    /** A put whose answer is lost, or a look for other forms that fails; then the same call again. */
+    async function archiveTwice(lost: 'putIfAbsent' | 'list', theirsAtMs: number): Promise<void> {
+      storage.seed(theirs, await encode(other, 'lz4'), theirsAtMs)
+      const encoded = await encode(content)
+      storage[lost === 'list' ? 'before' : 'after'] = ({ operation }) => {
+        if (operation === lost) throw unavailable()
+      }
+      await assert.rejects(archive.archive(segment, encoded), { code: 'WALRX_STORAGE_UNAVAILABLE' })
+      assert.ok(storage.objects.has(ours), 'the put was carried out')
+      storage.before = undefined
+      storage.after = undefined
+      await assert.rejects(archive.archive(segment, encoded), { code: 'WALRX_ARCHIVE_CONFLICT' })
+    }
+
+    test('ours gives way as if the answer had come', async () => {
+      for (const lost of ['putIfAbsent', 'list'] as const) {
+        storage.objects.clear()
+        await archiveTwice(lost, nowMs - 60_000)
+        assert.deepEqual(stored(), [theirs], lost)
+        assert.equal([...storage.objects.keys()].filter((key) => key.startsWith('walrx_005/aside/')).length, 1)
+      }
+    })
+
+    test('both stay where ours may be another receiver’s, which was told of it before theirs came', async () => {
+      await archiveTwice('putIfAbsent', nowMs + 60_000)
+      assert.deepEqual(stored(), [theirs, ours])
+    })
+
+    test('what was there before is not ours, however often a call fails', async () => {
+      const encoded = await encode(content)
+      storage.seed(ours, encoded, nowMs)
+      storage.before = ({ operation }) => {
+        if (operation === 'list') throw unavailable()
+      }
+      await assert.rejects(archive.archive(segment, encoded), { code: 'WALRX_STORAGE_UNAVAILABLE' })
+      storage.before = undefined
+      storage.seed(theirs, await encode(other, 'lz4'), nowMs - 60_000)
+      await assert.rejects(archive.archive(segment, encoded), { code: 'WALRX_ARCHIVE_CONFLICT' })
+      assert.deepEqual(stored(), [theirs, ours])
+    })
+  })
+
   test('that had written other bytes is found where ours were there too', async () => {
     storage.seed(`wal_005/${segment}.zst`, await encode(content))
     storage.seed(`wal_005/${segment}.lz4`, await encode(other, 'lz4'))

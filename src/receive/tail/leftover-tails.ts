@@ -3,12 +3,13 @@ import { WalrxError } from '../../primitives/errors.ts'
 import type { Logger } from '../../observe/log.ts'
 import { type Lsn, type Timeline } from '../../postgres/lsn.ts'
 import { parseSegmentName, segmentNameAt, segmentStartLsn } from '../../postgres/wal/wal-file.ts'
+import type { SegmentArchiver } from '../../walg/wal/segment-archiver.ts'
 import type { ReceiveArchive, TailReadOptions } from '../ports.ts'
-import type { ReceivedSegment, SegmentAssembler } from '../segment/segment-assembler.ts'
+import type { SegmentAssembler } from '../segment/segment-assembler.ts'
 import type { SegmentPool } from '../segment/segment-pool.ts'
 
 /** The server is asked for the WAL of a damaged chunk again: it keeps the segment in which the slot's position lies. */
-function tellDamage(log: Logger, signal: AbortSignal): TailReadOptions {
+function reportDamage(log: Logger, signal: AbortSignal): TailReadOptions {
   return {
     signal,
     onDamaged: ({ aside, error, key }) =>
@@ -23,13 +24,13 @@ function tellDamage(log: Logger, signal: AbortSignal): TailReadOptions {
 
 /** What {@link finaliseTails} needs. */
 export interface FinaliseOptions {
-  readonly archive: Pick<ReceiveArchive, 'archive' | 'completeTails' | 'encodeInPlace'>
+  readonly archive: Pick<ReceiveArchive, 'completeTails'>
+  /** Checks, encodes and stores whole segments. */
+  readonly segments: Pick<SegmentArchiver, 'archive'>
   /** Nothing of it is lent. */
   readonly pool: SegmentPool
   readonly log: Logger
   readonly signal: AbortSignal
-  /** Checks a segment. Throws WALRX_WAL_INVALID. */
-  readonly check: (segment: ReceivedSegment, name: string) => void
 }
 
 /**
@@ -37,22 +38,20 @@ export interface FinaliseOptions {
  * for the archive reports them as flushed, and so the server may have removed them.
  * @throws WALRX_ARCHIVE_CONFLICT, WALRX_WAL_INVALID, and what the storage says
  */
-export async function finaliseTails({ archive, check, log, pool, signal }: FinaliseOptions): Promise<void> {
-  for await (const { bytes, segment } of archive.completeTails(pool.segmentSize, tellDamage(log, signal))) {
-    const id = parseSegmentName(segment, pool.segmentSize)
-    const buffer = pool.take()
-    if (!buffer) throw new Error('no buffer is free before a run begins')
-    try {
-      if (!id) throw new WalrxError('WALRX_WAL_INVALID', `${segment} is no segment of ${pool.segmentSize} bytes`)
-      bytes.copy(buffer)
-      const { timeline } = id
-      check({ timeline, startLsn: segmentStartLsn(id, pool.segmentSize), buffer, length: bytes.length }, segment)
-      const length = await archive.encodeInPlace(buffer, bytes.length)
-      const outcome = await archive.archive(segment, buffer.subarray(0, length), { signal })
-      log.warn('archived from its chunks', { file: segment, outcome })
-    } finally {
-      pool.give(buffer)
+export async function finaliseTails({ archive, log, pool, segments, signal }: FinaliseOptions): Promise<void> {
+  const { segmentSize } = pool
+  const buffer = pool.take()
+  if (!buffer) throw new Error('no buffer is free before a run begins')
+  try {
+    for await (const name of archive.completeTails(buffer, segmentSize, reportDamage(log, signal))) {
+      const id = parseSegmentName(name, segmentSize)
+      if (!id) throw new WalrxError('WALRX_WAL_INVALID', `${name} is no segment of ${segmentSize} bytes`)
+      const startLsn = segmentStartLsn(id, segmentSize)
+      const outcome = await segments.archive({ timeline: id.timeline, startLsn, buffer }, { signal })
+      log.warn('archived from its chunks', { file: name, outcome })
     }
+  } finally {
+    pool.give(buffer)
   }
 }
 
@@ -79,7 +78,7 @@ export async function preloadTail(options: PreloadOptions): Promise<{ length: nu
   if (!buffer) throw new Error('no buffer is free before a run begins')
   let length = 0
   try {
-    const found = await archive.readTail(name, buffer.subarray(0, pool.segmentSize), tellDamage(log, signal))
+    const found = await archive.readTail(name, buffer.subarray(0, pool.segmentSize), reportDamage(log, signal))
     length = found.length === pool.segmentSize ? 0 : found.length
     if (length > 0) {
       assembler.preload({ timeline, startLsn, buffer, length })
