@@ -50,7 +50,7 @@ export const walReceive: Command<'wal-receive'> = {
       const metrics = createMetrics(packageVersion())
       const backup = gapBackup(context, storage, metrics)
       // One that an earlier receiver had not come to.
-      backup?.look()
+      void backup?.look()
       const receiver = new Receiver({
         server,
         archive: new WalArchive(storage, codec),
@@ -66,7 +66,7 @@ export const walReceive: Command<'wal-receive'> = {
         drainTimeoutMs: options.drainTimeoutMs,
         tailPace: tailPace(options),
         syncOutageMs: options.syncOutageMs === 0 ? undefined : options.syncOutageMs,
-        onGap: () => backup?.look(),
+        onGap: () => void backup?.look(),
         everyHost: everyHostOf(context),
         ...slotCare(options, server, metrics, log),
       })
@@ -108,7 +108,9 @@ function gapBackup(
   return new GapBackup({
     storage,
     command: [node, main, 'backup-push', ...flagArguments(settings, 'backup-push')],
+    environment: settings.environment,
     clock: systemClock,
+    random: Math.random,
     log,
     onEnd: (outcome) => metrics.gapBackups.inc({ outcome }),
     signal: signals.drain,
