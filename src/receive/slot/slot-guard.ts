@@ -64,6 +64,7 @@ export class SlotGuard {
   #wasDropped = false
   #exceeded: AbortController | undefined
   #timer: Timer | undefined
+  #probing: Promise<void> = Promise.resolve()
   readonly #stopped = new AbortController()
 
   constructor(options: SlotGuardOptions) {
@@ -109,7 +110,9 @@ export class SlotGuard {
     const { clock, limitBytes } = this.#options
     this.#exceeded = undefined
     if (limitBytes === undefined || this.#stopped.signal.aborted) return
-    this.#timer ??= clock.setTimer(slotProbeMs, () => void this.#probe())
+    this.#timer ??= clock.setTimer(slotProbeMs, () => {
+      this.#probing = this.#probe()
+    })
   }
 
   /** Ends for good. */
@@ -117,6 +120,12 @@ export class SlotGuard {
     this.#stopped.abort()
     this.#timer?.cancel()
     this.#timer = undefined
+  }
+
+  /** Ends for good, and waits until no connection is open. */
+  async close(): Promise<void> {
+    this.stop()
+    await this.#probing
   }
 
   /** True once after every drop: whoever asks records why WAL may be lost. */
