@@ -81,11 +81,11 @@ export class RunningReceiver implements AsyncDisposable {
     return Promise.race([found, ended])
   }
 
-  /** The value of a metric without labels. */
+  /** The value of a metric without labels but its cluster. */
   async metric(name: string): Promise<number> {
     const { address } = await this.line('status page')
     const text = await (await fetch(`${String(address)}/metrics`)).text()
-    return Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1])
+    return Number(new RegExp(`^${name}(?:\\{cluster="[^"]*"\\})? (\\S+)$`, 'm').exec(text)?.[1])
   }
 
   /** Asks it to finish; returns its exit status, or the signal that ended it. */

@@ -1,5 +1,7 @@
 /** Recorded gaps that are gaps still: segments of them may have come since, from whoever else archives. */
-import { type GapRecord, segmentsOf } from '../walg/wal/gap-records.ts'
+import type { StorageCallOptions } from '../storage/storage.ts'
+import { type GapRange, type GapRecord, segmentsOf } from '../walg/wal/gap-records.ts'
+import type { WalReader } from '../walg/wal/wal-reader.ts'
 import type { WalInventory } from './wal-inventory.ts'
 
 /** A gap of which segments are missing. */
@@ -27,6 +29,28 @@ export function openGaps(
     return missingCount > 0n ? [{ ...gap, missingCount }] : []
   })
   return open.filter((gap) => !open.some((other) => other !== gap && holds(other, gap)))
+}
+
+/**
+ * Whether segments of one gap are missing still, without the inventory of the whole archive: reads the listing of the
+ * gap's own segments, as far as the first that is missing.
+ * @param segmentSize bytes
+ * @throws what the storage says
+ */
+export async function isOpenGap(
+  reader: Pick<WalReader, 'segments'>,
+  gap: GapRange,
+  segmentSize: number,
+  options?: StorageCallOptions,
+): Promise<boolean> {
+  const lost = segmentsOf(gap, segmentSize)
+  if (!lost) return false
+  let next = lost.first
+  for await (const { segno } of reader.segments(gap.timeline, lost.first, segmentSize, options)) {
+    if (segno !== next) return true
+    if (next++ === lost.last) return false
+  }
+  return true
 }
 
 function holds(outer: GapRecord, inner: GapRecord): boolean {

@@ -26,7 +26,7 @@ export interface Example {
 export interface CommandContext<C extends CommandName = CommandName, P extends string = string> {
   /** The values of the command's options, checked and frozen. */
   readonly options: OptionValues<C>
-  /** The same with where each came from, and the PG* and AWS_* settings that are passed on to libraries. */
+  /** The same with where each came from, the PG* settings as libpq would see them, and the environment. */
   readonly settings: Settings<C>
   readonly positionals: Readonly<Record<P, string>>
   readonly log: Logger

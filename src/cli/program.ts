@@ -1,6 +1,6 @@
 /** The walrx program: finds the command, loads its settings, runs it, and turns what it throws into an exit status. */
 import type { EventEmitter } from 'node:events'
-import { applyLibraryEnvironment, loadSettings, type Settings } from '../config/load.ts'
+import { type Environment, loadSettings, type Settings } from '../config/load.ts'
 import { createLog, type RootLogger } from '../observe/log.ts'
 import { isAbort, toWalrxError, WalrxError } from '../primitives/errors.ts'
 import { nearest } from '../primitives/nearest.ts'
@@ -20,8 +20,7 @@ export type OutStream = NodeJS.WritableStream & { readonly isTTY?: boolean; read
 export interface Outside {
   /** What was typed after `walrx`. */
   readonly args: readonly string[]
-  /** The environment; PG* and AWS_* settings of the config file are added to it, for libraries. */
-  readonly environment: Record<string, string | undefined>
+  readonly environment: Environment
   readonly home: string | undefined
   readonly stdin: NodeJS.ReadableStream
   readonly stdout: OutStream
@@ -76,7 +75,6 @@ async function parse(command: Command, args: readonly string[]): Promise<RawArgu
 async function runCommand(command: Command, { flags, positionals }: CheckedArguments, outside: Outside) {
   const { environment, home } = outside
   const settings = await loadSettings({ command: command.name, flags, environment, home })
-  applyLibraryEnvironment(settings, environment)
   const log = openLog(settings, outside)
   tellNotices(settings, log)
   using signals = watchSignals(outside.signals, () =>

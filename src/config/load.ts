@@ -8,7 +8,7 @@ import { findConfigFile, readConfigFile } from './config-file.ts'
 import { parseOptionText } from './options/option-values.ts'
 import type { CommandName, OptionSpec } from './options/option-types.ts'
 import { type OptionKey, optionTable, type OptionValues } from './options/options.ts'
-import { optionNames, spellings, unknownNames } from './setting-names.ts'
+import { knownNames, optionNames, spellings, unknownNames } from './setting-names.ts'
 import { type WalgSetting, walgSettings } from './walg-settings.ts'
 
 /** Variables by name. */
@@ -36,8 +36,8 @@ export interface Settings<C extends CommandName = CommandName> {
   describe(key: OptionKey): string
   /** PG* settings of environment and config file, with the flags laid over them: what libpq would see. */
   readonly pgEnvironment: Readonly<Record<string, string>>
-  /** PG* and AWS_* settings that only the config file has: libraries find them in the environment alone. */
-  readonly libraryEnvironment: Readonly<Record<string, string>>
+  /** The variables that they were loaded from: what a child process is to inherit. */
+  readonly environment: Environment
   /** Texts that must never be printed. */
   readonly secrets: readonly string[]
   readonly notices: readonly SettingNotice[]
@@ -74,7 +74,11 @@ export async function loadSettings<C extends CommandName>(input: LoadInput<C>): 
     const fromFile = file.get(name)
     return fromFile === undefined ? undefined : { name, text: fromFile, source: 'config file' }
   }
-  const notices = [...judgeWalgSettings(input.command, lookUp), ...unknownNotices(environment, file)]
+  const notices = [
+    ...judgeWalgSettings(input.command, lookUp),
+    ...unknownNotices(environment, file),
+    ...sdkNotices(environment, file),
+  ]
 
   const values: Record<string, unknown> = {}
   const found = new Map<OptionKey, Found>()
@@ -90,18 +94,10 @@ export async function loadSettings<C extends CommandName>(input: LoadInput<C>): 
     source: (key) => found.get(key)?.source ?? 'default',
     describe: (key) => describe(optionTable[key], found.get(key), values[key]),
     pgEnvironment: Object.freeze(pgEnvironment(environment, file, found)),
-    libraryEnvironment: Object.freeze(onlyInFile(environment, file)),
+    environment: input.environment,
     secrets: secretTexts(environment, file),
     notices,
   }
-}
-
-/**
- * Adds what only the config file says of PG* and AWS_* to `environment`, where the AWS SDK and its like look for it
- * (WAL-G exports its whole config file for the same reason).
- */
-export function applyLibraryEnvironment(settings: Settings, environment: Record<string, string | undefined>): void {
-  Object.assign(environment, settings.libraryEnvironment)
 }
 
 /** The options that a command takes, in the order of the table. */
@@ -171,7 +167,7 @@ function judgeWalgSettings(command: CommandName, lookUp: (name: string) => Found
   for (const row of walgSettings) {
     if (row.commands && !row.commands.includes(command)) continue
     for (const at of row.names.flatMap(spellings).map(lookUp)) {
-      if (!at || row.harmless?.test(at.text.trim()) || (row.unless !== undefined && lookUp(row.unless))) continue
+      if (!at || row.harmless?.test(at.text.trim())) continue
       notices.push(judge(row, at))
     }
   }
@@ -198,6 +194,20 @@ function unknownNotices(...maps: ReadonlyMap<string, string>[]): SettingNotice[]
   }))
 }
 
+/** AWS_* settings of the file that are no options: the AWS SDK looks for them in the process's environment alone. */
+function sdkNotices(environment: ReadonlyMap<string, string>, file: ReadonlyMap<string, string>): SettingNotice[] {
+  const names = [...file.keys()].filter((name) => name.startsWith('AWS_') && !environment.has(name))
+  const known = names.length === 0 ? undefined : knownNames()
+  return names
+    .filter((name) => !known?.has(name))
+    .map((name) => ({
+      level: 'warn',
+      name,
+      message: 'setting without effect: the AWS SDK does not look into config files of WAL-G',
+      hint: `set ${name} in the environment instead`,
+    }))
+}
+
 function pgEnvironment(
   environment: ReadonlyMap<string, string>,
   file: ReadonlyMap<string, string>,
@@ -212,14 +222,6 @@ function pgEnvironment(
     if (at.source === 'flag' && name?.startsWith('PG')) result[name] = at.text
   }
   return result
-}
-
-function onlyInFile(
-  environment: ReadonlyMap<string, string>,
-  file: ReadonlyMap<string, string>,
-): Record<string, string> {
-  const passedOn = [...file].filter(([name]) => /^(PG[A-Z]|AWS_)/.test(name) && !environment.has(name))
-  return Object.fromEntries(passedOn)
 }
 
 /** The values of every secret option, whether this command takes it or not. */

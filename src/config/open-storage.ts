@@ -2,6 +2,7 @@
 import type { WriteCodec } from '../compression/codec.ts'
 import { openWriteCodec } from '../compression/codecs.ts'
 import { WalrxError } from '../primitives/errors.ts'
+import type { WebIdentity } from '../storage/s3/s3-options.ts'
 import type { Storage } from '../storage/storage.ts'
 import { archiveFolders } from '../walg/names.ts'
 import type { OptionValues } from './options/options.ts'
@@ -58,6 +59,14 @@ async function openS3(prefix: string, values: StorageValues): Promise<Storage> {
     accessKeyId: values.awsAccessKeyId,
     secretAccessKey: values.awsSecretAccessKey,
     sessionToken: values.awsSessionToken,
+    // By its name: without one the SDK would first look for keys in the process's environment, and the keys of this
+    // archive, wherever they come from, are given here.
+    profile: values.awsProfile ?? 'default',
+    configFile: values.awsConfigFile,
+    credentialsFile: values.awsSharedCredentialsFile,
+    webIdentity: webIdentity(values),
+    useFipsEndpoint: values.awsUseFipsEndpoint,
+    useDualstackEndpoint: values.awsUseDualstackEndpoint,
     caFile: values.s3CaCertFile,
     storageClass: values.s3StorageClass,
     sse: values.s3Sse,
@@ -67,6 +76,18 @@ async function openS3(prefix: string, values: StorageValues): Promise<Storage> {
     maxRetries: values.s3MaxRetries,
     partSizeBytes: values.s3MaxPartBytes,
   })
+}
+
+/** Throws WALRX_OPTION_UNSUPPORTED for a role without a token to assume it by. */
+function webIdentity(values: StorageValues): WebIdentity | undefined {
+  const { awsRoleArn: roleArn, awsRoleSessionName: sessionName, awsWebIdentityFile: tokenFile } = values
+  if (roleArn === undefined) return undefined
+  if (tokenFile !== undefined) return { roleArn, sessionName, tokenFile }
+  throw new WalrxError(
+    'WALRX_OPTION_UNSUPPORTED',
+    `AWS_ROLE_ARN is ${roleArn}, but walrx does not assume a role by its name alone`,
+    { hint: 'name a profile with role_arn in AWS_PROFILE, or set AWS_WEB_IDENTITY_TOKEN_FILE too' },
+  )
 }
 
 /** Options that say how objects are compressed. */

@@ -16,8 +16,6 @@ export interface WalgSetting {
   readonly hint?: string
   /** Values with which the setting changes nothing. */
   readonly harmless?: RegExp
-  /** Another setting beside which this one is the business of the AWS SDK. */
-  readonly unless?: string
   /** Commands that it concerns. Default all. */
   readonly commands?: readonly CommandName[]
 }
@@ -97,13 +95,6 @@ export const walgSettings: readonly WalgSetting[] = [
     harmless: off,
   },
   {
-    names: ['AWS_ROLE_ARN'],
-    treatment: 'refused',
-    reason: "walrx doesn't assume a role by its name alone",
-    hint: 'name a profile with role_arn in AWS_PROFILE, or set AWS_WEB_IDENTITY_TOKEN_FILE too',
-    unless: 'AWS_WEB_IDENTITY_TOKEN_FILE',
-  },
-  {
     names: ['WALG_PG_BLOCK_SIZE', 'WALG_PG_WAL_PAGE_SIZE'],
     treatment: 'refused',
     reason: 'walrx knows WAL in pages of 8192 bytes only',
@@ -128,7 +119,7 @@ export const walgSettings: readonly WalgSetting[] = [
   {
     names: ['AWS_DUAL_STACK'],
     treatment: 'warned',
-    reason: 'walrx passes no such wish to the AWS SDK, which has AWS_USE_DUALSTACK_ENDPOINT of its own',
+    reason: 'walrx takes AWS_USE_DUALSTACK_ENDPOINT instead, as the AWS SDK does',
     harmless: off,
   },
   {
@@ -183,7 +174,6 @@ export const walgSettings: readonly WalgSetting[] = [
       'S3_ENABLE_VERSIONING',
       'S3_DELETE_BATCH_SIZE',
       'S3_LOG_LEVEL',
-      'AWS_ROLE_SESSION_NAME',
       'UPLOAD_CONCURRENCY',
     ],
     treatment: 'ignored',

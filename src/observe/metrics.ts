@@ -1,13 +1,19 @@
-/** Every metric of walrx, in one list. Names are `walrx_<room>_<what>_<unit>[_total]`. */
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+/**
+ * Every metric of walrx, in one list. Names are `walrx_<room>_<what>_<unit>[_total]`.
+ *
+ * All but `walrx_build_info` tell of one cluster and have the label `cluster`: the cluster's name in the settings of its
+ * service. For `wal-receive` that is the last folder of the archive's prefix, as `db1` for `s3://backups/db1`. A query
+ * that names no label finds them as it did before there was one.
+ */
 
 /** One row of the list. */
-interface MetricSpec {
+export interface MetricSpec {
   readonly type: 'counter' | 'gauge' | 'histogram'
   readonly name: string
   readonly help: string
+  /** Labels beside `cluster`. */
   readonly labels?: readonly string[]
-  /** Upper bounds of a histogram. */
+  /** Upper bounds of a histogram, which has them always. */
   readonly buckets?: readonly number[]
 }
 
@@ -15,10 +21,10 @@ interface MetricSpec {
 const secondsBuckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300]
 
 /**
- * The list. Positions are byte addresses as floating point numbers: exact up to 2^53, which is 8 PB of WAL, and to a
+ * The metrics of a cluster. Positions are byte addresses as floating point numbers: exact up to 2^53, which is 8 PB of WAL, and to a
  * few kilobytes beyond.
  */
-export const metricSpecs = {
+export const clusterMetricSpecs = {
   receivedLsn: {
     type: 'gauge',
     name: 'walrx_receive_received_lsn_bytes',
@@ -180,43 +186,15 @@ export const metricSpecs = {
     name: 'walrx_receive_connected',
     help: '1 while WAL is streaming, else 0',
   },
-  buildInfo: {
-    type: 'gauge',
-    name: 'walrx_build_info',
-    help: 'Always 1; the labels say what is running',
-    labels: ['version', 'node'],
-  },
 } as const satisfies Record<string, MetricSpec>
 
-type MetricOf<S extends MetricSpec> = S['type'] extends 'counter'
-  ? Counter
-  : S['type'] extends 'gauge'
-    ? Gauge
-    : Histogram
+/** The metric of the process, without a cluster. */
+export const buildInfoSpec = {
+  type: 'gauge',
+  name: 'walrx_build_info',
+  help: 'Always 1; the labels say what is running',
+  labels: ['version', 'node'],
+} as const satisfies MetricSpec
 
-/** The metrics by their keys in {@link metricSpecs}, and the registry that prints them. */
-export type Metrics = { readonly [K in keyof typeof metricSpecs]: MetricOf<(typeof metricSpecs)[K]> } & {
-  readonly registry: Registry
-}
-
-/**
- * A new set of metrics on a registry of its own, together with prom-client's process and Node metrics.
- * @param version the version of this package, for `walrx_build_info`
- */
-export function createMetrics(version: string): Metrics {
-  const registry = new Registry()
-  collectDefaultMetrics({ register: registry })
-  const entries = Object.entries<MetricSpec>(metricSpecs).map(([key, spec]) => [key, createMetric(spec, registry)])
-  const metrics = { ...(Object.fromEntries(entries) as Omit<Metrics, 'registry'>), registry } as Metrics
-  metrics.slotSafeWal.set(NaN)
-  metrics.buildInfo.set({ version, node: process.version }, 1)
-  return metrics
-}
-
-function createMetric(spec: MetricSpec, registry: Registry): Counter | Gauge | Histogram {
-  const { name, help } = spec
-  const settings = { name, help, labelNames: [...(spec.labels ?? [])], registers: [registry] }
-  if (spec.type === 'counter') return new Counter(settings)
-  if (spec.type === 'gauge') return new Gauge(settings)
-  return new Histogram({ ...settings, buckets: [...(spec.buckets ?? secondsBuckets)] })
-}
+/** The whole list. */
+export const metricSpecs = { ...clusterMetricSpecs, buildInfo: buildInfoSpec } as const

@@ -1,25 +1,33 @@
 /**
- * A base backup after every gap: what lies behind a gap can only be recovered from a backup that was begun behind it.
+ * A base backup after every gap: what comes after a gap can only be recovered from a backup that was begun after it.
  * Whether one is needed is read from the archive, so that neither a crash nor a failed backup leaves a gap without one.
+ * A gap that others have filled since, another receiver or an archive_command, needs none.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { listInOrder } from '../catalog/backups.ts'
+import { isOpenGap } from '../catalog/open-gaps.ts'
 import type { Logger } from '../observe/log.ts'
-import { formatLsn } from '../postgres/lsn.ts'
+import { formatLsn, type Lsn } from '../postgres/lsn.ts'
 import { type Clock, sleep } from '../primitives/clock.ts'
 import { toWalrxError } from '../primitives/errors.ts'
 import { Backoff } from '../primitives/backoff.ts'
 import type { Storage } from '../storage/storage.ts'
 import { BackupArchive } from '../walg/backup/backup-archive.ts'
-import { type GapRecord, listGaps } from '../walg/wal/gap-records.ts'
+import { type GapRange, gapRanges } from '../walg/wal/gap-records.ts'
+import { readSystem } from '../walg/wal/system-marker.ts'
+import { WalReader } from '../walg/wal/wal-reader.ts'
 
 /** What {@link GapBackup} needs. */
 export interface GapBackupOptions {
   readonly storage: Storage
-  /** Program and arguments of a base backup with the same settings; the environment is inherited. */
+  /** Program and arguments of a base backup with the same settings. */
   readonly command: readonly [string, ...string[]]
+  /** Its whole environment. */
+  readonly environment: Readonly<Record<string, string | undefined>>
   readonly clock: Clock
+  /** Random number in [0, 1) for back-off jitter. */
+  readonly random: () => number
   readonly log: Logger
   /** Told how each backup ended. */
   readonly onEnd: (outcome: 'done' | 'failed') => void
@@ -43,14 +51,18 @@ export class GapBackup {
     options.signal.addEventListener('abort', this.#onAbort, { once: true })
   }
 
-  /** Looks whether the archive has a gap without a backup behind it, and takes one then; one at a time. */
-  look(): void {
+  /**
+   * Looks whether the archive has a gap without a backup after it, and takes one then; one at a time. Never throws.
+   * @returns when no gap lacks a backup, or when this is closed
+   */
+  look(): Promise<void> {
     this.#isAskedAgain = true
-    if (this.#stopped.signal.aborted) return
+    if (this.#stopped.signal.aborted) return Promise.resolve()
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined
-      if (this.#isAskedAgain) this.look()
+      return this.#isAskedAgain ? this.look() : undefined
     })
+    return this.#running
   }
 
   /** Ends the backup under way, which tidies up, and starts no other. */
@@ -62,18 +74,26 @@ export class GapBackup {
 
   /** Until no gap lacks a backup; failures are tried again, after a minute at first, after an hour at last. */
   async #run(): Promise<void> {
-    const { clock, log, onEnd } = this.#options
+    const { clock, log, onEnd, random } = this.#options
     const { signal } = this.#stopped
-    const backoff = new Backoff({ firstMs: 60_000, maxMs: 3_600_000 })
+    const backoff = new Backoff({ firstMs: 60_000, maxMs: 3_600_000, random })
+    let doneFor: Lsn | undefined
     while (!signal.aborted) {
       this.#isAskedAgain = false
       try {
         const gap = await this.#gapWithoutBackup()
         if (!gap) return
-        const status = await this.#push(gap)
-        signal.throwIfAborted()
-        onEnd(status === 0 ? 'done' : 'failed')
-        if (status === 0) continue
+        if (gap.endLsn !== doneFor) {
+          const status = await this.#push(gap)
+          signal.throwIfAborted()
+          onEnd(status === 0 ? 'done' : 'failed')
+          if (status === 0) doneFor = gap.endLsn
+          if (status === 0) continue
+        } else {
+          // As from a standby that had not replayed so far.
+          log.error('the base backup was begun before the end of the gap', { gapEnd: formatLsn(gap.endLsn) })
+          doneFor = undefined
+        }
       } catch (error) {
         if (signal.aborted) return
         log.error('no base backup could be taken after a gap', { error: toWalrxError(error).message })
@@ -82,27 +102,45 @@ export class GapBackup {
     }
   }
 
-  /** The last gap, unless the newest backup that says where it begins was begun behind it. */
-  async #gapWithoutBackup(): Promise<GapRecord | undefined> {
+  /**
+   * The last open gap that ends after the start of the newest backup. The newest is the last that says where it begins.
+   * Where such gaps were recorded, the segments of each are listed, the last gap first, until one is found open.
+   */
+  async #gapWithoutBackup(): Promise<GapRange | undefined> {
     const { storage } = this.#options
     const { signal } = this.#stopped
-    const gaps = await listGaps(storage, { signal })
-    const last = gaps.reduce<GapRecord | undefined>((a, b) => (a && a.endLsn >= b.endLsn ? a : b), undefined)
-    if (!last) return undefined
-    const archive = new BackupArchive(storage)
+    const gaps: GapRange[] = []
+    for await (const gap of gapRanges(storage, { signal })) gaps.push(gap)
+    if (gaps.length === 0) return undefined
+    const startLsn = await this.#newestStart()
+    const later = gaps.filter(({ endLsn }) => startLsn === undefined || endLsn > startLsn)
+    if (later.length === 0) return undefined
+    const segmentSize = (await readSystem(storage, { signal }))?.segmentSize
+    const reader = new WalReader(storage)
+    for (const gap of later.sort((a, b) => (a.endLsn > b.endLsn ? -1 : 1))) {
+      // An archive that doesn't say how large its segments are can't show that the gap was filled.
+      if (segmentSize === undefined || (await isOpenGap(reader, gap, segmentSize, { signal }))) return gap
+    }
+    return undefined
+  }
+
+  /** Where the newest backup was begun; undefined where there is none that says so. */
+  async #newestStart(): Promise<Lsn | undefined> {
+    const { signal } = this.#stopped
+    const archive = new BackupArchive(this.#options.storage)
     for (const { name } of (await listInOrder(archive, { signal })).reverse()) {
       const { startLsn } = await archive.readSentinel(name, { signal })
-      if (startLsn !== undefined) return startLsn >= last.endLsn ? undefined : last
+      if (startLsn !== undefined) return startLsn
     }
-    return last
+    return undefined
   }
 
   /** Runs the program to its end. Returns its exit status; undefined when a signal ended it. */
-  async #push({ endLsn, startLsn }: GapRecord): Promise<number | undefined> {
-    const { command, log } = this.#options
+  async #push({ endLsn, startLsn }: GapRange): Promise<number | undefined> {
+    const { command, environment, log } = this.#options
     const [program, ...args] = command
     log.warn('taking a base backup after a gap', { from: formatLsn(startLsn), to: formatLsn(endLsn) })
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(program, args, { env: environment, stdio: ['ignore', 'pipe', 'pipe'] })
     const status = await this.#followed(child)
     const say = status === 0 ? 'info' : 'error'
     log[say]('the base backup after a gap has ended', { status: status ?? child.signalCode })

@@ -1,11 +1,11 @@
 /** The receiver's counts as Prometheus metrics. */
-import type { Metrics } from '../observe/metrics.ts'
+import type { ClusterMetrics } from '../observe/cluster-metrics.ts'
 import { bytesBetween } from '../postgres/lsn.ts'
 import type { ReceiveMeter } from '../receive/ports.ts'
 import type { ReceiverSnapshot } from '../receive/receiver.ts'
 
 /** A meter that counts into `metrics`. */
-export function metered(metrics: Metrics): ReceiveMeter {
+export function metered(metrics: ClusterMetrics): ReceiveMeter {
   return {
     received: (bytes) => metrics.receivedBytes.inc(bytes),
     uploaded: (bytes, putMs, sinceReceivedMs) => {
@@ -27,13 +27,13 @@ export function metered(metrics: Metrics): ReceiveMeter {
       metrics.gaps.inc()
       metrics.gapBytes.inc(Math.max(0, bytesBetween(start, end)))
     },
-    repaired: (host, bytes) => metrics.repairedBytes.inc({ host }, bytes),
+    repaired: (host, bytes) => metrics.repairedBytes.inc(bytes, { host }),
     pastFork: (bytes) => metrics.pastForkBytes.inc(bytes),
   }
 }
 
 /** Sets the gauges from a snapshot: called when the metrics are read. */
-export function setGauges(metrics: Metrics, snapshot: ReceiverSnapshot): void {
+export function setGauges(metrics: ClusterMetrics, snapshot: ReceiverSnapshot): void {
   metrics.connected.set(snapshot.state === 'streaming' ? 1 : 0)
   metrics.timeline.set(snapshot.timeline ?? 0)
   metrics.receivedLsn.set(Number(snapshot.receivedLsn))

@@ -12,7 +12,7 @@ export interface Readiness {
   readonly ready: boolean
   /** Why not, in one line; shown with status 503. */
   readonly reason?: string
-  /** More facts, as plain JSON; a bigint is shown as text. */
+  /** More facts, as plain JSON; a bigint is shown as text, and passwords in texts are left out. */
   readonly details?: Readonly<Record<string, unknown>>
 }
 
@@ -144,7 +144,7 @@ export class StatusServer {
     const { ready, reason, details } = readiness
     const body = {
       status: ready ? 'ready' : 'not ready',
-      ...(reason !== undefined && { reason: redactText(reason) }),
+      ...(reason !== undefined && { reason }),
       ...details,
     }
     sendJson(response, ready ? 200 : 503, body)
@@ -161,7 +161,10 @@ export class StatusServer {
 }
 
 function sendJson(response: ServerResponse, status: number, body: unknown): void {
-  const text = JSON.stringify(body, (_, value: unknown) => (typeof value === 'bigint' ? value.toString() : value))
+  const text = JSON.stringify(body, (_, value: unknown) => {
+    if (typeof value === 'string') return redactText(value)
+    return typeof value === 'bigint' ? value.toString() : value
+  })
   response.writeHead(status, { 'Content-Type': 'application/json' }).end(`${text}\n`)
 }
 

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { openGaps } from '../../src/catalog/open-gaps.ts'
+import { isOpenGap, openGaps } from '../../src/catalog/open-gaps.ts'
 import { gapsOf, namesOf, readInventory, type WalInventory } from '../../src/catalog/wal-inventory.ts'
 import { parseLsn } from '../../src/postgres/lsn.ts'
 import { segmentName } from '../../src/postgres/wal/wal-file.ts'
@@ -175,6 +175,32 @@ describe('recorded gaps', () => {
       const expected = missing === 0n ? [] : [{ ...record, missingCount: missing }]
       assert.deepEqual(openGaps([record], inventoryOf(...present)), expected)
     }
+  })
+
+  test('are the same by their own listing alone, which is read as far as the first that is missing', async () => {
+    let read = 0
+    const reader = (segnos: readonly bigint[]): Parameters<typeof isOpenGap>[0] => ({
+      async *segments(timeline, from) {
+        assert.equal(timeline, 1)
+        for (const segno of segnos.filter((each) => each >= from)) {
+          read++
+          yield await Promise.resolve({ timeline, segno, name: segmentName(timeline, segno, MiB), extension: 'zst' })
+        }
+        return undefined
+      },
+    })
+    for (const [present, isOpen, readCount] of [
+      [[], true, 0],
+      [[4n, 9n, 10n], true, 1],
+      [[4n, 5n, 8n, 9n], true, 2],
+      [[5n, 6n, 7n], true, 3],
+      [[4n, 5n, 6n, 7n, 8n, 9n, 10n], false, 4],
+    ] as const) {
+      read = 0
+      assert.deepEqual([await isOpenGap(reader(present), record, MiB), read], [isOpen, readCount])
+    }
+    const fork = { ...record, endLsn: parseLsn('0/500100') }
+    assert.equal(await isOpenGap(reader([]), fork, MiB), false)
   })
 
   test('within others, and of timelines that ended where they began, say nothing', () => {

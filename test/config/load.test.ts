@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { applyLibraryEnvironment, type Environment, loadSettings } from '../../src/config/load.ts'
+import { type Environment, loadSettings } from '../../src/config/load.ts'
 import type { CommandName } from '../../src/config/options/option-types.ts'
 import type { OptionKey } from '../../src/config/options/options.ts'
 import { hasCode, WalrxError } from '../../src/primitives/errors.ts'
@@ -188,7 +188,6 @@ describe("settings of WAL-G's that would change what is stored", () => {
     { WALE_S3_RETENTION_PERIOD: '86400' },
     { S3_ENDPOINT_SOURCE: 'http://x' },
     { S3_REQUEST_ADDITIONAL_HEADERS: 'a: b' },
-    { AWS_ROLE_ARN: 'arn:aws:iam::1:role/x' },
     { WALG_COMPRESSION_METHOD: 'lzma' },
   ]
 
@@ -262,11 +261,23 @@ describe('what libraries read for themselves', () => {
     })
   })
 
-  test('PG* and AWS_* settings that only the file has are added to the environment', async () => {
-    await withConfigFile({ AWS_PROFILE: 'backup', AWS_REGION: 'file', WALG_SLOTNAME: 'x' }, async () => {
-      const environment: Record<string, string | undefined> = { AWS_REGION: 'env' }
-      applyLibraryEnvironment(await load(environment), environment)
-      assert.deepEqual(environment, { AWS_REGION: 'env', AWS_PROFILE: 'backup' })
+  test('AWS_* settings of the file are values, and the environment stays as it was', async () => {
+    await withConfigFile({ AWS_PROFILE: 'backup', AWS_REGION: 'file', PGHOST: 'file' }, async () => {
+      const environment = Object.freeze({ AWS_REGION: 'env', WALG_SLOTNAME: 'x' })
+      const settings = await load(environment)
+      assert.equal(settings.values.awsProfile, 'backup')
+      assert.equal(settings.values.awsRegion, 'env')
+      assert.equal(settings.environment, environment)
+    })
+  })
+
+  test('AWS_* settings that the AWS SDK finds in the environment alone are told when the file has them', async () => {
+    await withConfigFile({ AWS_EC2_METADATA_DISABLED: 'true', AWS_SDK_UA_APP_ID: 'x', AWS_PROFILE: 'p' }, async () => {
+      const { notices } = await load({ AWS_SDK_UA_APP_ID: 'y', AWS_DEFAULTS_MODE: 'standard' })
+      assert.deepEqual(
+        notices.map(({ hint, level, name }) => [level, name, hint]),
+        [['warn', 'AWS_EC2_METADATA_DISABLED', 'set AWS_EC2_METADATA_DISABLED in the environment instead']],
+      )
     })
   })
 })

@@ -66,6 +66,7 @@ describe('openStorage', () => {
       [{ WALG_FILE_PREFIX: 'srv/archive' }, /no absolute path/],
       [{ WALG_S3_PREFIX: 'bucket/path' }, /s3:\/\/bucket\/path/],
       [{ WALG_S3_PREFIX: 's3:///path' }, /s3:\/\/bucket\/path/],
+      [{ WALG_S3_PREFIX: 's3://b', AWS_ROLE_ARN: 'arn:aws:iam::1:role/x' }, /AWS_ROLE_ARN is arn:.*role.* alone/],
     ]
     for (const [environment, message] of cases) {
       await assert.rejects(locationOf(environment), (error) => {

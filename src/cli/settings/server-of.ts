@@ -18,13 +18,8 @@ export function serverOf(context: ServerContext, acceptStandby: boolean): PgServ
   return new PgServer({ conninfo: conninfoOf(context), log: context.log, acceptStandby })
 }
 
-/** All hosts, standbys too and whatever target_session_attrs says, to look around; undefined where only one is named. */
-export function everyHostOf(context: ServerContext): PgServer | undefined {
-  const conninfo = conninfoOf(context)
-  return conninfo.hosts.length > 1 ? new PgServer({ conninfo, log: context.log, anyHost: true }) : undefined
-}
-
-function conninfoOf({ options, settings }: ServerContext): Conninfo {
+/** The connection string and the PG* settings, parsed. Throws WALRX_USAGE or WALRX_OPTION_UNSUPPORTED. */
+export function conninfoOf({ options, settings }: Omit<ServerContext, 'log'>): Conninfo {
   return parseConninfo(options.conninfo, {
     env: settings.pgEnvironment,
     osUser: userInfo().username,

@@ -66,6 +66,7 @@ export class SlotGuard {
   /** Until the next probe; undefined while one is under way. */
   #timer: Timer | undefined
   #isProbing = false
+  #probing: Promise<void> = Promise.resolve()
   readonly #stopped = new AbortController()
 
   constructor(options: SlotGuardOptions) {
@@ -117,6 +118,12 @@ export class SlotGuard {
     this.#stopped.abort()
     this.#timer?.cancel()
     this.#timer = undefined
+  }
+
+  /** Ends for good, and waits until no connection is open. */
+  async close(): Promise<void> {
+    this.stop()
+    await this.#probing
   }
 
   /** True once after every drop: whoever asks records why WAL may be lost. */
@@ -209,7 +216,9 @@ export class SlotGuard {
   #scheduleProbe(): void {
     const { clock, limitBytes } = this.#options
     if (limitBytes === undefined || this.#stopped.signal.aborted || this.#timer || this.#isProbing) return
-    this.#timer = clock.setTimer(slotProbeMs, () => void this.#probe())
+    this.#timer = clock.setTimer(slotProbeMs, () => {
+      this.#probing = this.#probe()
+    })
   }
 
   /** Asks the server, with nothing streaming; whatever goes wrong is tried again. */

@@ -50,6 +50,9 @@ async function clientConfig(options: S3StorageOptions): Promise<S3ClientConfig> 
       secretAccessKey !== undefined && {
         credentials: { accessKeyId, secretAccessKey, ...(sessionToken !== undefined && { sessionToken }) },
       }),
+    ...chainSettings(options),
+    ...(options.useFipsEndpoint !== undefined && { useFipsEndpoint: options.useFipsEndpoint }),
+    ...(options.useDualstackEndpoint !== undefined && { useDualstackEndpoint: options.useDualstackEndpoint }),
     requestHandler: {
       connectionTimeout: options.connectTimeoutMs ?? s3Defaults.connectTimeoutMs,
       socketTimeout: options.idleTimeoutMs ?? s3Defaults.idleTimeoutMs,
@@ -68,6 +71,23 @@ async function clientConfig(options: S3StorageOptions): Promise<S3ClientConfig> 
     expectContinueHeader: false,
     customUserAgent: 'walrx',
   }
+}
+
+/**
+ * What the SDK's credential chain would otherwise take from the process's environment, by the names of its providers'
+ * options: the client hands its whole configuration to them (credential-provider-ini, credential-provider-web-identity).
+ * So two storages of one process can have different keys.
+ */
+function chainSettings({ configFile, credentialsFile, profile, webIdentity }: S3StorageOptions): S3ClientConfig {
+  const settings = {
+    profile,
+    configFilepath: configFile,
+    filepath: credentialsFile,
+    webIdentityTokenFile: webIdentity?.tokenFile,
+    roleArn: webIdentity?.roleArn,
+    roleSessionName: webIdentity?.sessionName,
+  }
+  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined))
 }
 
 async function agents(options: S3StorageOptions): Promise<Pick<HandlerOptions, 'httpAgent' | 'httpsAgent'>> {

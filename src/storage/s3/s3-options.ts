@@ -2,6 +2,15 @@
 import type { Clock } from '../../primitives/clock.ts'
 import type { StorageFolders } from '../storage.ts'
 
+/** A role that is assumed by a token of somebody else (AssumeRoleWithWebIdentity). */
+export interface WebIdentity {
+  /** File with the token; it is read again for every session. */
+  readonly tokenFile: string
+  readonly roleArn: string
+  /** Default one that the SDK makes up. */
+  readonly sessionName: string | undefined
+}
+
 /** Options of {@link S3Storage}. `undefined` means the default. */
 export interface S3StorageOptions {
   readonly bucket: string
@@ -23,6 +32,18 @@ export interface S3StorageOptions {
   readonly accessKeyId?: string | undefined
   readonly secretAccessKey?: string | undefined
   readonly sessionToken?: string | undefined
+  /** Profile of the SDK's credential chain. Default AWS_PROFILE, and without one also keys of the environment. */
+  readonly profile?: string | undefined
+  /** The file with profiles. Default AWS_CONFIG_FILE, `~/.aws/config`. */
+  readonly configFile?: string | undefined
+  /** The file with their keys. Default AWS_SHARED_CREDENTIALS_FILE, `~/.aws/credentials`. */
+  readonly credentialsFile?: string | undefined
+  /** Default AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN and AWS_ROLE_SESSION_NAME. */
+  readonly webIdentity?: WebIdentity | undefined
+  /** Default what environment and profile say. */
+  readonly useFipsEndpoint?: boolean | undefined
+  /** Default what environment and profile say. */
+  readonly useDualstackEndpoint?: boolean | undefined
   /** PEM file of the trusted certificate authorities, instead of Node's own. */
   readonly caFile?: string | undefined
   /** Storage class of new objects. Default the bucket's. */

@@ -1,5 +1,5 @@
 /**
- * The kinds of objects that an archive holds, and in which form each is stored (docs/walg-format.md, 1.2, 1.4, 4.1): one table,
+ * The kinds of objects that an archive holds, and in which form each is stored (docs/walg-format.md, 1.2, 1.4, 4): one table,
  * by which the reader and the writer of stored objects know what to do with a key.
  */
 import { WalrxError } from '../../primitives/errors.ts'

@@ -88,12 +88,25 @@ export async function listGaps(
   timeline?: Timeline,
 ): Promise<GapRecord[]> {
   const gaps: GapRecord[] = []
+  for await (const range of gapRanges(storage, options, timeline)) gaps.push(await readGap(storage, range, options))
+  return gaps
+}
+
+/**
+ * Where gaps were recorded, by timeline and start. One listing: what the keys say is enough for it.
+ * @param timeline only those of this one; default all
+ * @throws what the storage says
+ */
+export async function* gapRanges(
+  storage: Storage,
+  options?: StorageCallOptions,
+  timeline?: Timeline,
+): AsyncGenerator<GapRange, undefined> {
   const folder = timeline === undefined ? gapFolder : `${gapFolder}${hex(timeline, 8)}/`
   for await (const { key } of storage.list(folder, options)) {
     const range = parseGapKey(key)
-    if (range) gaps.push(await readGap(storage, range, options))
+    if (range) yield range
   }
-  return gaps
 }
 
 /** Segment numbers, both included. */

@@ -194,7 +194,7 @@ describe('while the bucket is out', () => {
       await archived(server, receiver)
       const metric = async (name: string) => {
         const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
-        return Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1])
+        return Number(new RegExp(`^${name}\\{cluster="[^"]+"\\} (\\S+)$`, 'm').exec(text)?.[1])
       }
       assert.equal(await metric('walrx_slot_lag_over_budget'), 0)
       world.proxy.mode = '403'

@@ -117,6 +117,68 @@ test('keys that the SDK finds nowhere are WALRX_STORAGE_DENIED with a hint, and 
   assert.equal(stderr, '')
 })
 
+/** What STS answers to a web identity: keys for an hour. */
+const sessionOfStsRole = `<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>
+  <AccessKeyId>of-the-role</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>
+  <Expiration>${new Date(Date.now() + 3600_000).toISOString()}</Expiration>
+  </Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`
+
+test('storages of one process have the keys of their own profiles and roles, and not those of its environment', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'walrx-aws-'))
+  const sessions: string[] = []
+  await using stub = await startStub(({ body, key, method }) => {
+    if (method !== 'POST' || key !== '') return {}
+    sessions.push(body.toString())
+    return { body: sessionOfStsRole, headers: { 'content-type': 'text/xml' } }
+  })
+  try {
+    const [config, keys, token] = ['config', 'keys', 'token'].map((name) => join(directory, name)) as string[]
+    await writeFile(
+      config!,
+      `[profile third]\naws_access_key_id = third\n
+      aws_secret_access_key = s\n`.replace(/^ +/gm, ''),
+    )
+    await writeFile(
+      keys!,
+      `[first]\naws_access_key_id = first\naws_secret_access_key = s\n
+      [second]\naws_access_key_id = second\naws_secret_access_key = s\n`.replace(/^ +/gm, ''),
+    )
+    await writeFile(token!, 'the-token')
+    const storages = [
+      { profile: 'first', credentialsFile: keys },
+      { profile: 'second', credentialsFile: keys },
+      { profile: 'third', configFile: config },
+      { profile: 'default', webIdentity: { tokenFile: token, roleArn: 'arn:aws:iam::1:role/x', sessionName: 'walrx' } },
+    ]
+    const script = `
+      import { S3Storage } from ${JSON.stringify(fileURLToPath(new URL('../../../src/storage/s3/s3-storage.ts', import.meta.url)))}
+      const before = JSON.stringify(process.env)
+      const at = { bucket: 'bucket', endpoint: ${JSON.stringify(stub.endpoint)}, forcePathStyle: true }
+      const storages = ${JSON.stringify(storages)}.map((options) => new S3Storage({ ...at, ...options }))
+      await Promise.all(storages.map((storage, index) => storage.put('object-' + index, new Uint8Array(1))))
+      await Promise.all(storages.map((storage) => storage.close()))
+      if (JSON.stringify(process.env) !== before) throw new Error('the environment has changed')`
+    const env = {
+      PATH: process.env.PATH,
+      HOME: '/nonexistent',
+      AWS_ENDPOINT_URL_STS: stub.endpoint,
+      AWS_PROFILE: 'nobody',
+      AWS_ACCESS_KEY_ID: 'of-the-process',
+      AWS_SECRET_ACCESS_KEY: 's',
+    }
+    const { stderr } = await run(process.execPath, ['--input-type=module', '-e', script], { env })
+    assert.equal(stderr, '')
+    const used = stub.requests.filter(({ method }) => method === 'PUT')
+    assert.deepEqual(
+      used.map(({ headers, key }) => `${key} ${/Credential=([^/]+)/.exec(String(headers.authorization))?.[1]}`).sort(),
+      ['object-0 first', 'object-1 second', 'object-2 third', 'object-3 of-the-role'],
+    )
+    assert.match(sessions.join(), /RoleArn=arn.*role.*RoleSessionName=walrx.*WebIdentityToken=the-token/)
+  } finally {
+    await rm(directory, { recursive: true })
+  }
+})
+
 test('nothing is printed on stderr, whatever goes wrong, and no handle keeps the process', async () => {
   await using stub = await startStub(({ method, key }, index) => {
     if (key === 'hang') return { hang: true }
