@@ -2,7 +2,7 @@
  * WAL-G's other settings: those that walrx has no option for. What would change what is stored, or where, must not be
  * passed over in silence: it stops the start. The rest is known, so that it raises no warning.
  */
-import type { CommandName } from './options/option-types.ts'
+import type { CommandSet } from './options/option-types.ts'
 
 /** One row: what becomes of settings that walrx doesn't have. */
 export interface WalgSetting {
@@ -19,11 +19,10 @@ export interface WalgSetting {
   /** Another setting beside which this one is the business of the AWS SDK. */
   readonly unless?: string
   /** Commands that it concerns. Default all. */
-  readonly commands?: readonly CommandName[]
+  readonly commands?: CommandSet
 }
 
 const off = /^(false|f|no|off|0)$/i
-const writers: readonly CommandName[] = ['wal-receive', 'backup-push']
 
 /** The rows. A setting is in one of them, in the option table, or unknown. */
 export const walgSettings: readonly WalgSetting[] = [
@@ -62,14 +61,14 @@ export const walgSettings: readonly WalgSetting[] = [
     treatment: 'refused',
     reason: "walrx doesn't write metadata objects beside segments",
     harmless: /^NOMETADATA$/i,
-    commands: writers,
+    commands: ['all that archive'],
   },
   {
     names: ['WALG_USE_WAL_DELTA', 'WALG_FORCE_WAL_DELTA'],
     treatment: 'refused',
     reason: "walrx doesn't write _delta objects, and a delta backup that counts on them would scan or fail",
     harmless: off,
-    commands: writers,
+    commands: ['all that archive'],
   },
   {
     names: ['S3_RETENTION_PERIOD'],
@@ -77,7 +76,7 @@ export const walgSettings: readonly WalgSetting[] = [
     reason: "walrx doesn't lock objects",
     hint: "let the bucket's default retention do it",
     harmless: /^-1$/,
-    commands: writers,
+    commands: ['all that archive'],
   },
   {
     names: ['S3_REQUEST_ADDITIONAL_HEADERS'],

@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { format, resolveConfig } from 'prettier'
+import { commandTable, isIn } from '../../src/config/commands.ts'
 import { type OptionSpec, optionGroups } from '../../src/config/options/option-types.ts'
 import { optionTable } from '../../src/config/options/options.ts'
 import { walgSettings } from '../../src/config/walg-settings.ts'
@@ -17,9 +18,8 @@ const readme = join(repository, 'README.md')
 /** The reference as Markdown, formatted as Prettier will have it. */
 export async function renderReference(): Promise<string> {
   const specs = Object.values<OptionSpec>(optionTable)
-  const commands = new Set(specs.flatMap((spec) => spec.commands))
   const options = optionGroups.map((group) => {
-    const rows = specs.filter((spec) => spec.group === group).map((spec) => optionRow(spec, commands.size))
+    const rows = specs.filter((spec) => spec.group === group).map((spec) => optionRow(spec))
     return `#### ${group}\n\n${table(['Variable', 'Flag', 'Default', 'Commands', 'Meaning'], rows)}`
   })
   const settings = walgSettings.map(({ names, treatment, reason, harmless }) => {
@@ -66,11 +66,13 @@ function bounds(text: string): [number, number] {
   return [first + referenceMarkers[0].length, last]
 }
 
-function optionRow(spec: OptionSpec, commandCount: number): string[] {
+function optionRow(spec: OptionSpec): string[] {
   const flag = [spec.alias && `-${spec.alias}`, spec.flag && `--${spec.flag}`].filter((each) => each !== undefined)
   const choices = spec.type.kind === 'choice' ? `: ${spec.type.values.map(code).join(', ')}` : ''
   const fallback = spec.default === undefined ? (spec.defaultText ?? '') : code(spec.default)
-  const commands = spec.commands.length === commandCount ? 'all' : spec.commands.join(', ')
+  const all = Object.keys(commandTable)
+  const those = all.filter((command) => isIn(command, spec.commands))
+  const commands = those.length === all.length ? 'all' : those.join(', ')
   const secret = spec.secret ? ' (secret)' : ''
   return [spec.env.map(code).join(', '), flag.map(code).join(', '), fallback, commands, spec.help + choices + secret]
 }
