@@ -6,8 +6,8 @@ import type { OptionKey } from '../../config/options/options.ts'
 import { exitStatuses } from '../../primitives/errors.ts'
 import type { Command } from '../command.ts'
 import type { Registry } from '../command-list.ts'
-import { flagsOf, type RawArguments, usageLine } from './arguments.ts'
-import { optionHelp } from './option-help.ts'
+import { type FlagSpec, flagsOf, type RawArguments, usageLine } from './arguments.ts'
+import { flagWithValue, optionHelp } from './option-help.ts'
 
 /** Wider lines are hard to read. */
 const helpColumnsMax = 110
@@ -49,7 +49,7 @@ function splitShortFlags(command: Command, args: readonly string[]): string[] {
 
 /** The text of `walrx COMMAND --help`. */
 export async function commandHelp(command: Command, summary: string, columns: number): Promise<string> {
-  const parser = commandParser(command)
+  const parser = commandParser(command, ({ spec }) => flagWithValue(spec))
     .usage(`${usageLine(command)}\n\n${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`)
     .wrap(Math.min(columns, helpColumnsMax))
   for (const { call, means } of command.examples) parser.example(call, means)
@@ -102,12 +102,14 @@ function plainYargs(): Argv {
   return (parser as Argv & { usageConfiguration(options: object): Argv }).usageConfiguration({ 'hide-types': true })
 }
 
-function commandParser(command: Command): Argv {
+/** @param nameOf how an option is called; for help with its value, which yargs then prints like a part of the name */
+function commandParser(command: Command, nameOf: (flag: FlagSpec) => string = ({ flag }) => flag): Argv {
   const parser = plainYargs()
   const flags = flagsOf(command.name)
   for (const group of optionGroups) {
-    for (const { flag, spec } of flags.filter((each) => each.spec.group === group)) {
-      parser.option(flag, {
+    for (const each of flags.filter(({ spec }) => spec.group === group)) {
+      const { spec } = each
+      parser.option(nameOf(each), {
         ...(spec.alias !== undefined && { alias: spec.alias }),
         type: spec.type.kind === 'boolean' ? 'boolean' : 'string',
         group: `${group}:`,

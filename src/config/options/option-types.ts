@@ -15,7 +15,7 @@ export type CommandsOf<W> = W extends 'all'
     ? W
     : { [C in CommandName]: W extends (typeof commandTable)[C]['groups'][number] ? C : never }[CommandName]
 
-/** Headings of `--help` and of the README's reference, in their order. */
+/** Headings of `--help` and of docs/reference.md, in their order. */
 export const optionGroups = [
   'Storage',
   'S3',
@@ -74,7 +74,7 @@ export interface OptionSpec {
   readonly secret?: true
   readonly commands: CommandSet
   readonly group: OptionGroup
-  /** Placeholder of the value in `--help`, where the type's own would say too little. */
+  /** What `--help` and the reference call the value: `RATE` in `--max-rate RATE`. None for switches. */
   readonly valueName?: string
   readonly help: string
 }

@@ -1,4 +1,4 @@
-/** The one table of options. Environment, config file, flags, `--help` and the README's reference all come from it. */
+/** The one table of options. Environment, config file, flags, `--help` and docs/reference.md all come from it. */
 import type { CommandName, CommandsOf, OptionSpec, OptionValue } from './option-types.ts'
 import { backupOptions } from './backup.ts'
 import { catalogOptions } from './catalog.ts'
@@ -30,6 +30,7 @@ const generalOptions = {
       values: ['error', 'warn', 'info', 'debug'],
       synonyms: { NORMAL: 'info', DEVEL: 'debug', ERROR: 'error' },
     },
+    valueName: 'LEVEL',
     default: 'info',
     commands: ['all'],
     group: 'General',
@@ -39,6 +40,7 @@ const generalOptions = {
     env: ['WALRX_LOG_FORMAT'],
     flag: 'log-format',
     type: { kind: 'choice', values: ['auto', 'json', 'pretty'] },
+    valueName: 'FORMAT',
     default: 'auto',
     commands: ['all'],
     group: 'General',

@@ -8,7 +8,7 @@ export const restoreOptions = {
     flag: 'tablespace-mapping',
     alias: 'T',
     type: { kind: 'string' },
-    valueName: 'OLD=NEW[,OLD=NEW…]',
+    valueName: 'OLD=NEW[,…]',
     commands: ['backup-fetch'],
     group: 'Restore',
     help: 'put the tablespace that was at OLD to NEW; several with commas between',

@@ -19,6 +19,7 @@ export const slotOptions = {
     env: ['WALRX_SLOT_LAG_ACTION'],
     flag: 'slot-lag-action',
     type: { kind: 'choice', values: ['warn', 'drop'] },
+    valueName: 'ACTION',
     default: 'warn',
     commands: ['wal-receive'],
     group: 'Receive',
