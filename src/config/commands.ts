@@ -139,9 +139,11 @@ export const commandTable = {
   },
 } as const satisfies Record<string, CommandRow>
 
+const rows: ReadonlyMap<string | undefined, CommandRow> = new Map(Object.entries(commandTable))
+
 /** The row of a command by its name, as typed; undefined where there is no such command. */
 export function commandRow(name: string | undefined): CommandRow | undefined {
-  return Object.entries<CommandRow>(commandTable).find(([each]) => each === name)?.[1]
+  return rows.get(name)
 }
 
 /** True where `command` is in `set`: by its name, or by a group. */
