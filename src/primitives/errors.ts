@@ -1,6 +1,6 @@
 /**
  * Every failure that walrx names, in one table: what the code means, whether trying again can help, and the exit
- * status of a command that ends with it. `--help` and the README print the exit statuses from here.
+ * status of a command that ends with it. `--help` and docs/reference.md print the exit statuses from here.
  */
 
 /** What a table row says of one error code. */
