@@ -48,7 +48,6 @@ const folderFilesMax = 14
 /** Files, functions (`file:name`) and folders that may be larger, with the reason. */
 export const mayBeLarger: Readonly<Record<string, string>> = {
   'cli/commands': 'one file for each command, as the help lists them',
-  'cli/commands/wal-show.ts:toText': 'to be cut',
   'receive/receive-run.ts': 'to be cut',
   'receive/tail/tail-writer.ts': 'to be cut',
   'restore/backup/tar-entries.ts:tarEntries': 'to be cut',
