@@ -10,6 +10,7 @@ import path from 'node:path'
 import process from 'node:process'
 import v8 from 'node:v8'
 import { failureStatus } from './cli/exit-status.ts'
+import { commandRow } from './config/commands.ts'
 import { redactText } from './observe/redact.ts'
 
 const command = process.argv[2]
@@ -77,7 +78,7 @@ process.on('uncaughtException', (error) => {
 // Should nothing be left to wait for before the program has said how it ends, Node would end with 13.
 process.exitCode = failureStatus(command, { exitStatus: 1 })
 enableCompileCache()
-if (command === 'wal-receive' || command === 'backup-push') keepHeapSmall()
+if (commandRow(command)?.keepsHeapSmall) keepHeapSmall()
 const { runProgram } = await import('./cli/program.ts')
 process.exit(
   await runProgram({

@@ -4,6 +4,7 @@
  * whatever else goes wrong in it, a mistyped option included, must end with 126 or above.
  */
 import { existsSync } from 'node:fs'
+import { commandRow } from '../config/commands.ts'
 import type { WalrxError } from '../primitives/errors.ts'
 
 /** Ends a recovery with an error instead of a promotion. */
@@ -27,9 +28,10 @@ export function failureStatus(
 ): number {
   // An orphan of the server: where the postmaster is process 1 of a container, it takes any other end of a child that it
   // doesn't know for a crash, and restarts everything (postmaster.c, CleanupBackend).
-  if (command === 'wal-prefetch') return Math.min(error.exitStatus, 1)
+  const { exitStatusFor: reader } = commandRow(command) ?? {}
+  if (reader === 'postmaster') return Math.min(error.exitStatus, 1)
   // Both are wal-fetch's own, for PostgreSQL; anywhere else the archive contradicts itself.
-  if (command !== 'wal-fetch') return [74, 126].includes(error.exitStatus) ? 5 : error.exitStatus
+  if (reader !== 'restore_command') return [74, 126].includes(error.exitStatus) ? 5 : error.exitStatus
   if (error.exitStatus === 74) return 74
   if (isStandby()) return askAgainStatus
   return error.exitStatus === terminatedStatus ? restoreFailedStatus : Math.max(error.exitStatus, restoreFailedStatus)

@@ -1,5 +1,6 @@
 /** The walrx program: finds the command, loads its settings, runs it, and turns what it throws into an exit status. */
 import type { EventEmitter } from 'node:events'
+import { commandTable } from '../config/commands.ts'
 import { type Environment, loadSettings, type Settings } from '../config/load.ts'
 import { createLog, type RootLogger } from '../observe/log.ts'
 import { isAbort, toWalrxError, WalrxError } from '../primitives/errors.ts'
@@ -31,18 +32,6 @@ export interface Outside {
   readonly exit: (status: number) => void
 }
 
-/** Commands that are started once for every segment of a recovery: yargs is not loaded for them. */
-const quickCommands: readonly string[] = ['wal-fetch', 'wal-prefetch']
-
-/** Commands that run for days. */
-const services: readonly string[] = ['wal-receive']
-
-/** Commands that run for a while and tell how far they are: their log is JSON unless somebody watches. */
-const longCommands: readonly string[] = [...services, 'backup-push', 'backup-fetch', 'backup-verify', 'scrub']
-
-/** Commands whose arguments are read without yargs, which would stay in their memory (12 MB) for nothing. */
-const plainCommands: readonly string[] = [...quickCommands, ...longCommands]
-
 /** How a stopped command ends that gave up before it was done (exit status 7). */
 const stoppedStatus = 7
 
@@ -66,8 +55,9 @@ export async function runProgram(outside: Outside, registry: Registry = commands
   }
 }
 
+/** yargs takes a tenth of a second to load, and 12 MB for as long as a command runs: only short ones can bear it. */
 async function parse(command: Command, args: readonly string[]): Promise<RawArguments> {
-  if (plainCommands.includes(command.name)) return parsePlain(command, args)
+  if (commandTable[command.name].kind !== 'short') return parsePlain(command, args)
   const { parseWithYargs } = await import('./arguments/yargs-arguments.ts')
   return parseWithYargs(command, args)
 }
@@ -130,19 +120,20 @@ function openLog(settings: Settings, outside: Outside): RootLogger {
     format: () => logFormat(settings, outside),
     secrets: settings.secrets,
     colours: () => outside.stderr.isTTY === true,
-    buffered: services.includes(settings.command),
+    buffered: commandTable[settings.command].kind === 'service',
   })
 }
 
 function logFormat({ command, values }: Settings, outside: Outside): 'json' | 'pretty' {
   if (values.logFormat !== 'auto') return values.logFormat
-  return longCommands.includes(command) && outside.stderr.isTTY !== true ? 'json' : 'pretty'
+  const isLong = ['long', 'service'].includes(commandTable[command].kind)
+  return isLong && outside.stderr.isTTY !== true ? 'json' : 'pretty'
 }
 
 /** Warnings would be repeated for every segment of a recovery, so the quick commands tell them at debug only. */
 function tellNotices({ command, notices }: Settings, log: RootLogger): void {
   for (const { level, message, name, hint } of notices) {
-    const say = quickCommands.includes(command) ? 'debug' : level
+    const say = commandTable[command].kind === 'quick' ? 'debug' : level
     log[say](message, { name, ...(hint !== undefined && { hint }) })
   }
 }

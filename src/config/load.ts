@@ -4,6 +4,7 @@
  */
 import { redactText } from '../observe/redact.ts'
 import { WalrxError } from '../primitives/errors.ts'
+import { isIn } from './commands.ts'
 import { findConfigFile, readConfigFile } from './config-file.ts'
 import { parseOptionText } from './options/option-values.ts'
 import type { CommandName, OptionSpec } from './options/option-types.ts'
@@ -103,7 +104,7 @@ export async function loadSettings<C extends CommandName>(input: LoadInput<C>): 
 /** The options that a command takes, in the order of the table. */
 export function optionsOf(command: CommandName): [OptionKey, OptionSpec][] {
   const entries = Object.entries(optionTable) as [OptionKey, OptionSpec][]
-  return entries.filter(([, spec]) => spec.commands.includes(command))
+  return entries.filter(([, spec]) => isIn(command, spec.commands))
 }
 
 /** How an option is called in messages and in the documentation: its first variable, or its flag. */
@@ -146,7 +147,8 @@ function findOption(
 
 function parseFor(command: CommandName, spec: OptionSpec, text: string, at: Found | undefined): unknown {
   const parsed = parseOptionText(spec.type, text)
-  const refusal = spec.unsupported?.commands.includes(command) ? spec.unsupported : undefined
+  const { unsupported } = spec
+  const refusal = unsupported && isIn(command, unsupported.commands) ? unsupported : undefined
   if ('value' in parsed) {
     if (!refusal?.values.includes(String(parsed.value))) return parsed.value
     throw new WalrxError('WALRX_OPTION_UNSUPPORTED', `${describe(spec, at, parsed.value)}: ${refusal.reason}`)
@@ -165,7 +167,7 @@ function describe(spec: OptionSpec, at: Found | undefined, value: unknown): stri
 function judgeWalgSettings(command: CommandName, lookUp: (name: string) => Found | undefined): SettingNotice[] {
   const notices: SettingNotice[] = []
   for (const row of walgSettings) {
-    if (row.commands && !row.commands.includes(command)) continue
+    if (row.commands && !isIn(command, row.commands)) continue
     for (const at of row.names.flatMap(spellings).map(lookUp)) {
       if (!at || row.harmless?.test(at.text.trim())) continue
       notices.push(judge(row, at))

@@ -2,7 +2,7 @@
  * WAL-G's other settings: those that walrx has no option for. What would change what is stored, or where, must not be
  * passed over in silence: it stops the start. The rest is known, so that it raises no warning.
  */
-import type { CommandName } from './options/option-types.ts'
+import type { CommandSet } from './options/option-types.ts'
 
 /** One row: what becomes of settings that walrx doesn't have. */
 export interface WalgSetting {
@@ -17,11 +17,10 @@ export interface WalgSetting {
   /** Values with which the setting changes nothing. */
   readonly harmless?: RegExp
   /** Commands that it concerns. Default all. */
-  readonly commands?: readonly CommandName[]
+  readonly commands?: CommandSet
 }
 
 const off = /^(false|f|no|off|0)$/i
-const writers: readonly CommandName[] = ['wal-receive', 'backup-push']
 
 /** The rows. A setting is in one of them, in the option table, or unknown. */
 export const walgSettings: readonly WalgSetting[] = [
@@ -60,14 +59,14 @@ export const walgSettings: readonly WalgSetting[] = [
     treatment: 'refused',
     reason: "walrx doesn't write metadata objects beside segments",
     harmless: /^NOMETADATA$/i,
-    commands: writers,
+    commands: ['all that archive'],
   },
   {
     names: ['WALG_USE_WAL_DELTA', 'WALG_FORCE_WAL_DELTA'],
     treatment: 'refused',
     reason: "walrx doesn't write _delta objects, and a delta backup that counts on them would scan or fail",
     harmless: off,
-    commands: writers,
+    commands: ['all that archive'],
   },
   {
     names: ['S3_RETENTION_PERIOD'],
@@ -75,7 +74,7 @@ export const walgSettings: readonly WalgSetting[] = [
     reason: "walrx doesn't lock objects",
     hint: "let the bucket's default retention do it",
     harmless: /^-1$/,
-    commands: writers,
+    commands: ['all that archive'],
   },
   {
     names: ['S3_REQUEST_ADDITIONAL_HEADERS'],

@@ -1,6 +1,6 @@
 /**
  * Every error code of walrx, in one table: its meaning, whether a retry can help, and the exit status of a command that
- * ends with it. `--help` and the README print the exit statuses from here.
+ * ends with it. `--help` and docs/reference.md print the exit statuses from here.
  */
 
 /** The row of one error code. */

@@ -1,5 +1,10 @@
-/** How options are described: in `--help`, and in the README's reference. */
+/** How options are described: in `--help`, and in docs/reference.md. */
 import type { OptionSpec } from '../../config/options/option-types.ts'
+
+/** A flag with what its value is called, without the dashes: `max-rate RATE`; a switch is its name alone. */
+export function flagWithValue({ flag = '', valueName }: Pick<OptionSpec, 'flag' | 'valueName'>): string {
+  return valueName === undefined ? flag : `${flag} ${valueName}`
+}
 
 /** One line for `--help`: what it means, its values, its variable and its default. */
 export function optionHelp(spec: OptionSpec): string {

@@ -7,49 +7,54 @@ import { exitStatuses } from '../../primitives/errors.ts'
 import type { Command } from '../command.ts'
 import type { Registry } from '../command-list.ts'
 import { flagsOf, type RawArguments, usageLine } from './arguments.ts'
-import { optionHelp } from './option-help.ts'
+import { flagWithValue, optionHelp } from './option-help.ts'
+import { spellOut } from './spell-out.ts'
 
 /** Wider lines are hard to read. */
 const helpColumnsMax = 110
 
 /** Takes `args`, what follows the command's name, apart. */
 export function parseWithYargs(command: Command, args: readonly string[]): RawArguments {
-  const parsed = commandParser(command).parseSync(splitShortFlags(command, args)) as Record<string, unknown>
+  const words = spellOut(command, args)
+  const end = words.includes('--') ? words.indexOf('--') : words.length
+  const keys = new Map(flagsOf(command.name).map(({ flag, key }) => [flag, key]))
+  const parser = plainYargs()
+    .boolean('help')
+    .string([...keys.keys()])
+  const parsed = parser.parseSync([...words.slice(0, end).map(quoteValue), ...words.slice(end)])
+  const { $0: _, _: rest, '--': last = [], help, ...given } = parsed
   const flags = new Map<OptionKey, string[]>()
   const unknown: string[] = []
-  for (const { key, flag, spec } of flagsOf(command.name)) {
-    const given = [parsed[flag] ?? []].flat()
-    if (given.includes(false) && spec.type.kind !== 'boolean') unknown.push(`--no-${flag}`)
-    else if (given.length > 0) flags.set(key, given.map(String))
-  }
   const positionals: string[] = []
-  for (const word of (parsed['_'] as unknown[]).map(String)) {
-    if (/^-./.test(word)) unknown.push(word.startsWith('--') ? word.replace(/=.*$/s, '') : word.slice(0, 2))
+  for (const [name, values] of Object.entries(given)) {
+    const key = keys.get(name)
+    if (key !== undefined) flags.set(key, [values].flat().map(String))
+    // yargs takes --known.x for known.
+    else unknown.push(`--${name}`)
+  }
+  for (const word of rest.map(String)) {
+    if (/^-./s.test(word)) unknown.push(flagAsTyped(word))
     else positionals.push(word)
   }
-  unknown.sort((a, b) => args.findIndex((arg) => arg.startsWith(a)) - args.findIndex((arg) => arg.startsWith(b)))
-  const behindDashes = (parsed['--'] ?? []) as unknown[]
-  return {
-    flags,
-    positionals: [...positionals, ...behindDashes.map(String)],
-    unknown,
-    help: parsed['help'] !== undefined,
-  }
+  const typed = words.map(flagAsTyped)
+  unknown.sort((a, b) => typed.indexOf(a) - typed.indexOf(b))
+  positionals.push(...(last as unknown[]).map(String))
+  return { flags, positionals, unknown, help: help !== undefined }
 }
 
-/** `-Sname` as `-S name`: yargs would take it for a group of one-letter switches. */
-function splitShortFlags(command: Command, args: readonly string[]): string[] {
-  const aliases = flagsOf(command.name).map(({ spec }) => spec.alias)
-  const dashes = args.indexOf('--')
-  return args.flatMap((arg, index) => {
-    const isShort = /^-[A-Za-z]./s.test(arg) && aliases.includes(arg[1]) && (dashes < 0 || index < dashes)
-    return isShort ? [arg.slice(0, 2), arg.slice(2)] : [arg]
-  })
+/** `--foo` of `--foo=1`. */
+function flagAsTyped(word: string): string {
+  return word.replace(/^(--[^=]+)=.*$/s, '$1')
+}
+
+/** yargs takes quotes off the value of `--flag=value`, also those that belong to it: it gets a pair to take. */
+function quoteValue(word: string): string {
+  return word.replace(/^(--[^=]+)=(.*)$/s, '$1="$2"')
 }
 
 /** The text of `walrx COMMAND --help`. */
 export async function commandHelp(command: Command, summary: string, columns: number): Promise<string> {
-  const parser = commandParser(command)
+  const parser = helpParser(command)
     .usage(`${usageLine(command)}\n\n${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`)
     .wrap(Math.min(columns, helpColumnsMax))
   for (const { call, means } of command.examples) parser.example(call, means)
@@ -90,6 +95,7 @@ function plainYargs(): Argv {
     .version(false)
     .exitProcess(false)
     .parserConfiguration({
+      'boolean-negation': false,
       'camel-case-expansion': false,
       'dot-notation': false,
       'parse-numbers': false,
@@ -102,12 +108,13 @@ function plainYargs(): Argv {
   return (parser as Argv & { usageConfiguration(options: object): Argv }).usageConfiguration({ 'hide-types': true })
 }
 
-function commandParser(command: Command): Argv {
+/** yargs prints what a value is called like a part of the option's name. */
+function helpParser(command: Command): Argv {
   const parser = plainYargs()
   const flags = flagsOf(command.name)
   for (const group of optionGroups) {
-    for (const { flag, spec } of flags.filter((each) => each.spec.group === group)) {
-      parser.option(flag, {
+    for (const { spec } of flags.filter((each) => each.spec.group === group)) {
+      parser.option(flagWithValue(spec), {
         ...(spec.alias !== undefined && { alias: spec.alias }),
         type: spec.type.kind === 'boolean' ? 'boolean' : 'string',
         group: `${group}:`,

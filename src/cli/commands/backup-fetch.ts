@@ -7,6 +7,7 @@ import type { OptionValues } from '../../config/options/options.ts'
 import type { Logger } from '../../observe/log.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { formatJson } from '../../primitives/json.ts'
+import type { ReadSummary } from '../../restore/backup/backup-reader.ts'
 import { fetchBackup, fetchFiles, refuseUsedDestination } from '../../restore/backup/backup-fetch.ts'
 import { fileMask } from '../../restore/backup/file-mask.ts'
 import { type BackupDocuments, chainOf, readDocuments } from '../../restore/backup/backup-documents.ts'
@@ -16,12 +17,17 @@ import { parseRecoveryRequest, type RecoveryRequest } from '../../restore/recove
 import { writeRecoverySettings } from '../../restore/recovery/recovery-settings.ts'
 import { Histories } from '../../restore/recovery/recovery-timelines.ts'
 import { restoreCommand } from '../../restore/wal/restore-command.ts'
-import { parseMapping, placeTablespaces, refuseUsedFolders } from '../../restore/backup/tablespaces.ts'
+import {
+  parseMapping,
+  type PlacedTablespace,
+  placeTablespaces,
+  refuseUsedFolders,
+} from '../../restore/backup/tablespaces.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { BackupArchive } from '../../walg/backup/backup-archive.ts'
 import { WalReader } from '../../walg/wal/wal-reader.ts'
 import { chainNames, chainTitle, countsText, plainBytes, storedBytes } from '../terminal/chain-text.ts'
-import type { Command } from '../command.ts'
+import type { Command, CommandContext } from '../command.ts'
 import { flagArguments, ownProgram } from '../settings/own-program.ts'
 import { openProgress } from '../terminal/progress.ts'
 import { neededSettings } from '../settings/server-environment.ts'
@@ -47,67 +53,107 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
     },
   ],
   async run(context) {
-    const { log, options, positionals, settings, signals, stderr, stdout } = context
-    const request = parseRecoveryRequest(options)
-    const mappings = (options.tablespaceMapping ?? '')
-      .split(',')
-      .filter((text) => text !== '')
-      .map(parseMapping)
-    const mask = options.mask === undefined ? undefined : fileMask(options.mask)
-    if (mask && (request.recover || mappings.length > 0)) {
-      throw new WalrxError('WALRX_USAGE', '--mask restores single files: no recovery and no tablespaces go with it')
-    }
+    const { log, options, positionals, signals } = context
+    const wish = readWish(options)
     const destination = resolve(positionals.dest)
     await refuseUsedDestination(destination)
     const storage = await openStorage(options)
-    const signal = signals.drain
     try {
-      const asked = { name: positionals.name, request, isWhole: mask === undefined }
-      const documents = await choose(storage, asked, log, signal)
+      const asked = { name: positionals.name, request: wish.request, isWhole: wish.mask === undefined }
+      const documents = await choose(storage, asked, log, signals.drain)
       sayWhatIsRestored(documents, log)
-      const { name, sentinel } = documents
-      const tablespaces = mask ? [] : placeTablespaces(sentinel.spec, mappings)
+      const tablespaces = wish.mask ? [] : placeTablespaces(documents.sentinel.spec, wish.mappings)
       await refuseUsedFolders(tablespaces)
-      const totalBytes = storedBytes(documents)
-      if (options.dryRun) {
-        stdout.write(
-          `${chainTitle(documents)} can be restored to ${destination}: ${totalBytes} bytes to read, ${plainBytes(documents)} to write\n`,
-        )
-        return 0
-      }
-      const progress = await openProgress({ what: 'restore', stream: stderr, log })
-      try {
-        const task = {
-          storage,
-          documents,
-          destination,
-          concurrency: lanes(options),
-          fsync: !options.disableFsync,
-          log,
-          signal,
-          onProgress: (bytes: number) => progress.update(bytes, totalBytes),
-        }
-        const { main, node } = ownProgram()
-        const command = restoreCommand([node, main], flagArguments(settings, 'wal-fetch'))
-        const writeSettings = () => writeRecoverySettings(destination, request, command)
-        const summary = mask
-          ? await fetchFiles({ ...task, mask })
-          : await fetchBackup({ ...task, tablespaces, writeSettings })
-        progress.stop()
-        const which = summary.increments > 0 ? 'each whole file' : 'each'
-        const checked = summary.checked ? `, ${which} as the server's manifest says` : ''
-        if (request.recover && request.restoreCommand === undefined) sayWhatTheServerNeeds(settings, log)
-        const backups = chainNames(documents)
-        if (options.json) stdout.write(`${formatJson({ backup_name: name, backups, destination, ...summary })}\n`)
-        else stdout.write(`${chainTitle(documents)} is restored to ${destination}: ${countsText(summary)}${checked}\n`)
-        return 0
-      } finally {
-        progress.stop()
-      }
+      const restore = { ...wish, storage, documents, destination, tablespaces }
+      if (options.dryRun) sayItCanBeRestored(restore, context)
+      else await restoreBackup(restore, context)
+      return 0
     } finally {
       await storage.close()
     }
   },
+}
+
+type Context = CommandContext<'backup-fetch', 'dest' | 'name'>
+
+/** What the options ask for. */
+interface Wish {
+  readonly request: RecoveryRequest
+  readonly mappings: readonly (readonly [old: string, now: string])[]
+  /** Undefined for the whole backup. */
+  readonly mask: ((path: string) => boolean) | undefined
+}
+
+/** A restore that can begin. */
+interface Restore extends Wish {
+  readonly storage: Storage
+  readonly documents: BackupDocuments
+  readonly destination: string
+  readonly tablespaces: readonly PlacedTablespace[]
+}
+
+/** Throws WALRX_USAGE for what does not go together. */
+function readWish(options: OptionValues<'backup-fetch'>): Wish {
+  const request = parseRecoveryRequest(options)
+  const mappings = (options.tablespaceMapping ?? '')
+    .split(',')
+    .filter((text) => text !== '')
+    .map(parseMapping)
+  const mask = options.mask === undefined ? undefined : fileMask(options.mask)
+  if (mask && (request.recover || mappings.length > 0)) {
+    throw new WalrxError('WALRX_USAGE', '--mask restores single files: no recovery and no tablespaces go with it')
+  }
+  return { request, mappings, mask }
+}
+
+function sayItCanBeRestored({ destination, documents }: Restore, { stdout }: Context): void {
+  const sizes = `${storedBytes(documents)} bytes to read, ${plainBytes(documents)} to write`
+  stdout.write(`${chainTitle(documents)} can be restored to ${destination}: ${sizes}\n`)
+}
+
+async function restoreBackup(restore: Restore, context: Context): Promise<void> {
+  const { log, options, settings, stderr, stdout } = context
+  const { destination, documents, request } = restore
+  const progress = await openProgress({ what: 'restore', stream: stderr, log })
+  try {
+    const totalBytes = storedBytes(documents)
+    const summary = await fetchAll(restore, context, (bytes) => progress.update(bytes, totalBytes))
+    progress.stop()
+    const which = summary.increments > 0 ? 'each whole file' : 'each'
+    const checked = summary.checked ? `, ${which} as the server's manifest says` : ''
+    if (request.recover && request.restoreCommand === undefined) sayWhatTheServerNeeds(settings, log)
+    const backups = chainNames(documents)
+    const { name } = documents
+    if (options.json) stdout.write(`${formatJson({ backup_name: name, backups, destination, ...summary })}\n`)
+    else stdout.write(`${chainTitle(documents)} is restored to ${destination}: ${countsText(summary)}${checked}\n`)
+  } finally {
+    progress.stop()
+  }
+}
+
+function fetchAll(
+  { destination, documents, mask, request, storage, tablespaces }: Restore,
+  { log, options, settings, signals }: Context,
+  onProgress: (bytes: number) => void,
+): Promise<ReadSummary> {
+  const task = {
+    storage,
+    documents,
+    destination,
+    concurrency: lanes(options),
+    fsync: !options.disableFsync,
+    log,
+    signal: signals.drain,
+    onProgress,
+  }
+  if (mask) return fetchFiles({ ...task, mask })
+  const { main, node } = ownProgram()
+  const command = restoreCommand([node, main], flagArguments(settings, 'wal-fetch'))
+  return fetchBackup({
+    ...task,
+    tablespaces,
+    writeSettings: () => writeRecoverySettings(destination, request, command),
+  })
 }
 
 /** The restore_command runs in the server's environment, not in this one. */

@@ -11,6 +11,7 @@ import { formatBackupTime, parseBackupTime } from '../../walg/backup/backup-time
 import type { JsonObject } from '../../walg/json-document.ts'
 import type { DeltaOrigin } from '../../walg/backup/sentinel.ts'
 import type { Command } from '../command.ts'
+import { alignColumns } from '../terminal/align-columns.ts'
 
 /** See the file's header. */
 export const backupList: Command<'backup-list'> = {
@@ -122,13 +123,7 @@ const chainHeads = ['delta_count', 'delta_from', 'chain']
 function toTable(rows: readonly Row[], detail: boolean, chains: boolean): string {
   if (rows.length === 0) return ''
   const titles = [...heads, ...(detail ? detailHeads : []), ...(chains ? chainHeads : [])]
-  const lines = [titles, ...rows.map(cells)]
-  const widths = titles.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)))
-  const text = lines.map((line) => {
-    const last = line.length - 1
-    return line.map((cell, column) => (column === last ? cell : cell.padEnd((widths[column] ?? 0) + 1))).join('')
-  })
-  return text.map((line) => `${line}\n`).join('')
+  return alignColumns([titles, ...rows.map(cells)], ' ')
 }
 
 function cells({ backup, link }: Row): string[] {

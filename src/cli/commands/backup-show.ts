@@ -10,6 +10,7 @@ import { parseBackupName } from '../../walg/backup/backup-names.ts'
 import { formatBackupTime, parseBackupTime } from '../../walg/backup/backup-time.ts'
 import { encodeFilesMetadata } from '../../walg/backup/files-metadata.ts'
 import type { Command } from '../command.ts'
+import { alignColumns } from '../terminal/align-columns.ts'
 import { humanSize } from '../terminal/human-size.ts'
 
 /** See the file's header. */
@@ -80,8 +81,7 @@ function toText(description: BackupDescription, detail: boolean): string {
   const userData = description.detail.metadata?.userData
   if (userData !== undefined) lines.push(['user data', formatJson(userData)])
   if (detail) for (const { fileName, size } of description.parts) lines.push([`  ${fileName}`, humanSize(size)])
-  const width = Math.max(...lines.map(([label]) => label.length)) + 2
-  return lines.map(([label, value]) => `${label.padEnd(width)}${value}\n`).join('')
+  return alignColumns(lines, '  ')
 }
 
 function originLines({ chain, children, detail }: BackupDescription): Line[] {

@@ -1,5 +1,4 @@
 /** `walrx wal-show`: which WAL the archive holds. */
-import Table from 'cli-table3'
 import { type OpenGap, openGaps } from '../../catalog/open-gaps.ts'
 import {
   gapsOf,
@@ -19,6 +18,7 @@ import { readSystem } from '../../walg/wal/system-marker.ts'
 import { WalReader } from '../../walg/wal/wal-reader.ts'
 import type { Command } from '../command.ts'
 import { segmentSizeOf } from '../settings/segment-size.ts'
+import { alignColumns } from '../terminal/align-columns.ts'
 
 /** See the file's header. */
 export const walShow: Command<'wal-show'> = {
@@ -146,63 +146,45 @@ const gapLinesMax = 20
 function toText({ segmentSize, timelines }: WalInventory, open: readonly OpenGap[], location: string): string {
   const lost = open.map((gap) => `${describeGap(gap)}: ${gap.reason}\n`).join('')
   if (timelines.length === 0) return `no WAL at ${location}\n${lost}`
-  const table = new Table({
-    head: [
-      'TLI',
-      'parent',
-      'forked at',
-      'first segment',
-      'last segment',
-      'segments',
-      'missing',
-      'status',
-      'durable to',
-      'written',
-    ],
-    style: { head: [], border: [], compact: true },
-    chars: {
-      top: '',
-      bottom: '',
-      left: '',
-      right: '',
-      'top-mid': '',
-      'bottom-mid': '',
-      'top-left': '',
-      'top-right': '',
-      'bottom-left': '',
-      'bottom-right': '',
-      mid: '',
-      'left-mid': '',
-      'mid-mid': '',
-      'right-mid': '',
-      middle: '  ',
-    },
-  })
-  const details: string[] = []
-  for (const entry of timelines) {
-    const { hasPartial, parent, ranges, segmentCount, switchpoint, timeline } = entry
-    const name = (segno: bigint | undefined) => (segno === undefined ? '-' : segmentName(timeline, segno, segmentSize))
-    const gaps = gapsOf(entry)
-    const missing = gaps.reduce((sum, { first, last }) => sum + last - first + 1n, 0n)
-    const origin = parent === 0 ? ['-', '-'] : [String(parent), formatLsn(switchpoint)]
-    const isLost = open.some((gap) => gap.timeline === timeline)
-    const status = missing > 0n || isLost ? 'LOST_SEGMENTS' : 'OK'
-    table.push([
-      String(timeline),
-      ...origin,
-      name(ranges[0]?.first),
-      `${name(ranges.at(-1)?.last)}${hasPartial ? ' + partial' : ''}`,
-      String(segmentCount),
-      String(missing),
-      status,
-      entry.durableEnd === undefined ? '-' : formatLsn(entry.durableEnd),
-      entry.durableEnd === undefined ? '-' : `${ageOf(entry.newestMs)} ago`,
-    ])
-    for (const gap of gaps) details.push(describeRange(gap, name))
-  }
-  const more = details.length - gapLinesMax
-  if (more > 0) details.splice(gapLinesMax, more, `… and ${more} more gaps; --json names every missing segment`)
-  return `${table.toString()}\n${details.map((line) => `${line}\n`).join('')}${lost}`
+  const rows = timelines.map((entry) => timelineCells(entry, segmentSize, open))
+  const missing = timelines.flatMap((entry) => missingLines(entry, segmentSize))
+  const more = missing.length - gapLinesMax
+  if (more > 0) missing.splice(gapLinesMax, more, `… and ${more} more gaps; --json names every missing segment`)
+  return alignColumns([heads, ...rows], gapOfColumns) + missing.map((line) => `${line}\n`).join('') + lost
+}
+
+/** Beginning of every line, and distance of the columns. */
+const [margin, gapOfColumns] = [' ', '    ']
+
+const heads = [
+  ...[`${margin}TLI`, 'parent', 'forked at', 'first segment', 'last segment'],
+  ...['segments', 'missing', 'status', 'durable to', 'written'],
+]
+
+function timelineCells(entry: TimelineInventory, segmentSize: number, open: readonly OpenGap[]): string[] {
+  const { durableEnd, hasPartial, parent, ranges, segmentCount, switchpoint, timeline } = entry
+  const name = namer(timeline, segmentSize)
+  const missing = gapsOf(entry).reduce((sum, { first, last }) => sum + last - first + 1n, 0n)
+  const isLost = open.some((gap) => gap.timeline === timeline)
+  return [
+    `${margin}${timeline}`,
+    ...(parent === 0 ? ['-', '-'] : [String(parent), formatLsn(switchpoint)]),
+    name(ranges[0]?.first),
+    `${name(ranges.at(-1)?.last)}${hasPartial ? ' + partial' : ''}`,
+    String(segmentCount),
+    String(missing),
+    missing > 0n || isLost ? 'LOST_SEGMENTS' : 'OK',
+    ...(durableEnd === undefined ? ['-', '-'] : [formatLsn(durableEnd), `${ageOf(entry.newestMs)} ago`]),
+  ]
+}
+
+function missingLines(entry: TimelineInventory, segmentSize: number): string[] {
+  return gapsOf(entry).map((gap) => describeRange(gap, namer(entry.timeline, segmentSize)))
+}
+
+/** Names of a timeline's segments by their numbers; `-` for none. */
+function namer(timeline: number, segmentSize: number): (segno: bigint | undefined) => string {
+  return (segno) => (segno === undefined ? '-' : segmentName(timeline, segno, segmentSize))
 }
 
 function describeRange({ first, last }: SegmentRange, name: (segno: bigint) => string): string {

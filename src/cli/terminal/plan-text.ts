@@ -3,6 +3,7 @@ import type { ChangedFork, PlanReport, UnknownFact } from '../../backup/plan/bac
 import type { DeltaSize, WholeReason } from '../../backup/plan/size-estimate.ts'
 import { formatLsn } from '../../postgres/lsn.ts'
 import { pageBytes } from '../../postgres/relations/relation-file.ts'
+import { alignColumns } from './align-columns.ts'
 import { humanSize } from './human-size.ts'
 import { changedBlocks } from './plan-json.ts'
 
@@ -22,8 +23,7 @@ export function planToText(report: PlanReport, maxSteps: number): string {
     ...sizeLines(report),
     ...report.unknown.flatMap(unknownLines),
   ]
-  const width = Math.max(...lines.map(([label]) => label.length)) + 2
-  return lines.map(([label, value]) => `${label.padEnd(width)}${value}\n`).join('')
+  return alignColumns(lines, '  ')
 }
 
 function decisionLines({ parent, plan }: PlanReport, maxSteps: number): Line[] {

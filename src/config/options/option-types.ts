@@ -1,25 +1,21 @@
 /** The vocabulary of the option table: what one row says, and which TypeScript type its value has. */
 import type { Lsn } from '../../postgres/lsn.ts'
+import type { CommandGroup, commandTable } from '../commands.ts'
 
 /** Commands of walrx, as typed. */
-export type CommandName =
-  | 'wal-receive'
-  | 'wal-fetch'
-  | 'restore-command'
-  | 'wal-prefetch'
-  | 'wal-show'
-  | 'wal-finalize'
-  | 'backup-push'
-  | 'backup-plan'
-  | 'backup-finish'
-  | 'scrub'
-  | 'backup-fetch'
-  | 'backup-verify'
-  | 'backup-list'
-  | 'backup-show'
-  | 'backup-mark'
+export type CommandName = keyof typeof commandTable
 
-/** Headings of `--help` and of the README's reference, in their order. */
+/** Commands, each by its name or with a group of its like. */
+export type CommandSet = readonly (CommandName | CommandGroup)[]
+
+/** The commands that a word of a {@link CommandSet} stands for. */
+export type CommandsOf<W> = W extends 'all'
+  ? CommandName
+  : W extends CommandName
+    ? W
+    : { [C in CommandName]: W extends (typeof commandTable)[C]['groups'][number] ? C : never }[CommandName]
+
+/** Headings of `--help` and of docs/reference.md, in their order. */
 export const optionGroups = [
   'Storage',
   'S3',
@@ -71,14 +67,14 @@ export interface OptionSpec {
   /** Values that some commands refuse, although others understand them, and why. */
   readonly unsupported?: {
     readonly values: readonly string[]
-    readonly commands: readonly CommandName[]
+    readonly commands: CommandSet
     readonly reason: string
   }
   /** True for what must never be printed. */
   readonly secret?: true
-  readonly commands: readonly CommandName[]
+  readonly commands: CommandSet
   readonly group: OptionGroup
-  /** Placeholder of the value in `--help`, where the type's own would say too little. */
+  /** What `--help` and the reference call the value: `RATE` in `--max-rate RATE`. None for switches. */
   readonly valueName?: string
   readonly help: string
 }

@@ -1,33 +1,15 @@
-/** The one table of options. Environment, config file, flags, `--help` and the README's reference all come from it. */
-import type { CommandName, OptionSpec, OptionValue } from './option-types.ts'
-import { backupOptions } from './options-backup.ts'
-import { catalogOptions } from './options-catalog.ts'
-import { deltaOptions } from './options-delta.ts'
-import { postgresOptions } from './options-postgres.ts'
-import { recoveryOptions } from './options-recovery.ts'
-import { restoreOptions } from './options-restore.ts'
-import { slotOptions } from './options-slot.ts'
-import { s3Options, storageOptions } from './options-storage.ts'
-import { tailOptions } from './options-tail.ts'
-import { compressionOptions, fetchOptions, receiveOptions } from './options-wal.ts'
-
-const all = [
-  'wal-receive',
-  'wal-fetch',
-  'restore-command',
-  'wal-prefetch',
-  'wal-show',
-  'wal-finalize',
-  'backup-push',
-  'backup-plan',
-  'backup-finish',
-  'scrub',
-  'backup-fetch',
-  'backup-verify',
-  'backup-list',
-  'backup-show',
-  'backup-mark',
-] as const satisfies CommandName[]
+/** The one table of options. Environment, config file, flags, `--help` and docs/reference.md all come from it. */
+import type { CommandName, CommandsOf, OptionSpec, OptionValue } from './option-types.ts'
+import { backupOptions } from './backup.ts'
+import { catalogOptions } from './catalog.ts'
+import { deltaOptions } from './delta.ts'
+import { postgresOptions } from './postgres.ts'
+import { recoveryOptions } from './recovery.ts'
+import { restoreOptions } from './restore.ts'
+import { slotOptions } from './slot.ts'
+import { s3Options, storageOptions } from './storage.ts'
+import { tailOptions } from './tail.ts'
+import { compressionOptions, fetchOptions, receiveOptions } from './wal.ts'
 
 const generalOptions = {
   configPath: {
@@ -36,7 +18,7 @@ const generalOptions = {
     type: { kind: 'string' },
     valueName: 'FILE',
     defaultText: '~/.walg.{json,yaml,yml,toml,env}, the first that exists',
-    commands: all,
+    commands: ['all'],
     group: 'General',
     help: 'file of settings by the names of the environment variables; the environment goes before it',
   },
@@ -48,8 +30,9 @@ const generalOptions = {
       values: ['error', 'warn', 'info', 'debug'],
       synonyms: { NORMAL: 'info', DEVEL: 'debug', ERROR: 'error' },
     },
+    valueName: 'LEVEL',
     default: 'info',
-    commands: all,
+    commands: ['all'],
     group: 'General',
     help: "what is logged; WAL-G's NORMAL, DEVEL and ERROR are understood",
   },
@@ -57,8 +40,9 @@ const generalOptions = {
     env: ['WALRX_LOG_FORMAT'],
     flag: 'log-format',
     type: { kind: 'choice', values: ['auto', 'json', 'pretty'] },
+    valueName: 'FORMAT',
     default: 'auto',
-    commands: all,
+    commands: ['all'],
     group: 'General',
     help: 'JSON lines, or text for people; auto is text on a terminal and JSON elsewhere',
   },
@@ -67,17 +51,7 @@ const generalOptions = {
     flag: 'json',
     type: { kind: 'boolean' },
     default: 'false',
-    commands: [
-      'wal-show',
-      'wal-finalize',
-      'backup-push',
-      'backup-plan',
-      'scrub',
-      'backup-fetch',
-      'backup-verify',
-      'backup-list',
-      'backup-show',
-    ],
+    commands: ['all with JSON output'],
     group: 'General',
     help: 'print JSON instead of text; where WAL-G has the command, in its shape',
   },
@@ -105,7 +79,7 @@ export const optionTable = {
 export type OptionKey = keyof typeof optionTable
 
 type OptionKeyOf<C extends CommandName> = {
-  [K in OptionKey]: C extends (typeof optionTable)[K]['commands'][number] ? K : never
+  [K in OptionKey]: C extends CommandsOf<(typeof optionTable)[K]['commands'][number]> ? K : never
 }[OptionKey]
 
 /** The values of the options that a command takes, by key. */

@@ -1,11 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { checkArguments, type RawArguments } from '../../../src/cli/arguments/arguments.ts'
 import type { Command } from '../../../src/cli/command.ts'
-import { parsePlain } from '../../../src/cli/arguments/plain-arguments.ts'
-import { parseWithYargs } from '../../../src/cli/arguments/yargs-arguments.ts'
-import { WalrxError } from '../../../src/primitives/errors.ts'
+import { both } from './both-parsers.ts'
 
 const fetch: Command = {
   name: 'wal-fetch',
@@ -16,32 +13,49 @@ const fetch: Command = {
   examples: [],
   run: () => Promise.resolve(0),
 }
+const plan: Command = { name: 'backup-plan', positionals: [], examples: [], run: () => Promise.resolve(0) }
 const receive: Command = { name: 'wal-receive', positionals: [], examples: [], run: () => Promise.resolve(0) }
-
-type Parser = (command: Command, args: readonly string[]) => RawArguments
-
-/** What a command line comes to: values, help, or the message and hint of its error. */
-function outcome(parser: Parser, command: Command, args: readonly string[]): unknown {
-  const raw = parser(command, args)
-  if (raw.help) return 'help'
-  try {
-    const { flags, positionals } = checkArguments(command, raw)
-    return { flags: Object.fromEntries(flags), positionals }
-  } catch (error) {
-    assert.ok(error instanceof WalrxError && error.code === 'WALRX_USAGE')
-    return [error.message, error.hint]
-  }
-}
-
-/** The outcome, which must be the same by both parsers. */
-function both(command: Command, args: readonly string[]): unknown {
-  const plain = outcome(parsePlain, command, args)
-  assert.deepEqual(outcome(parseWithYargs, command, args), plain, args.join(' '))
-  return plain
-}
 
 const files = { name: '000000010000000000000001', dest: 'pg_wal/RECOVERYXLOG' }
 const names = [files.name, files.dest]
+
+const plainWords = [
+  'a',
+  '',
+  '-',
+  '--',
+  '7',
+  'true',
+  'false',
+  '--foo',
+  '--foo=1',
+  '--config',
+  '--config=c',
+  '--no-config',
+]
+const switches = ['--json', '--json=false', '--no-json', '--no-json=x', '--help', '--help=x', '--no-help', '--full']
+const letters = [
+  '-h',
+  '-x',
+  '-3',
+  '-x3',
+  '-p',
+  '-pf',
+  '-pfx',
+  '-ph',
+  '-p-',
+  '-p=',
+  '-d',
+  '-dx',
+  '-d-',
+  '-x-',
+  '-hx',
+  '-fd',
+]
+const oddities = [
+  ...['---x', '--=', '--=x', '--p', '--no-', '--config.x', '--config.x=3', '--config[]=1', "--config='q'", '"q"'],
+  ...['--config=a\nb', '-\n', '-é', '--__proto__=x', '--constructor', '--_=1', '--$0', '--logLevel=debug'],
+]
 
 describe('both parsers', () => {
   test('take flags before, between and after arguments, with or without =', () => {
@@ -142,36 +156,23 @@ describe('both parsers', () => {
     for (const [args, expected] of cases) assert.deepEqual(both(fetch, args), expected, args.join(' '))
   })
 
+  test('take several switches in one word, the last of which may be a flag with a value', () => {
+    const flags = { permanent: 'true', full: 'true' }
+    for (const args of [['-pf'], ['-fp'], ['-p', '-f'], ['-ppf'], ['-p', 'true', '-f']]) {
+      assert.deepEqual(both(plan, args), { flags, positionals: {} }, args.join(' '))
+    }
+    assert.deepEqual(both(plan, ['-pfdhost=db1']), { flags: { ...flags, conninfo: 'host=db1' }, positionals: {} })
+    assert.deepEqual(both(plan, ['-pfd', 'host=db1']), { flags: { ...flags, conninfo: 'host=db1' }, positionals: {} })
+    assert.equal(both(plan, ['-ph']), 'help')
+  })
+
   test('agree about any mixture of words', () => {
-    const word = fc.constantFrom(
-      ...[
-        'a',
-        'b',
-        '',
-        '-',
-        '--',
-        '-x',
-        '-h',
-        '--foo',
-        '--foo=1',
-        '--config',
-        '--config=c',
-        '--log-level',
-        '--log-level=debug',
-      ],
-      ...[
-        '--s3-force-path-style',
-        '--no-s3-force-path-style',
-        '--s3-force-path-style=false',
-        'true',
-        'false',
-        '--no-config',
-        '7',
-      ],
-    )
-    fc.assert(
-      fc.property(fc.array(word, { maxLength: 7 }), (args) => void both(fetch, args)),
-      { numRuns: 400 },
-    )
+    const word = fc.constantFrom(...plainWords, ...switches, ...letters, ...oddities)
+    for (const command of [fetch, plan]) {
+      fc.assert(
+        fc.property(fc.array(word, { maxLength: 6 }), (args) => void both(command, args)),
+        { numRuns: 600 },
+      )
+    }
   })
 })

@@ -46,6 +46,14 @@ describe('the option table', () => {
     }
   })
 
+  test('every flag says what its value is called, but for switches, which have none', () => {
+    for (const [key, spec] of rows) {
+      const hasValue = spec.flag !== undefined && spec.type.kind !== 'boolean'
+      if (hasValue) assert.match(spec.valueName ?? '', /^(s3:\/\/)?[A-Z][^a-z\s]*$/, key)
+      else assert.equal(spec.valueName, undefined, key)
+    }
+  })
+
   test('help is one line without a full stop, in a known group', () => {
     for (const [key, spec] of rows) {
       assert.match(spec.help, /^[^\n]*[^\n.]$/, key)

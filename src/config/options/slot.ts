@@ -1,7 +1,6 @@
 /** Options of wal-receive about the slot, the WAL that it keeps, and WAL that is lost. */
-import type { CommandName, OptionSpec } from './option-types.ts'
+import type { OptionSpec } from './option-types.ts'
 
-const receive = ['wal-receive'] as const satisfies CommandName[]
 const MiB = 1024 * 1024
 
 /** What the slot may cost the server, and what is done about gaps. */
@@ -12,7 +11,7 @@ export const slotOptions = {
     type: { kind: 'bytes', min: 2 * MiB, max: 1024 * 1024 * 1024 * MiB },
     valueName: 'SIZE',
     defaultText: 'no limit',
-    commands: receive,
+    commands: ['wal-receive'],
     group: 'Receive',
     help: 'how much WAL the slot may make the server keep: a warning above half of it, an error above it',
   },
@@ -20,8 +19,9 @@ export const slotOptions = {
     env: ['WALRX_SLOT_LAG_ACTION'],
     flag: 'slot-lag-action',
     type: { kind: 'choice', values: ['warn', 'drop'] },
+    valueName: 'ACTION',
     default: 'warn',
-    commands: receive,
+    commands: ['wal-receive'],
     group: 'Receive',
     help: "above --max-slot-lag: say so, or drop the slot as well: that saves the server's disk, and may lose WAL",
   },
@@ -30,7 +30,7 @@ export const slotOptions = {
     flag: 'backup-after-gap',
     type: { kind: 'boolean' },
     default: 'false',
-    commands: receive,
+    commands: ['wal-receive'],
     group: 'Receive',
     help: 'take a base backup when WAL was lost, with the same settings',
   },

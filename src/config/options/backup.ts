@@ -1,10 +1,6 @@
 /** Options of taking backups. */
-import type { CommandName, OptionSpec } from './option-types.ts'
+import type { OptionSpec } from './option-types.ts'
 
-const push = ['backup-push'] as const satisfies CommandName[]
-const planning = ['backup-push', 'backup-plan'] as const satisfies CommandName[]
-const reading = ['backup-push', 'scrub'] as const satisfies CommandName[]
-const waiting = ['backup-push', 'backup-finish'] as const satisfies CommandName[]
 const KiB = 1024
 
 /** How backups are taken. */
@@ -15,7 +11,7 @@ export const backupOptions = {
     alias: 'p',
     type: { kind: 'boolean' },
     default: 'false',
-    commands: planning,
+    commands: ['all that plan a backup'],
     group: 'Backup',
     help: 'mark the backup as permanent: no retention rule removes it or its WAL',
   },
@@ -24,7 +20,7 @@ export const backupOptions = {
     flag: 'add-user-data',
     type: { kind: 'string' },
     valueName: 'JSON',
-    commands: push,
+    commands: ['backup-push'],
     group: 'Backup',
     help: 'data to keep in the sentinel; what is no JSON is kept as a string',
   },
@@ -34,7 +30,7 @@ export const backupOptions = {
     type: { kind: 'string' },
     valueName: 'TEXT',
     default: 'walrx',
-    commands: push,
+    commands: ['backup-push'],
     group: 'Backup',
     help: 'label of the backup, in its backup_label',
   },
@@ -42,8 +38,9 @@ export const backupOptions = {
     env: ['WALRX_BACKUP_CHECKPOINT'],
     flag: 'checkpoint',
     type: { kind: 'choice', values: ['fast', 'spread'] },
+    valueName: 'MODE',
     default: 'fast',
-    commands: reading,
+    commands: ['all that read data pages'],
     group: 'Backup',
     help: 'how the server writes the checkpoint that comes first: at once, or spread over minutes',
   },
@@ -51,9 +48,9 @@ export const backupOptions = {
     env: ['WALG_DISK_RATE_LIMIT'],
     flag: 'max-rate',
     type: { kind: 'bytes', min: 32 * KiB, max: 1024 * KiB * KiB },
-    valueName: 'SIZE',
+    valueName: 'RATE',
     defaultText: 'no limit',
-    commands: reading,
+    commands: ['all that read data pages'],
     group: 'Backup',
     help: 'bytes per second that the server reads at most',
   },
@@ -62,7 +59,7 @@ export const backupOptions = {
     flag: 'verify',
     type: { kind: 'boolean' },
     default: 'true',
-    commands: push,
+    commands: ['backup-push'],
     group: 'Backup',
     help: 'let the server verify the checksums of data pages, where it has them: damage fails the backup; --no-verify to do without',
   },
@@ -71,7 +68,7 @@ export const backupOptions = {
     flag: 'accept-checksum-failures',
     type: { kind: 'boolean' },
     default: 'false',
-    commands: push,
+    commands: ['backup-push'],
     group: 'Backup',
     help: 'finish the backup although the server found damaged pages, and say which',
   },
@@ -80,7 +77,7 @@ export const backupOptions = {
     flag: 'metrics-file',
     type: { kind: 'string' },
     valueName: 'FILE',
-    commands: push,
+    commands: ['backup-push'],
     group: 'Backup',
     help: "file to write metrics to, for the textfile collector of Prometheus's node exporter",
   },
@@ -90,7 +87,7 @@ export const backupOptions = {
     type: { kind: 'bytes', min: 1024 * KiB, max: 1024 * 1024 * 1024 * KiB },
     valueName: 'SIZE',
     default: '1GB',
-    commands: planning,
+    commands: ['all that plan a backup'],
     group: 'Backup',
     help: 'size of the tars of a backup; a larger file has one of its own',
   },
@@ -99,7 +96,7 @@ export const backupOptions = {
     flag: 'wait',
     type: { kind: 'boolean' },
     default: 'true',
-    commands: push,
+    commands: ['backup-push'],
     group: 'Backup',
     help: 'finish the backup when its WAL is in the archive; --no-wait finishes at once',
   },
@@ -107,8 +104,9 @@ export const backupOptions = {
     env: ['WALRX_BACKUP_WAL_TIMEOUT'],
     flag: 'wal-timeout',
     type: { kind: 'duration', minMs: 0, maxMs: 7 * 24 * 3600_000 },
+    valueName: 'DURATION',
     default: '1h',
-    commands: waiting,
+    commands: ['all that complete a backup'],
     group: 'Backup',
     help: 'how long the WAL of the backup is waited for',
   },

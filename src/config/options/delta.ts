@@ -1,7 +1,5 @@
 /** Options of delta backups: WAL-G's own, and what to do where none can be had. */
-import type { CommandName, OptionSpec } from './option-types.ts'
-
-const push = ['backup-push', 'backup-plan'] as const satisfies CommandName[]
+import type { OptionSpec } from './option-types.ts'
 
 /** What backups build on. */
 export const deltaOptions = {
@@ -11,7 +9,7 @@ export const deltaOptions = {
     alias: 'f',
     type: { kind: 'boolean' },
     default: 'false',
-    commands: push,
+    commands: ['all that plan a backup'],
     group: 'Backup',
     help: 'take a full backup, whatever is said of deltas',
   },
@@ -19,8 +17,9 @@ export const deltaOptions = {
     env: ['WALG_DELTA_MAX_STEPS'],
     flag: 'delta-max-steps',
     type: { kind: 'integer', min: 0, max: 64 },
+    valueName: 'COUNT',
     default: '0',
-    commands: push,
+    commands: ['all that plan a backup'],
     group: 'Backup',
     help: 'deltas of a chain at most, before the next full backup (PostgreSQL 17 and later); 0 takes full backups only',
   },
@@ -28,8 +27,9 @@ export const deltaOptions = {
     env: ['WALG_DELTA_ORIGIN'],
     flag: 'delta-origin',
     type: { kind: 'choice', values: ['LATEST', 'LATEST_FULL'] },
+    valueName: 'ORIGIN',
     default: 'LATEST',
-    commands: push,
+    commands: ['all that plan a backup'],
     group: 'Backup',
     help: 'what a delta builds on: the newest backup, or the full one at the root of its chain',
   },
@@ -38,7 +38,7 @@ export const deltaOptions = {
     flag: 'delta-from-name',
     type: { kind: 'string' },
     valueName: 'NAME',
-    commands: push,
+    commands: ['all that plan a backup'],
     group: 'Backup',
     help: 'backup to build on in place of the newest',
   },
@@ -47,7 +47,7 @@ export const deltaOptions = {
     flag: 'delta-from-user-data',
     type: { kind: 'string' },
     valueName: 'JSON',
-    commands: push,
+    commands: ['all that plan a backup'],
     group: 'Backup',
     help: 'the same, by what --add-user-data kept with it',
   },
@@ -56,7 +56,7 @@ export const deltaOptions = {
     flag: 'require-incremental',
     type: { kind: 'boolean' },
     default: 'false',
-    commands: push,
+    commands: ['all that plan a backup'],
     group: 'Backup',
     help: 'fail where a delta cannot be had, in place of taking a full backup',
   },

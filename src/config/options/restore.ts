@@ -1,7 +1,5 @@
 /** Options of restoring and verifying backups. */
-import type { CommandName, OptionSpec } from './option-types.ts'
-
-const fetch = ['backup-fetch'] as const satisfies CommandName[]
+import type { OptionSpec } from './option-types.ts'
 
 /** How a backup is restored. */
 export const restoreOptions = {
@@ -10,8 +8,8 @@ export const restoreOptions = {
     flag: 'tablespace-mapping',
     alias: 'T',
     type: { kind: 'string' },
-    valueName: 'OLD=NEW[,OLD=NEW…]',
-    commands: fetch,
+    valueName: 'OLD=NEW[,…]',
+    commands: ['backup-fetch'],
     group: 'Restore',
     help: 'put the tablespace that was at OLD to NEW; several with commas between',
   },
@@ -20,7 +18,7 @@ export const restoreOptions = {
     flag: 'mask',
     type: { kind: 'string' },
     valueName: 'PATTERN',
-    commands: fetch,
+    commands: ['backup-fetch'],
     group: 'Restore',
     help: "restore only the files whose path in the data directory matches, such as 'base/5/*'; * stands for no slash",
   },
@@ -29,7 +27,7 @@ export const restoreOptions = {
     flag: 'disable-fsync',
     type: { kind: 'boolean' },
     default: 'false',
-    commands: fetch,
+    commands: ['backup-fetch'],
     group: 'Restore',
     help: 'do not wait for files to be on disk: faster, and nothing after a power failure',
   },
@@ -38,7 +36,7 @@ export const restoreOptions = {
     flag: 'dry-run',
     type: { kind: 'boolean' },
     default: 'false',
-    commands: [...fetch, 'wal-finalize', 'backup-push'],
+    commands: ['backup-fetch', 'wal-finalize', 'backup-push'],
     group: 'Restore',
     help: 'check that it can be done, and write nothing; of backup-push the same as backup-plan',
   },

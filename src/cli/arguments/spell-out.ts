@@ -1,0 +1,64 @@
+/**
+ * The forms in which a flag may be typed, brought into one, so that the two parsers cannot read them differently. It
+ * looks a value up in the next word only if that is none of a flag: `--config --log-level debug` has forgotten one.
+ */
+import type { Command } from '../command.ts'
+import { flagsOf, type FlagSpec } from './arguments.ts'
+
+/**
+ * Every flag of the command as `--flag=value`: one-letter flags, also several switches in one word, values in the next
+ * word, `--no-switch`. A value that is missing is empty; `-h` is `--help`. Of one-letter flags that the command doesn't
+ * have the first is left, as `-x`. All other words, and all from `--` on, stay as they are.
+ */
+export function spellOut(command: Command, args: readonly string[]): string[] {
+  const flags = flagsOf(command.name)
+  const end = args.includes('--') ? args.indexOf('--') : args.length
+  const words: string[] = []
+  for (let index = 0; index < end; index++) {
+    const { spelt, tookNext } = spellWord(args[index] ?? '', args[index + 1], flags)
+    words.push(...spelt)
+    if (tookNext) index++
+  }
+  return [...words, ...args.slice(end)]
+}
+
+/** A word in the one form, and whether the next one is part of it. */
+interface Spelling {
+  readonly spelt: readonly string[]
+  readonly tookNext?: boolean
+}
+
+function spellWord(word: string, next: string | undefined, flags: readonly FlagSpec[]): Spelling {
+  if (/^-[^-]/.test(word)) return spellLetters(word.slice(1), next, flags)
+  const flag = flags.find((each) => word === `--${each.flag}`)
+  if (flag) return withNext(flag, next)
+  const negated = flags.find((each) => isSwitch(each) && word === `--no-${each.flag}`)
+  return { spelt: [negated ? `--${negated.flag}=false` : word] }
+}
+
+/** `pf` of `-pf`, `Smine` of `-Smine`. What follows a letter that is no flag says nothing. */
+function spellLetters(letters: string, next: string | undefined, flags: readonly FlagSpec[]): Spelling {
+  const [letter = ''] = letters
+  const rest = letters.slice(letter.length)
+  const flag = flags.find(({ spec }) => spec.alias === letter)
+  if (!flag && letter !== 'h') return { spelt: [`-${letter}`] }
+  if (flag && rest === '') return withNext(flag, next)
+  if (flag && (!isSwitch(flag) || rest.startsWith('-'))) return { spelt: [`--${flag.flag}=${rest}`] }
+  const spelt = flag ? `--${flag.flag}=true` : '--help'
+  if (rest === '') return { spelt: [spelt] }
+  const others = spellLetters(rest, next, flags)
+  return { ...others, spelt: [spelt, ...others.spelt] }
+}
+
+function withNext(flag: FlagSpec, next: string | undefined): Spelling {
+  if (isSwitch(flag)) {
+    const isValue = next === 'true' || next === 'false'
+    return { spelt: [`--${flag.flag}=${isValue ? next : 'true'}`], tookNext: isValue }
+  }
+  const isValue = next !== undefined && !next.startsWith('-')
+  return { spelt: [`--${flag.flag}=${isValue ? next : ''}`], tookNext: isValue }
+}
+
+function isSwitch({ spec }: FlagSpec): boolean {
+  return spec.type.kind === 'boolean'
+}

@@ -1,0 +1,153 @@
+/**
+ * The commands of walrx: the one list of them, in the order of `walrx --help`. Options, settings, parsers, exit statuses
+ * and the reference ask here what a command is like. Plain data, because main.ts loads it before it has checked Node's
+ * version.
+ */
+
+/** Groups of commands, called as the reference calls them. An option is for groups, or for commands by their names. */
+export const commandGroups = [
+  'all',
+  'all with an archive',
+  'all that talk to a server',
+  'all that archive',
+  'all that compress',
+  'all that plan a backup',
+  'all that read data pages',
+  'all that complete a backup',
+  'all for a restore_command',
+  'all with JSON output',
+] as const
+
+/** A group of {@link commandGroups}. */
+export type CommandGroup = (typeof commandGroups)[number]
+
+/**
+ * How long a command runs.
+ * - `quick`: a recovering server starts it, again and again. Nothing is loaded that it can do without, and it warns at
+ *   log level debug only.
+ * - `short`: an operator waits for its answer.
+ * - `long`: it reports progress; its log is JSON where nobody watches.
+ * - `service`: for days, as a long one. Its log is buffered.
+ */
+export type CommandKind = 'quick' | 'short' | 'long' | 'service'
+
+/** One row of the table. */
+export interface CommandRow {
+  /** What the command does, without a full stop. */
+  readonly summary: string
+  readonly kind: CommandKind
+  /** Groups that it is in; `all` goes without saying. */
+  readonly groups: readonly CommandGroup[]
+  /**
+   * Who reads its exit status, where that is no operator: PostgreSQL, which takes it for a restore_command's, or a
+   * postmaster that is process 1 of a container and does not know it (see cli/exit-status.ts).
+   */
+  readonly exitStatusFor?: 'restore_command' | 'postmaster'
+  /** True where what it moves lies in buffers of its own, and V8's heap can stay small. */
+  readonly keepsHeapSmall?: true
+}
+
+/** The table. */
+export const commandTable = {
+  'wal-receive': {
+    summary: 'archive the WAL of a running server',
+    kind: 'service',
+    groups: ['all with an archive', 'all that talk to a server', 'all that archive', 'all that compress'],
+    keepsHeapSmall: true,
+  },
+  'wal-fetch': {
+    summary: 'get one WAL file out of the archive, for a restore_command',
+    kind: 'quick',
+    groups: ['all with an archive', 'all for a restore_command'],
+    exitStatusFor: 'restore_command',
+  },
+  'restore-command': {
+    summary: 'print the restore_command for postgresql.conf',
+    kind: 'short',
+    groups: ['all with an archive', 'all for a restore_command'],
+  },
+  'wal-prefetch': {
+    summary: 'keep segments ready ahead of a recovering server (wal-fetch starts it)',
+    kind: 'quick',
+    groups: ['all with an archive', 'all for a restore_command'],
+    exitStatusFor: 'postmaster',
+  },
+  'wal-show': {
+    summary: 'show which WAL the archive holds, by timeline, and what is missing',
+    kind: 'short',
+    groups: ['all with an archive', 'all with JSON output'],
+  },
+  'wal-finalize': {
+    summary: 'make an ordinary segment of the last, unfinished one, for WAL-G and WAL-RUS',
+    kind: 'short',
+    groups: ['all with an archive', 'all that compress', 'all with JSON output'],
+  },
+  'backup-push': {
+    summary: 'take a backup of a running server, full or a delta',
+    kind: 'long',
+    groups: [
+      'all with an archive',
+      'all that talk to a server',
+      'all that archive',
+      'all that compress',
+      'all that plan a backup',
+      'all that read data pages',
+      'all that complete a backup',
+      'all with JSON output',
+    ],
+    keepsHeapSmall: true,
+  },
+  'backup-plan': {
+    summary: 'say what a backup would be, and why, without beginning one',
+    kind: 'short',
+    groups: ['all with an archive', 'all that talk to a server', 'all that plan a backup', 'all with JSON output'],
+  },
+  'backup-finish': {
+    summary: 'complete a backup whose WAL had not come in time',
+    kind: 'short',
+    groups: ['all with an archive', 'all that complete a backup'],
+  },
+  scrub: {
+    summary: 'have a running server read all its pages and verify their checksums',
+    kind: 'long',
+    groups: ['all that talk to a server', 'all that read data pages', 'all with JSON output'],
+  },
+  'backup-fetch': {
+    summary: 'restore a backup, and set up its recovery',
+    kind: 'long',
+    groups: ['all with an archive', 'all with JSON output'],
+  },
+  'backup-verify': {
+    summary: 'read a backup and check every file of it',
+    kind: 'long',
+    groups: ['all with an archive', 'all with JSON output'],
+  },
+  'backup-list': {
+    summary: 'list the backups of the archive',
+    kind: 'short',
+    groups: ['all with an archive', 'all with JSON output'],
+  },
+  'backup-show': {
+    summary: 'show what the archive says of one backup',
+    kind: 'short',
+    groups: ['all with an archive', 'all with JSON output'],
+  },
+  'backup-mark': {
+    summary: 'mark a backup as one to keep, or take the mark away',
+    kind: 'short',
+    groups: ['all with an archive'],
+  },
+} as const satisfies Record<string, CommandRow>
+
+const rows: ReadonlyMap<string | undefined, CommandRow> = new Map(Object.entries(commandTable))
+
+/** The row of a command by its name, as typed; undefined where there is no such command. */
+export function commandRow(name: string | undefined): CommandRow | undefined {
+  return rows.get(name)
+}
+
+/** True where `command` is in `set`: by its name, or by a group. */
+export function isIn(command: string, set: readonly string[]): boolean {
+  if (set.includes('all') || set.includes(command)) return true
+  return commandRow(command)?.groups.some((group) => set.includes(group)) ?? false
+}
