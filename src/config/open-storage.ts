@@ -3,25 +3,32 @@ import type { WriteCodec } from '../compression/codec.ts'
 import { openWriteCodec } from '../compression/codecs.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import type { WebIdentity } from '../storage/s3/s3-options.ts'
-import type { Storage } from '../storage/storage.ts'
+import type { Storage, StorageTrouble } from '../storage/storage.ts'
 import { archiveFolders } from '../walg/names.ts'
 import type { OptionValues } from './options/options.ts'
 
 /** Options that say where the archive is: all commands take them. */
-export type StorageValues = Omit<OptionValues<'wal-show'>, 'walSegmentMegabytes' | 'json'>
+export type StorageValues = Omit<OptionValues<'wal-show'>, 'walSegmentMegabytes' | 'json'> & {
+  /** Of the commands that have the option; else the storage's own default. */
+  readonly storePatienceMs?: number
+}
 
 /**
  * Opens the storage. Nothing is asked of it yet.
+ * @param onTrouble told of requests that wait for the store
  * @throws WALRX_USAGE when none is named, or two are: WAL-G would take S3 then and WAL-RUS the directory
  */
-export async function openStorage(values: StorageValues): Promise<Storage> {
+export async function openStorage(
+  values: StorageValues,
+  onTrouble?: (trouble: StorageTrouble) => void,
+): Promise<Storage> {
   const { filePrefix, s3Prefix } = values
   if (s3Prefix !== undefined && filePrefix !== undefined) {
     throw new WalrxError('WALRX_USAGE', `both an S3 prefix (${s3Prefix}) and a directory (${filePrefix}) are given`, {
       hint: 'unset WALG_S3_PREFIX or WALG_FILE_PREFIX: WAL-G would use the first and WAL-RUS the second',
     })
   }
-  if (s3Prefix !== undefined) return openS3(s3Prefix, values)
+  if (s3Prefix !== undefined) return openS3(s3Prefix, values, onTrouble)
   if (filePrefix !== undefined) return openDirectory(filePrefix, values)
   throw new WalrxError('WALRX_USAGE', 'no archive is given', {
     hint: 'set WALG_S3_PREFIX=s3://bucket/path or WALG_FILE_PREFIX=/path, or give --s3-prefix or --file-prefix',
@@ -42,7 +49,11 @@ async function openDirectory(prefix: string, { storagePrefix }: StorageValues): 
   })
 }
 
-async function openS3(prefix: string, values: StorageValues): Promise<Storage> {
+async function openS3(
+  prefix: string,
+  values: StorageValues,
+  onTrouble: ((trouble: StorageTrouble) => void) | undefined,
+): Promise<Storage> {
   const match = /^s3:\/\/([^/]+)(\/.*)?$/.exec(prefix)
   if (!match) {
     throw new WalrxError('WALRX_USAGE', `WALG_S3_PREFIX "${prefix}" is not of the form s3://bucket/path`)
@@ -74,6 +85,8 @@ async function openS3(prefix: string, values: StorageValues): Promise<Storage> {
     sseCustomerKey: values.s3SseC,
     checksums: values.s3Checksums,
     maxRetries: values.s3MaxRetries,
+    retryTimeMaxMs: values.storePatienceMs,
+    onTrouble,
     partSizeBytes: values.s3MaxPartBytes,
   })
 }

@@ -103,6 +103,28 @@ export interface StorageFolders {
   readonly swept: string
 }
 
+/** What a storage reports while requests wait for the store. */
+export type StorageTrouble =
+  | {
+      readonly kind: 'waiting'
+      /** What the last attempt ended with. */
+      readonly reason: string
+      /** Milliseconds since the oldest request that waits began. */
+      readonly forMs: number
+      /** Milliseconds until it gives up. */
+      readonly leftMs: number
+    }
+  | {
+      /** Every request has its answer again. */
+      readonly kind: 'over'
+      readonly forMs: number
+    }
+  | {
+      /** The store refused the keys: they are read again from their source. */
+      readonly kind: 'credentials'
+      readonly reason: string
+    }
+
 /** The result of {@link Storage.probe}. */
 export interface StorageTraits {
   /** False where the store ignores conditional puts: putIfAbsent then checks first and puts afterwards (racy). */

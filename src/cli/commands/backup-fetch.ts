@@ -30,6 +30,7 @@ import { chainNames, chainTitle, countsText, plainBytes, storedBytes } from '../
 import type { Command, CommandContext } from '../command.ts'
 import { flagArguments, ownProgram } from '../settings/own-program.ts'
 import { openProgress } from '../terminal/progress.ts'
+import { StoreWaits } from '../terminal/store-waits.ts'
 import { neededSettings } from '../settings/server-environment.ts'
 
 /** The least that every restored backup needs: the WAL up to where it is consistent. */
@@ -57,14 +58,15 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
     const wish = readWish(options)
     const destination = resolve(positionals.dest)
     await refuseUsedDestination(destination)
-    const storage = await openStorage(options)
+    const waits = new StoreWaits(log)
+    const storage = await openStorage(options, waits.onTrouble)
     try {
       const asked = { name: positionals.name, request: wish.request, isWhole: wish.mask === undefined }
       const documents = await choose(storage, asked, log, signals.drain)
       sayWhatIsRestored(documents, log)
       const tablespaces = wish.mask ? [] : placeTablespaces(documents.sentinel.spec, wish.mappings)
       await refuseUsedFolders(tablespaces)
-      const restore = { ...wish, storage, documents, destination, tablespaces }
+      const restore = { ...wish, storage, documents, destination, tablespaces, waits }
       if (options.dryRun) sayItCanBeRestored(restore, context)
       else await restoreBackup(restore, context)
       return 0
@@ -90,6 +92,7 @@ interface Restore extends Wish {
   readonly documents: BackupDocuments
   readonly destination: string
   readonly tablespaces: readonly PlacedTablespace[]
+  readonly waits: StoreWaits
 }
 
 /** Throws WALRX_USAGE for what does not go together. */
@@ -113,8 +116,8 @@ function sayItCanBeRestored({ destination, documents }: Restore, { stdout }: Con
 
 async function restoreBackup(restore: Restore, context: Context): Promise<void> {
   const { log, options, settings, stderr, stdout } = context
-  const { destination, documents, request } = restore
-  const progress = await openProgress({ what: 'restore', stream: stderr, log })
+  const { destination, documents, request, waits } = restore
+  const progress = await openProgress({ what: 'restore', stream: stderr, log, waits })
   try {
     const totalBytes = storedBytes(documents)
     const summary = await fetchAll(restore, context, (bytes) => progress.update(bytes, totalBytes))

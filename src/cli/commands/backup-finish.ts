@@ -7,6 +7,7 @@ import { systemClock } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { readSystem } from '../../walg/wal/system-marker.ts'
 import { WalReader } from '../../walg/wal/wal-reader.ts'
+import { StoreWaits } from '../terminal/store-waits.ts'
 import type { Command } from '../command.ts'
 
 /** What every binding says, but for those of the first archives. */
@@ -22,7 +23,8 @@ export const backupFinish: Command<'backup-finish', 'name'> = {
   async run({ log, options, positionals, signals, stdout }) {
     const { name } = positionals
     const signal = signals.drain
-    const storage = await openStorage(options)
+    const waits = new StoreWaits(log)
+    const storage = await openStorage(options, waits.onTrouble)
     try {
       const content = await readIntent(storage, name, signal)
       const system = await readSystem(storage, { signal })

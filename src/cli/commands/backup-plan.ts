@@ -6,6 +6,7 @@ import type { Command, CommandContext } from '../command.ts'
 import { deltaRulesOf } from '../settings/delta-rules.ts'
 import { planToJson } from '../terminal/plan-json.ts'
 import { planToText } from '../terminal/plan-text.ts'
+import { StoreWaits } from '../terminal/store-waits.ts'
 import { type ServerContext, serverOf } from '../settings/server-of.ts'
 
 /** See the file's header. */
@@ -30,7 +31,8 @@ export async function runPlan(context: PlanContext): Promise<number> {
   const { log, options, signals, stdout } = context
   const delta = deltaRulesOf(options)
   const server = serverOf(context, true)
-  const storage = await openStorage(options)
+  const waits = new StoreWaits(log)
+  const storage = await openStorage(options, waits.onTrouble)
   try {
     const report = await makePlan({
       server,

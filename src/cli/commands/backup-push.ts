@@ -9,6 +9,7 @@ import { WalArchive } from '../../walg/wal/wal-archive.ts'
 import type { Command } from '../command.ts'
 import { deltaRulesOf, parseUserData } from '../settings/delta-rules.ts'
 import { openProgress } from '../terminal/progress.ts'
+import { StoreWaits } from '../terminal/store-waits.ts'
 import { serverOf } from '../settings/server-of.ts'
 
 /** See the file's header. */
@@ -33,10 +34,11 @@ export const backupPush: Command<'backup-push'> = {
     const codec = openCodec(options)
     const server = serverOf(context, true)
     const userData = parseUserData(options.userData)
-    const storage = await openStorage(options)
+    const waits = new StoreWaits(log)
+    const storage = await openStorage(options, waits.onTrouble)
     const signal = signals.drain
     try {
-      const progress = await openProgress({ what: 'backup', stream: stderr, log })
+      const progress = await openProgress({ what: 'backup', stream: stderr, log, waits })
       const metrics = await openMetrics(options.metricsFile, log)
       let pushed: PushedBackup | undefined
       try {

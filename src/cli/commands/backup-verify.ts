@@ -12,6 +12,7 @@ import { BackupArchive } from '../../walg/backup/backup-archive.ts'
 import { chainNames, chainTitle, countsText, storedBytes } from '../terminal/chain-text.ts'
 import type { Command } from '../command.ts'
 import { openProgress } from '../terminal/progress.ts'
+import { StoreWaits } from '../terminal/store-waits.ts'
 
 /** See the file's header. */
 export const backupVerify: Command<'backup-verify', 'name'> = {
@@ -19,7 +20,8 @@ export const backupVerify: Command<'backup-verify', 'name'> = {
   positionals: [{ name: 'name', help: 'name of the backup, or LATEST' }],
   examples: [{ call: 'walrx backup-verify LATEST', means: 'read the newest backup and check every file of it' }],
   async run({ log, options, positionals, signals, stderr, stdout }) {
-    const storage = await openStorage(options)
+    const waits = new StoreWaits(log)
+    const storage = await openStorage(options, waits.onTrouble)
     const signal = signals.drain
     try {
       const archive = new BackupArchive(storage)
@@ -27,7 +29,7 @@ export const backupVerify: Command<'backup-verify', 'name'> = {
       for (const note of notes) log.warn(note)
       const documents = await readDocuments(storage, archive, name, signal)
       const totalBytes = storedBytes(documents)
-      const progress = await openProgress({ what: 'verify', stream: stderr, log })
+      const progress = await openProgress({ what: 'verify', stream: stderr, log, waits })
       try {
         const summary = await readBackup({
           storage,

@@ -51,7 +51,10 @@ export const walFetch: Command<'wal-fetch', 'name' | 'dest'> = {
       await prefetch?.sweep()
       await sweepTemporaries(dest)
     }
-    const storage = await openStorage({ ...options, s3MaxRetries: Math.min(options.s3MaxRetries, s3RetriesMax) })
+    const storage = await openStorage({
+      ...options,
+      s3MaxRetries: Math.min(options.s3MaxRetries ?? s3RetriesMax, s3RetriesMax),
+    })
     let starting: Promise<void> | undefined
     try {
       const outcome = await fetchWalFile({

@@ -22,7 +22,10 @@ export const walPrefetch: Command<'wal-prefetch', 'name' | 'folder'> = {
   async run({ log, options, positionals, signals }) {
     const segmentSize = segmentSizeOf(options)
     if (segmentSize === undefined) throw new WalrxError('WALRX_USAGE', 'wal-prefetch needs --pg-wal-size')
-    const storage = await openStorage({ ...options, s3MaxRetries: Math.min(options.s3MaxRetries, s3RetriesMax) })
+    const storage = await openStorage({
+      ...options,
+      s3MaxRetries: Math.min(options.s3MaxRetries ?? s3RetriesMax, s3RetriesMax),
+    })
     try {
       const systems = new RequiredSystems({ storage, log })
       const end = await runPrefetcher({

@@ -1,6 +1,7 @@
 /** Progress of a long command: a bar where somebody watches a terminal, log lines elsewhere. */
 import type { SingleBar } from 'cli-progress'
 import type { Logger } from '../../observe/log.ts'
+import type { StoreWaits } from './store-waits.ts'
 
 /** A bar or its replacement. */
 export interface Progress {
@@ -17,11 +18,15 @@ export interface ProgressOptions {
   /** Where the bar goes, if it is a terminal. */
   readonly stream: NodeJS.WritableStream & { readonly isTTY?: boolean }
   readonly log: Logger
+  /** Where requests wait for the store, the bar shows for how long. */
+  readonly waits?: StoreWaits
 }
 
 /** How often something is said at most. */
 const barMs = 100
 const logMs = 10_000
+/** How often a bar shows for how long requests have waited. */
+const waitMs = 1_000
 const MB = 1e6
 
 /** Nothing is shown before the first update. */
@@ -37,6 +42,7 @@ class Bar implements Progress {
   readonly #library: typeof import('cli-progress')
   #bar: SingleBar | undefined
   #shownAt = 0
+  #refresh: NodeJS.Timeout | undefined
   readonly #begunAt = performance.now()
 
   constructor(options: ProgressOptions, library: typeof import('cli-progress')) {
@@ -51,19 +57,36 @@ class Bar implements Progress {
     const total = Math.max(totalBytes ?? 0, doneBytes) / MB
     if (!this.#bar) {
       this.#bar = new this.#library.SingleBar({
-        format: `${this.#options.what} [{bar}] {percentage}% | {value} of {total} MB | {rate} MB/s | {eta_formatted} to go`,
+        format: `${this.#options.what} [{bar}] {percentage}% | {value} of {total} MB | {rate} MB/s | {rest}`,
         stream: this.#options.stream as NodeJS.WriteStream,
         formatValue: (value, _options, type) =>
           type === 'value' || type === 'total' ? value.toFixed(0) : String(value),
         hideCursor: true,
       })
-      this.#bar.start(total, doneBytes / MB, { rate: '-' })
+      this.#bar.start(total, doneBytes / MB, { rate: '-', rest: '' })
+      this.#refresh = setInterval(() => this.#showWait(), waitMs)
+      this.#refresh.unref()
     }
     this.#bar.setTotal(total)
-    this.#bar.update(doneBytes / MB, { rate: (doneBytes / MB / ((now - this.#begunAt) / 1000)).toFixed(0) })
+    const seconds = (now - this.#begunAt) / 1000
+    const left = doneBytes > 0 ? (Math.max(0, total * MB - doneBytes) / doneBytes) * seconds : undefined
+    const rest = this.#waitText() ?? (left === undefined ? '' : `${durationText(left)} to go`)
+    this.#bar.update(doneBytes / MB, { rate: (doneBytes / MB / seconds).toFixed(0), rest })
+  }
+
+  /** While requests wait no bytes come, and nothing else would show it. */
+  #showWait(): void {
+    const rest = this.#waitText()
+    if (rest !== undefined) this.#bar?.update({ rest })
+  }
+
+  #waitText(): string | undefined {
+    const seconds = this.#options.waits?.seconds
+    return seconds === undefined ? undefined : `waiting for the store for ${durationText(seconds)}`
   }
 
   stop(): void {
+    clearInterval(this.#refresh)
     this.#bar?.stop()
     this.#bar = undefined
   }
@@ -94,4 +117,8 @@ class LogLines implements Progress {
   }
 
   stop(): void {}
+}
+
+function durationText(seconds: number): string {
+  return seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`
 }

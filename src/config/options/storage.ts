@@ -32,6 +32,16 @@ export const storageOptions = {
     group: 'Storage',
     help: 'folder below the prefix, for several archives in one place',
   },
+  storePatienceMs: {
+    env: ['WALRX_STORE_PATIENCE'],
+    flag: 'store-patience',
+    type: { kind: 'duration', minMs: 0, maxMs: 24 * 3600_000 },
+    valueName: 'DURATION',
+    default: '15m',
+    commands: ['backup-push', 'backup-plan', 'backup-finish', 'backup-fetch', 'backup-verify'],
+    group: 'Storage',
+    help: 'how long a bucket that fails is waited for before the command ends with 4',
+  },
 } as const satisfies Record<string, OptionSpec>
 
 /** How S3 is talked to. */
@@ -219,10 +229,10 @@ export const s3Options = {
     flag: 's3-max-retries',
     type: { kind: 'integer', min: 0, max: 1000 },
     valueName: 'COUNT',
-    default: '15',
+    defaultText: 'as many as the time allows',
     commands: ['all with an archive'],
     group: 'S3',
-    help: 'attempts after the first of one request',
+    help: 'attempts after the first of one request, where there is time for them',
   },
   s3Checksums: {
     env: ['WALRX_S3_CHECKSUMS'],

@@ -1,11 +1,17 @@
 /** The bytes of an object as they arrive, resumed when a connection breaks. */
 import type { Readable } from 'node:stream'
+import { Backoff } from '../../primitives/backoff.ts'
+import { type Clock, sleep, systemClock } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { abortable } from '../abortable.ts'
 import { type S3Task, describeTask, explainFailure } from './s3-errors.ts'
+import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
 
-/** The most resumes in a row without a new byte. */
-const FRUITLESS_RESUMES_MAX = 3
+/** How long a body without a new byte is resumed, and how often. */
+export type S3BodyOptions = Pick<
+  S3StorageOptions,
+  'clock' | 'maxRetries' | 'random' | 'retryDelayFirstMs' | 'retryDelayMaxMs' | 'retryTimeMaxMs'
+>
 
 /** An answer to a GET. */
 export interface S3Answer {
@@ -35,14 +41,33 @@ export class S3Body implements AsyncIterableIterator<Uint8Array> {
   #stream: Readable
   #chunks: AsyncIterator<Uint8Array>
   #offset = 0
-  #fruitlessResumes = 0
+  readonly #clock: Clock
+  readonly #patienceMs: number
+  readonly #resumesMax: number
+  readonly #backoff: Backoff
+  /** Since when it is taken up again without a byte more; undefined while bytes come. */
+  #fruitlessSinceMs: number | undefined
   #isClosed = false
 
-  constructor(answer: S3Answer, resume: S3Resume, task: S3Task, signal: AbortSignal | undefined) {
+  constructor(
+    answer: S3Answer,
+    resume: S3Resume,
+    task: S3Task,
+    signal: AbortSignal | undefined,
+    options: S3BodyOptions,
+  ) {
     this.#answer = answer
     this.#resume = resume
     this.#task = task
     this.#signal = signal
+    this.#clock = options.clock ?? systemClock
+    this.#resumesMax = options.maxRetries ?? Infinity
+    this.#patienceMs = options.retryTimeMaxMs ?? s3Defaults.retryTimeMaxMs
+    this.#backoff = new Backoff({
+      firstMs: options.retryDelayFirstMs ?? s3Defaults.retryDelayFirstMs,
+      maxMs: options.retryDelayMaxMs ?? s3Defaults.retryDelayMaxMs,
+      random: options.random ?? Math.random,
+    })
     this.#stream = answer.stream
     this.#chunks = this.#read(answer.stream)
     signal?.addEventListener('abort', this.#onAbort, { once: true })
@@ -60,7 +85,8 @@ export class S3Body implements AsyncIterableIterator<Uint8Array> {
         if (chunk === undefined) break
         if (chunk.length === 0) continue
         this.#offset += chunk.length
-        this.#fruitlessResumes = 0
+        this.#fruitlessSinceMs = undefined
+        this.#backoff.reset()
         const size = this.#answer.size
         if (size !== undefined && this.#offset > size) throw this.#failure(`the store sent more than ${size} bytes`)
         return { done: false, value: chunk }
@@ -98,15 +124,28 @@ export class S3Body implements AsyncIterableIterator<Uint8Array> {
     this.#stream.destroy()
     const { etag, size } = this.#answer
     // An error after the last byte comes from the SDK's checksum check: there are no further bytes to request.
-    if (etag === undefined || this.#fruitlessResumes === FRUITLESS_RESUMES_MAX || this.#offset === size) {
+    if (etag === undefined || this.#offset === size || !(await this.#mayResume())) {
       if (cause !== undefined) throw explainFailure(cause, this.#task).error
       throw this.#failure(`the answer ended after ${this.#offset} of ${size} bytes`)
     }
-    this.#fruitlessResumes++
     this.#stream = await this.#resume(this.#offset, etag)
     this.#chunks = this.#read(this.#stream)
     // The signal may have aborted before the new stream was stored here.
     if (this.#isClosed) this.#stream.destroy()
+  }
+
+  /** At once after bytes have come; else after a wait, while the patience lasts. */
+  async #mayResume(): Promise<boolean> {
+    const now = this.#clock.now()
+    if (this.#fruitlessSinceMs === undefined) {
+      this.#fruitlessSinceMs = now
+      return true
+    }
+    if (this.#backoff.attempt >= this.#resumesMax) return false
+    const delayMs = this.#backoff.next()
+    if (now + delayMs > this.#fruitlessSinceMs + this.#patienceMs) return false
+    await sleep(this.#clock, delayMs, this.#signal)
+    return true
   }
 
   #read(stream: Readable): AsyncIterator<Uint8Array> {

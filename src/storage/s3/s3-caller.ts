@@ -5,13 +5,16 @@ import { Backoff } from '../../primitives/backoff.ts'
 import { abortable } from '../abortable.ts'
 import { SourceError } from '../source.ts'
 import type { S3Connection } from './s3-client.ts'
-import { type S3Task, explainFailure } from './s3-errors.ts'
+import { type S3Failure, type S3Task, explainFailure } from './s3-errors.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
+import { S3Outage } from './s3-outage.ts'
 
 /** The SDK, and a function that sends one of its commands under the signal of the call. */
 export interface S3Attempt {
   readonly sdk: S3Connection['sdk']
   readonly send: S3Client['send']
+  /** The same with the time that the completion of a multipart upload may take. */
+  readonly sendSlow: S3Client['send']
 }
 
 /** The retry limits of a call. */
@@ -20,26 +23,43 @@ export interface S3Patience {
   readonly retryTimeMaxMs: number
 }
 
+/** Distance of reports that the keys are read again. */
+const keyReportMs = 60_000
+
+/** One call through all its attempts. */
+interface Call {
+  readonly startedMs: number
+  readonly deadlineMs: number
+  /** Where the source of the keys fails: it may take longer than a wrong endpoint. */
+  readonly sourceDeadlineMs: number
+}
+
 /** Makes attempts until one succeeds, one fails for good, or a retry limit is reached. */
 export class S3Caller {
   readonly #connect: () => Promise<S3Connection>
+  readonly #reconnect: () => void
+  readonly #options: S3StorageOptions
   readonly #clock: Clock
   readonly #patience: S3Patience
-  readonly #newBackoff: () => Backoff
+  readonly #outage: S3Outage
+  /** True once the store has carried a request out: keys that worked were not misspelt. */
+  #hasSucceeded = false
+  #keysReportedMs = -Infinity
 
-  constructor(connect: () => Promise<S3Connection>, options: S3StorageOptions) {
+  /**
+   * @param connect the present connection
+   * @param reconnect has the next `connect` make another one, with keys that are read again
+   */
+  constructor(connect: () => Promise<S3Connection>, reconnect: () => void, options: S3StorageOptions) {
     this.#connect = connect
+    this.#reconnect = reconnect
+    this.#options = options
     this.#clock = options.clock ?? systemClock
     this.#patience = {
-      maxRetries: options.maxRetries ?? s3Defaults.maxRetries,
+      maxRetries: options.maxRetries ?? Infinity,
       retryTimeMaxMs: options.retryTimeMaxMs ?? s3Defaults.retryTimeMaxMs,
     }
-    this.#newBackoff = () =>
-      new Backoff({
-        firstMs: options.retryDelayFirstMs ?? s3Defaults.retryDelayFirstMs,
-        maxMs: options.retryDelayMaxMs ?? s3Defaults.retryDelayMaxMs,
-        random: options.random ?? Math.random,
-      })
+    this.#outage = new S3Outage({ clock: this.#clock, onTrouble: options.onTrouble })
   }
 
   /**
@@ -56,27 +76,94 @@ export class S3Caller {
   ): Promise<T> {
     signal?.throwIfAborted()
     const { maxRetries, retryTimeMaxMs } = { ...this.#patience, ...patience }
-    const deadlineMs = this.#clock.now() + retryTimeMaxMs
+    const startedMs = this.#clock.now()
+    const sourceDeadlineMs = startedMs + (this.#options.sourceTimeMaxMs ?? s3Defaults.retryTimeMaxMs)
+    const call = { startedMs, deadlineMs: startedMs + retryTimeMaxMs, sourceDeadlineMs }
     const backoff = this.#newBackoff()
-    for (;;) {
-      try {
-        return await abortable(this.#attempt(attempt, signal), signal)
-      } catch (error) {
-        signal?.throwIfAborted()
-        if (error instanceof SourceError) throw error.error
-        const failure = explainFailure(error, task)
-        if (!failure.shouldRetry || backoff.attempt >= maxRetries) throw failure.error
-        const delayMs = backoff.next()
-        if (this.#clock.now() + delayMs > deadlineMs) throw failure.error
-        await sleep(this.#clock, delayMs, signal)
+    let hasSucceeded = false
+    try {
+      for (;;) {
+        const connecting = this.#connect()
+        try {
+          const result = await abortable(this.#attempt(connecting, attempt, signal), signal)
+          hasSucceeded = this.#hasSucceeded = true
+          return result
+        } catch (error) {
+          signal?.throwIfAborted()
+          if (error instanceof SourceError) throw error.error
+          const failure = explainFailure(error, task)
+          if (!(await this.#mayPass(failure, connecting)) || backoff.attempt >= maxRetries) throw failure.error
+          await this.#wait(call, failure, backoff, signal)
+        }
       }
+    } finally {
+      this.#outage.over(call, hasSucceeded)
     }
   }
 
-  async #attempt<T>(attempt: (attempt: S3Attempt) => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-    const { sdk, client } = await this.#connect()
+  async #wait(call: Call, failure: S3Failure, backoff: Backoff, signal: AbortSignal | undefined): Promise<void> {
+    const delayMs = backoff.next()
+    const deadlineMs = failure.isOfSource ? Math.max(call.deadlineMs, call.sourceDeadlineMs) : call.deadlineMs
+    if (this.#clock.now() + delayMs > deadlineMs) throw failure.error
+    this.#outage.failed(call, call.startedMs, deadlineMs, failure.error.message)
+    await sleep(this.#clock, delayMs, signal)
+  }
+
+  /** True when another attempt may succeed: by itself, or because of what is changed here. */
+  async #mayPass({ error, shouldRetry, wants }: S3Failure, connecting: Promise<S3Connection>): Promise<boolean> {
+    if (shouldRetry || wants === undefined) return shouldRetry
+    const connection = await connecting.catch(() => undefined)
+    if (!connection) return false
+    if (wants === 'checksum') return connection.demandChecksums()
+    if (this.#options.accessKeyId !== undefined) return false
+    const isCurrent = (await this.#connect().catch(() => undefined)) === connection
+    // Another call has had the keys read again since.
+    if (!isCurrent) return true
+    this.#reconnect()
+    this.#reportKeys(error.message)
+    if (wants === 'expired' || this.#hasSucceeded) return true
+    return (await accessKeyOf(this.#connect())) !== (await accessKeyOf(connecting))
+  }
+
+  /** At most one report a minute: keys that have expired may take a while to be replaced. */
+  #reportKeys(reason: string): void {
+    const now = this.#clock.now()
+    if (now - this.#keysReportedMs < keyReportMs) return
+    this.#keysReportedMs = now
+    this.#options.onTrouble?.({ kind: 'credentials', reason })
+  }
+
+  #newBackoff(): Backoff {
+    return new Backoff({
+      firstMs: this.#options.retryDelayFirstMs ?? s3Defaults.retryDelayFirstMs,
+      maxMs: this.#options.retryDelayMaxMs ?? s3Defaults.retryDelayMaxMs,
+      random: this.#options.random ?? Math.random,
+    })
+  }
+
+  async #attempt<T>(
+    connecting: Promise<S3Connection>,
+    attempt: (attempt: S3Attempt) => Promise<T>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    const { client, sdk, slowClient, use } = await connecting
     const options = signal ? { abortSignal: signal } : {}
     const send = (command: Parameters<S3Client['send']>[0]) => client.send(command, options)
-    return await attempt({ sdk, send: send as S3Client['send'] })
+    const sendSlow = (command: Parameters<S3Client['send']>[0]) => slowClient().send(command, options)
+    const over = use()
+    try {
+      return await attempt({ sdk, send: send as S3Client['send'], sendSlow: sendSlow as S3Client['send'] })
+    } finally {
+      over()
+    }
+  }
+}
+
+/** The access key that a connection signs with; undefined where none can be had. */
+async function accessKeyOf(connecting: Promise<S3Connection>): Promise<string | undefined> {
+  try {
+    return (await (await connecting).client.config.credentials()).accessKeyId
+  } catch {
+    return undefined
   }
 }

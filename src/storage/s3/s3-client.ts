@@ -4,12 +4,25 @@ import { readFile } from 'node:fs/promises'
 import { setImmediate } from 'node:timers/promises'
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3'
 import { WalrxError } from '../../primitives/errors.ts'
+import { credentialChain } from './s3-credentials.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
 
 /** The loaded SDK. Loading takes 100 ms, which a command without S3 doesn't spend. */
 export interface S3Connection {
   readonly sdk: typeof import('@aws-sdk/client-s3')
   readonly client: S3Client
+  /** A second client, made when it is first asked for, that waits for an answer as long as a completion may take. */
+  readonly slowClient: () => S3Client
+  /** From now on every object is sent with its MD5. Returns false where it was already. */
+  readonly demandChecksums: () => boolean
+  /** SHA-256 in hex of large bodies that were sent. */
+  readonly hashes: WeakMap<Uint8Array, string>
+  /** Counts a request that uses it; to be called when the request is over. */
+  readonly use: () => () => void
+  /** Frees the sockets once no request uses it. */
+  readonly retire: () => void
+  /** Frees the sockets. */
+  readonly destroy: () => void
 }
 
 const FALLBACK_REGION = 'us-east-1'
@@ -33,9 +46,57 @@ export async function connectS3(options: S3StorageOptions): Promise<S3Connection
     client.destroy()
     client = new sdk.S3Client({ ...config, region: FALLBACK_REGION })
   }
-  hashInSlices(client)
-  if (options.checksums !== 'when-supported') useContentMd5(client)
-  return { sdk, client }
+  const hashes = new WeakMap<Uint8Array, string>()
+  const checksums = { isDemanded: options.checksums === 'when-supported' }
+  const equip = (one: S3Client) => {
+    hashInSlices(one, hashes)
+    if (options.checksums !== 'when-supported') useContentMd5(one, checksums)
+    return one
+  }
+  equip(client)
+  let slow: S3Client | undefined
+  let uses = 0
+  let isRetired = false
+  const destroy = () => {
+    client.destroy()
+    slow?.destroy()
+  }
+  return {
+    sdk,
+    client,
+    hashes,
+    slowClient: () => (slow ??= equip(slowCopy(client, config, options, sdk))),
+    demandChecksums: () => {
+      const isNews = !checksums.isDemanded
+      checksums.isDemanded = true
+      return isNews
+    },
+    use: () => {
+      uses++
+      return () => {
+        uses--
+        if (isRetired && uses === 0) destroy()
+      }
+    },
+    retire: () => {
+      isRetired = true
+      if (uses === 0) destroy()
+    },
+    destroy,
+  }
+}
+
+/** A client with the keys and the region of another one, and the time-outs of a completion. */
+function slowCopy(
+  client: S3Client,
+  config: S3ClientConfig,
+  { completionTimeoutMs = s3Defaults.completionTimeoutMs }: S3StorageOptions,
+  sdk: S3Connection['sdk'],
+): S3Client {
+  const { credentials, region } = client.config
+  const handler = { ...(config.requestHandler as HandlerOptions) }
+  const timeouts = { socketTimeout: completionTimeoutMs, requestTimeout: completionTimeoutMs }
+  return new sdk.S3Client({ ...config, credentials, region, requestHandler: { ...handler, ...timeouts } })
 }
 
 async function clientConfig(options: S3StorageOptions): Promise<S3ClientConfig> {
@@ -46,10 +107,10 @@ async function clientConfig(options: S3StorageOptions): Promise<S3ClientConfig> 
     ...(region !== undefined && { region }),
     ...(endpoint !== undefined && { endpoint: checkedEndpoint(endpoint) }),
     forcePathStyle: options.forcePathStyle ?? false,
-    ...(accessKeyId !== undefined &&
-      secretAccessKey !== undefined && {
-        credentials: { accessKeyId, secretAccessKey, ...(sessionToken !== undefined && { sessionToken }) },
-      }),
+    credentials:
+      accessKeyId !== undefined && secretAccessKey !== undefined
+        ? { accessKeyId, secretAccessKey, ...(sessionToken !== undefined && { sessionToken }) }
+        : await credentialChain(chainSettings(options)),
     ...chainSettings(options),
     ...(options.useFipsEndpoint !== undefined && { useFipsEndpoint: options.useFipsEndpoint }),
     ...(options.useDualstackEndpoint !== undefined && { useDualstackEndpoint: options.useDualstackEndpoint }),
@@ -75,8 +136,8 @@ async function clientConfig(options: S3StorageOptions): Promise<S3ClientConfig> 
 
 /**
  * What the SDK's credential chain would otherwise take from the process's environment, by the names of its providers'
- * options: the client hands its whole configuration to them (credential-provider-ini, credential-provider-web-identity).
- * So two storages of one process can have different keys.
+ * options (credential-provider-ini, credential-provider-web-identity). So two storages of one process can have different
+ * keys. The client gets them too: it takes the region from the profile.
  */
 function chainSettings({ configFile, credentialsFile, profile, webIdentity }: S3StorageOptions): S3ClientConfig {
   const settings = {
@@ -126,17 +187,14 @@ async function knowsRegion(client: S3Client): Promise<boolean> {
  * The signature covers the SHA-256 of the body. To compute it for 20 MiB, the SDK would block the event loop for 50 to
  * 100 ms. So large bodies are hashed here, a slice at a time, and the SDK takes the hash from the header.
  */
-function hashInSlices(client: S3Client): void {
+function hashInSlices(client: S3Client, hashes: WeakMap<Uint8Array, string>): void {
   client.middlewareStack.add(
     (next) => async (args) => {
       const { body, headers } = args.request as { body?: unknown; headers: Record<string, string> }
       if (body instanceof Uint8Array && body.length > HASH_SLICE_BYTES) {
-        const hash = createHash('sha256')
-        for (let offset = 0; offset < body.length; offset += HASH_SLICE_BYTES) {
-          hash.update(body.subarray(offset, offset + HASH_SLICE_BYTES))
-          await setImmediate()
-        }
-        headers['x-amz-content-sha256'] = hash.digest('hex')
+        const sha256 = await hashed('sha256', body)
+        hashes.set(body, sha256.toString('hex'))
+        headers['x-amz-content-sha256'] = sha256.toString('hex')
       }
       return await next(args)
     },
@@ -144,19 +202,36 @@ function hashInSlices(client: S3Client): void {
   )
 }
 
+/** The hash of bytes, a slice at a time. */
+async function hashed(algorithm: 'md5' | 'sha256', body: Uint8Array): Promise<Buffer> {
+  const hash = createHash(algorithm)
+  for (let offset = 0; offset < body.length; offset += HASH_SLICE_BYTES) {
+    hash.update(body.subarray(offset, offset + HASH_SLICE_BYTES))
+    await setImmediate()
+  }
+  return hash.digest()
+}
+
 /**
  * S3 requires a checksum only for the deletion of several objects. Every store accepts Content-MD5 there; only newer
  * ones accept the CRC32 that the SDK sends.
+ * Objects get one where the store has demanded it.
  */
-function useContentMd5(client: S3Client): void {
+function useContentMd5(client: S3Client, checksums: { readonly isDemanded: boolean }): void {
   client.middlewareStack.add(
-    (next, context) => (args) => {
+    (next, context) => async (args) => {
       const request = args.request as { headers: Record<string, string>; body?: string | Uint8Array }
-      if (context.commandName === 'DeleteObjectsCommand' && request.body !== undefined) {
-        for (const header of Object.keys(request.headers)) {
-          if (/^x-amz-(sdk-)?checksum-/i.test(header)) delete request.headers[header]
+      const { body, headers } = request
+      if (context.commandName === 'DeleteObjectsCommand' && body !== undefined) {
+        for (const header of Object.keys(headers)) {
+          if (/^x-amz-(sdk-)?checksum-/i.test(header)) delete headers[header]
         }
-        request.headers['content-md5'] = createHash('md5').update(request.body).digest('base64')
+        headers['content-md5'] = createHash('md5').update(body).digest('base64')
+      }
+      const isObject = context.commandName === 'PutObjectCommand' || context.commandName === 'UploadPartCommand'
+      if (isObject && checksums.isDemanded && body !== undefined) {
+        const bytes = typeof body === 'string' ? Buffer.from(body) : body
+        headers['content-md5'] = (await hashed('md5', bytes)).toString('base64')
       }
       return next(args)
     },

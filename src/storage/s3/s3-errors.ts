@@ -1,5 +1,6 @@
 /** Translates a failed request to S3 into an error: by HTTP status, S3 code and errno, never by message. */
 import { type ErrorCode, WalrxError } from '../../primitives/errors.ts'
+import { CredentialsError } from './s3-credentials.ts'
 
 /** An operation on an object, for messages. */
 export interface S3Task {
@@ -19,12 +20,20 @@ export interface S3Failure {
   readonly code: string
   /** True when the same request may succeed soon. */
   readonly shouldRetry: boolean
+  /** True when the source of the keys fails, and not the store. */
+  readonly isOfSource: boolean
+  /**
+   * What would have to change before it can: `expired` keys, `unknown` keys (misspelt, or replaced by others), or a
+   * `checksum` in the request. Undefined where nothing that walrx can change helps.
+   */
+  readonly wants: 'expired' | 'unknown' | 'checksum' | undefined
   readonly error: WalrxError
 }
 
 interface Meaning {
   readonly code: ErrorCode
   readonly shouldRetry?: true
+  readonly wants?: 'expired' | 'unknown'
   /** Overrides the code's row of the error table. */
   readonly transient?: boolean
   readonly hint?: string
@@ -38,6 +47,10 @@ const DENIED: Meaning = {
   code: 'WALRX_STORAGE_DENIED',
   hint: 'check the access key, and that its policy allows this on the bucket and prefix',
 }
+const FAILING_SOURCE: Meaning = {
+  ...RETRY,
+  hint: 'the source of the credentials fails: check the profile, process, role or container endpoint that is configured',
+}
 const BAD_TLS: Meaning = { code: 'WALRX_STORAGE_UNAVAILABLE', transient: false, hint: TLS_HINT }
 
 /** Codes that mean more than their status, or come without one. */
@@ -47,9 +60,12 @@ const BY_CODE: Readonly<Record<string, Meaning>> = {
   InvalidBucketName: { code: 'WALRX_STORAGE_MISSING', hint: 'check the name of the bucket' },
   PermanentRedirect: { code: 'WALRX_STORAGE_MISSING', hint: REGION_HINT },
   AuthorizationHeaderMalformed: { code: 'WALRX_STORAGE_DENIED', hint: REGION_HINT },
-  InvalidAccessKeyId: { code: 'WALRX_STORAGE_DENIED', hint: 'check the access key' },
-  SignatureDoesNotMatch: { code: 'WALRX_STORAGE_DENIED', hint: 'check the secret access key' },
-  ExpiredToken: { code: 'WALRX_STORAGE_DENIED', hint: 'renew the session token' },
+  InvalidAccessKeyId: { code: 'WALRX_STORAGE_DENIED', wants: 'unknown', hint: 'check the access key' },
+  SignatureDoesNotMatch: { code: 'WALRX_STORAGE_DENIED', wants: 'unknown', hint: 'check the secret access key' },
+  InvalidToken: { code: 'WALRX_STORAGE_DENIED', wants: 'unknown', hint: 'check the session token' },
+  ExpiredToken: { code: 'WALRX_STORAGE_DENIED', wants: 'expired', hint: 'renew the session token' },
+  ExpiredTokenException: { code: 'WALRX_STORAGE_DENIED', wants: 'expired', hint: 'renew the session token' },
+  TokenRefreshRequired: { code: 'WALRX_STORAGE_DENIED', wants: 'expired', hint: 'renew the session token' },
   InvalidObjectState: {
     code: 'WALRX_STORAGE_DENIED',
     hint: 'the object is in an archive storage class: restore it there first',
@@ -71,6 +87,10 @@ const BY_CODE: Readonly<Record<string, Meaning>> = {
   ConditionalRequestConflict: RETRY,
   // The store is busy, but the status doesn't show it.
   RequestTimeout: RETRY,
+  InternalFailure: RETRY,
+  TooManyRequests: RETRY,
+  TooManyRequestsException: RETRY,
+  ProvisionedThroughputExceededException: RETRY,
   InternalError: RETRY,
   ServiceUnavailable: RETRY,
   SlowDown: RETRY,
@@ -93,6 +113,7 @@ const BY_CODE: Readonly<Record<string, Meaning>> = {
 /** An error of the SDK; every field may be missing. */
 interface SdkError {
   readonly name?: string
+  readonly Code?: unknown
   readonly code?: unknown
   readonly message?: string
   readonly $metadata?: { readonly httpStatusCode?: number; readonly clockSkewCorrected?: boolean }
@@ -119,14 +140,16 @@ export function codeOf(error: unknown): string {
  */
 export function isConditionRefused(error: unknown): boolean {
   const status = statusOf(error)
-  return status === 501 || (status === 400 && !Object.hasOwn(BY_CODE, codeOf(error)))
+  if (status === 501) return true
+  return status === 400 && isReadable(error) && !Object.hasOwn(BY_CODE, codeOf(error)) && !wantsChecksum(error)
 }
 
 /** The failure of a task, from a thrown error. */
 export function explainFailure(error: unknown, task: S3Task): S3Failure {
   const status = statusOf(error)
   const code = codeOf(error)
-  if (error instanceof WalrxError) return { status, code, shouldRetry: false, error }
+  if (error instanceof WalrxError)
+    return { status, code, shouldRetry: false, isOfSource: false, wants: undefined, error }
   const meaning = meaningOf(error, status, code)
   const answer = status === undefined ? code : isKnownName(code) ? `HTTP ${status} ${code}` : `HTTP ${status}`
   const detail = oneLine((error as SdkError | undefined)?.message)
@@ -139,7 +162,9 @@ export function explainFailure(error: unknown, task: S3Task): S3Failure {
       ...(meaning.transient !== undefined && { transient: meaning.transient }),
     },
   )
-  return { status, code, shouldRetry: meaning.shouldRetry ?? false, error: walrxError }
+  const wants = wantsChecksum(error) ? 'checksum' : meaning.wants
+  const isOfSource = meaning === FAILING_SOURCE
+  return { status, code, shouldRetry: meaning.shouldRetry ?? false, isOfSource, wants, error: walrxError }
 }
 
 /** `put of folder/x at s3://bucket/path`. */
@@ -151,6 +176,7 @@ function meaningOf(error: unknown, status: number | undefined, code: string): Me
   // The SDK takes the store's time from this refusal, and signs the next attempt with it.
   if ((error as SdkError | undefined)?.$metadata?.clockSkewCorrected)
     return { ...BY_CODE.RequestTimeTooSkewed!, shouldRetry: true }
+  if (error instanceof CredentialsError && error.isConfigured) return FAILING_SOURCE
   const byCode = Object.hasOwn(BY_CODE, code) ? BY_CODE[code] : undefined
   if (byCode !== undefined) return byCode
   if (status === undefined) return isDefect(error) ? { code: 'WALRX_INTERNAL' } : RETRY
@@ -163,12 +189,26 @@ function meaningOf(error: unknown, status: number | undefined, code: string): Me
   if (status === 404)
     return { ...RETRY, hint: 'check that the endpoint is an S3 service: it answered 404 without an S3 error code' }
   if (status === 401 || status === 403) return DENIED
+  // Without an S3 code the answer comes from something between here and the store, and proves nothing about the request.
+  if (status === 400 && !isReadable(error)) return RETRY
   return { code: 'WALRX_STORAGE_DENIED', hint: 'the store refuses this kind of request: check the S3 settings' }
 }
 
 /** True for errors of the program, not of the network. */
 function isDefect(error: unknown): boolean {
   return error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError
+}
+
+/** True when the answer names a code of S3's, as opposed to HTML, XML that is cut, or nothing. */
+function isReadable(error: unknown): boolean {
+  const { Code, name } = (error ?? {}) as SdkError
+  return typeof Code === 'string' || (name !== undefined && /^[A-Z][A-Za-z]+$/.test(name) && isKnownName(name))
+}
+
+/** True for a store that takes no object without a checksum: object lock, and some work-alikes. */
+function wantsChecksum(error: unknown): boolean {
+  const { message = '' } = (error ?? {}) as SdkError
+  return statusOf(error) === 400 && isReadable(error) && /content-md5|x-amz-checksum/i.test(message)
 }
 
 function isKnownName(code: string): boolean {

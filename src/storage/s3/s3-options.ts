@@ -1,6 +1,6 @@
 /** The options of an S3 storage, and their defaults. */
 import type { Clock } from '../../primitives/clock.ts'
-import type { StorageFolders } from '../storage.ts'
+import type { StorageFolders, StorageTrouble } from '../storage.ts'
 
 /** A role that is assumed by a token of somebody else (AssumeRoleWithWebIdentity). */
 export interface WebIdentity {
@@ -60,10 +60,12 @@ export interface S3StorageOptions {
    * request is signed over the SHA-256 of its body, which the store verifies.
    */
   readonly checksums?: 'when-required' | 'when-supported' | undefined
-  /** Attempts after the first of one request. Default 15, as WAL-G. */
+  /** Attempts after the first of one request. Default as many as `retryTimeMaxMs` has room for. */
   readonly maxRetries?: number | undefined
-  /** No attempt begins later than this after the first one. Default 60,000. */
+  /** The patience: no attempt begins later than this after the first one. Default 60,000. */
   readonly retryTimeMaxMs?: number | undefined
+  /** The patience while the source of the keys fails, where `retryTimeMaxMs` is less. Default 60,000. */
+  readonly sourceTimeMaxMs?: number | undefined
   /** Wait before the second attempt; it doubles up to `retryDelayMaxMs`, with jitter. Default 100. */
   readonly retryDelayFirstMs?: number | undefined
   /** Default 10,000. */
@@ -76,8 +78,12 @@ export interface S3StorageOptions {
   readonly idleTimeoutMs?: number | undefined
   /** Time limit from the beginning of a request to the first byte of its answer. Default 300,000. */
   readonly requestTimeoutMs?: number | undefined
+  /** Time for the answer to the completion of a multipart upload, in which stores copy its parts. Default 900,000. */
+  readonly completionTimeoutMs?: number | undefined
   /** Connections at the same time. Default 32. */
   readonly maxSockets?: number | undefined
+  /** Told of requests that wait for the store. Default nobody. */
+  readonly onTrouble?: ((trouble: StorageTrouble) => void) | undefined
   /** Default the real clock. */
   readonly clock?: Clock | undefined
   /** Random number in [0, 1), for jitter. Default Math.random. */
@@ -86,7 +92,6 @@ export interface S3StorageOptions {
 
 /** The numeric defaults. */
 export const s3Defaults = {
-  maxRetries: 15,
   retryTimeMaxMs: 60_000,
   retryDelayFirstMs: 100,
   retryDelayMaxMs: 10_000,
@@ -94,6 +99,7 @@ export const s3Defaults = {
   connectTimeoutMs: 10_000,
   idleTimeoutMs: 30_000,
   requestTimeoutMs: 300_000,
+  completionTimeoutMs: 900_000,
   maxSockets: 32,
 } as const
 

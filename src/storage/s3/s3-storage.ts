@@ -57,7 +57,11 @@ export class S3Storage implements Storage {
     const prefix = (options.prefix ?? '').replace(/^\/+|\/+$/g, '')
     this.#root = prefix === '' ? '' : `${prefix}/`
     this.location = `s3://${options.bucket}${prefix === '' ? '' : `/${prefix}`}`
-    this.#caller = new S3Caller(() => this.#connect(), options)
+    this.#caller = new S3Caller(
+      () => this.#connect(),
+      () => this.#retire(),
+      options,
+    )
   }
 
   /** Bytes in memory are one PUT; a stream longer than a part is a multipart upload. */
@@ -95,6 +99,7 @@ export class S3Storage implements Storage {
       (offset, etag) => this.#getRest(key, offset, etag, signal),
       this.#task('get', key),
       signal,
+      this.#options,
     )
   }
 
@@ -141,7 +146,7 @@ export class S3Storage implements Storage {
     const timer = setTimeout(() => waited.abort(), CLOSE_WAIT_MS)
     await abortable(Promise.allSettled(this.#uploads), waited.signal).catch(() => {})
     clearTimeout(timer)
-    await connection.then(({ client }) => client.destroy()).catch(() => {})
+    await connection.then(({ destroy }) => destroy()).catch(() => {})
   }
 
   #connect(): Promise<S3Connection> {
@@ -150,6 +155,12 @@ export class S3Storage implements Storage {
       throw error
     })
     return this.#connection
+  }
+
+  /** The next request has a client of its own, whose keys are read again; requests that are under way keep theirs. */
+  #retire(): void {
+    this.#connection?.then(({ retire }) => retire()).catch(() => {})
+    this.#connection = undefined
   }
 
   #task(operation: string, key: string): S3Task {
@@ -277,9 +288,10 @@ export class S3Storage implements Storage {
 
   async #probe(signal: AbortSignal | undefined): Promise<StorageTraits> {
     const retryTimeMaxMs = Math.min(this.#options.retryTimeMaxMs ?? Infinity, PROBE_RETRY_TIME_MAX_MS)
-    const hurried = new S3Storage({ ...this.#options, retryTimeMaxMs })
+    const sourceTimeMaxMs = this.#options.retryTimeMaxMs
+    const hurried = new S3Storage({ ...this.#options, retryTimeMaxMs, sourceTimeMaxMs })
     hurried.#connection = this.#connect()
-    const isRefused = await proveStorage(
+    const proving = proveStorage(
       {
         location: this.location,
         put: hurried.put.bind(hurried),
@@ -291,6 +303,8 @@ export class S3Storage implements Storage {
       this.#options.folders.probe,
       signal ? { signal } : {},
     )
+    // It may have made a connection with other keys.
+    const isRefused = await proving.finally(() => (this.#connection = hurried.#connection))
     this.#traits = { conditionalPut: isRefused }
     return this.#traits
   }

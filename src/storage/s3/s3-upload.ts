@@ -1,12 +1,18 @@
 /** Stores a stream of unknown length as one object: one PUT when it is short, else a multipart upload. */
 import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
-import type { CompletedPart, PutObjectCommandInput, S3Client } from '@aws-sdk/client-s3'
+import type {
+  CompleteMultipartUploadCommand,
+  PutObjectCommandInput,
+  S3Client,
+  UploadPartCommand,
+} from '@aws-sdk/client-s3'
 import { WalrxError } from '../../primitives/errors.ts'
 import { SourceError, readSource } from '../source.ts'
 import type { StorageBody } from '../storage.ts'
-import type { S3Attempt, S3Caller } from './s3-caller.ts'
+import type { S3Caller } from './s3-caller.ts'
 import type { S3Connection } from './s3-client.ts'
+import { isCompleted, type SentPart } from './s3-completion.ts'
 import { type S3Task, codeOf } from './s3-errors.ts'
 import { PART_COUNT_MAX } from './s3-options.ts'
 
@@ -54,20 +60,16 @@ export async function uploadStream(options: S3UploadOptions): Promise<void> {
   const onAbort = () => stop.abort(options.signal?.reason)
   options.signal?.addEventListener('abort', onAbort, { once: true })
   if (options.signal?.aborted) onAbort()
+  const sent = new Map<number, SentPart>()
   const send: Send = async (command) => {
+    const { sdk } = connection
     // Without the signal, which has already aborted.
-    if (command instanceof connection.sdk.AbortMultipartUploadCommand) return await removeParts(options, command)
+    if (command instanceof sdk.AbortMultipartUploadCommand) return await removeParts(options, command)
     try {
-      return await caller.call(task, signal, async (attempt) => {
-        try {
-          return await attempt.send(command as never)
-        } catch (error) {
-          if (!(command instanceof connection.sdk.CompleteMultipartUploadCommand)) throw error
-          const parts = command.input.MultipartUpload?.Parts ?? []
-          if (codeOf(error) === 'NoSuchUpload' && (await isCompleted(options.params, parts, attempt))) return {}
-          throw error
-        }
-      })
+      if (command instanceof sdk.CompleteMultipartUploadCommand) return await complete(options, command, sent, signal)
+      const answer = await caller.call(task, signal, (attempt) => attempt.send(command as never))
+      if (command instanceof sdk.UploadPartCommand) noteSent(command, sent, connection)
+      return answer
     } catch (error) {
       stop.abort(error)
       throw error
@@ -93,21 +95,30 @@ export async function uploadStream(options: S3UploadOptions): Promise<void> {
   }
 }
 
-/**
- * True when the object consists of these parts: an earlier attempt completed the upload, and its answer was lost. S3's
- * ETag of such an object is the MD5 of the MD5s of its parts. Where a store (or an encryption) has other ETags, the put
- * fails and may be repeated.
- */
-async function isCompleted(
-  { Bucket, Key, SSECustomerAlgorithm, SSECustomerKey }: PutObjectCommandInput,
-  parts: readonly CompletedPart[],
-  { sdk, send }: S3Attempt,
-): Promise<boolean> {
-  const hash = createHash('md5')
-  for (const { ETag = '' } of parts) hash.update(Buffer.from(ETag.replaceAll('"', ''), 'hex'))
-  const encryption = SSECustomerKey === undefined ? {} : { SSECustomerAlgorithm, SSECustomerKey }
-  const { ETag } = await send(new sdk.HeadObjectCommand({ Bucket, Key, ...encryption }))
-  return ETag?.replaceAll('"', '') === `${hash.digest('hex')}-${parts.length}`
+/** Completes the upload. An attempt whose answer was lost may have done it. */
+async function complete(
+  { caller, params, task }: S3UploadOptions,
+  command: CompleteMultipartUploadCommand,
+  sent: ReadonlyMap<number, SentPart>,
+  signal: AbortSignal,
+): Promise<object> {
+  return await caller.call(task, signal, async (attempt) => {
+    try {
+      return await attempt.sendSlow(command)
+    } catch (error) {
+      const parts = command.input.MultipartUpload?.Parts ?? []
+      if (codeOf(error) === 'NoSuchUpload' && (await isCompleted(params, parts, sent, attempt))) return {}
+      throw error
+    }
+  })
+}
+
+/** Keeps what a part was, to know it again in the object. */
+function noteSent({ input }: UploadPartCommand, sent: Map<number, SentPart>, { hashes }: S3Connection): void {
+  const { Body, PartNumber = 0 } = input
+  if (!(Body instanceof Uint8Array)) return
+  const sha256 = hashes.get(Body) ?? createHash('sha256').update(Body).digest('hex')
+  sent.set(PartNumber, { size: Body.length, sha256 })
 }
 
 /** Removes the parts of an unfinished upload. Its own failure is ignored: the upload's failure is the one to report. */

@@ -108,7 +108,7 @@ test('a backup whose WAL was gone before a receiver came is none to recover from
     assert.equal(fetched.status, 2, fetched.stderr)
     assert.match(
       fetched.stderr,
-      new RegExp(`begins in segment ${early.slice('base_'.length)}, which the archive lacks`),
+      new RegExp(`starts in segment ${early.slice('base_'.length)}, which the archive lacks`),
     )
   }
   const late = await push(prefix)

@@ -73,7 +73,8 @@ const isCompletion = ({ method, url }: ProxiedRequest) => method === 'POST' && u
 describe('a store with a bad connection', () => {
   for (const mode of ['503', 'refuse', 'stall', 'lost'] as const) {
     test(`a put goes through after two requests with ${mode}`, async () => {
-      const storage = open({ idleTimeoutMs: 1000 })
+      // Longer than a busy machine takes for a put that passes.
+      const storage = open({ idleTimeoutMs: 2500 })
       proxy.fail(mode, { count: 2 })
       await storage.put(KEY, seeded(1, 3 * MiB))
       assert.deepEqual(

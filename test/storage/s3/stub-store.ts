@@ -81,6 +81,7 @@ export async function startStub(answer: (request: StubRequest, index: number) =>
         secretAccessKey: 'secret',
         retryDelayFirstMs: 1,
         retryDelayMaxMs: 2,
+        maxRetries: 15,
         ...options,
       })
       storages.push(storage)

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { describe, test } from 'node:test'
 import { S3Storage } from '../../../../src/storage/s3/s3-storage.ts'
 import { readObject } from '../../../../src/storage/storage.ts'
+import { archiveFolders } from '../../../../src/walg/names.ts'
 import { keysOf } from '../../../storage/assertions.ts'
 import { testStorageContract } from '../../../storage/contract.ts'
 import { type FaultyS3, type FaultyS3Options, type S3Fault, startFaultyS3 } from './faulty-s3.ts'
@@ -10,7 +11,7 @@ import { type FaultyS3, type FaultyS3Options, type S3Fault, startFaultyS3 } from
 const quick = { retryDelayFirstMs: 1, retryDelayMaxMs: 2, forcePathStyle: true }
 
 function storageOn(store: FaultyS3): S3Storage {
-  return new S3Storage({ ...store, ...quick, partSizeBytes: 5 * 1024 * 1024 })
+  return new S3Storage({ ...store, folders: archiveFolders, ...quick, partSizeBytes: 5 * 1024 * 1024 })
 }
 
 for (const conditionalPut of [true, false]) {
@@ -20,13 +21,26 @@ for (const conditionalPut of [true, false]) {
       const store = await startFaultyS3({ conditionalPut })
       const storages: S3Storage[] = []
       const open = (bucket = store.bucket) => {
-        const storage = new S3Storage({ ...store, ...quick, bucket, prefix: `p/${randomBytes(2).toString('hex')}` })
+        const storage = new S3Storage({
+          ...store,
+          folders: archiveFolders,
+          ...quick,
+          bucket,
+          prefix: `p/${randomBytes(2).toString('hex')}`,
+        })
         storages.push(storage)
         return storage
       }
       const prefix = 'p/archive'
       const reopen = () => {
-        const storage = new S3Storage({ ...store, ...quick, prefix, partSizeBytes: 5 * 1024 * 1024, maxSockets: 4 })
+        const storage = new S3Storage({
+          ...store,
+          folders: archiveFolders,
+          ...quick,
+          prefix,
+          partSizeBytes: 5 * 1024 * 1024,
+          maxSockets: 4,
+        })
         storages.push(storage)
         return storage
       }
