@@ -113,7 +113,7 @@ export async function beginBackup(
       if (attempt.kind === 'refused') plan = { full: attempt.full }
       else if (attempt.kind === 'long-link') tablespaceMap = true
       else if (++begunAnew === begunAnewMax) plan = { full: restless }
-      log.debug('beginning the backup anew')
+      log.debug('beginning the backup again')
       at = await server.connect(signal)
     }
   } catch (error) {

@@ -76,7 +76,7 @@ export async function pushBackup(options: PushOptions): Promise<PushedBackup> {
     cluster = await readClusterFacts(session)
     await archive.bindSystem(cluster.systemId, cluster.segmentSize, { signal })
     for (const name of await removeExpiredBackups(storage, clock, signal))
-      log.warn('removed what a dead backup left', { name })
+      log.warn('removed the objects of a dead backup', { name })
   } catch (error) {
     await session.close()
     throw error

@@ -55,7 +55,7 @@ export async function readIntent(
     if (typeof value['owner'] !== 'string') throw new SyntaxError('it names no owner')
     return value as unknown as IntentContent
   } catch (error) {
-    throw new WalrxError('WALRX_OBJECT_DAMAGED', `${storage.location}/${key} is no intent of a backup`, {
+    throw new WalrxError('WALRX_OBJECT_DAMAGED', `${storage.location}/${key} is not an intent of a backup`, {
       cause: error,
     })
   }
@@ -143,7 +143,7 @@ export class Intent {
     if (found?.owner === this.#content.owner) return
     throw new WalrxError(
       'WALRX_BACKUP_INCOMPLETE',
-      `${this.name} was given up by another walrx: its intent ${found ? `belongs to ${found.hostname} now` : 'has gone'}`,
+      `another walrx took ${this.name} for dead: its intent ${found ? `now belongs to ${found.hostname}` : 'is gone'}`,
       { hint: 'this process stood still for more than 15 minutes; take the backup again' },
     )
   }
@@ -166,8 +166,8 @@ export class Intent {
     if (!(await this.#create(signal))) {
       await removeExpired(storage, this.name, this.#clock, signal)
       if (!(await this.#create(signal))) {
-        throw new WalrxError('WALRX_BACKUP_EXISTS', `${this.name} is being written by somebody else`, {
-          hint: `${storage.location}/${intentKey(this.name)} says by whom; it counts for 15 minutes after the writer's end`,
+        throw new WalrxError('WALRX_BACKUP_EXISTS', `${this.name} is being written by another process`, {
+          hint: `${storage.location}/${intentKey(this.name)} names the writer; it expires 15 minutes after the writer's last heartbeat`,
         })
       }
     }

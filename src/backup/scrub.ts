@@ -43,13 +43,9 @@ export async function scrub(options: ScrubOptions): Promise<ScrubResult> {
     const { hasChecksums, serverVersion, systemId } = await readClusterFacts(session)
     const { host } = session
     if (serverVersion < 150_000) {
-      throw new WalrxError(
-        'WALRX_SERVER_UNSUPPORTED',
-        `${host} is too old to be scrubbed: that came with PostgreSQL 15`,
-        {
-          hint: 'a backup reads every page too: walrx backup-push --verify',
-        },
-      )
+      throw new WalrxError('WALRX_SERVER_UNSUPPORTED', `${host} is too old: a scrub needs PostgreSQL 15 or later`, {
+        hint: 'a backup reads every page too: walrx backup-push --verify',
+      })
     }
     if (!hasChecksums) {
       throw new WalrxError('WALRX_SERVER_UNSUPPORTED', `the pages of ${host} have no checksums to verify`, {

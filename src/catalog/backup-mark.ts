@@ -156,7 +156,7 @@ function keptBySentinel(name: string): WalrxError {
     'WALRX_MARK_REFUSED',
     `the sentinel of ${name} says that it is permanent, and it is not the newest`,
     {
-      hint: 'written anew it would become LATEST; --rewrite-sentinels writes it and then puts all newer ones again',
+      hint: 'writing it again would make it LATEST; --rewrite-sentinels writes it, and then writes all newer ones again',
     },
   )
 }

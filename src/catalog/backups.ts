@@ -102,7 +102,7 @@ async function selectLatest(archive: BackupArchive, options?: StorageCallOptions
   if (equals.length === 1) return { ...newest, notes: [] }
   const time = new Date(newest.lastModifiedMs).toISOString()
   const names = equals.map(({ name }) => name).join(', ')
-  const note = `${equals.length} backups have the same time in the storage, ${time} (${names}): LATEST is taken for ${newest.name}, which started last`
+  const note = `${equals.length} backups have the same time in the storage, ${time} (${names}): walrx takes ${newest.name}, which started last, as LATEST`
   return { ...newest, notes: [note] }
 }
 

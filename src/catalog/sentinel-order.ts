@@ -66,8 +66,8 @@ export async function writeSentinelOrder(writing: SentinelWriting, order: Sentin
   if ((await createDocument(storage, sentinelOrderKey, bytes, writing)) === 'exists') {
     const theirs = await readDocument(storage, sentinelOrderKey, writing)
     if (!theirs.equals(bytes)) {
-      throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `another walrx backup-mark is at work (${sentinelOrderKey})`, {
-        hint: 'run this one again when it has ended; if it was killed, this one finishes its work',
+      throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `another walrx backup-mark is running (${sentinelOrderKey})`, {
+        hint: 'run this one again when that one has ended; if that one was killed, this one finishes its work',
       })
     }
   }
@@ -84,9 +84,9 @@ async function checkClock(writing: SentinelWriting, order: SentinelOrder): Promi
   const [now, then] = [note, staying].map(({ lastModifiedMs }) => new Date(lastModifiedMs).toISOString())
   throw new WalrxError(
     'WALRX_MARK_REFUSED',
-    `for the storage it is ${now}, before the time of the sentinel of ${staying.name}, ${then}: LATEST would change`,
+    `the clock of the storage shows ${now}, before the time of the sentinel of ${staying.name}, ${then}: LATEST would change`,
     {
-      hint: 'was the archive copied here with its times, or is a clock wrong? what was to change in metadata.json has changed',
+      hint: 'check whether the archive was copied here with its times, and whether a clock is wrong; metadata.json is changed already',
     },
   )
 }
@@ -156,8 +156,8 @@ async function rewriteSentinel(
     if (waitedMs >= patienceMs) {
       throw new WalrxError(
         'WALRX_STORAGE_UNAVAILABLE',
-        `the sentinel of ${name} is not given a later time than the one before it, after ${waitedMs / 1000} s`,
-        { hint: 'is the clock of the storage standing still? run walrx backup-mark again to finish' },
+        `after ${waitedMs / 1000} s, the storage still gives the sentinel of ${name} no later time than the one before it`,
+        { hint: 'check that the clock of the storage runs, then run walrx backup-mark again to finish' },
       )
     }
     await sleep(clock, pauseMs, signal)

@@ -139,7 +139,7 @@ async function finalizeSegment(
   if (segmentSize === undefined || !id) {
     throw new WalrxError(
       'WALRX_OBJECT_DAMAGED',
-      `what ${archive.location} has of ${segment} does not begin as a segment`,
+      `the tail of ${segment} at ${archive.location} does not begin with the header of a segment`,
     )
   }
   const startLsn = segmentStartLsn(id, segmentSize)
@@ -151,9 +151,9 @@ async function finalizeSegment(
   if (ageMs < restMs && !force) {
     throw new WalrxError(
       'WALRX_USAGE',
-      `${segment} grew ${Math.max(0, Math.round(ageMs / 1000))} s ago, to ${formatLsn(endLsn)}: is its receiver still at work?`,
+      `${segment} grew ${Math.max(0, Math.round(ageMs / 1000))} s ago, to ${formatLsn(endLsn)}: is its receiver still running?`,
       {
-        hint: `stop it and try again in a minute, or --force; a receiver that goes on with the segment will refuse to`,
+        hint: `stop the receiver and try again in a minute, or use --force: a receiver that goes on with this segment will then fail`,
       },
     )
   }

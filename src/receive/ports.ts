@@ -90,7 +90,7 @@ export interface ReceiveArchive extends SegmentSink, TailSink {
   /** Writes down that WAL is lost; `same` when that was known. */
   recordGap(gap: GapRecord, options?: CallOptions): Promise<'created' | 'same'>
   /** Segments of a timeline of which chunks or a partial are there, in any order. */
-  beginnings(timeline: Timeline, segmentSize: number, options?: CallOptions): AsyncIterable<ArchivedSegment>
+  segmentsWithTail(timeline: Timeline, segmentSize: number, options?: CallOptions): AsyncIterable<ArchivedSegment>
   /** Whole segments of a timeline in WAL order, from segment number `from` on. */
   segments(timeline: Timeline, from: bigint, segmentSize: number, options?: CallOptions): AsyncIterable<ArchivedSegment>
 }

@@ -305,13 +305,16 @@ export class ReceiveRun {
     if (chain.newest.timeline !== timeline) return false
     const isSlotBehind = slotRestart !== undefined && slotRestart < this.#reportedLsn
     if (!isSlotBehind && serverEnd >= heldEnd) return false
-    this.#options.log.warn('the server is behind what it had sent or confirmed: its WAL is compared with the archive', {
-      host: session.host,
-      slotRestart: slotRestart === undefined ? undefined : formatLsn(slotRestart),
-      reported: formatLsn(this.#reportedLsn),
-      serverEnd: formatLsn(serverEnd),
-      receivedUpTo: formatLsn(heldEnd),
-    })
+    this.#options.log.warn(
+      'the server has gone back before what it had sent or confirmed: comparing its WAL with the archive',
+      {
+        host: session.host,
+        slotRestart: slotRestart === undefined ? undefined : formatLsn(slotRestart),
+        reported: formatLsn(this.#reportedLsn),
+        serverEnd: formatLsn(serverEnd),
+        receivedUpTo: formatLsn(heldEnd),
+      },
+    )
     return true
   }
 

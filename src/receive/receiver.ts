@@ -183,7 +183,7 @@ export class Receiver {
       const known = { newestTimeline: this.#run?.newestTimeline ?? 0, remakeSlot }
       source = await orAborted(prepareSource(session, { ...prepare, ...known }), drain)
     })
-    if (!source) throw new Error('a server was connected to and not looked at')
+    if (!source) throw new Error('a server was connected to and not examined')
     this.#source = source
     this.#uselessSlotOn = undefined
     this.#serverEnd = source.serverEnd
@@ -249,7 +249,7 @@ export class Receiver {
   async #afterEnd(end: SessionEnd, drain: AbortSignal): Promise<boolean> {
     const { log } = this.#options
     const run = this.#run
-    if (!run) throw new Error('a stream ended that never began')
+    if (!run) throw new Error('a stream ended before it began')
     if (end.kind === 'timeline') {
       await run.endTimeline(end.nextTimeline, end.switchpoint, drain)
       return false
@@ -322,7 +322,7 @@ export class Receiver {
     if (queue.length > 0) log.info('finishing uploads', { queued: queue.length, timeoutMs: drainTimeoutMs })
     const tailSent = tails.flush(deadline.signal, now).catch((error: unknown) => {
       const reason = giveUp.some((signal) => signal.aborted) ? undefined : toWalrxError(error).message
-      log.warn('the beginning of the last segment is not archived: the server still has it', { error: reason })
+      log.warn('the tail of the last segment is not archived: the server still has that WAL', { error: reason })
     })
     try {
       await orAborted(queue.drained(), ...giveUp)

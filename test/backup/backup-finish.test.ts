@@ -126,7 +126,10 @@ describe('finishing a backup', () => {
     const world = await FinishWorld.open()
     world.storage.objects.delete(intentKey(name))
     const theirs = await Intent.adopt(world.storage, name, { ...world.intent.content, hostname: 'db2' }, world.clock)
-    await world.assertFails('WALRX_BACKUP_INCOMPLETE', /^base_\w+ was given up by another walrx: .* db2 now$/)
+    await world.assertFails(
+      'WALRX_BACKUP_INCOMPLETE',
+      /^another walrx took base_\w+ for dead: its intent now belongs to db2$/,
+    )
     await theirs.prove(world.signal)
     await theirs.withdraw()
     await world.intent.leave()
@@ -186,7 +189,7 @@ describe('finishing a backup', () => {
     }
     await world.finish()
     assert.deepEqual(world.log.of('warn'), [
-      'the backup is complete, but its mark of a backup in the making stays behind',
+      'the backup is complete, but its intent could not be removed: a later backup-push removes it',
     ])
     assert.ok(world.storage.peek(sentinelKey(name)))
     assert.equal(world.keys(folder).length, objects.length)

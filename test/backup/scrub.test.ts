@@ -103,7 +103,7 @@ describe('a scrub', { timeout: 120_000 }, () => {
     const bare = new BlackholeServer()
     bare.settings['data_checksums'] = 'off'
     for (const [server, message] of [
-      [old, 'fake:5432 is too old to be scrubbed: that came with PostgreSQL 15'],
+      [old, 'fake:5432 is too old: a scrub needs PostgreSQL 15 or later'],
       [bare, 'the pages of fake:5432 have no checksums to verify'],
     ] as const) {
       await assert.rejects(run(server).result, (error) => {

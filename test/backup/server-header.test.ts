@@ -110,7 +110,10 @@ describe("a server's header", () => {
   test('with a name that is no UTF-8 is refused in a line that shows the name and what to do', () => {
     for (const name of [Buffer.from('caf\xe9', 'latin1'), Buffer.from([0x66, 0xc3]), Buffer.from([0xed, 0xa0, 0x80])]) {
       const error = refusal(serverHeader({ name, kind: 'file' }))
-      assert.equal(error.message, `the data directory has a file whose name is no UTF-8: ${name.toString('latin1')}`)
+      assert.equal(
+        error.message,
+        `the data directory has a file with a name that is not UTF-8: ${name.toString('latin1')}`,
+      )
       assert.match(error.hint ?? '', /rename or remove it/)
       assert.doesNotMatch(error.message, /\n/)
     }

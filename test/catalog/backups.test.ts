@@ -145,7 +145,7 @@ describe('details', () => {
     seed(backup(1), 1000, 'x')
     detail = await detailOf()
     assert.deepEqual([detail.metadata, detail.sentinel, detail.problems.length], [undefined, undefined, 2])
-    assert.match(detail.problems[0]?.message ?? '', /_backup_stop_sentinel\.json is no JSON/)
+    assert.match(detail.problems[0]?.message ?? '', /_backup_stop_sentinel\.json is not JSON/)
     storage.before = () => {
       throw new Error('outage')
     }

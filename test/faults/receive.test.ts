@@ -9,7 +9,7 @@ import { afterEach, describe, test } from 'node:test'
 import { addBytes, type Lsn, maxLsn } from '../../src/postgres/lsn.ts'
 import { ReceiveRun } from '../../src/receive/receive-run.ts'
 import type { ReceivedSegment } from '../../src/receive/segment/segment-assembler.ts'
-import { TailPieces } from '../../src/receive/tail/tail-pieces.ts'
+import { SentChunks } from '../../src/receive/tail/sent-chunks.ts'
 import { UploadQueue } from '../../src/receive/segment/upload-queue.ts'
 import { trials } from '../harness/extent.ts'
 import { type FailedSchedule, runHere, runOnThreads } from './schedules.ts'
@@ -85,28 +85,28 @@ describe(
     })
 
     test('when commits are told that what is in memory is durable', async () => {
-      const honest = Object.getOwnPropertyDescriptor(TailPieces.prototype, 'durableFrom') as PropertyDescriptor
-      TailPieces.prototype.durableFrom = function (lsn) {
+      const honest = Object.getOwnPropertyDescriptor(SentChunks.prototype, 'durableFrom') as PropertyDescriptor
+      SentChunks.prototype.durableFrom = function (lsn) {
         return this.segments
-          .flatMap(({ pieces, startLsn }) => pieces.map(({ to }) => addBytes(startLsn, to)))
+          .flatMap(({ chunks, startLsn }) => chunks.map(({ to }) => addBytes(startLsn, to)))
           .reduce(maxLsn, lsn)
       }
       const failure = await firstFailure(300)
-      Object.defineProperty(TailPieces.prototype, 'durableFrom', honest)
+      Object.defineProperty(SentChunks.prototype, 'durableFrom', honest)
       assert.match(failure?.error.message ?? 'no schedule noticed', /is not in the store/)
     })
 
     test('when chunks count although one before them is missing', async () => {
-      const honest = Object.getOwnPropertyDescriptor(TailPieces.prototype, 'durableFrom') as PropertyDescriptor
-      TailPieces.prototype.durableFrom = function (lsn) {
+      const honest = Object.getOwnPropertyDescriptor(SentChunks.prototype, 'durableFrom') as PropertyDescriptor
+      SentChunks.prototype.durableFrom = function (lsn) {
         return this.segments
-          .flatMap(({ pieces, startLsn }) =>
-            pieces.filter(({ isDurable }) => isDurable).map(({ to }) => addBytes(startLsn, to)),
+          .flatMap(({ chunks, startLsn }) =>
+            chunks.filter(({ isDurable }) => isDurable).map(({ to }) => addBytes(startLsn, to)),
           )
           .reduce(maxLsn, lsn)
       }
       const failure = await firstFailure(300)
-      Object.defineProperty(TailPieces.prototype, 'durableFrom', honest)
+      Object.defineProperty(SentChunks.prototype, 'durableFrom', honest)
       assert.match(failure?.error.message ?? 'no schedule noticed', /is not in the store/)
     })
 

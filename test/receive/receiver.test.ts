@@ -121,7 +121,7 @@ describe('receiving', () => {
     await bench.begin()
     bench.prepare = (session) => session.setSlot('walrx', at(1.5))
     await bench.send(2, 2.2, fork(timelineOne, 1, at(1.1)))
-    assert.match(bench.receiver.snapshot().lastError ?? '', /sent other bytes/)
+    assert.match(bench.receiver.snapshot().lastError ?? '', /sent different bytes/)
     assert.ok(bench.archive.files.has(partialName(nameOf(2))))
     await bench.pass(200)
     await bench.begin()

@@ -99,7 +99,7 @@ export function reasonOfBlindness(error: WalrxError | undefined): FullReason {
   const why = error === undefined ? '' : `: ${error.message}`
   return {
     code: 'summaries',
-    message: `the WAL summaries cannot be looked at over an ordinary connection, and by itself the server may leave changes out${why}`,
+    message: `walrx cannot read the WAL summaries over an ordinary connection, and unchecked the server may leave changes out${why}`,
     ...(error?.hint === undefined ? {} : { hint: error.hint }),
   }
 }
@@ -108,10 +108,10 @@ async function reasonOfServer(session: PgSession, cluster: ClusterFacts): Promis
   const { host } = session
   if (cluster.serverVersion < 170_000) {
     const version = Math.floor(cluster.serverVersion / 10_000)
-    return { code: 'server', message: `${host} is PostgreSQL ${version}, and increments came with 17` }
+    return { code: 'server', message: `${host} is PostgreSQL ${version}, and incremental backups need 17` }
   }
   if (cluster.blockSize !== pageBytes) {
-    const message = `the pages of ${host} have ${cluster.blockSize} bytes, and WAL-G's increments know ${pageBytes} only`
+    const message = `the pages of ${host} have ${cluster.blockSize} bytes, and WAL-G's increments support only ${pageBytes}`
     return { code: 'server', message }
   }
   if ((await session.show('summarize_wal')) === 'on') return undefined

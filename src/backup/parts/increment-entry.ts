@@ -40,7 +40,7 @@ export class IncrementEntry implements EntryTarget {
     this.#left = header.size
     this.#converter = new IncrementConverter({
       size: header.size,
-      refuse: (what) => new WalrxError('WALRX_PROTOCOL', `the server sent an increment of ${name} of which ${what}`),
+      refuse: (what) => new WalrxError('WALRX_PROTOCOL', `the server sent a damaged increment of ${name}: ${what}`),
       target: { begin: (size) => this.#begin(size), append: (bytes) => this.#target?.append(bytes) },
     })
     // None is that short, and nothing would come of it.

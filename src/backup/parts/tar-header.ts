@@ -78,9 +78,9 @@ function textAt(block: Buffer, at: number, length: number): string {
   } catch {
     throw new WalrxError(
       'WALRX_PROTOCOL',
-      `the data directory has a file whose name is no UTF-8: ${bytes.toString('latin1')}`,
+      `the data directory has a file with a name that is not UTF-8: ${bytes.toString('latin1')}`,
       {
-        hint: 'rename or remove it: the format that the archive shares with WAL-G has no way to write it down',
+        hint: "rename or remove it: WAL-G's format cannot hold this name",
       },
     )
   }

@@ -100,7 +100,7 @@ export class TarRewriter {
   end(): void {
     const isWithinBody = this.#bodyLeft > 0 || this.#paddingLeft > 0
     if (!isWithinBody && this.#blockFilled === 0) return
-    const header = this.#entryName === '' ? 'its first header' : `the header behind ${this.#entryName}`
+    const header = this.#entryName === '' ? 'its first header' : `the header after ${this.#entryName}`
     throw new WalrxError(
       'WALRX_PROTOCOL',
       `the server ended an archive within ${isWithinBody ? this.#entryName : header}`,
@@ -135,7 +135,7 @@ export class TarRewriter {
     const name = entry.name.replace(/^(\.\/)+/, '').replace(/\/+$/, '')
     this.#entryName = name
     if (name === '' || name.startsWith('/') || name.split('/').includes('..')) {
-      throw new WalrxError('WALRX_PROTOCOL', `the server sent a file by the name "${entry.name}"`)
+      throw new WalrxError('WALRX_PROTOCOL', `the server sent a file named "${entry.name}"`)
     }
     if (entry.kind === 'directory') {
       const own = () => this.#directory(this.#prefix + name, entry.mode, entry.mtime)

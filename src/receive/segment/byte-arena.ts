@@ -39,7 +39,7 @@ export class ByteArena {
   /** Gives a piece back. Throws when it is not lent. */
   release(piece: Buffer): void {
     const range = this.#lent.get(piece)
-    if (!range) throw new Error('a piece of the arena was released that is not lent')
+    if (!range) throw new Error('a range of the arena was released that is not lent')
     this.#lent.delete(piece)
     const joined: { offset: number; length: number }[] = []
     for (const next of [...this.#free, range].sort((a, b) => a.offset - b.offset)) {

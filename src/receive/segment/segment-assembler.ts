@@ -145,7 +145,7 @@ export class SegmentAssembler {
       const end = addBytes(this.#startLsn, this.#archivedLength)
       throw new WalrxError(
         'WALRX_ARCHIVE_CONFLICT',
-        `the archive has other WAL of timeline ${this.#timeline} between ${formatLsn(at)} and ${formatLsn(end)} than the server sends`,
+        `the archive holds different WAL of timeline ${this.#timeline} between ${formatLsn(at)} and ${formatLsn(end)} than the server sends`,
         {
           hint: 'another server writes to this archive, or this one was restored or lost WAL: see walrx wal-finalize --set-aside',
         },
@@ -153,7 +153,7 @@ export class SegmentAssembler {
     }
     throw new WalrxError(
       'WALRX_WAL_DIVERGED',
-      `the server sent other bytes for WAL between ${formatLsn(at)} and ${formatLsn(addBytes(at, bytes.length))} of timeline ${this.#timeline} than it had sent before`,
+      `the server sent different bytes for WAL between ${formatLsn(at)} and ${formatLsn(addBytes(at, bytes.length))} of timeline ${this.#timeline} than it had sent before`,
       { hint: 'what was received first is kept as a .partial; find out which server answers at this address' },
     )
   }

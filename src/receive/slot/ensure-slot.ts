@@ -40,7 +40,7 @@ export async function ensureSlot(
   if (found.kind === 'logical') throw isLogical(slot, session.host)
   const isUseless = found.kind === 'physical' && found.restartLsn === undefined
   if (isUseless || (remakeSlot && found.kind !== 'missing')) {
-    log.error('the slot keeps no WAL, the server has invalidated it: it is dropped and made anew', {
+    log.error('the server has invalidated the slot, which keeps no WAL: dropping the slot and creating it again', {
       slot,
       host: session.host,
     })
@@ -57,14 +57,14 @@ export async function ensureSlot(
 
 function isLogical(slot: string, host: string): WalrxError {
   return new WalrxError('WALRX_SLOT_UNUSABLE', `slot "${slot}" on ${host} is logical`, {
-    hint: 'choose another name with WALG_SLOTNAME',
+    hint: 'walrx needs a physical slot: choose another name with WALG_SLOTNAME',
   })
 }
 
 /** Somebody else made the slot in the same moment, or invalidated the new one. */
 function keepsNothing(slot: string, host: string): WalrxError {
-  return new WalrxError('WALRX_SLOT_UNUSABLE', `slot "${slot}" on ${host} keeps no WAL right after it was made`, {
-    hint: 'does another receiver use the same slot? max_slot_wal_keep_size may be too small',
+  return new WalrxError('WALRX_SLOT_UNUSABLE', `slot "${slot}" on ${host} keeps no WAL right after it was created`, {
+    hint: 'check that no other receiver uses the slot, and that max_slot_wal_keep_size is large enough',
     transient: true,
   })
 }

@@ -53,7 +53,7 @@ export async function refusedHosts(options: SurveyOptions): Promise<ReadonlyMap<
     for (const [host, why] of await judgeHosts(ofCluster, archive, signal)) refused.set(host, why)
   }
   for (const [host, { message }] of refused)
-    log.warn('a host that can be written is not the primary', { host, message })
+    log.warn('a host that accepts writes is not the primary', { host, message })
   return refused
 }
 
@@ -69,8 +69,8 @@ export async function judgeHosts(
 ): Promise<Map<string, WalrxError>> {
   const refused = new Map<string, WalrxError>()
   for (const former of hosts) {
-    const newer = hosts.find(({ chain }) => isLeftBehind(former.chain, chain))
-    if (newer) refused.set(former.host, leftBehind(former, newer))
+    const newer = hosts.find(({ chain }) => isFormer(former.chain, chain))
+    if (newer) refused.set(former.host, formerPrimary(former, newer))
   }
   const newest = hosts.filter(({ host }) => !refused.has(host))
   const [first] = newest
@@ -89,12 +89,12 @@ export async function judgeHosts(
   return refused
 }
 
-function leftBehind(former: WritableHost, newer: WritableHost): WalrxError {
+function formerPrimary(former: WritableHost, newer: WritableHost): WalrxError {
   const { timeline } = former.chain.newest
   const at = formatLsn(newer.chain.link(timeline)?.end ?? invalidLsn)
   const message = `${former.host} is on timeline ${timeline}, which ${newer.host} left at ${at} for timeline ${newer.chain.newest.timeline}`
   return new WalrxError('WALRX_SOURCE_BEHIND', message, {
-    hint: 'this is a former primary: shut it down, or rewind it',
+    hint: 'this is a former primary: shut it down, or rejoin it as a standby with pg_rewind',
   })
 }
 
@@ -103,9 +103,9 @@ function ambiguous(hosts: readonly WritableHost[], archived: Timeline): WalrxErr
   const holding = archived === 0 ? 'nothing yet' : `timeline ${archived}`
   return new WalrxError(
     'WALRX_SOURCE_AMBIGUOUS',
-    `several hosts can be written, and their histories part: ${histories.join('; ')}; the archive holds ${holding}`,
+    `several hosts accept writes, and their histories diverge: ${histories.join('; ')}; the archive holds ${holding}`,
     {
-      hint: `shut down the one that is not to go on, or leave it out of the connection string; if the archive has followed the wrong one, see walrx wal-finalize --set-aside ${historyName(Math.max(archived, 2))}`,
+      hint: `shut down the host that should not be the primary, or remove it from the connection string; if the archive has followed the wrong one, see walrx wal-finalize --set-aside ${historyName(Math.max(archived, 2))}`,
     },
   )
 }
@@ -128,7 +128,7 @@ function isSame(one: TimelineChain, other: TimelineChain): boolean {
   return one.links.length === other.links.length && isBeginningOf(one, other)
 }
 
-function isLeftBehind(former: TimelineChain, newer: TimelineChain): boolean {
+function isFormer(former: TimelineChain, newer: TimelineChain): boolean {
   return newer.links.length > former.links.length && isBeginningOf(former, newer)
 }
 

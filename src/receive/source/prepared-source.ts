@@ -97,7 +97,7 @@ async function refuseFormerPrimary(
   const { timeline } = chain.newest
   const behind = (newer: Timeline, where: string) =>
     new WalrxError('WALRX_SOURCE_BEHIND', `${session.host} is on timeline ${timeline}, and ${where}`, {
-      hint: `this is probably a former primary: give the address of the present one; if this one is right, walrx wal-finalize --set-aside ${historyName(newer)}`,
+      hint: `this is probably a former primary: connect to the current primary; if this host is the right one, run walrx wal-finalize --set-aside ${historyName(newer)}`,
     })
   if (timeline < newestTimeline) throw behind(newestTimeline, `timeline ${newestTimeline} has begun already`)
   if (session.inRecovery) return

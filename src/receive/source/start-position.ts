@@ -85,7 +85,7 @@ export function comparePosition(facts: ServerFacts, durableLsn: Lsn): StartPosit
   return position(facts, maxLsn(addBytes(end, end > 0n ? -segmentSize : 0), slotStart))
 }
 
-type Archive = Pick<ReceiveArchive, 'beginnings' | 'isWhole' | 'segments'>
+type Archive = Pick<ReceiveArchive, 'segmentsWithTail' | 'isWhole' | 'segments'>
 
 /** Decides. Reads the archive by one small listing in the common case, and the last segments before the place. */
 export async function planStart(facts: StartFacts, archive: Archive, signal: AbortSignal): Promise<StartPlan> {
@@ -218,7 +218,7 @@ async function endOfTimeline(
     if (!(await archive.isWhole(name, segmentSize, { signal }))) return (segno * BigInt(segmentSize)) as Lsn
   }
   // Without a whole segment the archive may still have the beginning of one.
-  const end = runEnds[0] ?? (await lowest(archive.beginnings(timeline, segmentSize, { signal }), limit))
+  const end = runEnds[0] ?? (await lowest(archive.segmentsWithTail(timeline, segmentSize, { signal }), limit))
   return end === undefined ? undefined : ((end * BigInt(segmentSize)) as Lsn)
 }
 

@@ -191,7 +191,8 @@ export class SynchronousAcknowledger implements Acknowledger {
     this.#mark = { lsn: received, ms: -Infinity }
     onCandidate(false)
     const facts = { received: formatLsn(received), durable: formatLsn(this.#options.durable()) }
-    if (why === 'shutdown') log.warn('the server shuts down and the storage is out: it need not wait for us', facts)
+    if (why === 'shutdown')
+      log.warn('the server shuts down while the storage is unavailable: it need not wait for walrx', facts)
     else
       log.error('commits have waited too long for the storage: stepping down as synchronous standby', {
         ...facts,

@@ -82,7 +82,7 @@ export async function preloadTail(options: PreloadOptions): Promise<{ length: nu
     length = found.length === pool.segmentSize ? 0 : found.length
     if (length > 0) {
       assembler.preload({ timeline, startLsn, buffer, length })
-      log.info('the archive has the beginning of the segment', { file: name, bytes: length })
+      log.info('the archive has a tail of the segment', { file: name, bytes: length })
     }
     return { length, keys: found.keys }
   } finally {
@@ -107,7 +107,7 @@ export function clearTails({ archive, log, signal }: ClearOptions): void {
       }
     },
     (error: unknown) => {
-      if (!signal.aborted) log.warn('old chunks could not be looked at', { error: (error as Error).message })
+      if (!signal.aborted) log.warn('could not check old chunks', { error: (error as Error).message })
     },
   )
 }

@@ -47,7 +47,7 @@ export function wi1HeadBytes(fixed: Buffer, refuse: Refuse): number {
   const size = fixed.readBigUInt64LE(4)
   const sizeMax = BigInt(segmentBlocksMax * pageBytes)
   if (size > sizeMax) throw refuse(`the file size is ${size}, and a segment has ${sizeMax} bytes at most`)
-  if (size % BigInt(pageBytes) !== 0n) throw refuse(`the file size is ${size}, which is no multiple of ${pageBytes}`)
+  if (size % BigInt(pageBytes) !== 0n) throw refuse(`the file size is ${size}, which is not a multiple of ${pageBytes}`)
   const count = fixed.readUInt32LE(12)
   const blocks = Number(size) / pageBytes
   if (count > blocks) throw refuse(`the page count is ${count}, and the file has ${blocks} blocks`)

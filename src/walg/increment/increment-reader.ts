@@ -72,7 +72,7 @@ export class IncrementReader {
     let rest = bytes
     while (rest.length > 0) {
       const taken = this.#blocks ? this.#pagesTogether(rest) : Math.min(rest.length, this.#head.length - this.#filled)
-      if (taken === 0) throw this.#options.refuse(`${rest.length} bytes follow behind the last page`)
+      if (taken === 0) throw this.#options.refuse(`${rest.length} bytes follow the last page`)
       const busy = this.#take(rest.subarray(0, taken))
       rest = rest.subarray(taken)
       this.#read += taken

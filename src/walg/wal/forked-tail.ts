@@ -44,8 +44,10 @@ async function withParent(
   if (before.compare(tail.bytes, 0, common, 0, common) !== 0) {
     throw new WalrxError(
       'WALRX_ARCHIVE_CONFLICT',
-      `${reader.location} holds other WAL of ${tail.segment} than of ${name}, before the fork of the two timelines`,
-      { hint: 'two servers were promoted apart, or one was restored: find out which timeline is the one to go on' },
+      `the WAL of ${tail.segment} and of ${name} at ${reader.location} differs before the fork of the two timelines`,
+      {
+        hint: 'two servers were promoted independently, or one was restored: find out which timeline is the right one',
+      },
     )
   }
   return before.length > tail.bytes.length ? { ...tail, bytes: before } : tail

@@ -135,7 +135,7 @@ export function gapHolding(gaps: readonly GapRecord[], id: SegmentId, segmentSiz
 /** A gap for people: `WAL from 0/6000000 to 0/8000000 on timeline 1 was lost, as was noticed at 2026-03-01T12:00:00Z`. */
 export function describeGap({ detectedAt, endLsn, startLsn, timeline }: GapRecord): string {
   const range = `from ${formatLsn(startLsn)} to ${formatLsn(endLsn)} on timeline ${timeline}`
-  return `WAL ${range} was lost, as was noticed at ${detectedAt}`
+  return `WAL ${range} was lost (detected at ${detectedAt})`
 }
 
 async function readGap(storage: Storage, range: GapRange, options?: StorageCallOptions): Promise<GapRecord> {

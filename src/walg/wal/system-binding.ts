@@ -68,7 +68,7 @@ function check(storage: Storage, ours: BoundCluster, { key, segmentSize, systemI
     throw new WalrxError(
       'WALRX_OTHER_CLUSTER',
       `${storage.location} belongs to the cluster with system identifier ${systemId} (${key}), this server's is ${ours.systemId}`,
-      { hint: 'give each cluster a prefix of its own; after initdb or pg_upgrade begin a new one' },
+      { hint: 'give each cluster a prefix of its own; after initdb or pg_upgrade, use a new prefix' },
     )
   }
   if (segmentSize === undefined || ours.segmentSize === segmentSize) return
@@ -76,7 +76,7 @@ function check(storage: Storage, ours: BoundCluster, { key, segmentSize, systemI
     'WALRX_OTHER_CLUSTER',
     `${storage.location} holds WAL in segments of ${segmentSize} bytes (${key}), wal_segment_size of this server is ${ours.segmentSize} bytes`,
     {
-      hint: 'after pg_resetwal --wal-segsize begin a new prefix, with a full backup; what this one holds stays restorable',
+      hint: 'after pg_resetwal --wal-segsize, use a new prefix and take a full backup; what this prefix holds stays restorable',
     },
   )
 }
@@ -136,8 +136,8 @@ async function headOf(reader: WalReader, segment: WalObject, options?: StorageCa
 }
 
 function unreadable({ location }: Pick<Storage, 'location'>, key: string, cause?: unknown): WalrxError {
-  return new WalrxError('WALRX_OTHER_CLUSTER', `${location}/${key} is no WAL segment that can be read here`, {
-    hint: `is ${walFolder} encrypted, or written by something else? begin a new prefix`,
+  return new WalrxError('WALRX_OTHER_CLUSTER', `${location}/${key} is not a WAL segment that walrx can read`, {
+    hint: `${walFolder} may be encrypted, or written by another program: use a new prefix`,
     cause,
   })
 }

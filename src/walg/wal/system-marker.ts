@@ -39,5 +39,5 @@ export function parseMarker(text: string, key: string): { readonly [key: string]
   } catch {
     // Falls through to the error below.
   }
-  throw new WalrxError('WALRX_OBJECT_DAMAGED', `${key} is no JSON object`)
+  throw new WalrxError('WALRX_OBJECT_DAMAGED', `${key} is not a JSON object`)
 }

@@ -85,7 +85,7 @@ export class TailArchive {
     if (compared.equal) return
     throw new WalrxError(
       'WALRX_ARCHIVE_CONFLICT',
-      `${at} holds other bytes from byte ${range.from + compared.offset} of the segment on`,
+      `${at} holds different bytes from byte ${range.from + compared.offset} of the segment on`,
       { hint: 'another cluster or a restored copy writes to this archive: give each its own prefix' },
     )
   }
@@ -122,7 +122,7 @@ export class TailArchive {
   }
 
   /** Segments of a timeline of which chunks or a partial are there, in any order. */
-  async *beginnings(
+  async *segmentsWithTail(
     timeline: number,
     segmentSize: number,
     options?: StorageCallOptions,

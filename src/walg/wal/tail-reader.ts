@@ -120,7 +120,7 @@ export async function readChunks(
       if (known > 0 && buffer.compare(bytes, 0, known, at, at + known) !== 0) {
         throw new WalrxError(
           'WALRX_ARCHIVE_CONFLICT',
-          `${storage.location}/${key} holds other bytes of ${segment} than the chunks before it, between bytes ${at} and ${at + known}`,
+          `${storage.location}/${key} holds different bytes of ${segment} than the chunks before it, between bytes ${at} and ${at + known}`,
           { hint: 'two receivers of different servers write to this archive, or a server was restored: compare them' },
         )
       }
@@ -203,7 +203,7 @@ export async function* chunkPieces(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Uint8Array, undefined> {
   const at = `${storage.location}/${key}`
-  if (to > lengthMax) throw new DamagedChunk(key, `${at} reaches behind the end of its segment`)
+  if (to > lengthMax) throw new DamagedChunk(key, `${at} reaches beyond the end of its segment`)
   const named = to - from
   let length = 0
   try {

@@ -35,7 +35,7 @@ export class WalArchive extends WalReader {
   /** Segments that are there under another extension than ours. */
   readonly #elsewhere = new Set<string>()
   /** Files that a call has written, or may have, which failed afterwards: nobody has been told of them. */
-  readonly #untold = new Map<string, Owner>()
+  readonly #unconfirmed = new Map<string, Owner>()
   readonly #tails: TailArchive
   readonly #otherForms: OtherForms
 
@@ -76,13 +76,13 @@ export class WalArchive extends WalReader {
     return this.#tails.read(segment, buffer, options)
   }
 
-  /** See {@link TailArchive.beginnings}. */
-  beginnings(
+  /** See {@link TailArchive.segmentsWithTail}. */
+  segmentsWithTail(
     timeline: number,
     segmentSize: number,
     options?: StorageCallOptions,
   ): AsyncGenerator<SegmentId, undefined> {
-    return this.#tails.beginnings(timeline, segmentSize, options)
+    return this.#tails.segmentsWithTail(timeline, segmentSize, options)
   }
 
   /** See {@link TailArchive.complete}. */
@@ -133,7 +133,7 @@ export class WalArchive extends WalReader {
       const outcome = await this.#create(name, key, encoded, options)
       if (outcome === 'exists' && !(await this.#isSame(key, this.#writer.extension, encoded, options))) continue
       await this.#compareOtherForms(name, encoded, options)
-      this.#untold.delete(name)
+      this.#unconfirmed.delete(name)
       return outcome === 'created' ? 'created' : 'same'
     }
     const detail = `${this.storage.location}/${key} is there when it is written and gone when it is read`
@@ -150,11 +150,11 @@ export class WalArchive extends WalReader {
     encoded: Uint8Array,
     options?: StorageCallOptions,
   ): Promise<'created' | 'exists'> {
-    const before = this.#untold.get(name)
-    this.#untold.set(name, before ?? 'perhaps ours')
+    const before = this.#unconfirmed.get(name)
+    this.#unconfirmed.set(name, before ?? 'perhaps ours')
     const outcome = await this.#writer.create(key, encoded, options)
-    if (outcome === 'created') this.#untold.set(name, 'ours')
-    else if (!before) this.#untold.delete(name)
+    if (outcome === 'created') this.#unconfirmed.set(name, 'ours')
+    else if (!before) this.#unconfirmed.delete(name)
     return outcome
   }
 
@@ -169,11 +169,11 @@ export class WalArchive extends WalReader {
         await this.#isSame(other.key, other.extension, encoded, options)
       } catch (error) {
         if (!hasCode(error, 'WALRX_ARCHIVE_CONFLICT')) throw error
-        const owner = this.#untold.get(name)
+        const owner = this.#unconfirmed.get(name)
         const isOurs =
           owner === 'ours' || (owner === 'perhaps ours' && (await this.#isYounger(name, other.key, options)))
         if (isOurs) await this.#withdraw(name, encoded, options)
-        this.#untold.delete(name)
+        this.#unconfirmed.delete(name)
         throw error
       }
     }
@@ -309,14 +309,18 @@ export class WalArchive extends WalReader {
       const { equal, offset, leftBytes, rightBytes } = await compareStreams(ours, body)
       if (equal) return true
       const lengths = `${rightBytes} bytes there, ${leftBytes} bytes here`
-      throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${at} holds other bytes from byte ${offset} on (${lengths})`, {
-        hint,
-      })
+      throw new WalrxError(
+        'WALRX_ARCHIVE_CONFLICT',
+        `${at} holds different bytes from byte ${offset} on (${lengths})`,
+        {
+          hint,
+        },
+      )
     } catch (error) {
       if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return false
       if (!hasCode(error, 'WALRX_OBJECT_DAMAGED') && !hasCode(error, 'WALRX_CODEC_UNSUPPORTED')) throw error
       throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${at} is there but cannot be compared: ${error.message}`, {
-        hint: 'it is damaged, encrypted, or in a codec that walrx cannot read: move it away, or begin a new prefix',
+        hint: 'it is damaged, encrypted, or in a codec that walrx cannot read: move it away, or use a new prefix',
         cause: error,
       })
     }

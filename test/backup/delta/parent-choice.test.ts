@@ -135,8 +135,8 @@ describe('a full backup is taken', () => {
   })
 
   const unfit: readonly (readonly [string, Partial<Sentinel>, RegExp])[] = [
-    ['of another cluster', { systemIdentifier: 5n }, /is of 5, and the server is 7455523487659893045/],
-    ['of an unknown cluster', { systemIdentifier: undefined }, /does not say of which cluster/],
+    ['of another cluster', { systemIdentifier: 5n }, /is of cluster 5, and the server's is 7455523487659893045/],
+    ['of an unknown cluster', { systemIdentifier: undefined }, /has no system identifier/],
     ['without a start', { startLsn: undefined }, /does not say where it starts/],
     ['without an end', { finishLsn: undefined }, /does not say where it ends/],
     ['that ends before it starts', { finishLsn: parseLsn('0/1') }, /starts at 0\/1000028 and ends at 0\/1/],
@@ -169,7 +169,7 @@ describe('a full backup is taken', () => {
       (storage, name) => storage.objects.delete(partKey(name, 'pg_control.tar.zst')),
       /no pg_control\.tar/,
     ],
-    ['a sentinel that can be read', (storage, name) => storage.seed(sentinelKey(name), '{'), /is no JSON/],
+    ['a sentinel that can be read', (storage, name) => storage.seed(sentinelKey(name), '{'), /is not JSON/],
   ]
   for (const [what, lose, words] of damage) {
     test(`where the newest has lost ${what}`, async () => {

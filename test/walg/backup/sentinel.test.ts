@@ -146,7 +146,7 @@ test('damage is told by object, field and value', () => {
     ['{"SystemIdentifier":1.5}', 'SystemIdentifier is 1.5'],
     ['{"IsPermanent":"yes"}', 'IsPermanent is "yes"'],
     ['{"StartTime":5}', 'StartTime is 5'],
-    ['{"Spec":[]}', 'Spec is no JSON object'],
+    ['{"Spec":[]}', 'Spec is not a JSON object'],
     ['{"Spec":{"base_prefix":"/d","tablespaces":["16384"]}}', 'Spec: 16384 is undefined'],
     ['{"Spec":{"base_prefix":"/d","tablespaces":["../x"],"../x":{"loc":"/"}}}', '"../x"'],
   ] as const) {

@@ -136,7 +136,7 @@ describe('segments that are there in chunks alone', () => {
   })
 })
 
-test('beginnings are chunks and partials of that timeline', async () => {
+test('segments with a tail have chunks or partials of that timeline', async () => {
   seed(0, 100, nameOf(5))
   seed(50, 100, nameOf(6))
   seed(0, 100, '000000020000000000000005')
@@ -144,7 +144,7 @@ test('beginnings are chunks and partials of that timeline', async () => {
   storage.seed('wal_005/000000020000000000000009.partial', 'x')
   storage.seed(`wal_005/${nameOf(9)}`, 'x')
   const found: bigint[] = []
-  for await (const { segno } of archive.beginnings(1, madeSegmentSize)) found.push(segno)
+  for await (const { segno } of archive.segmentsWithTail(1, madeSegmentSize)) found.push(segno)
   assert.deepEqual(found, [5n, 6n, 8n])
 })
 

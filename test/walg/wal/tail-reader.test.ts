@@ -162,7 +162,7 @@ describe('what chunks cover', () => {
     storage.objects.clear()
     seed(0, 30)
     seed(20, 40, Buffer.alloc(20, 2))
-    await fails(assemble(), 'WALRX_ARCHIVE_CONFLICT', /0{7}1\/\w{24}\/00000014-00000028 holds other bytes/)
+    await fails(assemble(), 'WALRX_ARCHIVE_CONFLICT', /0{7}1\/\w{24}\/00000014-00000028 holds different bytes/)
     assert.equal(storage.openBodies, 0)
   })
 
