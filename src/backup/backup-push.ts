@@ -40,7 +40,7 @@ export interface PushOptions extends BeginOptions {
   readonly userData: JsonValue | undefined
   /** Milliseconds to wait for the WAL; undefined writes the sentinel at once. */
   readonly walTimeoutMs: number | undefined
-  /** Told the bytes that have come, now and then. */
+  /** Called with the bytes that have come, now and then. */
   readonly onProgress?: (progress: PushProgress) => void
 }
 
@@ -90,7 +90,7 @@ export async function pushBackup(options: PushOptions): Promise<PushedBackup> {
   }
 }
 
-/** A backup whose archives are about to come. */
+/** A backup just before its first archive. */
 interface Opened extends BegunBackup {
   readonly cluster: ClusterFacts
   readonly startedAt: number
@@ -186,7 +186,7 @@ async function keepAncestors({ clock, log, signal, storage }: PushOptions, archi
   if (metadata.length > 0) log.info('what a permanent delta builds on is permanent too', { marked: metadata, left })
 }
 
-/** The error of a backup whose data is stored but which is not complete, with the command that completes it. */
+/** The error of a backup that is not complete although its data is stored, with the command that completes it. */
 function leftForFinish({ log }: PushOptions, { name }: Intent, error: unknown): unknown {
   if (error instanceof WalrxError && error.hint !== undefined) return error
   const command = `walrx backup-finish ${name}`

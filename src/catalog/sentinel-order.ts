@@ -1,6 +1,6 @@
 /**
- * Writes sentinels anew without changing what LATEST means. The storage stamps them with the time of writing, so that a
- * sentinel which is written anew has to be followed by all that were newer, the oldest first. What is going to be done is
+ * Writes sentinels again without changing what LATEST means. The storage stamps them with the time of writing, so that a
+ * sentinel that is written again has to be followed by all that were newer, the oldest first. What is going to be done is
  * written down before (`walrx_005/sentinel-order.json`): when the process ends in the middle, LATEST is wrong until the
  * next walrx backup-mark has finished the work. A deletion at the same time may be undone: a sentinel that was read before and
  * is put after it is there again.
@@ -21,7 +21,7 @@ import { listInOrder } from './backups.ts'
 export interface SentinelOrder {
   /** All backups that there were when this was planned: others have come since, and are newer. */
   readonly known: readonly string[]
-  /** All backups whose sentinels are written, in the order that they must have afterwards. */
+  /** All backups that get their sentinels written, in the order that they must have afterwards. */
   readonly names: readonly string[]
   /** Those of them that get the mark. */
   readonly marked: readonly string[]
@@ -55,8 +55,8 @@ export async function finishSentinelOrder(writing: SentinelWriting): Promise<Sen
 
 /**
  * Writes the sentinels.
- * @throws WALRX_ARCHIVE_CONFLICT when somebody else has begun such work in the meantime; WALRX_MARK_REFUSED, before any
- * sentinel is written, where the storage's clock is behind the time of a sentinel that stays
+ * @throws WALRX_ARCHIVE_CONFLICT when another backup-mark has begun such work in the meantime; WALRX_MARK_REFUSED, before any
+ * sentinel is written, where the storage's clock is before the time of a sentinel that stays
  */
 export async function writeSentinelOrder(writing: SentinelWriting, order: SentinelOrder): Promise<void> {
   if (order.names.length === 0) return
@@ -91,7 +91,7 @@ async function checkClock(writing: SentinelWriting, order: SentinelOrder): Promi
   )
 }
 
-/** The newest backup that was known and whose sentinel stays as it is. */
+/** The newest known backup that keeps its sentinel as it is. */
 async function newestOfTheRest(
   { archive, signal }: SentinelWriting,
   { known, names }: SentinelOrder,
@@ -128,7 +128,7 @@ const firstPauseMs = 50
 const pauseMaxMs = 1000
 
 /**
- * Writes a sentinel anew so that its time is later than `previousMs`.
+ * Writes a sentinel again so that its time is later than `previousMs`.
  * @param permanent the new mark; undefined leaves the bytes as they are
  * @returns its time; `previousMs` where the backup has gone in the meantime
  */

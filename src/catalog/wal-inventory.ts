@@ -25,7 +25,7 @@ export interface TimelineInventory {
   /** Where it forked off its parent; 0 without one. */
   readonly switchpoint: Lsn
   readonly ranges: readonly SegmentRange[]
-  /** Timelines whose history is archived but which have no segment have no ranges. */
+  /** Empty for a timeline that has its history archived, and no segment. */
   readonly segmentCount: bigint
   readonly hasPartial: boolean
   /** One past the last byte that follows the last range without a hole, chunks included; undefined where there is none. */

@@ -20,7 +20,7 @@ const objects = [
   { name: 'backup_manifest.zst', size: 30 },
 ]
 
-/** A backup of which everything but the sentinel is stored; its WAL is there too. */
+/** A backup that is stored but for its sentinel; its WAL is there too. */
 class FinishWorld extends IntentWorld {
   readonly log = new RecordingLog()
   readonly intent: Intent
@@ -47,7 +47,7 @@ class FinishWorld extends IntentWorld {
     return finishBackup({ storage, archive, intent, segments, walTimeoutMs, clock, log, signal })
   }
 
-  /** It fails so, and there is no sentinel; everything else stays, for whoever finishes it. */
+  /** It fails so, and there is no sentinel; everything else stays, for a later backup-finish. */
   async assertFails(code: ErrorCode, message: RegExp, finishing = this.finish()): Promise<void> {
     const left = this.keys(folder)
     await assert.rejects(finishing, (error) => {
@@ -122,7 +122,7 @@ describe('finishing a backup', () => {
     await world.intent.leave()
   })
 
-  test('is refused when another took it over, whose intent stays', async () => {
+  test('is refused when another took it over, and the intent of that one stays', async () => {
     const world = await FinishWorld.open()
     world.storage.objects.delete(intentKey(name))
     const theirs = await Intent.adopt(world.storage, name, { ...world.intent.content, hostname: 'db2' }, world.clock)

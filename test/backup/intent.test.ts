@@ -19,7 +19,7 @@ function exists(error: unknown): boolean {
 }
 
 describe('an intent', () => {
-  test('is there once it is announced, says whose it is, and is gone once it is withdrawn', async () => {
+  test('is there once it is announced, names its writer, and is gone once it is withdrawn', async () => {
     const world = new IntentWorld()
     const intent = await announce(world)
     const content = await readIntent(world.storage, name)
@@ -57,7 +57,7 @@ describe('an intent', () => {
     }
   })
 
-  test('is refused where the backup exists, and where objects lie of which nobody knows whose they are', async () => {
+  test('is refused where the backup exists, and where objects of an unknown writer lie', async () => {
     const world = new IntentWorld()
     world.storage.seed(sentinelKey(name), '{}')
     await assert.rejects(announce(world), exists)
@@ -84,7 +84,7 @@ describe('an intent', () => {
     assert.deepEqual(world.keys(), [])
   })
 
-  test('does not stay behind when announcing it fails in the middle', async () => {
+  test('does not stay when announcing it fails in the middle', async () => {
     const world = new IntentWorld()
     world.storage.before = ({ operation }) => {
       if (operation === 'list') throw unavailable()
@@ -153,7 +153,7 @@ describe('an intent', () => {
     assert.deepEqual(world.keys(), [])
   })
 
-  test('keeps what it was told, in every heartbeat after', async () => {
+  test('keeps what it was given, in every heartbeat after', async () => {
     const world = new IntentWorld()
     const intent = await announce(world)
     const objects = [{ name: 'backup_manifest.zst', size: 12 }]

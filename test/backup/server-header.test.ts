@@ -73,7 +73,7 @@ describe("a server's header", () => {
     }
   })
 
-  test('of a file of before 1970 or after 2242 gets the nearest time that a part can tell', () => {
+  test('of a file of before 1970 or after 2242 gets the nearest time that a part can hold', () => {
     const timeOf = (mtime: number) => parseServerHeader(serverHeader({ name: 'x', kind: 'file', mtime }))?.mtime
     assert.equal(timeOf(-1), 0)
     assert.equal(timeOf(-(2 ** 40)), 0)
@@ -96,7 +96,7 @@ describe("a server's header", () => {
     for (let bit = 0; bit < 512 * 8; bit++) {
       const block = Buffer.from(whole)
       block[bit >> 3] = (block[bit >> 3] ?? 0) ^ (1 << (bit & 7))
-      // A space behind the number that became a zero, or the like.
+      // A space after the number that became a zero, or the like.
       if (bit >> 3 >= 148 && bit >> 3 < 156) {
         try {
           assert.deepEqual(parseServerHeader(block), meant)

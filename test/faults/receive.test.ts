@@ -84,7 +84,7 @@ describe(
       assert.match(failure?.error.message ?? 'no schedule noticed', /is not in the store|gap reported|no end within/)
     })
 
-    test('when commits are told that what is in memory is durable', async () => {
+    test('when what is in memory is reported to commits as durable', async () => {
       const honest = Object.getOwnPropertyDescriptor(SentChunks.prototype, 'durableFrom') as PropertyDescriptor
       SentChunks.prototype.durableFrom = function (lsn) {
         return this.segments
@@ -110,7 +110,7 @@ describe(
       assert.match(failure?.error.message ?? 'no schedule noticed', /is not in the store/)
     })
 
-    test('when a former primary is not told from the present one', async () => {
+    test('when a former primary is not distinguished from the present one', async () => {
       const honest = Object.getOwnPropertyDescriptor(ReceiveRun.prototype, 'newestTimeline') as PropertyDescriptor
       Object.defineProperty(ReceiveRun.prototype, 'newestTimeline', { get: () => 0 })
       const failure = await firstFailure(300, (storage) => {
@@ -165,7 +165,7 @@ describe(
       assert.match(failure?.error.message ?? 'no schedule noticed', /is not in the store|is not what the server/)
     })
 
-    test('when it goes on behind a segment that is torn', async () => {
+    test('when it goes on after a segment that is torn', async () => {
       const failure = await firstFailure(1000, (storage) => {
         const archive = openSimulatedArchive(storage)
         archive.isWhole = () => Promise.resolve(true)

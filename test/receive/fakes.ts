@@ -267,7 +267,7 @@ export class RecordingMeter implements ReceiveMeter {
   }
 }
 
-/** A connected server whose answers are plain fields. */
+/** A connected server with answers that are plain fields. */
 export class FakeSession implements ReplicationSession {
   host = 'fake:5432'
   serverVersion = 170_010

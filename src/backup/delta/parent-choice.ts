@@ -172,7 +172,7 @@ async function rootOf(archive: BackupArchive, name: string, leaf: Sentinel, sign
   return at
 }
 
-/** Whether everything is there, as far as a listing can tell: WAL-G names parts with their extension, WAL-RUS without. */
+/** Whether everything is there, as far as a listing shows: WAL-G names parts with their extension, WAL-RUS without. */
 async function refuseIncomplete(
   archive: BackupArchive,
   name: string,
@@ -218,7 +218,7 @@ function parentOf(name: string, sentinel: Sentinel, { files }: FilesMetadata, st
 
 /**
  * Main forks among the names of entries, as paths. Spellings with a leading slash and without one are different files to
- * those who restore: the first one tells which it is, and what is spelt otherwise is left out.
+ * those who restore: the first one decides, and what is spelt otherwise is left out.
  */
 export function relationPaths(names: Iterable<string>): { paths: ReadonlySet<string>; prefix: '/' | '' } {
   const paths = new Set<string>()

@@ -47,7 +47,7 @@ export class IncrementEntry implements EntryTarget {
     if (header.size === 0) this.#converter.end()
   }
 
-  /** Bytes of the server's body; those behind it are the padding of its archive. */
+  /** Bytes of the server's body; those after it are the padding of its archive. */
   append(bytes: Uint8Array): void | Promise<void> {
     const own = bytes.subarray(0, this.#left)
     if (own.length === 0) return

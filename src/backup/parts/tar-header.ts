@@ -47,7 +47,7 @@ const kinds: Readonly<Record<string, ServerTarEntry['kind']>> = {
 /**
  * Reads one block.
  * @returns undefined for a block of zeros: the archive's end
- * @throws WALRX_PROTOCOL for a wrong checksum, an unknown type, and a name that is no UTF-8 (WAL-G's documents could not
+ * @throws WALRX_PROTOCOL for a wrong checksum, an unknown type, and a name that is not UTF-8 (WAL-G's documents could not
  * hold it)
  */
 export function parseServerHeader(block: Buffer): ServerTarEntry | undefined {
@@ -128,7 +128,7 @@ const octalMax = 8 ** 11 - 1
 const nameBytesMax = 100
 
 /**
- * The blocks in front of a body: a ustar header, behind a PAX header where the name or the size is too long for it
+ * The blocks in front of a body: a ustar header, after a PAX header where the name or the size is too long for it
  * (POSIX pax, "ustar Interchange Format"; both WAL-G and WAL-RUS read it).
  */
 export function formatHeader(entry: PartTarEntry): Buffer {

@@ -145,7 +145,7 @@ export class TarRewriter {
       const busy = this.#directory('/', entry.mode, entry.mtime)
       return busy ? busy.then(own) : own()
     }
-    // A tablespace's: who restores makes it anew, by the sentinel (docs/walg-format.md, 5.7).
+    // A tablespace's: a restore creates it again, from the sentinel (docs/walg-format.md, 5.7).
     if (entry.kind === 'symlink' && this.#isMain && /^pg_tblspc\/\d+$/.test(name)) return
     if (entry.kind === 'symlink') {
       throw new WalrxError('WALRX_PROTOCOL', `the server sent "${name}" as a symbolic link, which no backup can hold`)

@@ -3,11 +3,11 @@
  * the connection string is asked, standbys too: their WAL is the primary's as far as their histories agree. It is
  * streamed without a slot, nothing is ever acknowledged, and it is checked and archived like any other.
  *
- * A host may give WAL of a timeline that has ended, up to its end, whoever it is; of the timeline that the primary is on
- * only a standby may: two servers that write to the same timeline write different WAL.
+ * Any host may send WAL of a timeline that has ended, up to its end. WAL of the primary's present timeline may come only
+ * from a standby: two servers that write to the same timeline write different WAL.
  *
  * It ends, always: a host that has failed at a position is not asked for that position again, positions only grow, and a
- * host whose WAL contradicts the archive is not asked for anything any more.
+ * host that sent WAL which contradicts the archive is not asked for anything any more.
  */
 import { formatLsn, type Lsn, maxLsn, minLsn, segmentStart, type Timeline } from '../../postgres/lsn.ts'
 import type { ReplicationServer, ReplicationSession } from '../../postgres/protocol/session.ts'
@@ -34,7 +34,7 @@ interface Helper {
   readonly endLsn: Lsn
 }
 
-/** How often hosts that do not answer are tried, and one host whose stream breaks before it has brought a segment. */
+/** How often hosts that do not answer are tried, and a host with a stream that breaks before it has brought a segment. */
 const attemptsMax = 3
 
 /**
@@ -56,7 +56,7 @@ export class GapRepair {
   readonly #source: PreparedSource
   /** Hosts that are not asked again for what is wanted now, with how often they have failed. */
   #failures = new Map<string, number>()
-  /** Hosts that cannot be of help at all. */
+  /** Hosts that cannot help at all. */
   readonly #useless = new Set<string>()
 
   /** @param source the server that lacks the WAL: what it says of its history counts */

@@ -36,7 +36,7 @@ export class ByteArena {
     return piece
   }
 
-  /** Gives a piece back. Throws when it is not lent. */
+  /** Gives a range back. Throws when it is not lent. */
   release(piece: Buffer): void {
     const range = this.#lent.get(piece)
     if (!range) throw new Error('a range of the arena was released that is not lent')

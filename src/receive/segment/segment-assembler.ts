@@ -11,7 +11,7 @@ import type { SegmentPool } from './segment-pool.ts'
 export interface ReceivedSegment {
   readonly timeline: Timeline
   readonly startLsn: Lsn
-  /** From the pool; whoever gets the segment gives it back. */
+  /** From the pool; the receiver of the segment gives it back. */
   readonly buffer: Buffer
   /** Bytes of WAL in the buffer; the segment size when it is whole. */
   readonly length: number

@@ -1,7 +1,7 @@
 /**
  * Looks at our slot through an ordinary connection, where the server allows one: how much WAL it holds, whether the
- * server is about to drop it, and whether we are taken for a synchronous standby. Without such a connection the stream
- * works all the same, but nobody warns before the slot is lost.
+ * server is about to drop it, and whether the server treats walrx as a synchronous standby. Without such a connection the stream
+ * works all the same, but there is no warning before the slot is lost.
  */
 import type { Logger } from '../../observe/log.ts'
 import { formatLsn, type Lsn } from '../../postgres/lsn.ts'
@@ -33,7 +33,7 @@ export interface SlotWatchOptions {
   readonly isSynchronous?: boolean
   /** Opens the ordinary connection to the host of a session, or says why there is none. */
   readonly open: (session: ReplicationSession) => Promise<SlotQueries | { readonly reason: string }>
-  /** Told after every look. */
+  /** Called after every look. */
   readonly onHealth: (health: SlotHealth) => void
 }
 
@@ -47,7 +47,7 @@ export class SlotWatch {
   #saidWhyNot = false
   #lastStatus: string | undefined
   #lastSyncState: string | undefined
-  /** True when the last look saw us as no synchronous standby. */
+  /** True when the last look did not show walrx as a synchronous standby. */
   #wasAsync = false
   #lastIdleTimeout: number | undefined
 

@@ -1,8 +1,9 @@
 /**
- * Which of several hosts that can be written is the primary. After a failover the former one may come back and take
- * writes again, and a receiver that was away meanwhile has seen neither: the first in the list is not the right one for
- * that. All hosts are asked at once, and their histories compared: a host whose timeline another one has left behind is a
- * former primary. Where two histories part, the archive decides, and where it cannot, nobody is believed.
+ * Which of several hosts that accept writes is the primary. After a failover the former one may come back and take
+ * writes again, and a receiver that was away meanwhile has seen neither event: the first in the list need not be the
+ * right one. All hosts are asked at once, and their histories compared: when another host has left
+ * the timeline of a host, that host is a former primary. Where two histories diverge, the archive decides; where it
+ * cannot, no host is taken.
  */
 import type { Logger } from '../../observe/log.ts'
 import { formatLsn, invalidLsn, type Timeline } from '../../postgres/lsn.ts'
@@ -13,7 +14,7 @@ import { historyName } from '../../postgres/wal/wal-file.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { ReceiveArchive } from '../ports.ts'
 
-/** A host that can be written. */
+/** A host that accepts writes. */
 export interface WritableHost {
   readonly host: string
   readonly systemId: bigint
@@ -33,7 +34,7 @@ export interface SurveyOptions {
 }
 
 /**
- * Asks all hosts at once, and judges those that can be written. One that does not answer in time is none.
+ * Asks all hosts at once, and judges those that accept writes. One that does not answer in time is passed over.
  * @returns why hosts, by name, are not to be streamed from
  * @throws WALRX_SOURCE_AMBIGUOUS, the signal's reason, and what the storage says
  */
@@ -58,9 +59,9 @@ export async function refusedHosts(options: SurveyOptions): Promise<ReadonlyMap<
 }
 
 /**
- * Judges hosts of one cluster that can be written.
+ * Judges hosts of one cluster that accept writes.
  * @returns why some of them are not to be streamed from; what is left has one and the same history
- * @throws WALRX_SOURCE_AMBIGUOUS when histories part and the archive does not tell which is the right one
+ * @throws WALRX_SOURCE_AMBIGUOUS when histories diverge and the archive does not show which is the right one
  */
 export async function judgeHosts(
   hosts: readonly WritableHost[],
@@ -132,7 +133,7 @@ function isFormer(former: TimelineChain, newer: TimelineChain): boolean {
   return newer.links.length > former.links.length && isBeginningOf(former, newer)
 }
 
-/** The newest timeline of which the archive has anything; 0 for an empty one. */
+/** The newest timeline that the archive has any file of; 0 for an empty archive. */
 async function newestArchived(archive: KnownTimelines, signal: AbortSignal): Promise<Timeline> {
   let newest = 0
   for await (const timeline of archive.timelinesAfter(0, { signal })) newest = Math.max(newest, timeline)

@@ -1,5 +1,5 @@
 /**
- * What of each segment has gone, or is going, to the archive as chunks, and how far they cover the WAL without a hole.
+ * The chunks of each segment that are in the archive or on their way, and how far they cover the WAL without a hole.
  */
 import { addBytes, type Lsn } from '../../postgres/lsn.ts'
 
@@ -66,7 +66,7 @@ export class SentChunks {
     this.#whole.clear()
   }
 
-  /** Adds a chunk in its place. */
+  /** Adds a chunk in order. */
   add(segment: TailSegment, chunk: SentChunk): void {
     const after = segment.chunks.findIndex(
       ({ from, to }) => from > chunk.from || (from === chunk.from && to > chunk.to),

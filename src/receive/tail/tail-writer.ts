@@ -1,10 +1,10 @@
 /**
- * Sends the beginning of the segment that is filling to the archive, before it is whole.
+ * Sends the tail to the archive: the segment that is filling, chunk by chunk, before it is whole.
  *
  * Two paces. By interval: at most once per interval one chunk, from the base of the open part on, so that each replaces
  * the one before; when it has grown to `bytesMax` the base moves on. So a segment that takes hours has no more chunks
- * than a busy one. Synchronous: what is new goes at once, in several puts at a time whose beginnings are spread over the
- * time that one takes; one put covers all that has arrived before it began. When many small ones have gathered, one
+ * than a busy one. Synchronous: what is new goes at once, in several puts at a time, which start spread over the time
+ * that one takes; one put covers all that has arrived before it began. When many small ones have gathered, one
  * chunk takes their place.
  *
  * The bytes are copied out of the segment's buffer, for the whole segment is compressed inside it.
@@ -44,7 +44,7 @@ export interface TailWriterOptions {
 
 /** So many small chunks are merged into one, */
 const mergeAfter = 32
-/** and so many are not worth it when they fill a whole one: then the base moves on behind them. */
+/** and so many are not worth it when they fill a whole one: then the base moves on past them. */
 const fewChunks = 4
 
 /** See the file's header. */
@@ -113,7 +113,7 @@ export class TailWriter {
   kick(): void {
     if (this.#isKicked || !this.isOn || this.#abort.signal.aborted) return
     this.#isKicked = true
-    // Behind all messages that came with the same read.
+    // After all messages that came with the same read.
     queueMicrotask(() => {
       this.#isKicked = false
       this.#consider()

@@ -7,7 +7,7 @@ import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
 import { isJsonObject, JsonDocument } from '../json-document.ts'
 
-/** Blocks of a file whose checksum was wrong when it was backed up. */
+/** Blocks of a file that had wrong checksums when it was backed up. */
 export interface CorruptBlocks {
   readonly count: number
   /** Numbers of some of them: WAL-G keeps ten. */
@@ -85,7 +85,7 @@ function formatRecord({ isIncremented, isSkipped, mtime, corruptBlocks }: FileRe
 /**
  * Reads the document. Besides what it returns it keeps one entry in memory, or the names of one part.
  * @param key of the object, for messages
- * @throws WALRX_OBJECT_DAMAGED for what is no such document, or ends too early; what the source throws
+ * @throws WALRX_OBJECT_DAMAGED for anything that is not such a document, or ends too early; what the source throws
  */
 export async function decodeFilesMetadata(source: AsyncIterable<Uint8Array>, key: string): Promise<FilesMetadata> {
   const files = new Map<string, FileRecord>()

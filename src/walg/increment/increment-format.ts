@@ -3,7 +3,7 @@
  * internal/databases/postgres/{incremental_page_reader,pagefile}.go). All integers are little-endian.
  *
  *     0  `wi1` and 0x55        4  u64 size of the file afterwards        12  u32 number of pages        16  block numbers
- *     then the pages: no padding, and nothing behind them
+ *     then the pages: no padding, and nothing after them
  */
 import { pageBytes, readBlockNumbers, type Refuse, segmentBlocksMax } from '../../postgres/relations/relation-file.ts'
 

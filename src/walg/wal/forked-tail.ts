@@ -1,8 +1,8 @@
 /**
- * The beginning of a segment in which its timeline began. A new timeline has a copy of what its parent wrote in that
- * segment before the fork, and sends it again; until all of that has gone to the archive anew, the parent's segment, its
- * chunks or its partial have more of it. Whoever took the new timeline's first chunk for all there is would lose what
- * had been durable before.
+ * The tail of a segment in which its timeline began. A new timeline has a copy of what its parent wrote in that segment
+ * before the fork, and sends it again; until all of that is archived again, the parent's segment, its chunks or its
+ * partial segment have more of it. A reader that stopped at the new timeline's first chunk would lose what had been
+ * durable before.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import { historyName, parseHistory, parseSegmentName, segmentStartLsn } from '../../postgres/wal/wal-file.ts'
@@ -74,7 +74,7 @@ async function wholeSegment(
   return file && readWhole(file)
 }
 
-/** Offset of a position in a segment whose first page `bytes` has; undefined without that page. */
+/** Offset of a position in the segment that begins with `bytes`; undefined when these lack its first page. */
 function forkOffset(segment: string, bytes: Buffer, switchpoint: bigint): number | undefined {
   const segmentSize = decodePageHeader(bytes)?.long?.segmentSize
   const id = segmentSize === undefined ? undefined : parseSegmentName(segment, segmentSize)

@@ -1,10 +1,10 @@
 /**
- * An archive belongs to one cluster, with one WAL segment size. The marker `walrx_005/system.json` is created by whoever
- * comes first, atomically where the storage can; an archive that WAL-G or WAL-RUS has begun has no marker, but its
- * sentinels and segments say whose it is.
+ * An archive belongs to one cluster, with one WAL segment size. The marker `walrx_005/system.json` is created by the
+ * first writer, atomically where the storage can; an archive that WAL-G or WAL-RUS has begun has no marker, but its
+ * sentinels and segments show the cluster.
  *
- * The system identifier does not tell it all: `pg_resetwal --wal-segsize` keeps it, and the same names stand for other
- * WAL from then on.
+ * The system identifier alone is not enough: `pg_resetwal --wal-segsize` keeps it, and from then on the same names stand
+ * for other WAL.
  */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { formatJson, jsonBigint } from '../../primitives/json.ts'
@@ -84,7 +84,7 @@ function check(storage: Storage, ours: BoundCluster, { key, segmentSize, systemI
 /** What an object says. */
 interface FoundSystem {
   readonly systemId: bigint
-  /** Undefined where the object does not tell. */
+  /** Undefined where the object does not have it. */
   readonly segmentSize: number | undefined
   readonly key: string
 }
@@ -92,7 +92,7 @@ interface FoundSystem {
 /** How many of the newest backups are asked: WAL-G leaves the identifier out where it could not read it. */
 const sentinelsMax = 5
 
-/** The system identifier of the newest backup whose sentinel tells one. */
+/** The system identifier of the newest backup that has one in its sentinel. */
 async function systemOfBackups(storage: Storage, options?: StorageCallOptions): Promise<FoundSystem | undefined> {
   const sentinels = await listSentinels(storage, options)
   sentinels.sort((a, b) => b.lastModifiedMs - a.lastModifiedMs)

@@ -1,7 +1,7 @@
 /**
  * Tails: what the archive has of segments that are not whole yet, as chunks under `walrx_005/tail/`, where neither WAL-G
  * nor WAL-RUS looks. A tail is worth as much as its chunks cover from the segment's first byte on without a hole.
- * Chunks may overlap (a receiver that was started anew begins again, and small chunks are replaced by larger ones), and
+ * Chunks may overlap (a receiver that was restarted begins again, and small chunks are replaced by larger ones), and
  * then must agree.
  */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'

@@ -23,7 +23,7 @@ import { type WalObject, WalReader } from './wal-reader.ts'
 export type PartialOutcome =
   'created' | 'same' | 'replaced a shorter one' | 'kept a longer one' | 'diverged, kept beside'
 
-/** Whose a file is: written by a call of ours, or there after a put of which nobody knows whether it was carried out. */
+/** Who wrote a file: a call of ours, or perhaps one of ours, after a put that may or may not have been carried out. */
 type Owner = 'ours' | 'perhaps ours'
 
 /** How often an object may vanish between being found and being read before that is taken for a fault of the storage. */
@@ -34,7 +34,7 @@ export class WalArchive extends WalReader {
   readonly #writer: StoredWriter
   /** Segments that are there under another extension than ours. */
   readonly #elsewhere = new Set<string>()
-  /** Files that a call has written, or may have, which failed afterwards: nobody has been told of them. */
+  /** Files of calls that failed after they had written them, or may have: no caller has had a success for them. */
   readonly #unconfirmed = new Map<string, Owner>()
   readonly #tails: TailArchive
   readonly #otherForms: OtherForms
@@ -141,8 +141,8 @@ export class WalArchive extends WalReader {
   }
 
   /**
-   * Writes a file under our own extension, and notes whose it is. A put that fails may have been carried out, and an
-   * earlier call may have failed after its own: what is there then may be ours, and nobody has been told of it.
+   * Writes a file under our own extension, and notes who wrote it. A put that fails may have been carried out, and an
+   * earlier call may have failed after its own: what is there then may be ours, and no caller has had a success for it.
    */
   async #create(
     name: string,
@@ -160,7 +160,7 @@ export class WalArchive extends WalReader {
 
   /**
    * Compares what has just been written, or found, with the forms that others have written under other extensions. Ours
-   * gives way where nobody has been told of it yet.
+   * gives way while no caller has had a success for it.
    */
   async #compareOtherForms(name: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<void> {
     const { extension } = this.#writer
@@ -180,8 +180,8 @@ export class WalArchive extends WalReader {
   }
 
   /**
-   * True when our form was written after the other one, by the clock of the storage. Then nobody can have been told of
-   * ours: whoever had written it would have found the other. An older one may be another receiver's, which has.
+   * True when our form was written after the other one, by the clock of the storage. Then no call can have succeeded with
+   * ours: its writer would have found the other one. An older form may be another receiver's, and that call succeeded.
    */
   async #isYounger(name: string, other: string, options?: StorageCallOptions): Promise<boolean> {
     const ours = await this.storage.head(walKey(name, this.#writer.extension), options)

@@ -140,7 +140,11 @@ describe('a full backup is taken', () => {
     ['without a start', { startLsn: undefined }, /does not say where it starts/],
     ['without an end', { finishLsn: undefined }, /does not say where it ends/],
     ['that ends before it starts', { finishLsn: parseLsn('0/1') }, /starts at 0\/1000028 and ends at 0\/1/],
-    ['whose parent is gone', { delta: deltaOf(nameOf(7), 1) }, /there is no backup base_000000010000000000000007/],
+    [
+      'with a parent that is gone',
+      { delta: deltaOf(nameOf(7), 1) },
+      /there is no backup base_000000010000000000000007/,
+    ],
     ['that is its own ancestor', { delta: deltaOf(nameOf(1), 1) }, /more than 64 ancestors/],
     [
       "of PostgreSQL's own increments",

@@ -185,7 +185,7 @@ describe('a label', () => {
     assert.deepEqual(fullLabel(Buffer.from(plain + lines, 'latin1'), origin), Buffer.from(plain, 'latin1'))
   })
 
-  test('that tells of another parent, or of none, ends the backup', () => {
+  test('that names another parent, or none, ends the backup', () => {
     const of = (text: string) => () => fullLabel(Buffer.from(text, 'latin1'), origin)
     const error = (message: RegExp) => ({ code: 'WALRX_PROTOCOL', message })
     assert.throws(of(plain), error(/an increment without a start, but the request was from 0\/2000028 on timeline 1/))

@@ -68,7 +68,7 @@ describe('a rewriter refuses', () => {
     assert.throws(() => rewriter.beginArchive(main), { message: 'the server ended an archive within base/1' })
   })
 
-  test('an archive that ends within a header, even behind another archive, and does not blame the file before', async () => {
+  test('an archive that ends within a header, even after another archive, and does not blame the file before', async () => {
     const rewriter = new TarRewriter(new RecordingPlacer())
     await rewriter.beginArchive(elsewhere)
     await rewriter.feed(serverTar(some))

@@ -66,7 +66,7 @@ describe('ByteArena', () => {
     assert.equal(new ByteArena(10).store(Buffer.alloc(0)), undefined)
   })
 
-  test('a piece that is not lent cannot be released, nor one twice', () => {
+  test('a range that is not lent cannot be released, nor one twice', () => {
     const arena = new ByteArena(10)
     const piece = arena.store(Buffer.from('abc'))
     assert.ok(piece)

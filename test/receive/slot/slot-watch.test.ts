@@ -20,7 +20,7 @@ const well: SlotHealth = {
   idleTimeoutSeconds: undefined,
 }
 
-/** A watch of a slot whose health is in the test's hands. */
+/** A watch of a slot; the test sets its health. */
 function setUp() {
   const clock = new VirtualClock()
   const lines: string[] = []

@@ -43,7 +43,7 @@ describe('sentinels of the two tools', () => {
     })
   }
 
-  test('a delta says whose it is', () => {
+  test('a delta names its parent', () => {
     const bytes = goldenSentinel('walg-local-lz4-deltas', 'base_000000010000000000000006_D_000000010000000000000004')
     const sentinel = parseSentinel(bytes, key)
     assert.equal(isDelta(sentinel), true)
@@ -60,7 +60,7 @@ describe('sentinels of the two tools', () => {
     assert.equal(sentinel.systemIdentifier, 7710381530900200095n)
   })
 
-  test("PostgreSQL's own increments are told from WAL-G's", () => {
+  test("PostgreSQL's own increments are distinguished from WAL-G's", () => {
     const backup = 'base_000000010000000000000004_D_000000010000000000000002'
     const bytes = goldenSentinel('walrus-local-zstd-native-increments', backup)
     const sentinel = parseSentinel(bytes, key)
@@ -136,7 +136,7 @@ test('a delta that does not say its parent is damage, not a full backup', () => 
   assert.equal(isDelta(parse('{"DeltaFrom":null,"DeltaLSN":null}')), false)
 })
 
-test('damage is told by object, field and value', () => {
+test('damage is reported with object, field and value', () => {
   for (const [text, part] of [
     ['', 'no JSON'],
     ['[]', 'no JSON object'],

@@ -42,7 +42,7 @@ describe('the beginning of a segment in which its timeline began', () => {
         assert.deepEqual(await assembled(), wal.subarray(0, forkedAt))
       }
       chunk(storage, young, 0, 55_000)
-      assert.equal((await assembled())?.length, 55_000, 'behind the fork the timeline has its own')
+      assert.equal((await assembled())?.length, 55_000, 'after the fork the timeline has its own')
     })
   }
 
