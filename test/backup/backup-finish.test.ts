@@ -102,7 +102,7 @@ describe('finishing a backup', () => {
     for (const object of objects) {
       const gone = await FinishWorld.open()
       gone.storage.objects.delete(folder + object.name)
-      await gone.assertFails('WALRX_BACKUP_INCOMPLETE', new RegExp(`^memory://test/${folder}${object.name} has gone$`))
+      await gone.assertFails('WALRX_BACKUP_INCOMPLETE', new RegExp(`^memory://test/${folder}${object.name} is gone$`))
       const cut = await FinishWorld.open()
       cut.storage.seed(folder + object.name, Buffer.alloc(object.size - 1))
       const what = `has ${object.size - 1} bytes instead of ${object.size}`
@@ -118,7 +118,7 @@ describe('finishing a backup', () => {
     await world.pass(minute)
     world.storage.objects.delete(folder + (objects[1]?.name ?? ''))
     world.storage.seed(`wal_005/${segment}.zst`, 'x')
-    await world.assertFails('WALRX_BACKUP_INCOMPLETE', /pg_control.tar.zst has gone$/, world.await(finishing, minute))
+    await world.assertFails('WALRX_BACKUP_INCOMPLETE', /pg_control.tar.zst is gone$/, world.await(finishing, minute))
     await world.intent.leave()
   })
 
@@ -203,7 +203,7 @@ describe('a delta is finished only', () => {
   test('while what it builds on is there', async () => {
     const world = await FinishWorld.open()
     await world.intent.update({ sentinel: sentinel.replace('{', `{${delta},`) })
-    const gone = /base_000000010000000000000001, which the delta builds on, has gone/
+    const gone = /base_000000010000000000000001, which the delta builds on, is gone/
     await world.assertFails('WALRX_BACKUP_INCOMPLETE', gone)
     world.storage.seed(sentinelKey(parent), '{"LSN":16777257}')
     await world.assertFails(

@@ -196,7 +196,7 @@ describe('an intent', () => {
     await world.pass(10 * minute)
     assert.deepEqual([world.keys(), world.storage.log], [[], []])
     await assert.rejects(intent.prove(world.signal), (error) => {
-      assert.match((error as Error).message, /its intent has gone$/)
+      assert.match((error as Error).message, /its intent is gone$/)
       return hasCode(error, 'WALRX_BACKUP_INCOMPLETE')
     })
     await intent.withdraw()

@@ -229,7 +229,7 @@ describe('recorded gaps', () => {
     assert.match(text, / 1 +0 +LOST_SEGMENTS/)
     assert.match(
       text,
-      /^WAL from 0\/500000 to 0\/900000 on timeline 1 was lost, .* 2026-03-01T12:00:00Z: the slot was missing/m,
+      /^WAL from 0\/500000 to 0\/900000 on timeline 1 was lost \(detected at 2026-03-01T12:00:00Z\): the slot was missing/m,
     )
     assert.match(text, /^WAL from 0\/500000 to 0\/900000 on timeline 2 was lost/m)
     const all = JSON.parse((await show('--json')).stdout) as { id: number; status: string; gaps: unknown[] }[]

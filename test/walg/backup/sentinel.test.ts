@@ -138,8 +138,8 @@ test('a delta that does not say its parent is damage, not a full backup', () => 
 
 test('damage is reported with object, field and value', () => {
   for (const [text, part] of [
-    ['', 'no JSON'],
-    ['[]', 'no JSON object'],
+    ['', 'is not JSON'],
+    ['[]', 'is not a JSON object'],
     ['{"LSN":"0/3000028"}', 'LSN is "0/3000028", not a whole number'],
     ['{"LSN":-1}', 'LSN is -1'],
     ['{"LSN":18446744073709551616}', 'LSN is "18446744073709551616"'],
@@ -159,7 +159,7 @@ test('damage is reported with object, field and value', () => {
       },
     )
   }
-  assert.throws(() => parseSentinel(Buffer.from([0x7b, 0xff, 0x7d]), key), /no JSON/)
+  assert.throws(() => parseSentinel(Buffer.from([0x7b, 0xff, 0x7d]), key), /not JSON/)
 })
 
 test('user data that looks like a prototype stays data', () => {

@@ -26,7 +26,7 @@ const isOtherSize = (held: number, key: string) => (error: unknown) => {
   const { hint, message } = error as Error & { hint: string }
   for (const part of [`segments of ${held} bytes (${key})`, `is ${64 * mebi} bytes`, 'memory://test'])
     assert.ok(message.includes(part), message)
-  assert.match(hint, /begin a new prefix/)
+  assert.match(hint, /use a new prefix/)
   return true
 }
 
