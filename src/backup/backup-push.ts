@@ -176,7 +176,13 @@ async function receive(
 
 function refuseOtherTimeline(start: Timeline, end: Timeline): void {
   if (start === end) return
-  throw new WalrxError('WALRX_BACKUP_INCOMPLETE', `the server went from timeline ${start} to ${end} during the backup`)
+  throw new WalrxError(
+    'WALRX_BACKUP_INCOMPLETE',
+    `the server went from timeline ${start} to ${end} during the backup`,
+    {
+      hint: 'take the backup again',
+    },
+  )
 }
 
 /** A delta that is to stay is nothing without what it builds on: that is marked first, as WAL-G does. */

@@ -195,6 +195,7 @@ export class ReceiveRun {
       throw new WalrxError(
         'WALRX_OTHER_CLUSTER',
         `wal_segment_size was ${this.#segmentSize} and is now ${source.segmentSize} on ${source.session.host}`,
+        { hint: 'after pg_resetwal --wal-segsize, use a new prefix and take a full backup; otherwise check the hosts' },
       )
     }
     this.#newestTimeline = Math.max(this.#newestTimeline, source.chain.newest.timeline)

@@ -7,7 +7,7 @@ import { WalrxError } from '../../primitives/errors.ts'
 import { addBytes, formatLsn, type Lsn, segmentOffset, segmentStart, type Timeline } from '../../postgres/lsn.ts'
 import type { SegmentPool } from './segment-pool.ts'
 
-/** A segment, or the beginning of one, in a pool buffer. */
+/** A segment, whole or not yet, in a pool buffer. */
 export interface ReceivedSegment {
   readonly timeline: Timeline
   readonly startLsn: Lsn
@@ -64,7 +64,7 @@ export class SegmentAssembler {
     return this.#timeline
   }
 
-  /** True when the beginning of an unfinished segment is held. */
+  /** True when bytes of an unfinished segment are held. */
   get holdsPartial(): boolean {
     return this.#length > 0
   }

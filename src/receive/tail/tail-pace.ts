@@ -1,4 +1,4 @@
-/** How often the beginning of a segment goes to the archive, and how many puts of it may be under way. */
+/** How often the tail goes to the archive, and how many puts of chunks may be under way. */
 import { encodeSlack } from '../../compression/codec.ts'
 
 /** When chunks are sent. */
