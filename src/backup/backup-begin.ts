@@ -1,6 +1,6 @@
 /**
  * Begins a base backup: an increment on another backup where one is asked for and can be had, else a full one with the
- * reason for it. Up to the first archive everything can be begun anew.
+ * reason for it. Up to the first archive everything can be begun again.
  */
 import type { Logger } from '../observe/log.ts'
 import { WalrxError } from '../primitives/errors.ts'
@@ -46,7 +46,7 @@ export interface BeginOptions extends PlanOptions {
   readonly requireIncremental?: boolean
 }
 
-/** A backup whose archives are about to come. */
+/** A backup just before its first archive. */
 export interface BegunBackup {
   readonly backup: BaseBackup
   /** What it builds on; undefined for a full one. */
@@ -113,7 +113,7 @@ export async function beginBackup(
       if (attempt.kind === 'refused') plan = { full: attempt.full }
       else if (attempt.kind === 'long-link') tablespaceMap = true
       else if (++begunAnew === begunAnewMax) plan = { full: restless }
-      log.debug('beginning the backup anew')
+      log.debug('beginning the backup again')
       at = await server.connect(signal)
     }
   } catch (error) {
@@ -226,7 +226,7 @@ function tooEarly({ host }: PgSession, { finishLsn, name, startLsn }: DeltaParen
 
 type DeltaPlan = Extract<BackupPlan, { readonly full?: undefined }>
 
-/** What the server is told of the parent. */
+/** What the server gets to know of the parent. */
 function manifestOf({ parent, readiness, systemId }: DeltaPlan): ParentManifest {
   return { ...parent, systemId, paths: readiness.cuts.without(parent.paths) }
 }
@@ -234,7 +234,7 @@ function manifestOf({ parent, readiness, systemId }: DeltaPlan): ParentManifest 
 /**
  * Whether a relation was cut between the question and the start of the backup: looked for when the server has all
  * summaries.
- * @returns undefined where the server has been told of all of them
+ * @returns undefined where the server knows of all of them
  */
 async function lookForCuts(
   { log, server, signal }: BeginOptions,

@@ -43,7 +43,10 @@ export async function finishBackup(options: FinishOptions): Promise<void> {
   await putSentinel(storage, name, sentinel, signal)
   // From here on nothing may make the backup look as if it had failed; a later run removes an intent that stays.
   await intent.withdraw().catch((error: unknown) => {
-    log.warn('the backup is complete, but its mark of a backup in the making stays behind', { name, error })
+    log.warn('the backup is complete, but its intent could not be removed: a later backup-push removes it', {
+      name,
+      error,
+    })
   })
 }
 
@@ -57,7 +60,7 @@ async function putSentinel(storage: Storage, name: string, bytes: Buffer, signal
     // Ours: the answer to an attempt before was lost.
     if ((await archive.readSentinelBytes(name, { signal })).equals(bytes)) return
     throw new WalrxError('WALRX_BACKUP_EXISTS', `${name} exists already at ${storage.location}`, {
-      hint: 'another tool has written a backup of that name meanwhile: take the backup again',
+      hint: 'another tool has written a backup with this name in the meantime: take the backup again',
     })
   }
   try {
@@ -71,13 +74,13 @@ async function putSentinel(storage: Storage, name: string, bytes: Buffer, signal
 /** What a delta builds on is still there, and still the same. */
 async function proveParent(storage: Storage, { delta }: Sentinel, signal: AbortSignal): Promise<void> {
   if (!delta) return
-  const hint = 'somebody removed it while the delta was taken: take the backup again'
+  const hint = 'the parent was removed or replaced while the delta was taken: take the backup again'
   let found: Sentinel
   try {
     found = await new BackupArchive(storage).readSentinel(delta.parentName, { signal })
   } catch (error) {
     if (!hasCode(error, 'WALRX_BACKUP_NOT_FOUND')) throw error
-    const message = `${delta.parentName}, which the delta builds on, has gone from ${storage.location}`
+    const message = `${delta.parentName}, which the delta builds on, is gone from ${storage.location}`
     throw new WalrxError('WALRX_BACKUP_INCOMPLETE', message, { hint, cause: error })
   }
   if (found.startLsn === delta.parentLsn) return
@@ -100,9 +103,9 @@ async function proveObjects(
   for (const object of objects) {
     const size = sizes.get(object.name)
     if (size === object.size) continue
-    const what = size === undefined ? 'has gone' : `has ${size} bytes instead of ${object.size}`
+    const what = size === undefined ? 'is gone' : `has ${size} bytes instead of ${object.size}`
     throw new WalrxError('WALRX_BACKUP_INCOMPLETE', `${storage.location}/${folder}${object.name} ${what}`, {
-      hint: 'somebody else removes or writes objects there: take the backup again',
+      hint: 'another process removes or writes objects there: take the backup again',
     })
   }
 }

@@ -40,7 +40,7 @@ export interface PushOptions extends BeginOptions {
   readonly userData: JsonValue | undefined
   /** Milliseconds to wait for the WAL; undefined writes the sentinel at once. */
   readonly walTimeoutMs: number | undefined
-  /** Told the bytes that have come, now and then. */
+  /** Called with the bytes that have come, now and then. */
   readonly onProgress?: (progress: PushProgress) => void
 }
 
@@ -76,7 +76,7 @@ export async function pushBackup(options: PushOptions): Promise<PushedBackup> {
     cluster = await readClusterFacts(session)
     await archive.bindSystem(cluster.systemId, cluster.segmentSize, { signal })
     for (const name of await removeExpiredBackups(storage, clock, signal))
-      log.warn('removed what a dead backup left', { name })
+      log.warn('removed the objects of a dead backup', { name })
   } catch (error) {
     await session.close()
     throw error
@@ -90,7 +90,7 @@ export async function pushBackup(options: PushOptions): Promise<PushedBackup> {
   }
 }
 
-/** A backup whose archives are about to come. */
+/** A backup just before its first archive. */
 interface Opened extends BegunBackup {
   readonly cluster: ClusterFacts
   readonly startedAt: number
@@ -176,7 +176,13 @@ async function receive(
 
 function refuseOtherTimeline(start: Timeline, end: Timeline): void {
   if (start === end) return
-  throw new WalrxError('WALRX_BACKUP_INCOMPLETE', `the server went from timeline ${start} to ${end} during the backup`)
+  throw new WalrxError(
+    'WALRX_BACKUP_INCOMPLETE',
+    `the server went from timeline ${start} to ${end} during the backup`,
+    {
+      hint: 'take the backup again',
+    },
+  )
 }
 
 /** A delta that is to stay is nothing without what it builds on: that is marked first, as WAL-G does. */
@@ -186,7 +192,7 @@ async function keepAncestors({ clock, log, signal, storage }: PushOptions, archi
   if (metadata.length > 0) log.info('what a permanent delta builds on is permanent too', { marked: metadata, left })
 }
 
-/** The error of a backup whose data is stored but which is not complete, with the command that completes it. */
+/** The error of a backup that is not complete although its data is stored, with the command that completes it. */
 function leftForFinish({ log }: PushOptions, { name }: Intent, error: unknown): unknown {
   if (error instanceof WalrxError && error.hint !== undefined) return error
   const command = `walrx backup-finish ${name}`

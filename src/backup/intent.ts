@@ -1,6 +1,6 @@
 /**
  * `walrx_005/backups/<name>.json`: who is writing a backup. It is there before the first part and goes with the sentinel.
- * Its heartbeat says that the writer lives; what a writer left whose heartbeat has stood still is nobody's any more.
+ * Its heartbeat shows that the writer lives; when the heartbeat has stopped, what the writer left may be removed.
  *
  * Ages are measured by the store's own clock (the time of our own intent against that of the other), because the clocks
  * of two hosts need not agree.
@@ -55,7 +55,7 @@ export async function readIntent(
     if (typeof value['owner'] !== 'string') throw new SyntaxError('it names no owner')
     return value as unknown as IntentContent
   } catch (error) {
-    throw new WalrxError('WALRX_OBJECT_DAMAGED', `${storage.location}/${key} is no intent of a backup`, {
+    throw new WalrxError('WALRX_OBJECT_DAMAGED', `${storage.location}/${key} is not an intent of a backup`, {
       cause: error,
     })
   }
@@ -81,7 +81,7 @@ export class Intent {
   /**
    * Announces a backup. Removes what a dead writer has left under its name.
    * @throws WALRX_BACKUP_EXISTS when the name is taken: by a finished backup, by one that is being written, or by objects
-   * of which nobody knows whose they are
+   * of an unknown writer
    */
   static async announce(
     storage: Storage,
@@ -135,7 +135,7 @@ export class Intent {
 
   /**
    * Makes sure that nobody took us for dead.
-   * @throws WALRX_BACKUP_INCOMPLETE when the intent has gone or is another's
+   * @throws WALRX_BACKUP_INCOMPLETE when the intent is gone or belongs to another
    */
   async prove(signal?: AbortSignal): Promise<void> {
     await this.#writing
@@ -143,7 +143,7 @@ export class Intent {
     if (found?.owner === this.#content.owner) return
     throw new WalrxError(
       'WALRX_BACKUP_INCOMPLETE',
-      `${this.name} was given up by another walrx: its intent ${found ? `belongs to ${found.hostname} now` : 'has gone'}`,
+      `another walrx took ${this.name} for dead: its intent ${found ? `now belongs to ${found.hostname}` : 'is gone'}`,
       { hint: 'this process stood still for more than 15 minutes; take the backup again' },
     )
   }
@@ -166,8 +166,8 @@ export class Intent {
     if (!(await this.#create(signal))) {
       await removeExpired(storage, this.name, this.#clock, signal)
       if (!(await this.#create(signal))) {
-        throw new WalrxError('WALRX_BACKUP_EXISTS', `${this.name} is being written by somebody else`, {
-          hint: `${storage.location}/${intentKey(this.name)} says by whom; it counts for 15 minutes after the writer's end`,
+        throw new WalrxError('WALRX_BACKUP_EXISTS', `${this.name} is being written by another process`, {
+          hint: `${storage.location}/${intentKey(this.name)} names the writer; it expires 15 minutes after the writer's last heartbeat`,
         })
       }
     }
@@ -201,7 +201,7 @@ export class Intent {
 
   #schedule(): void {
     this.#timer = this.#clock.setTimer(heartbeatMs, () => {
-      // One that fails is no matter: the next one may do, and the end proves it.
+      // A failed heartbeat does not matter: the next one may succeed, and prove() checks at the end.
       this.#writing = this.#writing.then(() => this.#beat()).catch(() => {})
       void this.#writing.then(() => {
         if (!this.#isOver) this.#schedule()
@@ -209,14 +209,14 @@ export class Intent {
     })
   }
 
-  /** Who took us for dead may have begun anew under this name: its intent is not ours to write over. */
+  /** A walrx that took us for dead may have begun again under this name: its intent is not ours to write over. */
   async #beat(): Promise<void> {
     if (await this.#isOurs()) await this.#write()
     else this.#isOver = true
   }
 }
 
-/** Removes backups whose writers are dead, of all names. Returns the names. */
+/** Removes the backups of dead writers, of all names. Returns the names. */
 export async function removeExpiredBackups(storage: Storage, clock: Clock, signal: AbortSignal): Promise<string[]> {
   const removed: string[] = []
   const found: string[] = []

@@ -18,7 +18,7 @@ export interface ScrubOptions {
   readonly maxRateKb: number | undefined
   readonly log: Logger
   readonly signal: AbortSignal
-  /** Told the bytes that the server has read, and its own estimate of all. */
+  /** Called with the bytes that the server has read, and its own estimate of all. */
   readonly onProgress: (doneBytes: number, totalBytes: number | undefined) => void
 }
 
@@ -26,7 +26,7 @@ export interface ScrubOptions {
 export interface ScrubResult {
   readonly host: string
   readonly systemId: bigint
-  /** Bytes that it read, as far as it has told: it does so once a second, and at the end of each tablespace. */
+  /** Bytes that it read, as far as it has reported: it does so once a second, and at the end of each tablespace. */
   readonly bytes: number
   /** Damaged files; empty for a cluster that is well. */
   readonly failures: readonly ChecksumFailure[]
@@ -43,13 +43,9 @@ export async function scrub(options: ScrubOptions): Promise<ScrubResult> {
     const { hasChecksums, serverVersion, systemId } = await readClusterFacts(session)
     const { host } = session
     if (serverVersion < 150_000) {
-      throw new WalrxError(
-        'WALRX_SERVER_UNSUPPORTED',
-        `${host} is too old to be scrubbed: that came with PostgreSQL 15`,
-        {
-          hint: 'a backup reads every page too: walrx backup-push --verify',
-        },
-      )
+      throw new WalrxError('WALRX_SERVER_UNSUPPORTED', `${host} is too old: a scrub needs PostgreSQL 15 or later`, {
+        hint: 'a backup reads every page too: walrx backup-push --verify',
+      })
     }
     if (!hasChecksums) {
       throw new WalrxError('WALRX_SERVER_UNSUPPORTED', `the pages of ${host} have no checksums to verify`, {

@@ -26,7 +26,7 @@ export interface FinishedFacts {
 /** Makes it. */
 export function sentinelOf(facts: FinishedFacts): Sentinel {
   const { cluster, content, end, parent, start } = facts
-  // The place is only told, never used by walrx.
+  // The place is only shown, walrx never uses it.
   const dataDirectory = cluster.dataDirectory ?? '/'
   const tablespaces = start.tablespaces.filter(isElsewhere).map(({ location, oid }) => {
     return { oid, location, link: `pg_tblspc/${oid}` }

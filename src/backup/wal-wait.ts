@@ -20,7 +20,7 @@ export function segmentsBetween(timeline: Timeline, startLsn: Lsn, endLsn: Lsn, 
 export function segmentsFromTo([first, last]: readonly [string, string], segmentSize: number): string[] {
   const from = parseSegmentName(first, segmentSize)
   const to = parseSegmentName(last, segmentSize)
-  if (!from || !to) throw new WalrxError('WALRX_INTERNAL', `${first} and ${last} are no names of segments`)
+  if (!from || !to) throw new WalrxError('WALRX_INTERNAL', `${first} and ${last} are not names of segments`)
   return segmentsBetween(
     from.timeline,
     segmentStartLsn(from, segmentSize),

@@ -1,7 +1,7 @@
 /**
  * Marks backups as ones to keep, or as ones that may go. WAL-G reads and writes `is_permanent` of metadata.json, WAL-RUS
  * `IsPermanent` of the sentinel; walrx keeps what either says. metadata.json is always written. A sentinel that is
- * written anew becomes the newest object, which is what LATEST means to all three, so it is written only where that
+ * written again becomes the newest object, which is what LATEST means to all three, so it is written only where that
  * changes nothing, or on request together with all newer ones (`sentinel-order.ts`).
  */
 import { WalrxError } from '../primitives/errors.ts'
@@ -36,11 +36,11 @@ export interface MarkRequest {
 
 /** What will be done, in this order. */
 export interface MarkPlan {
-  /** Backups whose metadata.json is written, parents first. */
+  /** Backups that get their metadata.json written, parents first. */
   readonly metadata: readonly string[]
-  /** Backups whose sentinel is written, with the new mark or as it is. */
+  /** Backups that get their sentinel written, with the new mark or as it is. */
   readonly sentinels: SentinelOrder
-  /** Backups whose sentinel says something else and stays. */
+  /** Backups with a sentinel that says something else and stays. */
   readonly left: readonly string[]
 }
 
@@ -139,7 +139,7 @@ function ancestry(byName: ReadonlyMap<string, MarkableBackup>, name: string): Ma
   return chain
 }
 
-/** Any backup whose sentinel cannot be read might be the delta that needs this one. */
+/** Any backup with a sentinel that cannot be read might be the delta that needs this one. */
 function refuseNeeded(inOrder: readonly MarkableBackup[], name: string): void {
   for (const backup of inOrder) {
     if (backup.problem && (!backup.isParentKnown || backup.parentName === name)) throw backup.problem
@@ -156,7 +156,7 @@ function keptBySentinel(name: string): WalrxError {
     'WALRX_MARK_REFUSED',
     `the sentinel of ${name} says that it is permanent, and it is not the newest`,
     {
-      hint: 'written anew it would become LATEST; --rewrite-sentinels writes it and then puts all newer ones again',
+      hint: 'writing it again would make it LATEST; --rewrite-sentinels writes it, and then writes all newer ones again',
     },
   )
 }

@@ -11,9 +11,9 @@ import { mapInParallel } from './map-in-parallel.ts'
 /** What stands for the newest backup. */
 export const latest = 'LATEST'
 
-/** What a backup is put in order by where the storage's time does not tell. */
+/** What decides the order of backups with the same time in the storage. */
 interface Precedence extends ListedBackup {
-  /** Nanoseconds since 1970, by the clock of whoever took the backup; 0 where its sentinel doesn't say. */
+  /** Nanoseconds since 1970, by the clock of the host that took the backup; 0 where its sentinel doesn't say. */
   readonly startTime: bigint
   readonly startLsn: bigint
 }
@@ -102,7 +102,7 @@ async function selectLatest(archive: BackupArchive, options?: StorageCallOptions
   if (equals.length === 1) return { ...newest, notes: [] }
   const time = new Date(newest.lastModifiedMs).toISOString()
   const names = equals.map(({ name }) => name).join(', ')
-  const note = `${equals.length} backups have the same time in the storage, ${time} (${names}): LATEST is taken for ${newest.name}, which started last`
+  const note = `${equals.length} backups have the same time in the storage, ${time} (${names}): walrx takes ${newest.name}, which started last, as LATEST`
   return { ...newest, notes: [note] }
 }
 

@@ -1,4 +1,4 @@
-/** Chains of backups as their sentinels tell them: what a delta builds on, down to the full backup. */
+/** Chains of backups as their sentinels describe them: what a delta builds on, down to the full backup. */
 import { hasCode } from '../primitives/errors.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
 import type { BackupArchive } from '../walg/backup/backup-archive.ts'
@@ -42,8 +42,8 @@ export function followChain(name: string, byName: ReadonlyMap<string, LinkedBack
 }
 
 /**
- * Whether any delta of the archive builds on a backup: nothing may remove its data then. A delta whose sentinel cannot be
- * read might.
+ * Whether any delta of the archive builds on a backup: nothing may remove its data then. A delta with a sentinel that
+ * cannot be read might.
  */
 export async function isBuiltOn(archive: BackupArchive, name: string, options?: StorageCallOptions): Promise<boolean> {
   for (const delta of await archive.listBackups(options)) {

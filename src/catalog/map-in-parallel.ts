@@ -3,7 +3,7 @@
 /** How many are under way at a time: far below what any store limits, and most of the waiting is gone. */
 const parallelMax = 16
 
-/** The results in the order of the items. The first failure ends it; what is under way then is waited for, not begun anew. */
+/** The results in the order of the items. The first failure ends it; it waits for what is under way then, and begins nothing new. */
 export async function mapInParallel<T, R>(items: readonly T[], map: (item: T) => Promise<R>): Promise<R[]> {
   const results: R[] = []
   const queue = items.entries()

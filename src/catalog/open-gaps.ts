@@ -1,18 +1,18 @@
-/** Recorded gaps that are gaps still: segments of them may have come since, from whoever else archives. */
+/** Recorded gaps that are still open: segments of them may have come since, from another writer. */
 import type { StorageCallOptions } from '../storage/storage.ts'
 import { type GapRange, type GapRecord, segmentsOf } from '../walg/wal/gap-records.ts'
 import type { WalReader } from '../walg/wal/wal-reader.ts'
 import type { WalInventory } from './wal-inventory.ts'
 
-/** A gap of which segments are missing. */
+/** A gap with segments that are missing. */
 export interface OpenGap extends GapRecord {
   /** How many. */
   readonly missingCount: bigint
 }
 
 /**
- * The gaps that are open, in the order in which they come. One that lies within another says nothing new: a receiver
- * that had been killed had found it again, with less behind it.
+ * The gaps that are open, in the order in which they come. One that lies within another adds nothing: a receiver
+ * that had been killed found it again, when more of its end was archived.
  */
 export function openGaps(
   gaps: readonly GapRecord[],

@@ -1,6 +1,6 @@
 /**
- * Writes sentinels anew without changing what LATEST means. The storage stamps them with the time of writing, so that a
- * sentinel which is written anew has to be followed by all that were newer, the oldest first. What is going to be done is
+ * Writes sentinels again without changing what LATEST means. The storage stamps them with the time of writing, so that a
+ * sentinel that is written again has to be followed by all that were newer, the oldest first. What is going to be done is
  * written down before (`walrx_005/sentinel-order.json`): when the process ends in the middle, LATEST is wrong until the
  * next walrx backup-mark has finished the work. A deletion at the same time may be undone: a sentinel that was read before and
  * is put after it is there again.
@@ -21,7 +21,7 @@ import { listInOrder } from './backups.ts'
 export interface SentinelOrder {
   /** All backups that there were when this was planned: others have come since, and are newer. */
   readonly known: readonly string[]
-  /** All backups whose sentinels are written, in the order that they must have afterwards. */
+  /** All backups that get their sentinels written, in the order that they must have afterwards. */
   readonly names: readonly string[]
   /** Those of them that get the mark. */
   readonly marked: readonly string[]
@@ -55,8 +55,8 @@ export async function finishSentinelOrder(writing: SentinelWriting): Promise<Sen
 
 /**
  * Writes the sentinels.
- * @throws WALRX_ARCHIVE_CONFLICT when somebody else has begun such work in the meantime; WALRX_MARK_REFUSED, before any
- * sentinel is written, where the storage's clock is behind the time of a sentinel that stays
+ * @throws WALRX_ARCHIVE_CONFLICT when another backup-mark has begun such work in the meantime; WALRX_MARK_REFUSED, before any
+ * sentinel is written, where the storage's clock is before the time of a sentinel that stays
  */
 export async function writeSentinelOrder(writing: SentinelWriting, order: SentinelOrder): Promise<void> {
   if (order.names.length === 0) return
@@ -66,8 +66,8 @@ export async function writeSentinelOrder(writing: SentinelWriting, order: Sentin
   if ((await createDocument(storage, sentinelOrderKey, bytes, writing)) === 'exists') {
     const theirs = await readDocument(storage, sentinelOrderKey, writing)
     if (!theirs.equals(bytes)) {
-      throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `another walrx backup-mark is at work (${sentinelOrderKey})`, {
-        hint: 'run this one again when it has ended; if it was killed, this one finishes its work',
+      throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `another walrx backup-mark is running (${sentinelOrderKey})`, {
+        hint: 'run this one again when that one has ended; if that one was killed, this one finishes its work',
       })
     }
   }
@@ -84,14 +84,14 @@ async function checkClock(writing: SentinelWriting, order: SentinelOrder): Promi
   const [now, then] = [note, staying].map(({ lastModifiedMs }) => new Date(lastModifiedMs).toISOString())
   throw new WalrxError(
     'WALRX_MARK_REFUSED',
-    `for the storage it is ${now}, before the time of the sentinel of ${staying.name}, ${then}: LATEST would change`,
+    `the clock of the storage shows ${now}, before the time of the sentinel of ${staying.name}, ${then}: LATEST would change`,
     {
-      hint: 'was the archive copied here with its times, or is a clock wrong? what was to change in metadata.json has changed',
+      hint: 'check whether the archive was copied here with its times, and whether a clock is wrong; metadata.json is changed already',
     },
   )
 }
 
-/** The newest backup that was known and whose sentinel stays as it is. */
+/** The newest known backup that keeps its sentinel as it is. */
 async function newestOfTheRest(
   { archive, signal }: SentinelWriting,
   { known, names }: SentinelOrder,
@@ -128,7 +128,7 @@ const firstPauseMs = 50
 const pauseMaxMs = 1000
 
 /**
- * Writes a sentinel anew so that its time is later than `previousMs`.
+ * Writes a sentinel again so that its time is later than `previousMs`.
  * @param permanent the new mark; undefined leaves the bytes as they are
  * @returns its time; `previousMs` where the backup has gone in the meantime
  */
@@ -156,8 +156,8 @@ async function rewriteSentinel(
     if (waitedMs >= patienceMs) {
       throw new WalrxError(
         'WALRX_STORAGE_UNAVAILABLE',
-        `the sentinel of ${name} is not given a later time than the one before it, after ${waitedMs / 1000} s`,
-        { hint: 'is the clock of the storage standing still? run walrx backup-mark again to finish' },
+        `after ${waitedMs / 1000} s, the storage still gives the sentinel of ${name} no later time than the one before it`,
+        { hint: 'check that the clock of the storage runs, then run walrx backup-mark again to finish' },
       )
     }
     await sleep(clock, pauseMs, signal)

@@ -1,6 +1,6 @@
 /**
- * Makes an ordinary segment of the last, unfinished one of a timeline, so that WAL-G and WAL-RUS recover as far as walrx:
- * they know nothing of chunks, and a server never asks for a `.partial`. Zeros follow behind the last byte, as in the
+ * Turns the last, unfinished segment of a timeline into an ordinary one, so that WAL-G and WAL-RUS recover as far as walrx:
+ * they know nothing of chunks, and a server never asks for a `.partial`. Zeros follow the last byte, as in the
  * segment that a crashed server finds in its own pg_wal.
  *
  * Only for a timeline that nothing is written to any more: a receiver that comes to the segment's end finds other bytes
@@ -23,13 +23,13 @@ import type { WalArchive } from '../walg/wal/wal-archive.ts'
 /** Options of {@link finalizeTimeline}. */
 export interface FinalizeOptions extends StorageCallOptions {
   readonly archive: WalArchive
-  /** Undefined: the newest timeline that has the beginning of a segment, up to where a newer one left it. */
+  /** Undefined: the newest timeline that has a tail, up to where a newer one left it. */
   readonly timeline: Timeline | undefined
-  /** Told of what lies behind the place where a newer timeline left this one, and is not taken for that. */
+  /** Called with the WAL beyond the place where a newer timeline left this one, which is not taken. */
   readonly onPastFork?: ((segment: string, fork: Fork) => void) | undefined
   /** Looks at every segment that is made, before it is compressed; default nobody. */
   readonly onSegment?: SegmentObserver | undefined
-  /** True also where somebody wrote a moment ago. */
+  /** True also where the segment grew a moment ago. */
   readonly force: boolean
   /** True changes nothing. */
   readonly dryRun: boolean
@@ -54,13 +54,13 @@ export interface FinalizedSegment {
 /** Who wrote a segment is not asked, and its last pages may be what PostgreSQL leaves in a partial. */
 const unknownServer = { systemId: undefined, magic: () => undefined, pages: 'first' } as const
 
-/** Whoever wrote to a segment within this time probably still does. */
+/** A receiver that wrote to a segment within this time probably still does. */
 const restMs = 60_000
 
 /**
  * Finalises the unfinished segments of one timeline in WAL order, up to the first that is not there to its last byte:
- * what lies behind that one can't be reached.
- * @throws WALRX_USAGE when a receiver is at work there; WALRX_ARCHIVE_CONFLICT for chunks that disagree; what the storage
+ * what lies beyond that one can't be reached.
+ * @throws WALRX_USAGE when a receiver is running there; WALRX_ARCHIVE_CONFLICT for chunks that disagree; what the storage
  * says
  */
 export async function finalizeTimeline(options: FinalizeOptions): Promise<FinalizedSegment[]> {
@@ -82,7 +82,7 @@ export async function finalizeTimeline(options: FinalizeOptions): Promise<Finali
 
 /**
  * What comes before the place where a newer timeline left this one, if no timeline was asked for: recovery follows the
- * newer one, and what the old primary has written behind that place is not part of its history.
+ * newer one, and what the old primary has written beyond that place is not part of its history.
  * @returns undefined where nothing does, and where the newer timeline has its copy of the segment
  */
 async function upToFork(tail: AssembledTail, options: FinalizeOptions): Promise<AssembledTail | undefined> {
@@ -117,7 +117,7 @@ async function isReached(
   return archive.has(segmentName(id.timeline, id.segno - 1n, segmentSize), options)
 }
 
-/** Names of the segments of the timeline of which there is a beginning, in WAL order. */
+/** Names of the timeline's segments that have a tail or a partial segment, in WAL order. */
 async function unfinished({ archive, timeline, ...options }: FinalizeOptions): Promise<string[]> {
   const names = new Set<string>()
   for await (const { segment } of listTails(archive.storage, timeline, options)) names.add(segment)
@@ -139,7 +139,7 @@ async function finalizeSegment(
   if (segmentSize === undefined || !id) {
     throw new WalrxError(
       'WALRX_OBJECT_DAMAGED',
-      `what ${archive.location} has of ${segment} does not begin as a segment`,
+      `the tail of ${segment} at ${archive.location} does not begin with the header of a segment`,
     )
   }
   const startLsn = segmentStartLsn(id, segmentSize)
@@ -151,9 +151,9 @@ async function finalizeSegment(
   if (ageMs < restMs && !force) {
     throw new WalrxError(
       'WALRX_USAGE',
-      `${segment} grew ${Math.max(0, Math.round(ageMs / 1000))} s ago, to ${formatLsn(endLsn)}: is its receiver still at work?`,
+      `${segment} grew ${Math.max(0, Math.round(ageMs / 1000))} s ago, to ${formatLsn(endLsn)}: is its receiver still running?`,
       {
-        hint: `stop it and try again in a minute, or --force; a receiver that goes on with the segment will refuse to`,
+        hint: `stop the receiver and try again in a minute, or use --force: a receiver that goes on with this segment will then fail`,
       },
     )
   }
@@ -163,7 +163,7 @@ async function finalizeSegment(
   const segments = new SegmentArchiver({ archive, onSegment, segmentSize, ...unknownServer })
   const outcome = await segments.archive({ timeline: id.timeline, startLsn, buffer }, options)
   const { chunks } = await tailOf(archive.storage, segment, options)
-  // What reaches farther is not in the segment: it lies behind a hole, or was written a moment ago.
+  // What reaches farther is not in the segment: it lies beyond a hole, or was written a moment ago.
   const keys = chunks.filter(({ to }) => to <= bytes.length).map(({ key }) => key)
   await archive.deleteTailChunks(keys, options)
   return { segment: { segment, endLsn, outcome }, segmentSize }

@@ -25,7 +25,7 @@ export interface TimelineInventory {
   /** Where it forked off its parent; 0 without one. */
   readonly switchpoint: Lsn
   readonly ranges: readonly SegmentRange[]
-  /** Timelines whose history is archived but which have no segment have no ranges. */
+  /** Empty for a timeline that has its history archived, and no segment. */
   readonly segmentCount: bigint
   readonly hasPartial: boolean
   /** One past the last byte that follows the last range without a hole, chunks included; undefined where there is none. */
@@ -46,8 +46,8 @@ interface Collected {
   hasPartial: boolean
   hasHistory: boolean
   newestMs: number
-  /** Bytes of unfinished segments by their numbers. */
-  readonly beginnings: Map<bigint, number>
+  /** Bytes of the tails by the numbers of their segments. */
+  readonly tailBytes: Map<bigint, number>
 }
 
 /**
@@ -73,7 +73,7 @@ export async function readInventory(
     const entry = entryOf(collected, segment)
     entry.newestMs = Math.max(entry.newestMs, ...chunks.map(({ lastModifiedMs }) => lastModifiedMs))
     const segno = parseSegmentName(segment, (size ??= defaultSegmentSize))?.segno
-    if (segno !== undefined) entry.beginnings.set(segno, coveredLength(chunks))
+    if (segno !== undefined) entry.tailBytes.set(segno, coveredLength(chunks))
   }
   const segmentBytes = size ?? defaultSegmentSize
   const timelines: TimelineInventory[] = []
@@ -93,19 +93,19 @@ function entryOf(collected: Map<Timeline, Collected>, name: string): Collected {
   const timeline = parseInt(name.slice(0, 8), 16)
   const known = collected.get(timeline)
   if (known) return known
-  const entry = { ranges: [], count: 0n, hasPartial: false, hasHistory: false, newestMs: 0, beginnings: new Map() }
+  const entry = { ranges: [], count: 0n, hasPartial: false, hasHistory: false, newestMs: 0, tailBytes: new Map() }
   collected.set(timeline, entry)
   return entry
 }
 
 /** The end of the last range, or of the chunks that follow it. */
-function durableEndOf({ beginnings, ranges }: Collected, segmentSize: number): Lsn | undefined {
+function durableEndOf({ tailBytes, ranges }: Collected, segmentSize: number): Lsn | undefined {
   const last = ranges.at(-1)?.last
-  const first = [...beginnings.keys()].sort((a, b) => (a < b ? -1 : 1))[0]
+  const first = [...tailBytes.keys()].sort((a, b) => (a < b ? -1 : 1))[0]
   let segno = last === undefined ? first : last + 1n
   if (segno === undefined) return undefined
-  while (beginnings.get(segno) === segmentSize) segno++
-  return toLsn(segno * BigInt(segmentSize) + BigInt(beginnings.get(segno) ?? 0))
+  while (tailBytes.get(segno) === segmentSize) segno++
+  return toLsn(segno * BigInt(segmentSize) + BigInt(tailBytes.get(segno) ?? 0))
 }
 
 function addSegment(entry: Collected, name: string, segmentSize: number): void {
@@ -135,8 +135,8 @@ export async function segmentSizeOfFile(
   }
   const size = decodePageHeader(Buffer.concat(head))?.long?.segmentSize
   if (size !== undefined) return size
-  throw new WalrxError('WALRX_OBJECT_DAMAGED', `segment ${name} has no header that tells wal_segment_size`, {
-    hint: 'is the archive encrypted? say the size with WALG_PG_WAL_SIZE',
+  throw new WalrxError('WALRX_OBJECT_DAMAGED', `segment ${name} has no header with wal_segment_size`, {
+    hint: 'the archive may be encrypted: set the size with WALG_PG_WAL_SIZE',
   })
 }
 

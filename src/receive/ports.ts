@@ -14,7 +14,7 @@ export interface CallOptions {
 
 /** Options of calls that read chunks, and set damaged ones aside. */
 export interface TailReadOptions extends CallOptions {
-  /** Told of every chunk that was set aside: its key, where it is now, what is wrong with it. */
+  /** Called with every chunk that was set aside: its key, where it is now, what is wrong with it. */
   readonly onDamaged?: (chunk: { readonly key: string; readonly aside: string; readonly error: WalrxError }) => void
 }
 
@@ -28,7 +28,7 @@ export interface SegmentSink extends SegmentStore {
   archivePartial(segment: string, raw: Buffer, length: number, options?: CallOptions): Promise<string>
 }
 
-/** Where the beginnings of unfinished segments go, chunk by chunk. */
+/** Where tails go, chunk by chunk. */
 export interface TailSink {
   /** Compresses `buffer[0, length)` in place; see SegmentEncoder. */
   encodeInPlace(buffer: Buffer, length: number): Promise<number>
@@ -51,7 +51,7 @@ export interface TailSink {
   ): Promise<{ readonly length: number; readonly keys: readonly string[] }>
   /**
    * Names of segments that are there as chunks from the first byte to the last, and not as a whole. The buffer holds the
-   * bytes of the one that was answered last, and may be changed until the next is asked for.
+   * bytes of the last one yielded, and may be changed until the next is asked for.
    */
   completeTails(buffer: Buffer, segmentSize: number, options?: TailReadOptions): AsyncIterable<string>
   /**
@@ -70,7 +70,7 @@ export interface ArchivedSegment {
 
 /** The archive as the receiver sees it. */
 export interface ReceiveArchive extends SegmentSink, TailSink {
-  /** Binds the archive to a cluster, atomically; throws WALRX_OTHER_CLUSTER when it is of another, or another size. */
+  /** Binds the archive to a cluster, atomically; throws WALRX_OTHER_CLUSTER when it belongs to another, or has another segment size. */
   bindSystem(systemId: bigint, segmentSize: number, options?: CallOptions): Promise<void>
   /** Archives a timeline history file; throws WALRX_ARCHIVE_CONFLICT when there is another one. */
   archiveHistory(fileName: string, content: Uint8Array, options?: CallOptions): Promise<'created' | 'same'>
@@ -79,7 +79,7 @@ export interface ReceiveArchive extends SegmentSink, TailSink {
     timeline: Timeline,
     options?: CallOptions,
   ): AsyncIterable<{ readonly timeline: Timeline; readonly switchpoint: Lsn }>
-  /** Timelines behind this one of which there is anything, in order. */
+  /** Timelines after this one that have any file, in order. */
   timelinesAfter(timeline: Timeline, options?: CallOptions): AsyncIterable<Timeline>
   /** Called before a run begins with its first segment: what the archive holds from there on under other names. */
   lookAhead(segment: string, options?: CallOptions): Promise<void>
@@ -87,10 +87,10 @@ export interface ReceiveArchive extends SegmentSink, TailSink {
   has(name: string, options?: CallOptions): Promise<boolean>
   /** Reads a segment: false for one that is not there, is damaged, or is not of that many bytes. */
   isWhole(segment: string, segmentSize: number, options?: CallOptions): Promise<boolean>
-  /** Writes down that WAL is lost; `same` when that was known. */
+  /** Records that WAL is lost; `same` when that was known. */
   recordGap(gap: GapRecord, options?: CallOptions): Promise<'created' | 'same'>
-  /** Segments of a timeline of which chunks or a partial are there, in any order. */
-  beginnings(timeline: Timeline, segmentSize: number, options?: CallOptions): AsyncIterable<ArchivedSegment>
+  /** Segments of a timeline that have chunks or a partial segment, in any order. */
+  segmentsWithTail(timeline: Timeline, segmentSize: number, options?: CallOptions): AsyncIterable<ArchivedSegment>
   /** Whole segments of a timeline in WAL order, from segment number `from` on. */
   segments(timeline: Timeline, from: bigint, segmentSize: number, options?: CallOptions): AsyncIterable<ArchivedSegment>
 }
@@ -112,6 +112,6 @@ export interface ReceiveMeter {
   gap(startLsn: Lsn, endLsn: Lsn): void
   /** Bytes of WAL that one server no longer had were archived from another host. */
   repaired(host: string, bytes: number): void
-  /** Bytes that lie behind the fork of their timeline. */
+  /** Bytes beyond the fork of their timeline. */
   pastFork(bytes: number): void
 }

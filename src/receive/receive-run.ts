@@ -6,8 +6,8 @@
  * that we hold, a new connection continues it: the unfinished segment stays in its buffer, the stream starts again at
  * that segment's first byte and the repeated bytes are compared. Otherwise the run is settled: the unfinished segment
  * goes to the archive as `.partial`, all uploads finish, and only then does the next run begin, on the timeline that
- * the server names, at the segment in which it forked off. So bytes behind a fork stay on the timeline they were
- * received on, and nothing of one run can be taken for another's.
+ * the server names, at the segment in which it forked off. So bytes beyond a fork stay on the timeline they were
+ * received on, and nothing of one run is taken for another's.
  */
 import { availableParallelism } from 'node:os'
 import type { Clock } from '../primitives/clock.ts'
@@ -49,11 +49,11 @@ export interface ReceiveRunOptions {
   readonly uploadConcurrency: number
   /** Undefined streams without a slot. */
   readonly slot?: string | undefined
-  /** Told of every gap that is recorded. */
+  /** Called with every gap that is recorded. */
   readonly onGap?: ((gap: GapRecord) => void) | undefined
   /** Looks at every whole segment before it is compressed, whichever way it takes into the archive; default nobody. */
   readonly onSegment?: SegmentObserver | undefined
-  /** When the beginning of an unfinished segment is sent. */
+  /** When the tail is sent. */
   readonly tailPace: TailPace
   /** Every host, standbys included, to repair gaps from; default none: there is only one. */
   readonly everyHost?: ReplicationServer | undefined
@@ -76,9 +76,9 @@ export class ReceiveRun {
   #magic: number | undefined
   /** True while assembler and queue hold a run that a reconnection may continue. */
   #isOpen = false
-  /** The most that a server was told to be flushed in the present run; invalid before the first time. */
+  /** The highest flush position that was reported in the present run; invalid before the first time. */
   #reportedLsn: Lsn = invalidLsn
-  /** The newest timeline that any server knew: one that knows less is a former primary, or lags behind. */
+  /** The newest timeline that any server knew: one that knows less is a former primary, or lags. */
   #newestTimeline: Timeline = 0
   /** The server that the run was last begun on. */
   #source: PreparedSource | undefined
@@ -178,7 +178,7 @@ export class ReceiveRun {
     return slotRestart === undefined || segmentStart(slotRestart, this.#segmentSize) <= this.assembler.nextLsn
   }
 
-  /** A server was told that WAL up to `lsn` is flushed. */
+  /** The flush position `lsn` was reported to a server. */
   noteReported(lsn: Lsn): void {
     this.gaps.slotMoved()
     this.#reportedLsn = lsn
@@ -195,6 +195,7 @@ export class ReceiveRun {
       throw new WalrxError(
         'WALRX_OTHER_CLUSTER',
         `wal_segment_size was ${this.#segmentSize} and is now ${source.segmentSize} on ${source.session.host}`,
+        { hint: 'after pg_resetwal --wal-segsize, use a new prefix and take a full backup; otherwise check the hosts' },
       )
     }
     this.#newestTimeline = Math.max(this.#newestTimeline, source.chain.newest.timeline)
@@ -256,8 +257,8 @@ export class ReceiveRun {
   }
 
   /**
-   * The server said that the timeline ended at `switchpoint`: settles the run, reporting bytes that were received
-   * behind it.
+   * The server said that the timeline ended at `switchpoint`: settles the run, and reports bytes that were received
+   * beyond it.
    */
   async endTimeline(nextTimeline: Timeline, switchpoint: Lsn, signal: AbortSignal): Promise<void> {
     const { log } = this.#options
@@ -270,20 +271,20 @@ export class ReceiveRun {
 
   /**
    * The server no longer has WAL at our position. With a fallback the other hosts are asked for what lies before it, what
-   * they lack is recorded as a gap, and the next run begins there; without one the next run is planned anew, and what the
+   * they lack is recorded as a gap, and the next run begins there; without one the next run is planned again, and what the
    * archive lacks before it is dealt with then.
    * @returns true when there is a place to go on at once
    * @throws the signal's reason, and what the archive says
    */
   async skipRemoved(signal: AbortSignal): Promise<boolean> {
     const from = this.assembler.heldEnd
-    // One that was passed long ago is no way on: what is missing lies behind it.
-    const behind = this.#planner.fallbackAfter(this.assembler.segmentStart)
+    // One that was passed long ago is of no use: what is missing lies after it.
+    const fallback = this.#planner.fallbackAfter(this.assembler.segmentStart)
     if (from > this.queue.runStart || this.#planner.hasSettled) this.#missing.brokeOffAt(from)
     await this.restart(signal)
-    if (!behind || !this.#source) return false
-    await this.#missing.fill(this.#source, from, behind.startLsn, signal)
-    this.#planner.resumeAt(behind)
+    if (!fallback || !this.#source) return false
+    await this.#missing.fill(this.#source, from, fallback.startLsn, signal)
+    this.#planner.resumeAt(fallback)
     this.#missing.isOver()
     return true
   }
@@ -296,22 +297,25 @@ export class ReceiveRun {
   }
 
   /**
-   * True when the server, on our own timeline, is behind what it was told or what was received: its slot, or its WAL.
+   * True when the server, on our own timeline, is before what was reported to it or what was received: its slot, or its WAL.
    * After a crash the slot is as old as the last checkpoint, which is harmless; but a restored snapshot, or storage that
    * failed over and lost its last seconds, looks the same and goes on with another history under the same timeline.
    */
   #hasGoneBack({ chain, serverEnd, session, slotRestart }: PreparedSource): boolean {
     const { timeline, heldEnd } = this.assembler
     if (chain.newest.timeline !== timeline) return false
-    const isSlotBehind = slotRestart !== undefined && slotRestart < this.#reportedLsn
-    if (!isSlotBehind && serverEnd >= heldEnd) return false
-    this.#options.log.warn('the server is behind what it had sent or confirmed: its WAL is compared with the archive', {
-      host: session.host,
-      slotRestart: slotRestart === undefined ? undefined : formatLsn(slotRestart),
-      reported: formatLsn(this.#reportedLsn),
-      serverEnd: formatLsn(serverEnd),
-      receivedUpTo: formatLsn(heldEnd),
-    })
+    const hasSlotGoneBack = slotRestart !== undefined && slotRestart < this.#reportedLsn
+    if (!hasSlotGoneBack && serverEnd >= heldEnd) return false
+    this.#options.log.warn(
+      'the server has gone back before what it had sent or confirmed: comparing its WAL with the archive',
+      {
+        host: session.host,
+        slotRestart: slotRestart === undefined ? undefined : formatLsn(slotRestart),
+        reported: formatLsn(this.#reportedLsn),
+        serverEnd: formatLsn(serverEnd),
+        receivedUpTo: formatLsn(heldEnd),
+      },
+    )
     return true
   }
 

@@ -2,7 +2,7 @@
  * The receiver: connect, prepare, stream, and again, for as long as it takes.
  *
  * Until the first stream has begun, every error but a busy slot or a starting server ends the start, so that a wrong
- * password is told at once. Afterwards everything is tried again, loudly, except a contradiction between archive and
+ * password is reported at once. Afterwards everything is tried again, with an error in the log, except a contradiction between archive and
  * server, which stops us: going on would archive something wrong.
  */
 import { hasCode, toWalrxError, WalrxError } from '../primitives/errors.ts'
@@ -59,7 +59,7 @@ export interface ReceiverSnapshot {
 /** How long a server that is starting up is waited for at the start; for a busy slot two wal_sender_timeouts. */
 const startPatienceMs = 60_000
 
-/** How long the server may take to answer our goodbye. */
+/** How long the server may take to end the stream with us. */
 const goodbyeMs = 2_000
 
 /** See the file's header. */
@@ -75,7 +75,7 @@ export class Receiver {
   #serverEnd: Lsn = invalidLsn
   #walSenderTimeoutMs = 0
   #lastError: string | undefined
-  /** The host on which the slot is to be made anew: another one's may be as good as it looks. */
+  /** The host on which the slot is to be created again: on another host the slot may be as good as it looks. */
   #uselessSlotOn: string | undefined
   #hasRemadeSlot = false
   #isCandidate = false
@@ -183,7 +183,7 @@ export class Receiver {
       const known = { newestTimeline: this.#run?.newestTimeline ?? 0, remakeSlot }
       source = await orAborted(prepareSource(session, { ...prepare, ...known }), drain)
     })
-    if (!source) throw new Error('a server was connected to and not looked at')
+    if (!source) throw new Error('a server was connected to and not examined')
     this.#source = source
     this.#uselessSlotOn = undefined
     this.#serverEnd = source.serverEnd
@@ -249,7 +249,7 @@ export class Receiver {
   async #afterEnd(end: SessionEnd, drain: AbortSignal): Promise<boolean> {
     const { log } = this.#options
     const run = this.#run
-    if (!run) throw new Error('a stream ended that never began')
+    if (!run) throw new Error('a stream ended before it began')
     if (end.kind === 'timeline') {
       await run.endTimeline(end.nextTimeline, end.switchpoint, drain)
       return false
@@ -295,7 +295,7 @@ export class Receiver {
     const waitedMs = this.#options.clock.now() - this.#startedAtMs
     if (code === 'WALRX_SLOT_ACTIVE') return waitedMs > 2 * (this.#walSenderTimeoutMs || startPatienceMs)
     if (code === 'WALRX_SERVER_STARTING' || code === 'WALRX_CONNECTION_LOST') return waitedMs > startPatienceMs
-    // Once a server has let us in, one that is gone a moment later is being restarted, not misspelt.
+    // Once a server has let us in, one that is gone a moment later is restarting: its address is right.
     if (code === 'WALRX_CONNECT_FAILED' && this.#run) return waitedMs > startPatienceMs
     if (code === 'WALRX_WAL_REMOVED' && this.#run?.hasFallback === true) return false
     return this.#hasRemadeSlot || !this.#isSlotUseless(failure)
@@ -322,7 +322,7 @@ export class Receiver {
     if (queue.length > 0) log.info('finishing uploads', { queued: queue.length, timeoutMs: drainTimeoutMs })
     const tailSent = tails.flush(deadline.signal, now).catch((error: unknown) => {
       const reason = giveUp.some((signal) => signal.aborted) ? undefined : toWalrxError(error).message
-      log.warn('the beginning of the last segment is not archived: the server still has it', { error: reason })
+      log.warn('the tail of the last segment is not archived: the server still has that WAL', { error: reason })
     })
     try {
       await orAborted(queue.drained(), ...giveUp)

@@ -1,4 +1,4 @@
-/** Reads WAL-G's small JSON documents as tolerantly as Go does, and says which field of which object is wrong. */
+/** Reads WAL-G's small JSON documents as tolerantly as Go does, and reports the wrong field with its object. */
 import { WalrxError } from '../primitives/errors.ts'
 import { jsonBigint, type JsonValue, parseJson } from '../primitives/json.ts'
 import { type Lsn, toLsn } from '../postgres/lsn.ts'
@@ -25,18 +25,18 @@ export class JsonDocument {
 
   /** @throws WALRX_OBJECT_DAMAGED where `value` is no object */
   constructor(value: JsonValue, key: string) {
-    if (!isJsonObject(value)) throw new WalrxError('WALRX_OBJECT_DAMAGED', `${key} is no JSON object`)
+    if (!isJsonObject(value)) throw new WalrxError('WALRX_OBJECT_DAMAGED', `${key} is not a JSON object`)
     this.#key = key
     this.#fields = new Map(Object.entries(value))
   }
 
-  /** Parses bytes. Throws WALRX_OBJECT_DAMAGED for what is no JSON object in UTF-8. */
+  /** Parses bytes. Throws WALRX_OBJECT_DAMAGED for what is not a JSON object in UTF-8. */
   static parse(bytes: Uint8Array, key: string): JsonDocument {
     try {
       return new JsonDocument(parseJson(new TextDecoder('utf-8', { fatal: true }).decode(bytes)), key)
     } catch (error) {
       if (error instanceof WalrxError) throw error
-      throw new WalrxError('WALRX_OBJECT_DAMAGED', `${key} is no JSON: ${(error as Error).message}`, { cause: error })
+      throw new WalrxError('WALRX_OBJECT_DAMAGED', `${key} is not JSON: ${(error as Error).message}`, { cause: error })
     }
   }
 

@@ -24,10 +24,10 @@ export const gapFolder = `${walrxFolder}gap/`
 /** The marker that binds an archive to one cluster. */
 export const systemKey = `${walrxFolder}system.json`
 
-/** Beginnings of segments that are not whole yet: `<timeline>/<segment>/<from>-<to>` below it. */
+/** Tails of segments that are not whole yet: `<timeline>/<segment>/<from>-<to>` below it. */
 export const tailFolder = `${walrxFolder}tail/`
 
-/** Chunks that somebody has set aside: nobody reads them. */
+/** Chunks that were set aside: nothing reads them. */
 export const asideFolder = `${walrxFolder}aside/`
 
 /** The folders that a storage has to know; see {@link StorageFolders}. */
@@ -50,7 +50,7 @@ export const backupObjects = {
   parts: 'tar_partitions/',
 } as const
 
-/** Prefix of the marks of backups in the making. */
+/** Prefix of the intents of backups. */
 export const intentsPrefix = `${walrxFolder}backups/`
 
 /** What a walrx backup-mark at work is going to do. */

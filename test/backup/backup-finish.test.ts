@@ -20,7 +20,7 @@ const objects = [
   { name: 'backup_manifest.zst', size: 30 },
 ]
 
-/** A backup of which everything but the sentinel is stored; its WAL is there too. */
+/** A backup that is stored but for its sentinel; its WAL is there too. */
 class FinishWorld extends IntentWorld {
   readonly log = new RecordingLog()
   readonly intent: Intent
@@ -47,7 +47,7 @@ class FinishWorld extends IntentWorld {
     return finishBackup({ storage, archive, intent, segments, walTimeoutMs, clock, log, signal })
   }
 
-  /** It fails so, and there is no sentinel; everything else stays, for whoever finishes it. */
+  /** It fails so, and there is no sentinel; everything else stays, for a later backup-finish. */
   async assertFails(code: ErrorCode, message: RegExp, finishing = this.finish()): Promise<void> {
     const left = this.keys(folder)
     await assert.rejects(finishing, (error) => {
@@ -102,7 +102,7 @@ describe('finishing a backup', () => {
     for (const object of objects) {
       const gone = await FinishWorld.open()
       gone.storage.objects.delete(folder + object.name)
-      await gone.assertFails('WALRX_BACKUP_INCOMPLETE', new RegExp(`^memory://test/${folder}${object.name} has gone$`))
+      await gone.assertFails('WALRX_BACKUP_INCOMPLETE', new RegExp(`^memory://test/${folder}${object.name} is gone$`))
       const cut = await FinishWorld.open()
       cut.storage.seed(folder + object.name, Buffer.alloc(object.size - 1))
       const what = `has ${object.size - 1} bytes instead of ${object.size}`
@@ -118,15 +118,18 @@ describe('finishing a backup', () => {
     await world.pass(minute)
     world.storage.objects.delete(folder + (objects[1]?.name ?? ''))
     world.storage.seed(`wal_005/${segment}.zst`, 'x')
-    await world.assertFails('WALRX_BACKUP_INCOMPLETE', /pg_control.tar.zst has gone$/, world.await(finishing, minute))
+    await world.assertFails('WALRX_BACKUP_INCOMPLETE', /pg_control.tar.zst is gone$/, world.await(finishing, minute))
     await world.intent.leave()
   })
 
-  test('is refused when another took it over, whose intent stays', async () => {
+  test('is refused when another took it over, and the intent of that one stays', async () => {
     const world = await FinishWorld.open()
     world.storage.objects.delete(intentKey(name))
     const theirs = await Intent.adopt(world.storage, name, { ...world.intent.content, hostname: 'db2' }, world.clock)
-    await world.assertFails('WALRX_BACKUP_INCOMPLETE', /^base_\w+ was given up by another walrx: .* db2 now$/)
+    await world.assertFails(
+      'WALRX_BACKUP_INCOMPLETE',
+      /^another walrx took base_\w+ for dead: its intent now belongs to db2$/,
+    )
     await theirs.prove(world.signal)
     await theirs.withdraw()
     await world.intent.leave()
@@ -186,7 +189,7 @@ describe('finishing a backup', () => {
     }
     await world.finish()
     assert.deepEqual(world.log.of('warn'), [
-      'the backup is complete, but its mark of a backup in the making stays behind',
+      'the backup is complete, but its intent could not be removed: a later backup-push removes it',
     ])
     assert.ok(world.storage.peek(sentinelKey(name)))
     assert.equal(world.keys(folder).length, objects.length)
@@ -200,7 +203,7 @@ describe('a delta is finished only', () => {
   test('while what it builds on is there', async () => {
     const world = await FinishWorld.open()
     await world.intent.update({ sentinel: sentinel.replace('{', `{${delta},`) })
-    const gone = /base_000000010000000000000001, which the delta builds on, has gone/
+    const gone = /base_000000010000000000000001, which the delta builds on, is gone/
     await world.assertFails('WALRX_BACKUP_INCOMPLETE', gone)
     world.storage.seed(sentinelKey(parent), '{"LSN":16777257}')
     await world.assertFails(

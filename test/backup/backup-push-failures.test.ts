@@ -120,7 +120,7 @@ describe('a backup leaves nothing', { timeout }, () => {
   })
 })
 
-/** Pushes a backup whose storage does `hurt` at its call number `at`, and says how many calls there were. */
+/** Pushes a backup to a storage that does `hurt` at its call number `at`, and says how many calls there were. */
 async function pushHurt(at: number, when: 'before' | 'after', hurt: (call: MemoryCall) => void) {
   const storage = new WatchedStorage()
   const options = pushOptions(new BackupServer({}), storage)
@@ -135,7 +135,7 @@ async function pushHurt(at: number, when: 'before' | 'after', hurt: (call: Memor
   return { calls, options, outcome, storage }
 }
 
-describe('a backup whose storage fails', { timeout }, () => {
+describe('a backup to a storage that fails', { timeout }, () => {
   for (const when of ['before', 'after'] as const) {
     const what = when === 'before' ? 'at any single request' : 'by the loss of any single answer'
     test(`${what} ends whole, or leaves nothing, or what backup-finish needs`, async () => {

@@ -165,7 +165,7 @@ describe('a backup', { timeout }, () => {
     }
   })
 
-  test('whose WAL does not come keeps its data, says how it is completed, and is completed so', async () => {
+  test('keeps its data when its WAL does not come, says how it is completed, and is completed so', async () => {
     const storage = new WatchedStorage()
     const options = pushOptions(new BackupServer({}), storage)
     storage.objects.delete(`wal_005/${segment}.zst`)
@@ -217,7 +217,7 @@ describe('a backup', { timeout }, () => {
     })
   }
 
-  test('takes damaged pages where that was accepted, and tells of them', async () => {
+  test('takes damaged pages where that was accepted, and reports them', async () => {
     const storage = new WatchedStorage()
     const server = new BackupServer({ end: damaged })
     const options = pushOptions(server, storage)

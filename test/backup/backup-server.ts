@@ -1,4 +1,4 @@
-/** A server whose base backups a test writes, connection by connection, and the options of a push against it. */
+/** A server with base backups that a test writes, connection by connection, and the options of a push against it. */
 import { setImmediate } from 'node:timers/promises'
 import type { PushOptions } from '../../src/backup/backup-push.ts'
 import { openWriteCodec } from '../../src/compression/codecs.ts'
@@ -42,7 +42,7 @@ export function mainArchive(files: readonly ServerFile[] = dataFiles): ScriptedA
 /** What happens on one connection. */
 export interface BackupScript {
   readonly archives?: readonly ScriptedArchive[]
-  /** Behind the archives; default {@link closing}. */
+  /** After the archives; default {@link closing}. */
   readonly end?: readonly Buffer[]
   /** Bytes after which the connection breaks; default never. */
   readonly breaksAfter?: number
@@ -147,7 +147,7 @@ export class BackupServer {
         return Promise.resolve()
       },
     }
-    // A class with private fields, of which a push knows no more than these.
+    // A class with private fields, and a push knows only these of it.
     return session as unknown as PgSession
   }
 

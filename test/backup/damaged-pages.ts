@@ -1,4 +1,4 @@
-/** What a server says behind the last archive of a backup in which it found a damaged page. */
+/** What a server says after the last archive of a backup in which it found a damaged page. */
 import { closing, severeMessage, warningMessage } from '../postgres/backup/scripted-backup.ts'
 import { readyForQuery } from '../postgres/server-messages.ts'
 

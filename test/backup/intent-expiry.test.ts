@@ -34,7 +34,7 @@ describe('what a dead writer leaves', () => {
     assert.deepEqual(world.keys(), [])
   })
 
-  test('stays when a delta builds on it: it was a backup once, whose sentinel has gone', async () => {
+  test('stays when a delta builds on it: it was a backup once, and its sentinel is gone', async () => {
     const delta = `base_000000010000000000000004_D_${name.slice('base_'.length)}`
     const sentinels = [`{"LSN":1,"DeltaFrom":"${name}"}`, 'no JSON', `{"LSN":1,"DeltaFrom":"${other}"}`]
     for (const [index, sentinel] of sentinels.entries()) {

@@ -19,7 +19,7 @@ function exists(error: unknown): boolean {
 }
 
 describe('an intent', () => {
-  test('is there once it is announced, says whose it is, and is gone once it is withdrawn', async () => {
+  test('is there once it is announced, names its writer, and is gone once it is withdrawn', async () => {
     const world = new IntentWorld()
     const intent = await announce(world)
     const content = await readIntent(world.storage, name)
@@ -46,7 +46,7 @@ describe('an intent', () => {
       ])
       const refused = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason as Error] : []))
       assert.equal(refused.length, 1)
-      assert.match(refused[0]?.message ?? '', new RegExp(`^${name} is being written by somebody else$`))
+      assert.match(refused[0]?.message ?? '', new RegExp(`^${name} is being written by another process$`))
       for (const outcome of outcomes) {
         if (outcome.status === 'fulfilled') {
           await outcome.value.prove(world.signal)
@@ -57,7 +57,7 @@ describe('an intent', () => {
     }
   })
 
-  test('is refused where the backup exists, and where objects lie of which nobody knows whose they are', async () => {
+  test('is refused where the backup exists, and where objects of an unknown writer lie', async () => {
     const world = new IntentWorld()
     world.storage.seed(sentinelKey(name), '{}')
     await assert.rejects(announce(world), exists)
@@ -84,7 +84,7 @@ describe('an intent', () => {
     assert.deepEqual(world.keys(), [])
   })
 
-  test('does not stay behind when announcing it fails in the middle', async () => {
+  test('does not stay when announcing it fails in the middle', async () => {
     const world = new IntentWorld()
     world.storage.before = ({ operation }) => {
       if (operation === 'list') throw unavailable()
@@ -153,7 +153,7 @@ describe('an intent', () => {
     assert.deepEqual(world.keys(), [])
   })
 
-  test('keeps what it was told, in every heartbeat after', async () => {
+  test('keeps what it was given, in every heartbeat after', async () => {
     const world = new IntentWorld()
     const intent = await announce(world)
     const objects = [{ name: 'backup_manifest.zst', size: 12 }]
@@ -175,7 +175,7 @@ describe('an intent', () => {
     const theirs = await Intent.announce(world.storage, name, 'db2', world.clock, world.signal)
     await world.pass(10 * minute)
     const givenUp = (error: unknown) => {
-      assert.match((error as Error).message, /was given up by another walrx: its intent belongs to db2 now$/)
+      assert.match((error as Error).message, /^another walrx took \w+ for dead: its intent now belongs to db2$/)
       return hasCode(error, 'WALRX_BACKUP_INCOMPLETE')
     }
     await assert.rejects(ours.prove(world.signal), givenUp)
@@ -196,7 +196,7 @@ describe('an intent', () => {
     await world.pass(10 * minute)
     assert.deepEqual([world.keys(), world.storage.log], [[], []])
     await assert.rejects(intent.prove(world.signal), (error) => {
-      assert.match((error as Error).message, /its intent has gone$/)
+      assert.match((error as Error).message, /its intent is gone$/)
       return hasCode(error, 'WALRX_BACKUP_INCOMPLETE')
     })
     await intent.withdraw()
@@ -224,7 +224,7 @@ describe('an intent', () => {
     for (const text of ['', 'x', '[]', '{}', '{"owner":1}', 'null']) {
       storage.seed(key, text)
       await assert.rejects(readIntent(storage, name), (error) => {
-        assert.equal((error as Error).message, `memory://test/${key} is no intent of a backup`)
+        assert.equal((error as Error).message, `memory://test/${key} is not an intent of a backup`)
         return hasCode(error, 'WALRX_OBJECT_DAMAGED')
       })
     }

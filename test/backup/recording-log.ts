@@ -1,4 +1,4 @@
-/** A log that keeps what it is told. */
+/** A log that keeps what it gets. */
 import type { LogFields, Logger } from '../../src/observe/log.ts'
 
 /** A message and its fields. */

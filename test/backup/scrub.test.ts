@@ -56,7 +56,7 @@ function run(server: BackupServer, more: Partial<ScrubOptions> = {}) {
 }
 
 describe('a scrub', { timeout: 120_000 }, () => {
-  test('has the server read everything and send nothing, and tells how far it is', async () => {
+  test('has the server read everything and send nothing, and reports how far it is', async () => {
     const server = new BlackholeServer()
     const { progress, result } = run(server)
     assert.deepEqual(await result, { host: 'fake:5432', systemId, bytes: 20_000, failures: [] })
@@ -71,13 +71,13 @@ describe('a scrub', { timeout: 120_000 }, () => {
     assert.equal(server.open.size, 0)
   })
 
-  test('asks for the checkpoint and the rate that it is told', async () => {
+  test('asks for the checkpoint and the rate that it is given', async () => {
     const server = new BlackholeServer()
     await run(server, { checkpoint: 'spread', maxRateKb: 1000 }).result
     assert.match(server.commands[0] ?? '', /CHECKPOINT 'spread'.*MAX_RATE 1000/)
   })
 
-  test('tells the damage that the server finds, and what it says of it', async () => {
+  test('reports the damage that the server finds, and what it says of it', async () => {
     const server = new BlackholeServer()
     server.said = [
       ...[1, 7, 8, 9, 10].map((block) => warning('base/5/16384', block)),
@@ -103,7 +103,7 @@ describe('a scrub', { timeout: 120_000 }, () => {
     const bare = new BlackholeServer()
     bare.settings['data_checksums'] = 'off'
     for (const [server, message] of [
-      [old, 'fake:5432 is too old to be scrubbed: that came with PostgreSQL 15'],
+      [old, 'fake:5432 is too old: a scrub needs PostgreSQL 15 or later'],
       [bare, 'the pages of fake:5432 have no checksums to verify'],
     ] as const) {
       await assert.rejects(run(server).result, (error) => {

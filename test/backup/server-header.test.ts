@@ -73,7 +73,7 @@ describe("a server's header", () => {
     }
   })
 
-  test('of a file of before 1970 or after 2242 gets the nearest time that a part can tell', () => {
+  test('of a file of before 1970 or after 2242 gets the nearest time that a part can hold', () => {
     const timeOf = (mtime: number) => parseServerHeader(serverHeader({ name: 'x', kind: 'file', mtime }))?.mtime
     assert.equal(timeOf(-1), 0)
     assert.equal(timeOf(-(2 ** 40)), 0)
@@ -96,7 +96,7 @@ describe("a server's header", () => {
     for (let bit = 0; bit < 512 * 8; bit++) {
       const block = Buffer.from(whole)
       block[bit >> 3] = (block[bit >> 3] ?? 0) ^ (1 << (bit & 7))
-      // A space behind the number that became a zero, or the like.
+      // A space after the number that became a zero, or the like.
       if (bit >> 3 >= 148 && bit >> 3 < 156) {
         try {
           assert.deepEqual(parseServerHeader(block), meant)
@@ -110,7 +110,10 @@ describe("a server's header", () => {
   test('with a name that is no UTF-8 is refused in a line that shows the name and what to do', () => {
     for (const name of [Buffer.from('caf\xe9', 'latin1'), Buffer.from([0x66, 0xc3]), Buffer.from([0xed, 0xa0, 0x80])]) {
       const error = refusal(serverHeader({ name, kind: 'file' }))
-      assert.equal(error.message, `the data directory has a file whose name is no UTF-8: ${name.toString('latin1')}`)
+      assert.equal(
+        error.message,
+        `the data directory has a file with a name that is not UTF-8: ${name.toString('latin1')}`,
+      )
       assert.match(error.hint ?? '', /rename or remove it/)
       assert.doesNotMatch(error.message, /\n/)
     }

@@ -13,7 +13,7 @@ import { SteppingClock } from '../harness/time/stepping-clock.ts'
 const backup = (number: number) => `base_0000000100000000000000${number.toString(16).toUpperCase().padStart(2, '0')}`
 const [one, two, three, four] = [backup(1), backup(2), backup(3), backup(4)]
 
-/** A backup of which both documents say the same. */
+/** A backup with two documents that say the same. */
 function known(name: string, parentName?: string, permanent = false): MarkableBackup {
   return {
     name,
@@ -72,7 +72,7 @@ describe('a plan', () => {
     assert.deepEqual(planMark([none], clear(one)).metadata, [one])
   })
 
-  test('does not clear what a permanent delta builds on, whoever marked it', () => {
+  test('does not clear what a permanent delta builds on, by whichever tool it was marked', () => {
     for (const permanence of [
       { inMetadata: true, inSentinel: false },
       { inMetadata: undefined, inSentinel: true },
@@ -220,7 +220,7 @@ describe('a mark', () => {
     assert.deepEqual(await order(), [one, three])
   })
 
-  test('is refused where the clock of the storage is behind, before LATEST changes', async () => {
+  test('is refused where the clock of the storage is late, before LATEST changes', async () => {
     seed(one, -3600)
     seed(two, -7200)
     const before = storage.peek(sentinelKey(two))
@@ -231,12 +231,12 @@ describe('a mark', () => {
     assert.deepEqual(storage.peek(sentinelKey(two)), before)
     assert.deepEqual(await order(), [one, two])
     assert.equal(storage.peek(sentinelOrderKey), undefined)
-    // All are written anew, so that nothing that stays is newer.
+    // All are written again, so that nothing that stays is newer.
     await markBackup(work(), mark(one, true))
     assert.deepEqual(await order(), [one, two])
   })
 
-  test('does not go on for ever on a storage whose clock stands still', async () => {
+  test('does not go on for ever on a storage with a clock that stands still', async () => {
     seed(one, 20)
     seed(two, 10)
     const still = new SteppingClock()
@@ -278,7 +278,7 @@ describe('a mark', () => {
     )
   })
 
-  test('is refused while another one is at work', async () => {
+  test('is refused while another one is running', async () => {
     seed(one, 20)
     seed(two, 10)
     const theirs = '{"known":[],"names":[],"marked":[],"permanent":true}'

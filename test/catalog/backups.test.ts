@@ -83,7 +83,7 @@ describe('a backup that is asked for', () => {
     assert.deepEqual(await selectBackup(archive, 'LATEST'), { name: backup(1), lastModifiedMs: 3000, notes: [] })
   })
 
-  test('by LATEST is told where the storage cannot tell', async () => {
+  test('by LATEST is reported where the times in the storage do not decide', async () => {
     seed(backup(1), 1000, '{"StartTime":"2026-01-01T00:00:02Z"}')
     seed(backup(2), 1000, '{"StartTime":"2026-01-01T00:00:01Z"}')
     const { name, notes } = await selectBackup(archive, 'LATEST')
@@ -145,7 +145,7 @@ describe('details', () => {
     seed(backup(1), 1000, 'x')
     detail = await detailOf()
     assert.deepEqual([detail.metadata, detail.sentinel, detail.problems.length], [undefined, undefined, 2])
-    assert.match(detail.problems[0]?.message ?? '', /_backup_stop_sentinel\.json is no JSON/)
+    assert.match(detail.problems[0]?.message ?? '', /_backup_stop_sentinel\.json is not JSON/)
     storage.before = () => {
       throw new Error('outage')
     }

@@ -26,7 +26,7 @@ test('the durable end is that of the last segment, or of the chunks that go on f
   assert.equal(await end([3, 4], []), at(5))
   assert.equal(await end([3, 4], [[5, 0, 100]]), at(5, 100))
   assert.equal(await end([3, 4], [[5, 100, 200]]), at(5), 'not from the first byte on')
-  assert.equal(await end([3, 4], [[6, 0, 100]]), at(5), 'behind a hole')
+  assert.equal(await end([3, 4], [[6, 0, 100]]), at(5), 'after a hole')
   assert.equal(await end([3, 4], [[4, 0, 100]]), at(5), 'left over')
   assert.equal(await end([], [[4, 0, 100]]), at(4, 100), 'there is nothing else')
   const alone = [

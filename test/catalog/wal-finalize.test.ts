@@ -43,7 +43,7 @@ const padded = (name: string, length: number) => makeSegment(name).fill(0, lengt
 const keys = () => [...storage.objects.keys()].sort()
 
 describe('the last segment', () => {
-  test('becomes a whole one: what is there, and zeros behind it; its chunks go', async () => {
+  test('becomes a whole one: what is there, and zeros after it; its chunks go', async () => {
     const name = nameOf(7)
     whole(nameOf(6))
     chunk(name, 0, 50_000)
@@ -62,7 +62,7 @@ describe('the last segment', () => {
     assert.ok(storage.objects.has(`wal_005/${name}.partial`))
   })
 
-  test('ends before a page header of which only some bytes are there', async () => {
+  test('ends before a page header that is not there to its last byte', async () => {
     const name = nameOf(7)
     chunk(name, 0, 8192 * 2 + 5)
     assert.deepEqual(await finalize(), [`${name} created 0/704000`])
@@ -95,7 +95,7 @@ describe('the last segment', () => {
     )
   })
 
-  test('keeps what a receiver wrote behind its end meanwhile, and what lies behind a hole', async () => {
+  test('keeps what a receiver wrote after its end meanwhile, and what lies after a hole', async () => {
     const name = nameOf(7)
     chunk(name, 0, 9000)
     chunk(name, 10_000, 11_000)
@@ -140,7 +140,7 @@ describe('several segments', () => {
     assert.ok(storage.objects.has(tailKey(nameOf(8), { from: 0, to: 9000 }, '')))
   })
 
-  test('are none behind one of which there is nothing: it would make a hole of the end', async () => {
+  test('are none after one that has no bytes: the end would become a hole', async () => {
     chunk(nameOf(5), 0, madeSegmentSize)
     chunk(nameOf(7), 0, 9000)
     for (const dryRun of [true, false]) assert.equal((await finalize({ dryRun })).length, 1)
@@ -149,7 +149,7 @@ describe('several segments', () => {
     assert.deepEqual(await finalize(), [`${nameOf(7)} created 0/702328`])
   })
 
-  test('may have whole ones among them, whose chunks are not touched', async () => {
+  test('may have whole ones among them, with chunks that are not touched', async () => {
     chunk(nameOf(5), 0, madeSegmentSize)
     whole(nameOf(6))
     chunk(nameOf(6), 0, 100)
@@ -174,12 +174,12 @@ test('of the newest timeline that has a beginning, or of the one that is asked f
 describe('a timeline that a newer one has left', () => {
   /** Timeline 2 began at 5,000 bytes into segment 7. */
   const fork = () => storage.seed('wal_005/00000002.history', `1\t0/701388\tno recovery target specified\n`)
-  const told: string[] = []
+  const reported: string[] = []
   const onPastFork: FinalizeOptions['onPastFork'] = (segment, { switchpoint, timeline }) =>
-    told.push(`${segment} ${timeline} ${formatLsn(switchpoint)}`)
-  beforeEach(() => told.splice(0))
+    reported.push(`${segment} ${timeline} ${formatLsn(switchpoint)}`)
+  beforeEach(() => reported.splice(0))
 
-  test('is taken no further than there, which is told; what lies behind stays', async () => {
+  test('is taken no further than there, which is reported; what lies beyond stays', async () => {
     fork()
     chunk(nameOf(6), 0, madeSegmentSize)
     chunk(nameOf(7), 0, 4000)
@@ -189,7 +189,7 @@ describe('a timeline that a newer one has left', () => {
     assert.deepEqual(await stored(nameOf(7)), padded(nameOf(7), 5000))
     assert.ok(storage.objects.has(tailKey(nameOf(7), { from: 4000, to: 9000 }, '')))
     assert.ok(storage.objects.has(tailKey(nameOf(8), { from: 0, to: 100 }, '')))
-    assert.deepEqual(told, [`${nameOf(7)} 2 0/701388`])
+    assert.deepEqual(reported, [`${nameOf(7)} 2 0/701388`])
   })
 
   test('is left alone where the newer one has its copy of the segment', async () => {
@@ -197,21 +197,21 @@ describe('a timeline that a newer one has left', () => {
     whole(nameOf(7, 2))
     storage.seed(`wal_005/${nameOf(7)}.partial`, padded(nameOf(7), 12_000), nowMs - 60_000)
     assert.deepEqual(await finalize({ onPastFork }), [])
-    assert.deepEqual(told, [`${nameOf(7)} 2 0/701388`])
+    assert.deepEqual(reported, [`${nameOf(7)} 2 0/701388`])
   })
 
   test('is taken to its end when it is asked for', async () => {
     fork()
     chunk(nameOf(7), 0, 9000)
     assert.deepEqual(await finalize({ onPastFork, timeline: 1 }), [`${nameOf(7)} created 0/702328`])
-    assert.deepEqual(told, [])
+    assert.deepEqual(reported, [])
   })
 
   test('and ends before the fork, is taken to its end', async () => {
     fork()
     chunk(nameOf(7), 0, 4000)
     assert.deepEqual(await finalize({ onPastFork }), [`${nameOf(7)} created 0/700FA0`])
-    assert.deepEqual(told, [])
+    assert.deepEqual(reported, [])
   })
 })
 

@@ -1,4 +1,4 @@
-/** The inventory tells timelines, ranges and gaps, whatever else lies in the folder. */
+/** The inventory shows timelines, ranges and gaps, whatever else lies in the folder. */
 import assert from 'node:assert/strict'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -217,7 +217,7 @@ describe('recorded gaps', () => {
     )
   })
 
-  test('are shown by the command as text and as JSON, also before anything is archived behind them', async () => {
+  test('are shown by the command as text and as JSON, also before anything is archived after them', async () => {
     const archive = await mkdtemp(join(tmpdir(), 'walrx-show-'))
     await mkdir(join(archive, 'wal_005'))
     await writeFile(join(archive, `wal_005/${segmentName(1, 4n, MiB)}.zst`), '')
@@ -229,7 +229,7 @@ describe('recorded gaps', () => {
     assert.match(text, / 1 +0 +LOST_SEGMENTS/)
     assert.match(
       text,
-      /^WAL from 0\/500000 to 0\/900000 on timeline 1 was lost, .* 2026-03-01T12:00:00Z: the slot was missing/m,
+      /^WAL from 0\/500000 to 0\/900000 on timeline 1 was lost \(detected at 2026-03-01T12:00:00Z\): the slot was missing/m,
     )
     assert.match(text, /^WAL from 0\/500000 to 0\/900000 on timeline 2 was lost/m)
     const all = JSON.parse((await show('--json')).stdout) as { id: number; status: string; gaps: unknown[] }[]
@@ -249,7 +249,7 @@ describe('recorded gaps', () => {
         durable_lsn: null,
         written_at: null,
       },
-      'a timeline of which there is nothing but a gap',
+      'a timeline with nothing but a gap',
     )
     assert.equal(ofOther.length, 1)
     const shown = all.slice(0, 1)
@@ -280,7 +280,7 @@ describe('recorded gaps', () => {
   })
 })
 
-test('an archive that is missing is told in one line', async () => {
+test('an archive that is missing is reported in one line', async () => {
   const { status, stderr } = await runWalrx(['wal-show', '--file-prefix', '/no/such/archive'])
   assert.equal(status, 4)
   assert.match(stderr, /\/no\/such\/archive/)

@@ -57,7 +57,7 @@ test('refuses where a receiver wrote a moment ago, unless it is forced', async (
   await chunk(9000, 5000)
   const { status, stderr, stdout } = await run()
   assert.deepEqual([status, stdout], [2, ''])
-  assert.match(stderr, /grew \d+ s ago, to 0\/702328: is its receiver still at work\?/)
+  assert.match(stderr, /grew \d+ s ago, to 0\/702328: is its receiver still running\?/)
   assert.match(stderr, /--force/)
   assert.equal((await files()).length, 1)
   assert.equal((await run('--force')).status, 0)

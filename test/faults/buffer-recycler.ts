@@ -1,5 +1,5 @@
 /**
- * Large buffers that are used again from schedule to schedule. Each receiver of a schedule makes its pool anew, megabytes
+ * Large buffers that are used again from schedule to schedule. Each receiver of a schedule makes its own pool, megabytes
  * that the collector would have to find again: a third of the time of all schedules. What is lent is spoiled first, a byte here
  * and there, so that nobody who reads memory that he has not written finds good WAL of an earlier schedule in it.
  */

@@ -111,7 +111,7 @@ export class FakeCluster {
 
   /**
    * A standby that lacks some WAL is promoted apart from the rest: two servers that believe to be the primary. Two that
-   * fork at the same byte have the same history file, and only their WAL tells them apart; that is not modelled.
+   * fork at the same byte have the same history file, and only their WAL differs; that is not modelled.
    */
   splitBrain(lostBytes: number): void {
     if (bytesBetween(maxLsn(this.primary.chain().newest.begin, firstLsn), this.primary.end) < lostBytes) return

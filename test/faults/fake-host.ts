@@ -14,7 +14,7 @@ import { FakeWalsender } from './fake-walsender.ts'
 import { Lineage } from './lineage.ts'
 import { firstLsn, lastLsn, segmentSize, systemId } from './recorded-wal.ts'
 
-/** What a walsender was told. */
+/** What a walsender was sent. */
 export interface HeardStatus {
   readonly host: FakeHost
   readonly slot: string

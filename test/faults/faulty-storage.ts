@@ -8,11 +8,11 @@
  *   cut in the middle leaves nothing under its key: S3 shows an object when its last byte has come, and walrx's
  *   directories get theirs by a rename; what is left (a multipart upload, a temporary file) no listing shows.
  * - Torn: a put that fails leaves the beginning of its bytes under the key, or all of their length with zeros at the end,
- *   as a gateway does whose host has crashed. S3 and walrx's own directories never do. A put that was answered with
+ *   as a gateway does after its host has crashed. S3 and walrx's own directories never do. A put that was answered with
  *   success is never torn, for no promise can be kept on such a store. Only segments and chunks are torn. Nothing is
  *   compressed here, so what a codec's checksum would notice the store says itself: one that is of the right length
  *   cannot be decoded to its end.
- * - Read-after-write is strong, as S3 promises since 2020: whoever lists or reads behind a put that has been carried out
+ * - Read-after-write is strong, as S3 promises since 2020: a listing or read after a put that has been carried out
  *   sees it. So "late" is all that an observer can see of a store that shows objects late.
  */
 import type { Clock } from '../../src/primitives/clock.ts'
@@ -152,7 +152,7 @@ export class FaultyStorage extends MemoryStorage {
 
   override async delete(keys: readonly string[], options: StorageCallOptions = {}): Promise<void> {
     await super.delete(keys, options)
-    // One that was deleted first may have been torn anew while the others were.
+    // One that was deleted first may have been torn again while the others were.
     for (const key of keys) if (!this.objects.has(key)) this.#shared.torn.delete(key)
   }
 

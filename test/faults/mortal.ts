@@ -4,7 +4,7 @@ import { combineFailures } from '../../src/postgres/protocol/connect-error.ts'
 import type { ByteSocket, ReplicationServer, ReplicationSession } from '../../src/postgres/protocol/session.ts'
 import type { FakeHost } from './fake-host.ts'
 
-/** The same object whose promises never settle any more once `isAlive` says no. */
+/** The same object, but its promises never settle any more once `isAlive` says no. */
 export function mortalCopy<T extends object>(target: T, isAlive: () => boolean): T {
   return new Proxy(target, {
     get: (object, property) => {

@@ -9,7 +9,7 @@ import { afterEach, describe, test } from 'node:test'
 import { addBytes, type Lsn, maxLsn } from '../../src/postgres/lsn.ts'
 import { ReceiveRun } from '../../src/receive/receive-run.ts'
 import type { ReceivedSegment } from '../../src/receive/segment/segment-assembler.ts'
-import { TailPieces } from '../../src/receive/tail/tail-pieces.ts'
+import { SentChunks } from '../../src/receive/tail/sent-chunks.ts'
 import { UploadQueue } from '../../src/receive/segment/upload-queue.ts'
 import { trials } from '../harness/extent.ts'
 import { type FailedSchedule, runHere, runOnThreads } from './schedules.ts'
@@ -84,33 +84,33 @@ describe(
       assert.match(failure?.error.message ?? 'no schedule noticed', /is not in the store|gap reported|no end within/)
     })
 
-    test('when commits are told that what is in memory is durable', async () => {
-      const honest = Object.getOwnPropertyDescriptor(TailPieces.prototype, 'durableFrom') as PropertyDescriptor
-      TailPieces.prototype.durableFrom = function (lsn) {
+    test('when what is in memory is reported to commits as durable', async () => {
+      const honest = Object.getOwnPropertyDescriptor(SentChunks.prototype, 'durableFrom') as PropertyDescriptor
+      SentChunks.prototype.durableFrom = function (lsn) {
         return this.segments
-          .flatMap(({ pieces, startLsn }) => pieces.map(({ to }) => addBytes(startLsn, to)))
+          .flatMap(({ chunks, startLsn }) => chunks.map(({ to }) => addBytes(startLsn, to)))
           .reduce(maxLsn, lsn)
       }
       const failure = await firstFailure(300)
-      Object.defineProperty(TailPieces.prototype, 'durableFrom', honest)
+      Object.defineProperty(SentChunks.prototype, 'durableFrom', honest)
       assert.match(failure?.error.message ?? 'no schedule noticed', /is not in the store/)
     })
 
     test('when chunks count although one before them is missing', async () => {
-      const honest = Object.getOwnPropertyDescriptor(TailPieces.prototype, 'durableFrom') as PropertyDescriptor
-      TailPieces.prototype.durableFrom = function (lsn) {
+      const honest = Object.getOwnPropertyDescriptor(SentChunks.prototype, 'durableFrom') as PropertyDescriptor
+      SentChunks.prototype.durableFrom = function (lsn) {
         return this.segments
-          .flatMap(({ pieces, startLsn }) =>
-            pieces.filter(({ isDurable }) => isDurable).map(({ to }) => addBytes(startLsn, to)),
+          .flatMap(({ chunks, startLsn }) =>
+            chunks.filter(({ isDurable }) => isDurable).map(({ to }) => addBytes(startLsn, to)),
           )
           .reduce(maxLsn, lsn)
       }
       const failure = await firstFailure(300)
-      Object.defineProperty(TailPieces.prototype, 'durableFrom', honest)
+      Object.defineProperty(SentChunks.prototype, 'durableFrom', honest)
       assert.match(failure?.error.message ?? 'no schedule noticed', /is not in the store/)
     })
 
-    test('when a former primary is not told from the present one', async () => {
+    test('when a former primary is not distinguished from the present one', async () => {
       const honest = Object.getOwnPropertyDescriptor(ReceiveRun.prototype, 'newestTimeline') as PropertyDescriptor
       Object.defineProperty(ReceiveRun.prototype, 'newestTimeline', { get: () => 0 })
       const failure = await firstFailure(300, (storage) => {
@@ -165,7 +165,7 @@ describe(
       assert.match(failure?.error.message ?? 'no schedule noticed', /is not in the store|is not what the server/)
     })
 
-    test('when it goes on behind a segment that is torn', async () => {
+    test('when it goes on after a segment that is torn', async () => {
       const failure = await firstFailure(1000, (storage) => {
         const archive = openSimulatedArchive(storage)
         archive.isWhole = () => Promise.resolve(true)

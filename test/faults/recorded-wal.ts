@@ -1,7 +1,7 @@
 /**
  * WAL of the simulated cluster: pages recorded from a real PostgreSQL 17 (three segments of 1 MB that WAL-G archived),
- * stamped anew with the addresses and timelines that the schedule needs. Page headers stay valid; bodies differ from
- * timeline to timeline behind the fork. Pages that the recorded segments never wrote are written here, with the address
+ * stamped again with the addresses and timelines that the schedule needs. Page headers stay valid; bodies differ from
+ * timeline to timeline after the fork. Pages that the recorded segments never wrote are written here, with the address
  * of every 64 bytes in them, so that bytes in the wrong place never compare equal; but for every third segment, which
  * keeps its tail of zeros, as a segment has that was switched early.
  */
@@ -100,7 +100,7 @@ export const timelineOne = new TimelineWal(1, (index) =>
 
 /**
  * A timeline that forks off `parent` at `switchpoint`: the same bytes before it, others after.
- * @param flavour tells timelines of one number from each other; default 0
+ * @param flavour distinguishes timelines of one number; default 0
  */
 export function fork(parent: TimelineWal, timeline: Timeline, switchpoint: Lsn, flavour = 0): TimelineWal {
   const forkOffset = Number(switchpoint - firstLsn)

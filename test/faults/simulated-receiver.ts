@@ -1,5 +1,5 @@
 /**
- * A host on which walrx runs: the receiver under test, which is killed and started anew, on its own way to the store.
+ * A host on which walrx runs: the receiver under test, which is killed and restarted, on its own way to the store.
  * What the servers hear and what the store holds is the world's to check.
  */
 import type { Clock } from '../../src/primitives/clock.ts'

@@ -202,13 +202,13 @@ export class StoreOracle {
     }
   }
 
-  /** The lineage whose history is archived, where two have given the same number to a timeline. */
+  /** The lineage with the archived history, where two have given the same number to a timeline. */
   #lineageOf(key: string, name: string): Lineage {
     const timeline = parseInt(name.slice(0, 8), 16)
     const known = this.#lineages().filter((lineage) => lineage.timelines.includes(timeline))
     const history = this.#objects.get(`wal_005/${historyName(timeline)}`)?.bytes
     const right = known.find((lineage) => timeline === 1 || history?.equals(lineage.history(timeline) as Buffer))
-    assert.ok(right, `${key} is of a timeline whose history is not in the archive`)
+    assert.ok(right, `${key} is of a timeline that has no history in the archive`)
     return right
   }
 

@@ -1,6 +1,6 @@
 /**
  * One seeded schedule: a fake cluster, a faulty store, a virtual clock, and one receiver or two that are killed and
- * started anew. After every status update it is checked that what was reported as flushed is in the store with the right
+ * restarted. After every status update it is checked that what was reported as flushed is in the store with the right
  * bytes, and at the end that every object is what a server had sent, that no receiver held more than its memory, and that
  * all WAL is archived but for gaps that were recorded, or that receivers name the history which keeps them out.
  */
@@ -119,7 +119,7 @@ export class World {
     return storage
   }
 
-  /** Each receiver has its own order of them. Whoever comes first is not always the right one. */
+  /** Each receiver has its own order of them. The first one is not always the right one. */
   #hosts(isBackwards: boolean): readonly FakeHost[] {
     const { primary, stranger } = this.cluster
     // An archive that is bound to no cluster yet takes the first that it sees.
@@ -134,7 +134,7 @@ export class World {
     try {
       return await this.#run()
     } finally {
-      // What is still to be told of the last moment happens before the schedule counts as over.
+      // What is still to be reported of the last moment happens before the schedule counts as over.
       await setImmediate()
       stopLending()
       recycler.takeBack()
@@ -252,7 +252,7 @@ export class World {
   async #shutDownPrimary(): Promise<void> {
     const before = this.receivers.map(({ storage: { outage, weather } }) => outage ?? weather === calm)
     const tookMs = await this.cluster.primary.shutDown(60_000)
-    // A receiver that reads confirms at once. One whose pool is full and stays full gives the connection up after 15 s;
+    // A receiver that reads confirms at once. One with a pool that is full and stays full gives the connection up after 15 s;
     // only a store that takes a segment now and then may keep the server waiting while it sends the rest.
     if (before.every(Boolean)) assert.ok(tookMs < 20_000, `a fast shutdown took ${tookMs} ms`)
   }
@@ -277,7 +277,7 @@ export class World {
       cluster.rival.isUp = false
       cluster.rival.cutAll()
     }
-    // Whoever has never seen the newest timeline can't know that a former primary is one.
+    // A receiver that has never seen the newest timeline can't know that a former primary is one.
     this.#isPrimaryFirst = true
     const isSeen = () => cluster.timeline === 1 || this.#objects.has(`wal_005/${historyName(cluster.timeline)}`)
     while (!isSeen() && !this.#isKeptOut()) {
@@ -327,7 +327,7 @@ export class World {
     throw error
   }
 
-  /** The operator sets the torn objects aside that a receiver has named, or whose WAL it has named; says if there were any. */
+  /** The operator sets the torn objects aside that a receiver has named, by key or by WAL; says if there were any. */
   #setAside(message: string): boolean {
     const range = /between ([0-9A-F]+\/[0-9A-F]+) and/.exec(message)?.[1]
     const isMeant = (key: string) => {

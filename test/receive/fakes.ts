@@ -63,7 +63,7 @@ export class FakeArchive implements ReceiveArchive {
     }
     const there = this.files.get(name)
     if (there?.equals(before)) return 'same'
-    if (there) throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${name} holds other bytes`)
+    if (there) throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${name} holds different bytes`)
     this.files.set(name, before)
     return 'created'
   }
@@ -93,7 +93,7 @@ export class FakeArchive implements ReceiveArchive {
     const bytes = Buffer.from(encoded)
     await this.#turn(key, options.signal)
     const there = this.chunks.get(key)
-    if (there && !there.equals(bytes)) throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${key} holds other bytes`)
+    if (there && !there.equals(bytes)) throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${key} holds different bytes`)
     this.chunks.set(key, bytes)
   }
 
@@ -114,7 +114,7 @@ export class FakeArchive implements ReceiveArchive {
     return Promise.resolve({ length, keys })
   }
 
-  async *beginnings(): AsyncGenerator<ArchivedSegment, undefined> {}
+  async *segmentsWithTail(): AsyncGenerator<ArchivedSegment, undefined> {}
 
   /** By timeline. */
   readonly forks = new Map<Timeline, { timeline: Timeline; switchpoint: Lsn }>()
@@ -174,7 +174,7 @@ export class FakeArchive implements ReceiveArchive {
     this.calls.push(`history ${fileName}`)
     const there = this.files.get(fileName)
     if (there?.equals(content)) return Promise.resolve('same')
-    if (there) return Promise.reject(new WalrxError('WALRX_ARCHIVE_CONFLICT', `${fileName} holds other bytes`))
+    if (there) return Promise.reject(new WalrxError('WALRX_ARCHIVE_CONFLICT', `${fileName} holds different bytes`))
     this.files.set(fileName, Buffer.from(content))
     return Promise.resolve('created')
   }
@@ -267,7 +267,7 @@ export class RecordingMeter implements ReceiveMeter {
   }
 }
 
-/** A connected server whose answers are plain fields. */
+/** A connected server with answers that are plain fields. */
 export class FakeSession implements ReplicationSession {
   host = 'fake:5432'
   serverVersion = 170_010

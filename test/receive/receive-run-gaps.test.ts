@@ -6,7 +6,7 @@ import { at, nameOf } from './receiver-bench.ts'
 import { never, RunBench, type Server, where } from './run-bench.ts'
 
 describe('WAL that the server no longer has', () => {
-  /** The slot was made anew at 3, the archive ends at 1: there is something to try, and somewhere to go on. */
+  /** The slot was created again at 3, the archive ends at 1: there is something to try, and somewhere to go on. */
   async function behindSlot(): Promise<RunBench> {
     const bench = new RunBench()
     bench.archive.files.set(nameOf(0), timelineOne.bytes.subarray(0, segmentSize))
@@ -14,7 +14,7 @@ describe('WAL that the server no longer has', () => {
     return bench
   }
 
-  test('is a gap, reported with both ends; the next run begins behind it', async () => {
+  test('is a gap, reported with both ends; the next run begins after it', async () => {
     const bench = await behindSlot()
     assert.ok(bench.run.hasFallback)
     assert.equal(await bench.run.skipRemoved(never), true)
@@ -24,7 +24,7 @@ describe('WAL that the server no longer has', () => {
     assert.equal(bench.run.hasFallback, false)
   })
 
-  test('is recorded before anything goes on behind it, with what the archive already holds left out', async () => {
+  test('is recorded before anything goes on after it, with what the archive already holds left out', async () => {
     const bench = await behindSlot()
     await bench.feed(1.25)
     bench.archive.outage = storageOut()
@@ -97,17 +97,17 @@ describe('WAL that the server no longer has', () => {
       bench.meter.lines.filter((entry) => entry.startsWith('gap')),
       [],
     )
-    assert.equal(await bench.begin({ slot: 6, end: 6.5 }), where(1, 5), 'planned anew, from the archive')
+    assert.equal(await bench.begin({ slot: 6, end: 6.5 }), where(1, 5), 'planned again, from the archive')
   })
 
-  test('with nowhere to go on is planned anew', async () => {
+  test('with nowhere to go on is planned again', async () => {
     const bench = new RunBench()
     await bench.begin({ slot: 1, end: 3 })
     assert.equal(await bench.run.skipRemoved(never), false)
     assert.equal(await bench.begin({ slot: 2, end: 3 }), where(1, 2))
   })
 
-  test('is a gap although another receiver has gone on behind it', async () => {
+  test('is a gap although another receiver has gone on after it', async () => {
     const bench = new RunBench()
     await bench.begin({ slot: 0, end: 2 })
     await bench.feed(1.5)

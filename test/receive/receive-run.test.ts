@@ -125,7 +125,7 @@ describe('a server that has gone back', () => {
     return bench
   }
 
-  test('behind what its slot had confirmed is streamed again from one segment before, and compared', async () => {
+  test('before what its slot had confirmed is streamed again from one segment before, and compared', async () => {
     const bench = await received()
     assert.equal(await bench.begin({ slot: 1.2, end: 3.6 }), where(1, 2))
     assert.equal(bench.archive.files.get(partialName(nameOf(3)))?.length, segmentSize / 2, 'what was held is kept')
@@ -142,7 +142,7 @@ describe('a server that has gone back', () => {
     assert.equal(bench.run.queue.durableLsn, at(2), 'nothing of it is acknowledged')
   })
 
-  test('and whose WAL ends before what it had sent is compared from there, slot or none', async () => {
+  test('with WAL that ends before what it had sent is compared from there, slot or none', async () => {
     for (const slot of [undefined, 1]) {
       const bench = await received()
       assert.equal(await bench.begin({ slot, end: 2.5 }), where(1, 1))
@@ -169,7 +169,7 @@ describe('a server that has gone back', () => {
     assert.equal(bench.run.assembler.heldEnd, at(3.5), 'and what is held is still held')
   })
 
-  test('whose bytes differ from those held is compared with the archive from its slot on', async () => {
+  test('with bytes that differ from those held is compared with the archive from its slot on', async () => {
     const bench = await received()
     const from = bench.run.assembler.nextLsn
     assert.throws(() => bench.run.assembler.write(from, Buffer.alloc(8192, 1)), { code: 'WALRX_WAL_DIVERGED' })

@@ -13,12 +13,12 @@ import { VirtualClock } from '../harness/time/virtual-clock.ts'
 import { copyBoth, keepaliveMessage, walMessage } from '../postgres/server-messages.ts'
 import { FakeArchive, FakeSession, RecordingMeter, settle } from './fakes.ts'
 
-/** A position in segments behind the first recorded one: 1.5 is the middle of the second. */
+/** A position in segments after the first recorded one: 1.5 is the middle of the second. */
 export function at(segments: number): Lsn {
   return addBytes(firstLsn, Math.round(segments * segmentSize))
 }
 
-/** Name of the segment that is `index` behind the first recorded one. */
+/** Name of the segment that is `index` after the first recorded one. */
 export function nameOf(index: number, timeline: Timeline = 1): string {
   return segmentNameAt(timeline, at(index), segmentSize)
 }

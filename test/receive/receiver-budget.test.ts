@@ -10,7 +10,7 @@ import { at, nameOf, ReceiverBench, refuseUnhandledRejections } from './receiver
 
 refuseUnhandledRejections()
 
-/** A receiver whose slot may keep seven segments; once it is dropped, a new one begins at 3.5. */
+/** A receiver with a slot that may keep seven segments; once it is dropped, a new one begins at 3.5. */
 function setUp() {
   const lags: number[] = []
   const bench: ReceiverBench = new ReceiverBench({

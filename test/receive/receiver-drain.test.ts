@@ -176,7 +176,7 @@ describe('the drain', () => {
 })
 
 describe('thousands of reconnections', () => {
-  test('leave no listener, no timer and no memory behind', { timeout: 120_000 }, async () => {
+  test('leave no listener, no timer and no memory', { timeout: 120_000 }, async () => {
     setFlagsFromString('--expose-gc')
     const collect = runInNewContext('gc') as () => void
     const heap = () => {
@@ -201,7 +201,7 @@ describe('thousands of reconnections', () => {
     const before = heap()
     await cycle(2_000)
     const grown = (heap() - before) / 2_000
-    assert.ok(grown < 150, `${grown} bytes stay behind for each`)
+    assert.ok(grown < 150, `${grown} bytes are left for each`)
     assert.ok(getEventListeners(bench.drain.signal, 'abort').length <= 1)
     bench.drain.abort()
     await bench.pass(3_000)

@@ -1,4 +1,4 @@
-/** WAL that the server no longer has: slots that keep nothing are made anew, and nothing goes on behind what is not recorded. */
+/** WAL that the server no longer has: slots that keep nothing are created again, and nothing goes on after WAL that is lost and not recorded. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { segmentSize, timelineOne } from '../faults/recorded-wal.ts'
@@ -55,7 +55,7 @@ describe('a receiver', () => {
     await bench.assertNothingLeft()
   })
 
-  test('makes a slot anew that cannot be read when WAL is gone, for it may keep nothing', async () => {
+  test('creates a slot again that cannot be read when WAL is gone, for it may keep nothing', async () => {
     const bench = new ReceiverBench()
     bench.archive.files.set(nameOf(0), Buffer.from(timelineOne.bytes.subarray(0, segmentSize)))
     bench.prepare = (session) => session.slots.set('walrx', { kind: 'unreadable' })
@@ -69,7 +69,7 @@ describe('a receiver', () => {
     assert.match(String(bench.socket.writes[0]), /PHYSICAL 0\/b00000/i)
   })
 
-  test('never goes on behind a gap that could not be recorded', async () => {
+  test('never goes on after a gap that could not be recorded', async () => {
     const bench = new ReceiverBench()
     bench.archive.files.set(nameOf(0), Buffer.from(timelineOne.bytes.subarray(0, segmentSize)))
     bench.slotLsn = at(3.5)
@@ -102,7 +102,7 @@ describe('a receiver', () => {
     await bench.assertNothingLeft()
   })
 
-  test('goes on behind a gap where the slot was made anew, and reports it', async () => {
+  test('goes on after a gap where the slot was created again, and reports it', async () => {
     const bench = new ReceiverBench()
     bench.archive.files.set(nameOf(0), Buffer.from(timelineOne.bytes.subarray(0, segmentSize)))
     bench.slotLsn = at(3.5)

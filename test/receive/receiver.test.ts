@@ -121,7 +121,7 @@ describe('receiving', () => {
     await bench.begin()
     bench.prepare = (session) => session.setSlot('walrx', at(1.5))
     await bench.send(2, 2.2, fork(timelineOne, 1, at(1.1)))
-    assert.match(bench.receiver.snapshot().lastError ?? '', /sent other bytes/)
+    assert.match(bench.receiver.snapshot().lastError ?? '', /sent different bytes/)
     assert.ok(bench.archive.files.has(partialName(nameOf(2))))
     await bench.pass(200)
     await bench.begin()
@@ -148,7 +148,7 @@ describe('receiving', () => {
 })
 
 describe('the start', () => {
-  test('ends with the first error, so that a wrong password is told at once', async () => {
+  test('ends with the first error, so that a wrong password is reported at once', async () => {
     for (const code of ['WALRX_AUTH_FAILED', 'WALRX_CONNECT_FAILED', 'WALRX_NO_WALSENDER'] as const) {
       const bench = new ReceiverBench()
       bench.refusals = [failure(code)]
@@ -180,7 +180,7 @@ describe('the start', () => {
     await settle()
     bench.socket.deliver(copyBoth, errorMessage('58P01', 'has already been removed'))
     await bench.pass(200)
-    assert.ok(bench.session.calls.includes('drop walrx'), 'a slot that keeps nothing is made anew, once')
+    assert.ok(bench.session.calls.includes('drop walrx'), 'a slot that keeps nothing is created again, once')
     bench.socket.deliver(copyBoth, errorMessage('58P01', 'has already been removed'))
     await bench.pass(200)
     assert.equal(bench.code, 'WALRX_WAL_REMOVED')
@@ -219,7 +219,7 @@ describe('the start', () => {
 })
 
 describe('what cannot go on', () => {
-  test('a contradiction in the archive ends the receiver, and nothing goes on behind its back', async () => {
+  test('a contradiction in the archive ends the receiver, and nothing goes on after it', async () => {
     const bench = new ReceiverBench()
     bench.archive.files.set(nameOf(1), Buffer.from('other'))
     await bench.streaming()

@@ -21,7 +21,7 @@ import { never, RunBench, source } from './run-bench.ts'
 let seen: string[]
 beforeEach(() => (seen = []))
 
-/** WAL of a segment that is so many segments behind the first one. */
+/** WAL of a segment that is so many segments after the first one. */
 const walOf = (index: number) => timelineOne.bytes.subarray(index * segmentSize, (index + 1) * segmentSize)
 
 /** Writes down what passes; its bytes must be those of the server. */

@@ -21,7 +21,7 @@ async function load(name: string): Promise<{ storage: MemoryStorage; systemId: b
   const root = new URL(`../golden/${name}/`, import.meta.url)
   const storage = new MemoryStorage()
   for (const folder of ['wal_005', 'basebackups_005']) {
-    // The folders of the backups are left aside: what is asked here is told by sentinels and WAL.
+    // The folders of the backups are left aside: sentinels and WAL answer what is asked here.
     const entries = await readdir(new URL(`archive/${folder}/`, root), { withFileTypes: true })
     for (const file of entries.filter((entry) => entry.isFile()).map((entry) => entry.name)) {
       storage.seed(`${folder}/${file}`, await readFile(new URL(`archive/${folder}/${file}`, root)))

@@ -27,7 +27,7 @@ test('a trailing dot, which old WAL-G leaves, is no extension', () => {
   }
 })
 
-test('the four kinds are told apart', () => {
+test('the four kinds are distinguished', () => {
   assert.deepEqual(
     names.map((name) => parseWalKey(walKey(name, 'lz4'))?.kind),
     ['segment', 'partial', 'history', 'backup'],

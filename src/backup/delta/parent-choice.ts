@@ -100,7 +100,7 @@ function reasonBySettings({ full, maxSteps }: DeltaRules): FullReason | undefine
   if (full) return { code: 'asked', message: '--full asks for a full backup' }
   if (maxSteps > 0) return undefined
   const hint = 'WALG_DELTA_MAX_STEPS says how many deltas a chain may have'
-  return { code: 'off', message: 'deltas are not asked for: WALG_DELTA_MAX_STEPS is 0', hint }
+  return { code: 'off', message: 'deltas are off: WALG_DELTA_MAX_STEPS is 0', hint }
 }
 
 /** Undefined where there is none. */
@@ -172,7 +172,7 @@ async function rootOf(archive: BackupArchive, name: string, leaf: Sentinel, sign
   return at
 }
 
-/** Whether everything is there, as far as a listing can tell: WAL-G names parts with their extension, WAL-RUS without. */
+/** Whether everything is there, as far as a listing shows: WAL-G names parts with their extension, WAL-RUS without. */
 async function refuseIncomplete(
   archive: BackupArchive,
   name: string,
@@ -200,15 +200,15 @@ function parentOf(name: string, sentinel: Sentinel, { files }: FilesMetadata, st
   const { finishLsn, startLsn, systemIdentifier } = sentinel
   const { count, fullName, systemId } = standing
   const timeline = parseBackupName(name)?.timeline
-  if (timeline === undefined) throw unfit(name, 'does not say by its name of which timeline it is')
+  if (timeline === undefined) throw unfit(name, 'has a name that does not show its timeline')
   if (startLsn === undefined) throw unfit(name, 'does not say where it starts')
   if (finishLsn === undefined) throw unfit(name, 'does not say where it ends')
   if (finishLsn < startLsn) {
     throw unfit(name, `says that it starts at ${formatLsn(startLsn)} and ends at ${formatLsn(finishLsn)}`)
   }
   if (systemIdentifier !== systemId) {
-    const cluster = systemIdentifier === undefined ? 'does not say of which cluster it is' : `is of ${systemIdentifier}`
-    throw unfit(name, `${cluster}, and the server is ${systemId}`)
+    const cluster = systemIdentifier === undefined ? 'has no system identifier' : `is of cluster ${systemIdentifier}`
+    throw unfit(name, `${cluster}, and the server's is ${systemId}`)
   }
   const { paths, prefix } = relationPaths(files.keys())
   if (paths.size === 0) throw unfit(name, 'has no relation in the table of its files')
@@ -218,7 +218,7 @@ function parentOf(name: string, sentinel: Sentinel, { files }: FilesMetadata, st
 
 /**
  * Main forks among the names of entries, as paths. Spellings with a leading slash and without one are different files to
- * those who restore: the first one tells which it is, and what is spelt otherwise is left out.
+ * those who restore: the first one decides, and what is spelt otherwise is left out.
  */
 export function relationPaths(names: Iterable<string>): { paths: ReadonlySet<string>; prefix: '/' | '' } {
   const paths = new Set<string>()

@@ -1,7 +1,7 @@
 /**
  * Whether a server can make an increment on a parent: asked before it is, so that a full backup is begun at once where it
- * cannot, with a reason that an operator can do something about. It takes an ordinary connection: what a server forgets of
- * relations that were cut (wal-cuts.ts) nothing else tells.
+ * cannot, with a reason that an operator can do something about. It takes an ordinary connection: nothing else
+ * shows what a server forgets of relations that were cut (wal-cuts.ts).
  */
 import type { Logger } from '../../observe/log.ts'
 import { hasCode, type WalrxError } from '../../primitives/errors.ts'
@@ -94,12 +94,12 @@ export async function judgeServer(access: ServerAccess, parent: ParentPosition):
   }
 }
 
-/** Why there is no increment where the WAL summaries cannot be looked at. */
+/** Why there is no increment where walrx cannot read the WAL summaries. */
 export function reasonOfBlindness(error: WalrxError | undefined): FullReason {
   const why = error === undefined ? '' : `: ${error.message}`
   return {
     code: 'summaries',
-    message: `the WAL summaries cannot be looked at over an ordinary connection, and by itself the server may leave changes out${why}`,
+    message: `walrx cannot read the WAL summaries over an ordinary connection, and unchecked the server may leave changes out${why}`,
     ...(error?.hint === undefined ? {} : { hint: error.hint }),
   }
 }
@@ -108,10 +108,10 @@ async function reasonOfServer(session: PgSession, cluster: ClusterFacts): Promis
   const { host } = session
   if (cluster.serverVersion < 170_000) {
     const version = Math.floor(cluster.serverVersion / 10_000)
-    return { code: 'server', message: `${host} is PostgreSQL ${version}, and increments came with 17` }
+    return { code: 'server', message: `${host} is PostgreSQL ${version}, and incremental backups need 17` }
   }
   if (cluster.blockSize !== pageBytes) {
-    const message = `the pages of ${host} have ${cluster.blockSize} bytes, and WAL-G's increments know ${pageBytes} only`
+    const message = `the pages of ${host} have ${cluster.blockSize} bytes, and WAL-G's increments support only ${pageBytes}`
     return { code: 'server', message }
   }
   if ((await session.show('summarize_wal')) === 'on') return undefined
@@ -124,7 +124,7 @@ async function reasonOfServer(session: PgSession, cluster: ClusterFacts): Promis
 
 /**
  * Of a parent on an ancestor the server compares the end with its own position only. One that starts before the fork and
- * ends behind it has pages of a history that is not the server's, which no summary of the server's knows of.
+ * ends after it has pages of a history that is not the server's, and no summary of the server's lists them.
  */
 export function reasonOfHistory(
   chain: TimelineChain,

@@ -7,11 +7,11 @@
  * then lacks these blocks, and a restore takes the parent's for them.
  *
  * And of pages that came back without a trace in the WAL it knows nothing at all: a COPY extends a relation by many pages
- * and leaves those that it does not need as zeros. They are neither listed nor behind the length that its increment says,
+ * and leaves those that it does not need as zeros. They are neither listed nor beyond the length that its increment says,
  * so that a restore takes the parent's for them, with rows that were deleted. That is so of a cut in any summary.
  *
  * So the segment within which a relation was cut is left out of the manifest that the server gets, and comes whole. Those
- * behind it come whole anyway, and those before it lose nothing.
+ * after it come whole anyway, and those before it lose nothing.
  */
 import { type CutSegment, cutsQuery, parseCut, type RelationLocator } from '../../postgres/relations/block-changes.ts'
 import { locatorKey, parseRelationPath } from '../../postgres/relations/relation-names.ts'

@@ -1,6 +1,6 @@
 /**
- * Holds the increments that have come against the server's own manifest. Nobody can do that later: what is stored of them
- * are WAL-G's, of which the manifest knows nothing.
+ * Holds the increments that have come against the server's own manifest. Nobody can do that later: the stored ones are
+ * in WAL-G's format, and the manifest does not list those.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import { ManifestReader } from '../../postgres/backup/backup-manifest.ts'

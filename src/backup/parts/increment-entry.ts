@@ -40,14 +40,14 @@ export class IncrementEntry implements EntryTarget {
     this.#left = header.size
     this.#converter = new IncrementConverter({
       size: header.size,
-      refuse: (what) => new WalrxError('WALRX_PROTOCOL', `the server sent an increment of ${name} of which ${what}`),
+      refuse: (what) => new WalrxError('WALRX_PROTOCOL', `the server sent a damaged increment of ${name}: ${what}`),
       target: { begin: (size) => this.#begin(size), append: (bytes) => this.#target?.append(bytes) },
     })
     // None is that short, and nothing would come of it.
     if (header.size === 0) this.#converter.end()
   }
 
-  /** Bytes of the server's body; those behind it are the padding of its archive. */
+  /** Bytes of the server's body; those after it are the padding of its archive. */
   append(bytes: Uint8Array): void | Promise<void> {
     const own = bytes.subarray(0, this.#left)
     if (own.length === 0) return

@@ -47,7 +47,7 @@ const kinds: Readonly<Record<string, ServerTarEntry['kind']>> = {
 /**
  * Reads one block.
  * @returns undefined for a block of zeros: the archive's end
- * @throws WALRX_PROTOCOL for a wrong checksum, an unknown type, and a name that is no UTF-8 (WAL-G's documents could not
+ * @throws WALRX_PROTOCOL for a wrong checksum, an unknown type, and a name that is not UTF-8 (WAL-G's documents could not
  * hold it)
  */
 export function parseServerHeader(block: Buffer): ServerTarEntry | undefined {
@@ -78,9 +78,9 @@ function textAt(block: Buffer, at: number, length: number): string {
   } catch {
     throw new WalrxError(
       'WALRX_PROTOCOL',
-      `the data directory has a file whose name is no UTF-8: ${bytes.toString('latin1')}`,
+      `the data directory has a file with a name that is not UTF-8: ${bytes.toString('latin1')}`,
       {
-        hint: 'rename or remove it: the format that the archive shares with WAL-G has no way to write it down',
+        hint: "rename or remove it: WAL-G's format cannot hold this name",
       },
     )
   }
@@ -128,7 +128,7 @@ const octalMax = 8 ** 11 - 1
 const nameBytesMax = 100
 
 /**
- * The blocks in front of a body: a ustar header, behind a PAX header where the name or the size is too long for it
+ * The blocks in front of a body: a ustar header, after a PAX header where the name or the size is too long for it
  * (POSIX pax, "ustar Interchange Format"; both WAL-G and WAL-RUS read it).
  */
 export function formatHeader(entry: PartTarEntry): Buffer {

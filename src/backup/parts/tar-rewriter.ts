@@ -100,7 +100,7 @@ export class TarRewriter {
   end(): void {
     const isWithinBody = this.#bodyLeft > 0 || this.#paddingLeft > 0
     if (!isWithinBody && this.#blockFilled === 0) return
-    const header = this.#entryName === '' ? 'its first header' : `the header behind ${this.#entryName}`
+    const header = this.#entryName === '' ? 'its first header' : `the header after ${this.#entryName}`
     throw new WalrxError(
       'WALRX_PROTOCOL',
       `the server ended an archive within ${isWithinBody ? this.#entryName : header}`,
@@ -135,7 +135,7 @@ export class TarRewriter {
     const name = entry.name.replace(/^(\.\/)+/, '').replace(/\/+$/, '')
     this.#entryName = name
     if (name === '' || name.startsWith('/') || name.split('/').includes('..')) {
-      throw new WalrxError('WALRX_PROTOCOL', `the server sent a file by the name "${entry.name}"`)
+      throw new WalrxError('WALRX_PROTOCOL', `the server sent a file named "${entry.name}"`)
     }
     if (entry.kind === 'directory') {
       const own = () => this.#directory(this.#prefix + name, entry.mode, entry.mtime)
@@ -145,7 +145,7 @@ export class TarRewriter {
       const busy = this.#directory('/', entry.mode, entry.mtime)
       return busy ? busy.then(own) : own()
     }
-    // A tablespace's: who restores makes it anew, by the sentinel (docs/walg-format.md, 5.7).
+    // A tablespace's: a restore creates it again, from the sentinel (docs/walg-format.md, 5.7).
     if (entry.kind === 'symlink' && this.#isMain && /^pg_tblspc\/\d+$/.test(name)) return
     if (entry.kind === 'symlink') {
       throw new WalrxError('WALRX_PROTOCOL', `the server sent "${name}" as a symbolic link, which no backup can hold`)

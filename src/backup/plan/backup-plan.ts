@@ -1,6 +1,6 @@
 /**
  * What a backup would be, found out without beginning one: no checkpoint is asked for, nothing is written, and no slot is
- * used. The same decision as that of a backup is followed by what only SQL tells; what cannot be found out is said.
+ * used. The decision is that of a backup; SQL adds the rest. What cannot be found out is reported as unknown.
  */
 import type { Logger } from '../../observe/log.ts'
 import { hasCode, toWalrxError, type WalrxError } from '../../primitives/errors.ts'
@@ -43,7 +43,7 @@ export interface ChangedFork extends RelationLocator {
   blocks: number
   /** Blocks that it had when it was shortest: 0 where it was created, emptied or dropped. Undefined where it was not cut. */
   limit: number | undefined
-  /** Undefined where nobody could tell: it is of another database, or has gone. */
+  /** Undefined where it is not known: it belongs to another database, or is gone. */
   name: RelationName | undefined
   /** Of its database; undefined for one that all share, or that has gone. */
   readonly databaseName: string | undefined
@@ -84,7 +84,7 @@ export interface PlanReport {
   /** Bytes of the tars of a full backup, before they are compressed. */
   readonly full: { readonly bytes: number; readonly by: 'files' | 'databases' } | undefined
   /**
-   * Of a standby whose last restartpoint is before the end of the parent, that restartpoint: unless it has another one by
+   * The last restartpoint of a standby, when it is before the end of the parent: unless the standby has another one by
    * then, a delta would begin too early, and none is taken.
    */
   readonly earlyStart: Lsn | undefined

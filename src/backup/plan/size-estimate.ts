@@ -17,7 +17,7 @@ import { paddingOf, tarBlockBytes, tarTrailer } from '../parts/tar-header.ts'
  *     shared       of a relation in `global`
  *     fork         it is no main fork: those of increments WAL-G and WAL-RUS do not all apply
  *     new          the parent has no such file
- *     emptied      the relation, or its database, was made anew or emptied since
+ *     emptied      the relation, or its database, was created again or emptied since
  *     cut          the relation was cut within it: see wal-cuts.ts
  *     changed      more than nine tenths of its blocks have changed
  *     odd          its size is none that a relation has, or zero

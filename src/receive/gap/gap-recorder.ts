@@ -1,6 +1,6 @@
 /**
- * WAL that is lost is written down before the stream goes on behind it: from then on nobody would ask for it again, and
- * a receiver that is killed in between would never come to know of it.
+ * Lost WAL is recorded as a gap before the stream goes on after it: from then on no stream would ask for it again, and a
+ * receiver that is killed in between would never report it.
  */
 import type { Logger } from '../../observe/log.ts'
 import { formatLsn, type Lsn, maxLsn, minLsn, segmentNumber } from '../../postgres/lsn.ts'
@@ -34,7 +34,7 @@ export interface GapRecorderOptions {
   readonly meter: Pick<ReceiveMeter, 'gap'>
   /** Undefined without a slot. */
   readonly slot: string | undefined
-  /** Told of every gap that is recorded, the known ones too. */
+  /** Called with every gap that is recorded, the known ones too. */
   readonly onGap: ((gap: GapRecord) => void) | undefined
 }
 
@@ -70,13 +70,13 @@ export class GapRecorder {
     this.#reason ??= reason
   }
 
-  /** The slot has moved: whatever had happened before cost nothing. */
+  /** The slot has moved: nothing was lost before. */
   slotMoved(): void {
     this.#reason = undefined
   }
 
   /**
-   * Writes down that the WAL between two positions is lost, counts it and says so loudly; a storage that is out is tried
+   * Records that the WAL between two positions is lost, counts it and logs an error; a storage that is out is tried
    * again for as long as it takes.
    * @throws the signal's reason, or what the storage says that no other attempt will change
    */

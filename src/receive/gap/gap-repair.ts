@@ -3,11 +3,11 @@
  * the connection string is asked, standbys too: their WAL is the primary's as far as their histories agree. It is
  * streamed without a slot, nothing is ever acknowledged, and it is checked and archived like any other.
  *
- * A host may give WAL of a timeline that has ended, up to its end, whoever it is; of the timeline that the primary is on
- * only a standby may: two servers that write to the same timeline write different WAL.
+ * Any host may send WAL of a timeline that has ended, up to its end. WAL of the primary's present timeline may come only
+ * from a standby: two servers that write to the same timeline write different WAL.
  *
  * It ends, always: a host that has failed at a position is not asked for that position again, positions only grow, and a
- * host whose WAL contradicts the archive is not asked for anything any more.
+ * host that sent WAL which contradicts the archive is not asked for anything any more.
  */
 import { formatLsn, type Lsn, maxLsn, minLsn, segmentStart, type Timeline } from '../../postgres/lsn.ts'
 import type { ReplicationServer, ReplicationSession } from '../../postgres/protocol/session.ts'
@@ -34,7 +34,7 @@ interface Helper {
   readonly endLsn: Lsn
 }
 
-/** How often hosts that do not answer are tried, and one host whose stream breaks before it has brought a segment. */
+/** How often hosts that do not answer are tried, and a host with a stream that breaks before it has brought a segment. */
 const attemptsMax = 3
 
 /**
@@ -56,7 +56,7 @@ export class GapRepair {
   readonly #source: PreparedSource
   /** Hosts that are not asked again for what is wanted now, with how often they have failed. */
   #failures = new Map<string, number>()
-  /** Hosts that cannot be of help at all. */
+  /** Hosts that cannot help at all. */
   readonly #useless = new Set<string>()
 
   /** @param source the server that lacks the WAL: what it says of its history counts */
@@ -101,7 +101,7 @@ export class GapRepair {
       } catch (error) {
         signal.throwIfAborted()
         const { message, transient } = toWalrxError(error)
-        log.info('nobody to repair from', { from: formatLsn(position), error: message })
+        log.info('no host can send the missing WAL', { from: formatLsn(position), error: message })
         if (!transient || backoff.attempt + 1 >= attemptsMax) return position
         await backoff.wait(clock, signal)
         continue
@@ -125,7 +125,7 @@ export class GapRepair {
     await this.#options.server.connect(signal, async (session) => {
       helper = await this.#examine(session, range)
     })
-    if (!helper) throw new Error('a host was connected to and not looked at')
+    if (!helper) throw new Error('a host was connected to and not examined')
     return helper
   }
 
@@ -134,13 +134,12 @@ export class GapRepair {
     const { host, inRecovery } = session
     const at = `WAL at ${formatLsn(startLsn)} on timeline ${timeline}`
     const refuse = (why: string) => new WalrxError('WALRX_WAL_REMOVED', `${host} ${why}`)
-    if (this.#useless.has(host) || (this.#failures.get(host) ?? 0) >= attemptsMax) throw refuse(`has not got ${at}`)
+    if (this.#useless.has(host) || (this.#failures.get(host) ?? 0) >= attemptsMax) throw refuse(`does not have ${at}`)
     const { chain, segmentSize, systemId } = this.#source
     const identity = await session.identifySystem()
     if (identity.systemId !== systemId) throw refuse(`is another cluster, with system identifier ${identity.systemId}`)
-    if (parseSegmentSize(await session.show('wal_segment_size')) !== segmentSize) {
-      throw refuse('has another wal_segment_size')
-    }
+    const theirSize = parseSegmentSize(await session.show('wal_segment_size'))
+    if (theirSize !== segmentSize) throw refuse(`has wal_segment_size ${theirSize}, the primary has ${segmentSize}`)
     const theirs = await readServerHistory(session, identity.timeline)
     const link = commonLink(chain, theirs.chain, timeline)
     if (!link) throw refuse(`has another history up to timeline ${timeline}`)
@@ -149,7 +148,7 @@ export class GapRepair {
       throw refuse(`writes to timeline ${timeline} itself: its WAL is not the primary's`)
     }
     const end = minLsn(endLsn, segmentStart(link.end ?? identity.xlogpos, segmentSize))
-    if (end <= startLsn) throw refuse(`has not got ${at}: it ends at ${formatLsn(link.end ?? identity.xlogpos)}`)
+    if (end <= startLsn) throw refuse(`does not have ${at}: its WAL ends at ${formatLsn(link.end ?? identity.xlogpos)}`)
     return { session, walSenderTimeoutMs: parseTimeoutMs(await session.show('wal_sender_timeout')), endLsn: end }
   }
 
@@ -163,13 +162,13 @@ export class GapRepair {
     const { host } = session
     const { segmentSize, systemId } = this.#source
     const from = { host, timeline: range.timeline, from: formatLsn(range.startLsn), to: formatLsn(endLsn) }
-    log.info('streaming what is missing from another host', from)
+    log.info('streaming the missing WAL from another host', from)
     const stream = new RepairStream({ ...this.#options, session, walSenderTimeoutMs, segmentSize, systemId })
     try {
       const { error, reached } = await stream.run({ ...range, endLsn }, signal)
       if (!error) return reached
       const { code, message } = error
-      log.warn('the other host could not give all that is missing', { ...from, code, error: message })
+      log.warn('the other host could not send all of the missing WAL', { ...from, code, error: message })
       const isWrong = hasCode(error, 'WALRX_ARCHIVE_CONFLICT') || hasCode(error, 'WALRX_WAL_INVALID')
       if (isWrong) this.#useless.add(host)
       const isOver = error.code === 'WALRX_WAL_REMOVED' || !error.transient

@@ -48,7 +48,7 @@ export class MissingWal {
 
   /**
    * A run that broke off goes on farther ahead: what lies between may have come from another receiver, and where it did
-   * not the archive has a hole, which whoever looks only at its end does not see.
+   * not the archive has a hole, which a look at its end alone does not show.
    * @param startLsn where the next run begins
    * @throws the signal's reason, and what the archive says
    */

@@ -54,7 +54,7 @@ export interface RepairStreamOptions extends RepairMeans {
 
 /** How it ended. */
 export interface RepairEnd {
-  /** Everything from the beginning up to here is archived. */
+  /** Everything from the start up to here is archived. */
   readonly reached: Lsn
   /** Why not all of it; undefined when the end was reached. */
   readonly error: WalrxError | undefined
@@ -72,7 +72,7 @@ export class RepairStream {
     this.#options = options
     this.#queue = new UploadQueue({
       ...options,
-      // Segments wait in their own buffers: this is no time to be fast.
+      // Segments wait in their own buffers: a repair need not be fast.
       arena: new ByteArena(0),
       uploadsMax: options.uploadConcurrency,
       encodersMax: Math.min(4, availableParallelism()),
@@ -124,7 +124,7 @@ export class RepairStream {
       acknowledger: new PulseAcknowledger(() => startLsn, startLsn),
       onReceived: () => {
         if (assembler.nextLsn < endLsn) return
-        // At once: what follows may be behind the place where the timeline ended.
+        // At once: what follows may be beyond the place where the timeline ended.
         stream.stopReading()
         done.abort()
       },
@@ -149,7 +149,7 @@ export class RepairStream {
   }
 }
 
-/** True for what says nothing against the archive, or the primary: the host has other WAL, or a broken connection. */
+/** True for a failure of the host alone: it sent different WAL, or the connection broke. */
 function isOfHost(error: WalrxError): boolean {
   return error.code !== 'WALRX_INTERNAL' && !error.code.startsWith('WALRX_STORAGE_')
 }

@@ -1,5 +1,5 @@
 /**
- * A fixed block of memory, lent in pieces: first fit, freed pieces joined with their neighbours. For compressed
+ * A fixed block of memory, lent in ranges: first fit, freed ranges joined with their neighbours. For compressed
  * segments that wait for their upload; making a new Buffer for each would leave the garbage collector to decide how
  * much memory we use.
  */
@@ -30,17 +30,17 @@ export class ByteArena {
     range.offset += bytes.length
     range.length -= bytes.length
     if (range.length === 0) this.#free = this.#free.filter((candidate) => candidate !== range)
-    const piece = this.#memory.subarray(lent.offset, lent.offset + lent.length)
-    piece.set(bytes)
-    this.#lent.set(piece, lent)
-    return piece
+    const bytesLent = this.#memory.subarray(lent.offset, lent.offset + lent.length)
+    bytesLent.set(bytes)
+    this.#lent.set(bytesLent, lent)
+    return bytesLent
   }
 
-  /** Gives a piece back. Throws when it is not lent. */
-  release(piece: Buffer): void {
-    const range = this.#lent.get(piece)
-    if (!range) throw new Error('a piece of the arena was released that is not lent')
-    this.#lent.delete(piece)
+  /** Gives a range back. Throws when it is not lent. */
+  release(bytesLent: Buffer): void {
+    const range = this.#lent.get(bytesLent)
+    if (!range) throw new Error('a range of the arena was released that is not lent')
+    this.#lent.delete(bytesLent)
     const joined: { offset: number; length: number }[] = []
     for (const next of [...this.#free, range].sort((a, b) => a.offset - b.offset)) {
       const last = joined.at(-1)

@@ -7,11 +7,11 @@ import { WalrxError } from '../../primitives/errors.ts'
 import { addBytes, formatLsn, type Lsn, segmentOffset, segmentStart, type Timeline } from '../../postgres/lsn.ts'
 import type { SegmentPool } from './segment-pool.ts'
 
-/** A segment, or the beginning of one, in a pool buffer. */
+/** A segment, whole or not yet, in a pool buffer. */
 export interface ReceivedSegment {
   readonly timeline: Timeline
   readonly startLsn: Lsn
-  /** From the pool; whoever gets the segment gives it back. */
+  /** From the pool; the receiver of the segment gives it back. */
   readonly buffer: Buffer
   /** Bytes of WAL in the buffer; the segment size when it is whole. */
   readonly length: number
@@ -64,7 +64,7 @@ export class SegmentAssembler {
     return this.#timeline
   }
 
-  /** True when the beginning of an unfinished segment is held. */
+  /** True when bytes of an unfinished segment are held. */
   get holdsPartial(): boolean {
     return this.#length > 0
   }
@@ -145,7 +145,7 @@ export class SegmentAssembler {
       const end = addBytes(this.#startLsn, this.#archivedLength)
       throw new WalrxError(
         'WALRX_ARCHIVE_CONFLICT',
-        `the archive has other WAL of timeline ${this.#timeline} between ${formatLsn(at)} and ${formatLsn(end)} than the server sends`,
+        `the archive holds different WAL of timeline ${this.#timeline} between ${formatLsn(at)} and ${formatLsn(end)} than the server sends`,
         {
           hint: 'another server writes to this archive, or this one was restored or lost WAL: see walrx wal-finalize --set-aside',
         },
@@ -153,7 +153,7 @@ export class SegmentAssembler {
     }
     throw new WalrxError(
       'WALRX_WAL_DIVERGED',
-      `the server sent other bytes for WAL between ${formatLsn(at)} and ${formatLsn(addBytes(at, bytes.length))} of timeline ${this.#timeline} than it had sent before`,
+      `the server sent different bytes for WAL between ${formatLsn(at)} and ${formatLsn(addBytes(at, bytes.length))} of timeline ${this.#timeline} than it had sent before`,
       { hint: 'what was received first is kept as a .partial; find out which server answers at this address' },
     )
   }

@@ -1,7 +1,7 @@
 /**
  * Uploads in parallel, completion in order. Segments enter in WAL order; each is checked, compressed inside its own
  * buffer, put into the archive and retried until it is there. The durable end moves only over the unbroken run from
- * the first one on: a segment that is durable behind one that is not counts for nothing yet.
+ * the first one on: a segment that is durable after one that is not counts for nothing yet.
  *
  * A job's steps: waiting (for its turn) -> encoding -> uploading -> durable; its buffer goes back to the pool as soon
  * as the compressed bytes have a place of their own.
@@ -55,7 +55,7 @@ interface Job {
 /** Jobs that may be started ahead of the oldest unfinished one, as a multiple of the parallel uploads. */
 const windowFactor = 4
 
-/** How many segments behind the newest archived one a hole may lie that a killed receiver left. */
+/** How many segments before the newest archived one a hole may lie that a killed receiver left. */
 export function uploadWindow(uploadsMax: number): number {
   return windowFactor * uploadsMax
 }
@@ -105,7 +105,7 @@ export class UploadQueue {
   }
 
   /**
-   * A new run begins at `lsn`: everything before it is somebody else's business. Only while nothing is queued, for a
+   * A new run begins at `lsn`: everything before it is not the queue's concern. Only while nothing is queued, for a
    * job from before would continue the wrong run.
    */
   startRun(lsn: Lsn): void {
@@ -213,14 +213,14 @@ export class UploadQueue {
 
   #releaseBuffer(job: Job): void {
     const buffer = job.segment?.buffer
-    // First: the pool's listener may fill the buffer anew before give() returns.
+    // First: the pool's listener may fill the buffer again before give() returns.
     job.segment = undefined
     if (buffer) this.#options.pool.give(buffer)
   }
 
   /**
-   * Waits for its turn to be put. The first segment of a run goes alone: when it is there, and only then, whoever finds
-   * the archive after a crash knows where the run began, and so which of its segments are missing.
+   * Waits for its turn to be put. The first segment of a run goes alone: only then does the archive
+   * show after a crash where the run began, and so which of its segments are missing.
    */
   async #uploadTurn(job: Job): Promise<void> {
     const mayGo = () => job === this.#jobs[0] || this.#durableLsn > this.#runStart

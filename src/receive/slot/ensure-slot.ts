@@ -1,18 +1,18 @@
-/** Makes the replication slot where it is missing, and again where it keeps nothing. */
+/** Creates the replication slot where it is missing, and again where it keeps nothing. */
 import type { Logger } from '../../observe/log.ts'
 import type { Lsn } from '../../postgres/lsn.ts'
 import type { ReplicationSession } from '../../postgres/protocol/session.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 
 /**
- * How the slot was found. `missing` and `useless`: it was made just now, because there was none, or because it kept
- * nothing; what came before its position was kept by nobody. `none`: there is no slot, or none that can be read.
+ * How the slot was found. `missing` and `useless`: it was created just now, because there was none, or because it kept
+ * nothing; no slot kept the WAL before its position. `none`: there is no slot, or none that can be read.
  */
 export type SlotState = 'none' | 'found' | 'missing' | 'useless'
 
 /** What {@link ensureSlot} needs. */
 export interface EnsureSlotOptions {
-  /** True when the server has shown that the slot keeps nothing: it is dropped, and made again. */
+  /** True when the server has shown that the slot keeps nothing: it is dropped, and created again. */
   readonly remakeSlot: boolean
   readonly log: Logger
 }
@@ -27,7 +27,7 @@ export interface EnsuredSlot {
 export const noSlot: EnsuredSlot = { restartLsn: undefined, state: 'none' }
 
 /**
- * The slot's position, after making the slot where it is missing, and anew where it keeps nothing. Up to 17 the server
+ * The slot's position, after creating the slot where it is missing, and again where it keeps nothing. Up to 17 the server
  * streams from a slot that it has invalidated as if nothing were wrong; 18 refuses, but shows a position where it was
  * invalidated for idleness. The server itself refuses to drop a slot that is in use.
  */
@@ -40,7 +40,7 @@ export async function ensureSlot(
   if (found.kind === 'logical') throw isLogical(slot, session.host)
   const isUseless = found.kind === 'physical' && found.restartLsn === undefined
   if (isUseless || (remakeSlot && found.kind !== 'missing')) {
-    log.error('the slot keeps no WAL, the server has invalidated it: it is dropped and made anew', {
+    log.error('the server has invalidated the slot, which keeps no WAL: dropping the slot and creating it again', {
       slot,
       host: session.host,
     })
@@ -57,14 +57,14 @@ export async function ensureSlot(
 
 function isLogical(slot: string, host: string): WalrxError {
   return new WalrxError('WALRX_SLOT_UNUSABLE', `slot "${slot}" on ${host} is logical`, {
-    hint: 'choose another name with WALG_SLOTNAME',
+    hint: 'walrx needs a physical slot: choose another name with WALG_SLOTNAME',
   })
 }
 
-/** Somebody else made the slot in the same moment, or invalidated the new one. */
+/** Somebody else created the slot at the same moment, or invalidated the new one. */
 function keepsNothing(slot: string, host: string): WalrxError {
-  return new WalrxError('WALRX_SLOT_UNUSABLE', `slot "${slot}" on ${host} keeps no WAL right after it was made`, {
-    hint: 'does another receiver use the same slot? max_slot_wal_keep_size may be too small',
+  return new WalrxError('WALRX_SLOT_UNUSABLE', `slot "${slot}" on ${host} keeps no WAL right after it was created`, {
+    hint: 'check that no other receiver uses the slot, and that max_slot_wal_keep_size is large enough',
     transient: true,
   })
 }

@@ -1,10 +1,10 @@
 /**
  * How much WAL the slot makes the server keep, and what is done when that becomes too much. A receiver that cannot
- * archive fills the server's disk, slowly and silently: max_slot_wal_keep_size is the server's own answer to that, this
- * is ours, for where nobody has set it, and it says so early.
+ * archive fills the server's disk, slowly and silently. The server's own limit is max_slot_wal_keep_size; --max-slot-lag
+ * is walrx's, for servers where nobody has set the other one, and it warns early.
  *
- * While WAL streams, the lag is known from what the stream tells and what was reported. While it doesn't, because the
- * storage is out and no buffer is free, the server is asked now and then, over a connection of its own.
+ * While WAL streams, the lag is known from what the server sends and what was reported to it. While it doesn't, because the
+ * storage is out and no buffer is free, the server is asked now and then, over a separate connection.
  */
 import type { Logger } from '../../observe/log.ts'
 import { bytesBetween, formatLsn, type Lsn } from '../../postgres/lsn.ts'
@@ -16,20 +16,20 @@ import { Backoff } from '../../primitives/backoff.ts'
 /** How often the server is asked while nothing streams. */
 export const slotProbeMs = 15_000
 
-/** How often a slot is tried to be dropped that a walsender still holds which is about to end: some 20 s in all. */
+/** Attempts to drop a slot that an ending walsender still holds: some 20 s in all. */
 const dropAttemptsMax = 15
 
 /** A lag must fall below this part of a threshold before it can cross that again: the slot moves by whole segments. */
 const hysteresis = 0.75
 
-/** Why the WAL behind a dropped slot is lost, for the record of the gap. */
+/** Why the WAL after a dropped slot's position is lost, for the record of the gap. */
 export const overBudgetReason = 'walrx dropped the slot, which kept more WAL than --max-slot-lag allows'
 
 /** What {@link SlotGuard} needs. */
 export interface SlotGuardOptions {
   readonly slot: string
   readonly server: ReplicationServer
-  /** Bytes of WAL that the slot may keep; undefined without a limit: the lag is told, nothing else. */
+  /** Bytes of WAL that the slot may keep; undefined without a limit: the lag is reported, nothing else. */
   readonly limitBytes: number | undefined
   /** What is done above the limit. */
   readonly action: 'warn' | 'drop'
@@ -37,7 +37,7 @@ export interface SlotGuardOptions {
   /** Random number in [0, 1) for back-off jitter. */
   readonly random: () => number
   readonly log: Logger
-  /** Told of every lag, in bytes from the slot's restart_lsn to the server's end of WAL. */
+  /** Called with every lag, in bytes from the slot's restart_lsn to the server's end of WAL. */
   readonly onLag: (lagBytes: number, isOverBudget: boolean) => void
 }
 
@@ -95,7 +95,7 @@ export class SlotGuard {
     return this.#exceeded.signal
   }
 
-  /** The stream, or a connection beside it, told the server's end of WAL. */
+  /** The stream, or a connection beside it, reported the server's end of WAL. */
   heard(serverEnd: Lsn): void {
     this.#serverEnd = serverEnd
     this.#lookAtStream()
@@ -126,7 +126,7 @@ export class SlotGuard {
     await this.#probing
   }
 
-  /** True once after every drop: whoever asks records why WAL may be lost. */
+  /** True once after every drop: the caller records why WAL may be lost. */
   takeDropped(): boolean {
     const wasDropped = this.#wasDropped
     this.#wasDropped = false
@@ -135,7 +135,7 @@ export class SlotGuard {
 
   /**
    * Drops the slot after the stream was closed. The server may take a moment to notice that.
-   * @returns false when it could not be dropped: the next stream is told again
+   * @returns false when it could not be dropped: the next stream tries again
    * @throws the signal's reason
    */
   async drop(signal: AbortSignal): Promise<boolean> {
@@ -180,7 +180,7 @@ export class SlotGuard {
     this.#exceeded.abort(new WalrxError('WALRX_SLOT_OVER_BUDGET', message))
   }
 
-  /** Tells the lag and what it means. Returns true when the slot is to be dropped. */
+  /** Reports the lag and what it means. Returns true when the slot is to be dropped. */
   #judge(lagBytes: number): boolean {
     const { action, limitBytes = Infinity, onLag } = this.#options
     onLag(lagBytes, lagBytes > limitBytes)

@@ -1,7 +1,7 @@
 /**
  * Looks at our slot through an ordinary connection, where the server allows one: how much WAL it holds, whether the
- * server is about to drop it, and whether we are taken for a synchronous standby. Without such a connection the stream
- * works all the same, but nobody warns before the slot is lost.
+ * server is about to drop it, and whether the server treats walrx as a synchronous standby. Without such a connection the stream
+ * works all the same, but there is no warning before the slot is lost.
  */
 import type { Logger } from '../../observe/log.ts'
 import { formatLsn, type Lsn } from '../../postgres/lsn.ts'
@@ -33,7 +33,7 @@ export interface SlotWatchOptions {
   readonly isSynchronous?: boolean
   /** Opens the ordinary connection to the host of a session, or says why there is none. */
   readonly open: (session: ReplicationSession) => Promise<SlotQueries | { readonly reason: string }>
-  /** Told after every look. */
+  /** Called after every look. */
   readonly onHealth: (health: SlotHealth) => void
 }
 
@@ -47,7 +47,7 @@ export class SlotWatch {
   #saidWhyNot = false
   #lastStatus: string | undefined
   #lastSyncState: string | undefined
-  /** True when the last look saw us as no synchronous standby. */
+  /** True when the last look did not show walrx as a synchronous standby. */
   #wasAsync = false
   #lastIdleTimeout: number | undefined
 
@@ -101,10 +101,10 @@ export class SlotWatch {
       this.#report(health)
       this.#warnOfIdleTimeout(health)
     }
-    this.#tellSyncState(syncState)
+    this.#reportSyncState(syncState)
   }
 
-  #tellSyncState(syncState: string | undefined): void {
+  #reportSyncState(syncState: string | undefined): void {
     const { isSynchronous, log } = this.#options
     // Until the first flush position of a stream was reported everyone is async.
     const isTooEarly = isSynchronous && syncState === 'async' && !this.#wasAsync
@@ -112,11 +112,11 @@ export class SlotWatch {
     if (syncState === undefined || syncState === this.#lastSyncState || isTooEarly) return
     this.#lastSyncState = syncState
     if (!isSynchronous && syncState !== 'async') {
-      log.warn('the server takes us for a synchronous standby', { syncState })
+      log.warn('the server treats walrx as a synchronous standby', { syncState })
     } else if (isSynchronous && syncState === 'async') {
-      log.warn('no commit waits for the archive: the server does not take us for a synchronous standby', {
+      log.warn('no commit waits for the archive: the server does not treat walrx as a synchronous standby', {
         syncState,
-        hint: 'name our application_name, which is walrx by default, in synchronous_standby_names',
+        hint: 'add the application_name of walrx (walrx by default) to synchronous_standby_names',
       })
     } else if (isSynchronous) log.info('commits wait for the archive', { syncState })
   }
@@ -126,7 +126,7 @@ export class SlotWatch {
     if (idleTimeoutSeconds === this.#lastIdleTimeout) return
     this.#lastIdleTimeout = idleTimeoutSeconds
     if (idleTimeoutSeconds === undefined || idleTimeoutSeconds >= shortIdleTimeoutSeconds) return
-    this.#options.log.warn('the server invalidates the slot when walrx is away for that long', {
+    this.#options.log.warn('the server invalidates the slot when walrx is disconnected for this long', {
       slot: this.#options.slot,
       idleTimeoutSeconds,
       hint: 'idle_replication_slot_timeout is less than a day: raise it, or set it to 0',
@@ -142,7 +142,7 @@ export class SlotWatch {
     if (status === 'reserved' || status === 'extended' || status === undefined) {
       log.info('slot health', facts)
     } else {
-      log.error('the slot is in danger: the server will remove WAL that is not archived, or has done so', {
+      log.error('the slot is in danger: the server will remove WAL that is not archived, or has removed some already', {
         ...facts,
         invalidationReason: health.invalidationReason,
         safeWalBytes: health.safeWalBytes,

@@ -1,8 +1,9 @@
 /**
- * Which of several hosts that can be written is the primary. After a failover the former one may come back and take
- * writes again, and a receiver that was away meanwhile has seen neither: the first in the list is not the right one for
- * that. All hosts are asked at once, and their histories compared: a host whose timeline another one has left behind is a
- * former primary. Where two histories part, the archive decides, and where it cannot, nobody is believed.
+ * Which of several hosts that accept writes is the primary. After a failover the former one may come back and take
+ * writes again, and a receiver that was away meanwhile has seen neither event: the first in the list need not be the
+ * right one. All hosts are asked at once, and their histories compared: when another host has left
+ * the timeline of a host, that host is a former primary. Where two histories diverge, the archive decides; where it
+ * cannot, no host is taken.
  */
 import type { Logger } from '../../observe/log.ts'
 import { formatLsn, invalidLsn, type Timeline } from '../../postgres/lsn.ts'
@@ -13,7 +14,7 @@ import { historyName } from '../../postgres/wal/wal-file.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { ReceiveArchive } from '../ports.ts'
 
-/** A host that can be written. */
+/** A host that accepts writes. */
 export interface WritableHost {
   readonly host: string
   readonly systemId: bigint
@@ -33,7 +34,7 @@ export interface SurveyOptions {
 }
 
 /**
- * Asks all hosts at once, and judges those that can be written. One that does not answer in time is none.
+ * Asks all hosts at once, and judges those that accept writes. One that does not answer in time is passed over.
  * @returns why hosts, by name, are not to be streamed from
  * @throws WALRX_SOURCE_AMBIGUOUS, the signal's reason, and what the storage says
  */
@@ -53,14 +54,14 @@ export async function refusedHosts(options: SurveyOptions): Promise<ReadonlyMap<
     for (const [host, why] of await judgeHosts(ofCluster, archive, signal)) refused.set(host, why)
   }
   for (const [host, { message }] of refused)
-    log.warn('a host that can be written is not the primary', { host, message })
+    log.warn('a host that accepts writes is not the primary', { host, message })
   return refused
 }
 
 /**
- * Judges hosts of one cluster that can be written.
+ * Judges hosts of one cluster that accept writes.
  * @returns why some of them are not to be streamed from; what is left has one and the same history
- * @throws WALRX_SOURCE_AMBIGUOUS when histories part and the archive does not tell which is the right one
+ * @throws WALRX_SOURCE_AMBIGUOUS when histories diverge and the archive does not show which is the right one
  */
 export async function judgeHosts(
   hosts: readonly WritableHost[],
@@ -69,8 +70,8 @@ export async function judgeHosts(
 ): Promise<Map<string, WalrxError>> {
   const refused = new Map<string, WalrxError>()
   for (const former of hosts) {
-    const newer = hosts.find(({ chain }) => isLeftBehind(former.chain, chain))
-    if (newer) refused.set(former.host, leftBehind(former, newer))
+    const newer = hosts.find(({ chain }) => isFormer(former.chain, chain))
+    if (newer) refused.set(former.host, formerPrimary(former, newer))
   }
   const newest = hosts.filter(({ host }) => !refused.has(host))
   const [first] = newest
@@ -89,12 +90,12 @@ export async function judgeHosts(
   return refused
 }
 
-function leftBehind(former: WritableHost, newer: WritableHost): WalrxError {
+function formerPrimary(former: WritableHost, newer: WritableHost): WalrxError {
   const { timeline } = former.chain.newest
   const at = formatLsn(newer.chain.link(timeline)?.end ?? invalidLsn)
   const message = `${former.host} is on timeline ${timeline}, which ${newer.host} left at ${at} for timeline ${newer.chain.newest.timeline}`
   return new WalrxError('WALRX_SOURCE_BEHIND', message, {
-    hint: 'this is a former primary: shut it down, or rewind it',
+    hint: 'this is a former primary: shut it down, or rejoin it as a standby with pg_rewind',
   })
 }
 
@@ -103,9 +104,9 @@ function ambiguous(hosts: readonly WritableHost[], archived: Timeline): WalrxErr
   const holding = archived === 0 ? 'nothing yet' : `timeline ${archived}`
   return new WalrxError(
     'WALRX_SOURCE_AMBIGUOUS',
-    `several hosts can be written, and their histories part: ${histories.join('; ')}; the archive holds ${holding}`,
+    `several hosts accept writes, and their histories diverge: ${histories.join('; ')}; the archive holds ${holding}`,
     {
-      hint: `shut down the one that is not to go on, or leave it out of the connection string; if the archive has followed the wrong one, see walrx wal-finalize --set-aside ${historyName(Math.max(archived, 2))}`,
+      hint: `shut down the host that should not be the primary, or remove it from the connection string; if the archive has followed the wrong one, see walrx wal-finalize --set-aside ${historyName(Math.max(archived, 2))}`,
     },
   )
 }
@@ -128,11 +129,11 @@ function isSame(one: TimelineChain, other: TimelineChain): boolean {
   return one.links.length === other.links.length && isBeginningOf(one, other)
 }
 
-function isLeftBehind(former: TimelineChain, newer: TimelineChain): boolean {
+function isFormer(former: TimelineChain, newer: TimelineChain): boolean {
   return newer.links.length > former.links.length && isBeginningOf(former, newer)
 }
 
-/** The newest timeline of which the archive has anything; 0 for an empty one. */
+/** The newest timeline that the archive has any file of; 0 for an empty archive. */
 async function newestArchived(archive: KnownTimelines, signal: AbortSignal): Promise<Timeline> {
   let newest = 0
   for await (const timeline of archive.timelinesAfter(0, { signal })) newest = Math.max(newest, timeline)

@@ -32,7 +32,7 @@ export interface PrepareOptions {
   readonly archive: ReceiveArchive
   /** Undefined streams without a slot. */
   readonly slot: string | undefined
-  /** True when the server has shown that the slot keeps nothing: it is dropped, and made anew. */
+  /** True when the server has shown that the slot keeps nothing: it is dropped, and created again. */
   readonly remakeSlot: boolean
   readonly allowStandby: boolean
   readonly log: Logger
@@ -86,8 +86,9 @@ export async function prepareSource(session: ReplicationSession, options: Prepar
 }
 
 /**
- * A primary that another one has replaced, and that came back: what it writes belongs to nobody. The archive knows by the
- * histories of newer timelines, this process by the servers that it has seen. A standby may only be slow.
+ * A former primary that came back after a failover: what it writes is not part of the cluster's history. The archive
+ * shows that by the histories of newer timelines, this process by the servers that it has seen. A standby may only be
+ * slow.
  */
 async function refuseFormerPrimary(
   session: ReplicationSession,
@@ -95,15 +96,15 @@ async function refuseFormerPrimary(
   { archive, newestTimeline, signal }: PrepareOptions,
 ): Promise<void> {
   const { timeline } = chain.newest
-  const behind = (newer: Timeline, where: string) =>
+  const formerPrimary = (newer: Timeline, where: string) =>
     new WalrxError('WALRX_SOURCE_BEHIND', `${session.host} is on timeline ${timeline}, and ${where}`, {
-      hint: `this is probably a former primary: give the address of the present one; if this one is right, walrx wal-finalize --set-aside ${historyName(newer)}`,
+      hint: `this is probably a former primary: connect to the current primary; if this host is the right one, run walrx wal-finalize --set-aside ${historyName(newer)}`,
     })
-  if (timeline < newestTimeline) throw behind(newestTimeline, `timeline ${newestTimeline} has begun already`)
+  if (timeline < newestTimeline) throw formerPrimary(newestTimeline, `timeline ${newestTimeline} has begun already`)
   if (session.inRecovery) return
   for await (const newer of archive.forksOf(timeline, { signal })) {
     const at = formatLsn(newer.switchpoint)
-    throw behind(
+    throw formerPrimary(
       newer.timeline,
       `${historyName(newer.timeline)} in the archive says that timeline ${newer.timeline} left it at ${at}`,
     )
@@ -111,9 +112,9 @@ async function refuseFormerPrimary(
 }
 
 /**
- * Archives the history of the server's timeline and of every ancestor, oldest first. Two standbys that were promoted apart
- * give the same number to different timelines, and what was archived of one must not be taken for the other's: the
- * server's own is looked at anew at every connection, and an ancestor's where it does not say what the server's own does.
+ * Archives the history of the server's timeline and of every ancestor, oldest first. Two standbys that were promoted
+ * independently give the same number to different timelines, and what was archived of one must not be taken for the other's: the
+ * server's own is compared again at every connection, and an ancestor's where it does not say what the server's own does.
  */
 async function archiveHistories(
   session: ReplicationSession,

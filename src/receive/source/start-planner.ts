@@ -9,7 +9,7 @@ import { describePosition, planStart, positionAfter, type SettledRun, type Start
 export interface StartPlannerOptions {
   readonly archive: ReceiveArchive
   readonly log: Logger
-  /** How many segments behind the newest archived one a hole may lie that a killed receiver left. */
+  /** How many segments before the newest archived one a hole may lie that a killed receiver left. */
   readonly holeWindow: number
 }
 
@@ -34,12 +34,12 @@ export class StartPlanner {
     this.#settled = run
   }
 
-  /** Where the run before ended is of no matter: slot and archive say where the next one begins. */
+  /** Where the run before ended does not matter: slot and archive say where the next one begins. */
   forget(): void {
     this.#settled = undefined
   }
 
-  /** The next run begins there, where that is no question of planning: after a gap, or where bytes are compared. */
+  /** The next run begins there, without a plan: after a gap, or where bytes are compared. */
   resumeAt(position: StartPosition): void {
     this.#resumeAt = position
   }

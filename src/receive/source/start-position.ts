@@ -5,10 +5,11 @@
  * With a slot, its restart_lsn is the most that we ever acknowledged, so everything before it was durable; we start
  * there even when the archive holds more, because what was uploaded out of order before a crash may have holes, and
  * sending a segment again only costs a comparison. Only when the archive ends before the slot begins (the slot was
- * dropped and made anew, by us or by somebody else) do we try the archive's end first, with the slot as the fallback behind a reported gap.
+ * dropped and created again, by us or by somebody else) do we try the archive's end first; the slot's position is the
+ * fallback, after a reported gap.
  *
  * Without a readable slot the archive alone decides: its newest segment, less the holes that parallel uploads of a
- * killed receiver can have left behind it. A segment there that does not decode to a whole one counts as a hole: S3 shows
+ * killed receiver can have left before it. A segment there that does not decode to a whole one counts as a hole: S3 shows
  * no object before its last byte has come, but not every store keeps that promise when it crashes.
  */
 import {
@@ -36,7 +37,7 @@ export interface StartFacts {
   readonly serverEnd: Lsn
   /** True when the slot was made just now, so that its position says nothing about what is archived. Default false. */
   readonly isSlotNew?: boolean
-  /** Segments behind the newest that may be missing after a crash. */
+  /** Segments before the newest that may be missing after a crash. */
   readonly holeWindow: number
 }
 
@@ -76,7 +77,7 @@ export function positionAfter(settled: SettledRun, { chain, segmentSize }: Serve
 /**
  * Where to stream again to learn whether the server's history is the one that is archived up to `durableLsn`: from one
  * segment before the end of what both have. Records hold transaction ids, times and the place of their predecessor, so
- * a segment behind the point where two histories parted is never the same in both, and the archive notices.
+ * a segment beyond the point where two histories diverged is never the same in both, and the archive notices.
  */
 export function comparePosition(facts: ServerFacts, durableLsn: Lsn): StartPosition {
   const { segmentSize, serverEnd, slotRestart } = facts
@@ -85,14 +86,14 @@ export function comparePosition(facts: ServerFacts, durableLsn: Lsn): StartPosit
   return position(facts, maxLsn(addBytes(end, end > 0n ? -segmentSize : 0), slotStart))
 }
 
-type Archive = Pick<ReceiveArchive, 'beginnings' | 'isWhole' | 'segments'>
+type Archive = Pick<ReceiveArchive, 'segmentsWithTail' | 'isWhole' | 'segments'>
 
 /** Decides. Reads the archive by one small listing in the common case, and the last segments before the place. */
 export async function planStart(facts: StartFacts, archive: Archive, signal: AbortSignal): Promise<StartPlan> {
   const { isSlotNew, slotRestart, segmentSize, serverEnd } = facts
   if (slotRestart === undefined) return planFromArchive(facts, archive, signal)
   const slotStart = position(facts, segmentStart(slotRestart, segmentSize))
-  // A receiver that was killed may have left holes behind the newest segment, for which the old slot kept the WAL.
+  // A receiver that was killed may have left holes before the newest segment, for which the old slot kept the WAL.
   if (!isSlotNew && (await arePredecessorsWhole(facts, slotStart.startLsn, archive, signal))) {
     return { ...slotStart, fallback: undefined, reason: 'slot' }
   }
@@ -121,7 +122,7 @@ function position(facts: ServerFacts, startLsn: Lsn): StartPosition {
 
 /**
  * True when the archive holds the segment just before `startLsn`, on the timeline of its last byte, and no hole and
- * nothing damaged in the window before that: a slot that was made anew a moment before a receiver was killed looks like
+ * nothing damaged in the window before that: a slot that was created again a moment before a receiver was killed looks like
  * one that had confirmed it all. One small listing, and the segments of the window are read.
  */
 async function arePredecessorsWhole(
@@ -170,7 +171,7 @@ async function newestArchivedEnd(
 }
 
 /**
- * Where the archive goes on behind `from`, whoever wrote that; a position that is not below `to` where it doesn't before.
+ * Where the archive goes on after `from`, whatever wrote that; a position not below `to` where nothing does before `to`.
  * @returns `from` where the archive has its segment
  */
 export async function endOfHole(
@@ -199,7 +200,7 @@ async function endOfTimeline(
   signal: AbortSignal,
 ): Promise<Lsn | undefined> {
   const { segmentSize, holeWindow } = facts
-  /** Ends of the runs whose holes lie within the window, oldest first; the last one is the newest end. */
+  /** Ends of the runs that are followed by a hole within the window, oldest first; the last one is the newest end. */
   let runEnds: bigint[] = []
   /** Segments within the window, oldest first. */
   let recent: bigint[] = []
@@ -217,8 +218,8 @@ async function endOfTimeline(
     const name = segmentName(timeline, segno, segmentSize)
     if (!(await archive.isWhole(name, segmentSize, { signal }))) return (segno * BigInt(segmentSize)) as Lsn
   }
-  // Without a whole segment the archive may still have the beginning of one.
-  const end = runEnds[0] ?? (await lowest(archive.beginnings(timeline, segmentSize, { signal }), limit))
+  // Without a whole segment the archive may still have a tail.
+  const end = runEnds[0] ?? (await lowest(archive.segmentsWithTail(timeline, segmentSize, { signal }), limit))
   return end === undefined ? undefined : ((end * BigInt(segmentSize)) as Lsn)
 }
 

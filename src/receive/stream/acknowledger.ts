@@ -1,12 +1,12 @@
 /**
- * Two ways to tell the server what is durable; flush-rule.ts says why the first is the usual one.
+ * Two ways to report to the server what is durable; flush-rule.ts says why the first is the usual one.
  *
  * By pulse: only the end of whole segments is reported, for the slot's sake, and taken back at once. Synchronous: the end
  * of the durable tail is reported as soon as it moves, as write and flush alike, and stays valid: commits wait for it.
  * `remote_write` then waits for the archive as well, for nothing in memory counts, and `remote_apply` waits for ever.
  *
  * A synchronous standby steps down by reporting flush = 0: the server then asks others, or lets commits wait if there
- * are none. We do so when nothing became durable for as long as we are told to keep commits waiting, and when the
+ * are none. We do so when nothing became durable for as long as commits may be kept waiting, and when the
  * server shuts down while the storage is out: it would wait for our flush for ever, asking hundreds of times a second
  * (WalSndDone in walsender.c).
  */
@@ -32,7 +32,7 @@ export interface Acknowledger {
   sent(acknowledgement: Acknowledgement): void
   /** The status that goes out at intervals and as an answer. */
   status(received: Lsn): StandbyStatus
-  /** The server told its end of WAL and asked for an answer. */
+  /** The server sent its end of WAL and asked for an answer. */
   asked(serverEnd: Lsn, received: Lsn): void
   /** The stream is over. */
   close(): void
@@ -82,7 +82,7 @@ export interface SynchronousOptions {
   readonly log: Logger
   /** Sends a status at once. */
   readonly send: (status: StandbyStatus) => void
-  /** Told when we begin or cease to be a candidate. */
+  /** Called when we begin or cease to be a candidate. */
   readonly onCandidate: (isCandidate: boolean) => void
 }
 
@@ -156,7 +156,7 @@ export class SynchronousAcknowledger implements Acknowledger {
     this.#options.onCandidate(false)
   }
 
-  /** Keeps a timer while something waits, which is set anew by whatever becomes durable. */
+  /** Keeps a timer while something waits; it starts again whenever something becomes durable. */
   #watchOutage(durable: Lsn): void {
     const { clock, outageMs } = this.#options
     if (outageMs === undefined || this.#steppedDown) return
@@ -191,7 +191,8 @@ export class SynchronousAcknowledger implements Acknowledger {
     this.#mark = { lsn: received, ms: -Infinity }
     onCandidate(false)
     const facts = { received: formatLsn(received), durable: formatLsn(this.#options.durable()) }
-    if (why === 'shutdown') log.warn('the server shuts down and the storage is out: it need not wait for us', facts)
+    if (why === 'shutdown')
+      log.warn('the server shuts down while the storage is unavailable: it need not wait for walrx', facts)
     else
       log.error('commits have waited too long for the storage: stepping down as synchronous standby', {
         ...facts,

@@ -1,4 +1,4 @@
-/** When WAL arrived, to tell how old the oldest is that is not durable: the RPO in seconds, as far as we have seen. */
+/** When WAL arrived, to show how old the oldest is that is not durable: the RPO in seconds, as far as we have seen. */
 import type { Lsn } from '../../postgres/lsn.ts'
 import type { Clock } from '../../primitives/clock.ts'
 
@@ -24,7 +24,7 @@ export class ArrivalTimes {
     const now = this.#clock.now()
     const last = this.#marks.at(-1)
     if (last && received <= last.lsn) return
-    // Marked with the time of the first byte behind the mark before: too old rather than too young.
+    // Marked with the time of the first byte after the mark before: too old rather than too young.
     if (last && now - last.ms < this.#spacingMs) last.lsn = received
     else this.#marks.push({ lsn: received, ms: now })
     if (this.#marks.length <= marksMax) return
@@ -38,7 +38,7 @@ export class ArrivalTimes {
     return first.map(({ lsn, ms }, index) => ({ lsn: this.#marks[2 * index + 1]?.lsn ?? lsn, ms }))
   }
 
-  /** Milliseconds since the oldest byte behind `durable` arrived; 0 when all is durable. */
+  /** Milliseconds since the oldest byte after `durable` arrived; 0 when all is durable. */
   age(durable: Lsn): number {
     this.#marks = this.#marks.filter(({ lsn }) => lsn > durable)
     if (this.#marks.length < marksMax / 4) this.#spacingMs = markMs

@@ -77,7 +77,7 @@ export class StreamSession implements WalSink {
   }
 
   /**
-   * Streams from `start` until the stream ends. The assembler must have been told the same position.
+   * Streams from `start` until the stream ends. The assembler must have been given the same position.
    * @throws WalrxError: what the server said, what the assembler refused, or WALRX_CONNECTION_LOST
    */
   async run(start: StartOptions): Promise<SessionEnd> {

@@ -1,5 +1,5 @@
 /**
- * Buffers of one chunk each. They are made when they are first needed and used again for ever; the writer holds no more
+ * Buffers of one chunk each. They are made when they are first needed and used again from then on; the writer holds no more
  * than tail-pace.ts says, which the plan of the memory counts.
  */
 import { encodeSlack } from '../../compression/codec.ts'

@@ -34,8 +34,8 @@ export interface FinaliseOptions {
 }
 
 /**
- * Makes whole segments of those that are there in chunks from the first byte to the last: a receiver whose commits wait
- * for the archive reports them as flushed, and so the server may have removed them.
+ * Makes whole segments of those that are there in chunks from the first byte to the last: a synchronous receiver reports
+ * them as flushed, and so the server may have removed them.
  * @throws WALRX_ARCHIVE_CONFLICT, WALRX_WAL_INVALID, and what the storage says
  */
 export async function finaliseTails({ archive, log, pool, segments, signal }: FinaliseOptions): Promise<void> {
@@ -45,7 +45,7 @@ export async function finaliseTails({ archive, log, pool, segments, signal }: Fi
   try {
     for await (const name of archive.completeTails(buffer, segmentSize, reportDamage(log, signal))) {
       const id = parseSegmentName(name, segmentSize)
-      if (!id) throw new WalrxError('WALRX_WAL_INVALID', `${name} is no segment of ${segmentSize} bytes`)
+      if (!id) throw new WalrxError('WALRX_WAL_INVALID', `${name} is not the name of a segment of ${segmentSize} bytes`)
       const startLsn = segmentStartLsn(id, segmentSize)
       const outcome = await segments.archive({ timeline: id.timeline, startLsn, buffer }, { signal })
       log.warn('archived from its chunks', { file: name, outcome })
@@ -82,7 +82,7 @@ export async function preloadTail(options: PreloadOptions): Promise<{ length: nu
     length = found.length === pool.segmentSize ? 0 : found.length
     if (length > 0) {
       assembler.preload({ timeline, startLsn, buffer, length })
-      log.info('the archive has the beginning of the segment', { file: name, bytes: length })
+      log.info('the archive has a tail of the segment', { file: name, bytes: length })
     }
     return { length, keys: found.keys }
   } finally {
@@ -97,7 +97,7 @@ export interface ClearOptions {
   readonly signal: AbortSignal
 }
 
-/** Behind the stream's back: removes chunks that an earlier receiver has left of segments that are whole. */
+/** While WAL streams: removes chunks that an earlier receiver has left of segments that are whole. */
 export function clearTails({ archive, log, signal }: ClearOptions): void {
   archive.clearTails({ signal }).then(
     ({ contradicting, removed }) => {
@@ -107,7 +107,7 @@ export function clearTails({ archive, log, signal }: ClearOptions): void {
       }
     },
     (error: unknown) => {
-      if (!signal.aborted) log.warn('old chunks could not be looked at', { error: (error as Error).message })
+      if (!signal.aborted) log.warn('could not check old chunks', { error: (error as Error).message })
     },
   )
 }

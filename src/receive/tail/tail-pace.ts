@@ -1,4 +1,4 @@
-/** How often the beginning of a segment goes to the archive, and how many puts of it may be under way. */
+/** How often the tail goes to the archive, and how many puts of chunks may be under way. */
 import { encodeSlack } from '../../compression/codec.ts'
 
 /** When chunks are sent. */
@@ -40,7 +40,7 @@ export function tailMemory(pace: TailPace): number {
 }
 
 /**
- * Milliseconds between the beginnings of two puts while one is under way.
+ * Milliseconds between the starts of two puts while one is under way.
  *
  * `putMs` is what a put takes at present. By interval that is the interval. In synchronous mode the puts are spread over
  * the time of one, so that a commit that came too late for one waits a part of it only; a quick store's are at most

@@ -1,10 +1,10 @@
 /**
- * Sends the beginning of the segment that is filling to the archive, before it is whole.
+ * Sends the tail to the archive: the segment that is filling, chunk by chunk, before it is whole.
  *
  * Two paces. By interval: at most once per interval one chunk, from the base of the open part on, so that each replaces
  * the one before; when it has grown to `bytesMax` the base moves on. So a segment that takes hours has no more chunks
- * than a busy one. Synchronous: what is new goes at once, in several puts at a time whose beginnings are spread over the
- * time that one takes; one put covers all that has arrived before it began. When many small ones have gathered, one
+ * than a busy one. Synchronous: what is new goes at once, in several puts at a time, which start spread over the time
+ * that one takes; one put covers all that has arrived before it began. When many small ones have gathered, one
  * chunk takes their place.
  *
  * The bytes are copied out of the segment's buffer, for the whole segment is compressed inside it.
@@ -22,7 +22,7 @@ import { ChunkBuffers } from './chunk-buffers.ts'
 import { TailHoles } from './tail-holes.ts'
 import { TailRemoval } from './tail-removal.ts'
 import { buffersAtMost, lanesOf, spacingOfPuts, type TailPace } from './tail-pace.ts'
-import { type TailPiece, TailPieces, type TailSegment } from './tail-pieces.ts'
+import { type SentChunk, SentChunks, type TailSegment } from './sent-chunks.ts'
 
 /** What the writer needs. */
 export interface TailWriterOptions {
@@ -44,13 +44,13 @@ export interface TailWriterOptions {
 
 /** So many small chunks are merged into one, */
 const mergeAfter = 32
-/** and so many are not worth it when they fill a whole one: then the base moves on behind them. */
+/** and so many are not worth it when they fill a whole one: then the base moves on past them. */
 const fewChunks = 4
 
 /** See the file's header. */
 export class TailWriter {
   readonly #options: TailWriterOptions
-  readonly #pieces: TailPieces
+  readonly #chunks: SentChunks
   readonly #removal: TailRemoval
   readonly #buffers: ChunkBuffers
   readonly #holes = new TailHoles()
@@ -74,7 +74,7 @@ export class TailWriter {
 
   constructor(options: TailWriterOptions) {
     this.#options = options
-    this.#pieces = new TailPieces(options.segmentSize)
+    this.#chunks = new SentChunks(options.segmentSize)
     this.#removal = new TailRemoval(options)
     this.#buffers = new ChunkBuffers(options.pace.bytesMax)
   }
@@ -87,7 +87,7 @@ export class TailWriter {
 
   /** End of what is durable without a hole, in whole segments and chunks. */
   get durableLsn(): Lsn {
-    return this.#pieces.durableFrom(this.#options.durableSegments())
+    return this.#chunks.durableFrom(this.#options.durableSegments())
   }
 
   /**
@@ -95,25 +95,25 @@ export class TailWriter {
    */
   begin(held: number, keys: readonly string[]): void {
     const { assembler, segmentSize } = this.#options
-    this.#pieces.clearWhole()
+    this.#chunks.clearWhole()
     this.#holes.clear()
     this.#sent = held
     this.#base = held
     this.#small = 0
     if (keys.length === 0) return
     const startLsn = assembler.segmentStart
-    const segment = this.#pieces.segment(startLsn, segmentNameAt(assembler.timeline, startLsn, segmentSize))
+    const segment = this.#chunks.segment(startLsn, segmentNameAt(assembler.timeline, startLsn, segmentSize))
     segment.keys = [...keys]
     const over = Promise.resolve()
-    const piece = { key: keys[0] ?? '', from: 0, to: held, isDurable: true, abort: new AbortController(), over }
-    if (held > 0) this.#pieces.add(segment, piece)
+    const chunk = { key: keys[0] ?? '', from: 0, to: held, isDurable: true, abort: new AbortController(), over }
+    if (held > 0) this.#chunks.add(segment, chunk)
   }
 
   /** WAL has arrived. */
   kick(): void {
     if (this.#isKicked || !this.isOn || this.#abort.signal.aborted) return
     this.#isKicked = true
-    // Behind all messages that came with the same read.
+    // After all messages that came with the same read.
     queueMicrotask(() => {
       this.#isKicked = false
       this.#consider()
@@ -137,13 +137,13 @@ export class TailWriter {
   archived(startLsn: Lsn): void {
     const { assembler, durableSegments } = this.#options
     // A partial is what is left of the present one.
-    if (startLsn < assembler.segmentStart) this.#pieces.addWhole(startLsn, durableSegments())
-    const segment = this.#pieces.take(startLsn)
+    if (startLsn < assembler.segmentStart) this.#chunks.addWhole(startLsn, durableSegments())
+    const segment = this.#chunks.take(startLsn)
     if (this.#holes.fill(startLsn, 0, Infinity)) this.#wake()
     if (!segment) return
-    for (const piece of segment.pieces) piece.abort.abort()
-    const overs = segment.pieces.map(({ over }) => over)
-    const keys = [...new Set([...segment.keys, ...segment.pieces.map(({ key }) => key)])]
+    for (const chunk of segment.chunks) chunk.abort.abort()
+    const overs = segment.chunks.map(({ over }) => over)
+    const keys = [...new Set([...segment.keys, ...segment.chunks.map(({ key }) => key)])]
     const removal = Promise.all(overs).then(() => {
       this.#removal.remove(keys)
       this.#removals.delete(removal)
@@ -170,7 +170,7 @@ export class TailWriter {
       if (
         isSent &&
         this.#holes.isEmpty &&
-        this.#pieces.segments.every(({ pieces }) => pieces.every(({ isDurable }) => isDurable))
+        this.#chunks.segments.every(({ chunks }) => chunks.every(({ isDurable }) => isDurable))
       )
         return
       await new Promise<void>((resolve) => this.#waiters.push(resolve))
@@ -184,9 +184,9 @@ export class TailWriter {
   async settle(): Promise<void> {
     this.#timer?.cancel()
     this.#timer = undefined
-    const pieces = this.#pieces.segments.flatMap((segment) => this.#pieces.take(segment.startLsn)?.pieces ?? [])
-    for (const { abort } of pieces) abort.abort()
-    await Promise.all(pieces.map(({ over }) => over))
+    const chunks = this.#chunks.segments.flatMap((segment) => this.#chunks.take(segment.startLsn)?.chunks ?? [])
+    for (const { abort } of chunks) abort.abort()
+    await Promise.all(chunks.map(({ over }) => over))
     await Promise.all(this.#removals)
     await this.#removal.idle()
   }
@@ -196,7 +196,7 @@ export class TailWriter {
     this.#timer?.cancel()
     this.#abort.abort()
     this.#removal.destroy()
-    for (const { pieces } of this.#pieces.segments) for (const { abort } of pieces) abort.abort()
+    for (const { chunks } of this.#chunks.segments) for (const { abort } of chunks) abort.abort()
     this.#wake()
   }
 
@@ -253,20 +253,20 @@ export class TailWriter {
     if (to <= this.#base || to > this.#held || (to < full && this.#small < mergeAfter)) return
     this.#isMerging = true
     this.#small = 0
-    const piece = this.#launch({ ...assembler.held }, this.#base, to)
+    const chunk = this.#launch({ ...assembler.held }, this.#base, to)
     if (to - this.#base >= pace.bytesMax) this.#base = to
-    void piece.over.then(() => (this.#isMerging = false))
+    void chunk.over.then(() => (this.#isMerging = false))
   }
 
-  #launch(segment: ReceivedSegment, from: number, to: number): TailPiece {
+  #launch(segment: ReceivedSegment, from: number, to: number): SentChunk {
     const { archive, segmentSize } = this.#options
     const name = segmentNameAt(segment.timeline, segment.startLsn, segmentSize)
     const buffer = this.#buffers.take()
     segment.buffer.copy(buffer, 0, from, to)
-    const tail = this.#pieces.segment(segment.startLsn, name)
+    const tail = this.#chunks.segment(segment.startLsn, name)
     const key = archive.tailKey(name, { from, to })
-    const known = tail.pieces.find((piece) => piece.key === key && piece.isDurable)
-    const piece: TailPiece = {
+    const known = tail.chunks.find((chunk) => chunk.key === key && chunk.isDurable)
+    const chunk: SentChunk = {
       key,
       from,
       to,
@@ -274,27 +274,27 @@ export class TailWriter {
       abort: new AbortController(),
       over: Promise.resolve(),
     }
-    if (!known) this.#pieces.add(tail, piece)
-    const work = known ? Promise.resolve() : this.#store(tail, piece, buffer)
-    piece.over = work.finally(() => {
+    if (!known) this.#chunks.add(tail, chunk)
+    const work = known ? Promise.resolve() : this.#store(tail, chunk, buffer)
+    chunk.over = work.finally(() => {
       this.#buffers.give(buffer)
       this.#send()
       this.#consider()
       this.#wake()
     })
-    return piece
+    return chunk
   }
 
   /** Compresses and puts a chunk, as often as it takes. Never rejects. */
-  async #store(tail: TailSegment, piece: TailPiece, buffer: Buffer): Promise<void> {
+  async #store(tail: TailSegment, chunk: SentChunk, buffer: Buffer): Promise<void> {
     const { archive, clock, log, meter, random } = this.#options
-    const { signal } = piece.abort
+    const { signal } = chunk.abort
     let startedMs = 0
     try {
-      const length = await archive.encodeInPlace(buffer, piece.to - piece.from)
+      const length = await archive.encodeInPlace(buffer, chunk.to - chunk.from)
       const put = () => {
         startedMs = clock.now()
-        return archive.putTailChunk(tail.name, piece, buffer.subarray(0, length), { signal })
+        return archive.putTailChunk(tail.name, chunk, buffer.subarray(0, length), { signal })
       }
       await untilStored(put, {
         clock,
@@ -304,32 +304,32 @@ export class TailWriter {
         signal,
         onFailure: (error, attempt) => {
           meter.uploadFailed()
-          if (attempt === 1) log.warn('could not store a chunk, trying again', { file: piece.key, error })
+          if (attempt === 1) log.warn('could not store a chunk, trying again', { file: chunk.key, error })
         },
       })
       const durationMs = clock.now() - startedMs
       this.#putMs = this.#putMs === 0 ? durationMs : this.#putMs * 0.8 + durationMs * 0.2
       meter.tailStored(length, durationMs)
     } catch (error) {
-      if (!signal.aborted) this.#failed(tail, piece, error)
+      if (!signal.aborted) this.#failed(tail, chunk, error)
       return
     }
     if (signal.aborted) return
-    piece.isDurable = true
-    if (this.#holes.fill(tail.startLsn, piece.from, piece.to)) this.#wake()
-    const covered = this.#pieces.takeCovered(tail, piece)
+    chunk.isDurable = true
+    if (this.#holes.fill(tail.startLsn, chunk.from, chunk.to)) this.#wake()
+    const covered = this.#chunks.takeCovered(tail, chunk)
     if (covered.length > 0) this.#removal.remove(covered)
     const { startLsn } = tail
-    log.debug('stored', { file: piece.key, upTo: formatLsn(addBytes(startLsn, piece.to)) })
+    log.debug('stored', { file: chunk.key, upTo: formatLsn(addBytes(startLsn, chunk.to)) })
     this.#options.onDurable()
   }
 
-  #failed(tail: TailSegment, piece: TailPiece, error: unknown): void {
+  #failed(tail: TailSegment, chunk: SentChunk, error: unknown): void {
     const failure = toWalrxError(error)
-    tail.pieces = tail.pieces.filter((one) => one !== piece)
+    tail.chunks = tail.chunks.filter((one) => one !== chunk)
     if (hasCode(error, 'WALRX_ARCHIVE_CONFLICT')) return this.#options.onConflict(failure)
-    this.#holes.add({ startLsn: tail.startLsn, from: piece.from, to: piece.to, failure })
-    this.#options.log.error('a chunk could not be stored', { file: piece.key, error: failure })
+    this.#holes.add({ startLsn: tail.startLsn, from: chunk.from, to: chunk.to, failure })
+    this.#options.log.error('a chunk could not be stored', { file: chunk.key, error: failure })
   }
 
   #wake(): void {

@@ -1,5 +1,5 @@
 /**
- * The base backups of an archive, whoever wrote them: their sentinels, documents and parts. What the storage throws goes
+ * The base backups of an archive, from any writer: their sentinels, documents and parts. What the storage throws goes
  * through as it is.
  */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
@@ -61,7 +61,7 @@ export class BackupArchive {
     return this.#storage.location
   }
 
-  /** All backups that have a sentinel, in byte order of their names; those in the making are not among them. */
+  /** All backups that have a sentinel, in byte order of their names; unfinished ones are not among them. */
   async listBackups(options?: StorageCallOptions): Promise<ListedBackup[]> {
     const backups: ListedBackup[] = []
     for (const { key, lastModifiedMs } of await listSentinels(this.#storage, options)) {

@@ -26,7 +26,8 @@ export function parseContents(bytes: Uint8Array, key: string): ReadonlyMap<strin
     const objects = value['objects'] as unknown as readonly StoredObject[]
     const isRight = (each: StoredObject) =>
       typeof each.name === 'string' && Number.isSafeInteger(each.size) && Number.isSafeInteger(each.crc32c)
-    if (!Array.isArray(objects) || !objects.every(isRight)) throw new SyntaxError('its list of objects is no such list')
+    if (!Array.isArray(objects) || !objects.every(isRight))
+      throw new SyntaxError('objects is not a list of names, sizes and checksums')
     return new Map(objects.map((object) => [object.name, object]))
   } catch (error) {
     throw new WalrxError('WALRX_OBJECT_DAMAGED', `${key} cannot be read: ${(error as Error).message}`, { cause: error })

@@ -53,7 +53,7 @@ export function sentinelKey(name: string): string {
   return `${basebackupsFolder}${name}${sentinelSuffix}`
 }
 
-/** Name of the backup whose sentinel this is; undefined for every other key. */
+/** Name of the backup that this sentinel belongs to; undefined for every other key. */
 export function nameOfSentinel(key: string): string | undefined {
   if (!key.startsWith(basebackupsFolder) || !key.endsWith(sentinelSuffix)) return undefined
   const name = key.slice(basebackupsFolder.length, -sentinelSuffix.length)
@@ -141,7 +141,7 @@ export function contentsKey(name: string): string {
   return backupFolder(name) + backupObjects.contents
 }
 
-/** Key of the mark of a backup in the making: what it leaves behind may be removed once nobody renews it. */
+/** Key of the intent of a backup: once nobody renews it, the backup's objects may be removed. */
 export function intentKey(name: string): string {
   return `${intentsPrefix}${name}.json`
 }

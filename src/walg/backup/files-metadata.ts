@@ -7,7 +7,7 @@ import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
 import { isJsonObject, JsonDocument } from '../json-document.ts'
 
-/** Blocks of a file whose checksum was wrong when it was backed up. */
+/** Blocks of a file that had wrong checksums when it was backed up. */
 export interface CorruptBlocks {
   readonly count: number
   /** Numbers of some of them: WAL-G keeps ten. */
@@ -85,7 +85,7 @@ function formatRecord({ isIncremented, isSkipped, mtime, corruptBlocks }: FileRe
 /**
  * Reads the document. Besides what it returns it keeps one entry in memory, or the names of one part.
  * @param key of the object, for messages
- * @throws WALRX_OBJECT_DAMAGED for what is no such document, or ends too early; what the source throws
+ * @throws WALRX_OBJECT_DAMAGED for anything that is not such a document, or ends too early; what the source throws
  */
 export async function decodeFilesMetadata(source: AsyncIterable<Uint8Array>, key: string): Promise<FilesMetadata> {
   const files = new Map<string, FileRecord>()
@@ -101,7 +101,7 @@ export async function decodeFilesMetadata(source: AsyncIterable<Uint8Array>, key
   let isObject: boolean | undefined
   for await (const chunk of source) {
     isObject ??= startsObject(chunk)
-    if (isObject === false) throw damaged(key, 'it is no JSON object')
+    if (isObject === false) throw damaged(key, 'it is not a JSON object')
     parse(() => parser.write(chunk), key)
   }
   if (isObject === undefined) throw damaged(key, 'it is empty')
@@ -142,7 +142,7 @@ function readRecord(value: JsonValue, name: string, key: string): FileRecord {
 function readNames(value: JsonValue, part: string, key: string): readonly string[] {
   if (value === null) return []
   const isNames = Array.isArray(value) && (value as readonly JsonValue[]).every((name) => typeof name === 'string')
-  if (!isNames) throw damaged(key, `TarFileSets["${part}"] is no list of names`)
+  if (!isNames) throw damaged(key, `TarFileSets["${part}"] is not a list of names`)
   return value as readonly string[]
 }
 
@@ -163,5 +163,5 @@ function parse(step: () => void, key: string): void {
 }
 
 function damaged(key: string, detail: string, cause?: unknown): WalrxError {
-  return new WalrxError('WALRX_OBJECT_DAMAGED', `${key} is no list of a backup's files: ${detail}`, { cause })
+  return new WalrxError('WALRX_OBJECT_DAMAGED', `${key} is not a list of a backup's files: ${detail}`, { cause })
 }

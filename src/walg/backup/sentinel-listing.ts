@@ -21,7 +21,7 @@ export async function listSentinels(
         if (info.key.endsWith(sentinelSuffix)) sentinels.push(info)
         continue
       }
-      // '0' is the successor of '/': behind everything in this folder.
+      // '0' is the successor of '/': after everything in this folder.
       startAfter = `${info.key.slice(0, slash)}0`
       isMore = true
       break

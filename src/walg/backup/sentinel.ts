@@ -153,7 +153,7 @@ export function isDelta(sentinel: Pick<Sentinel, 'delta'>): boolean {
 /**
  * The same sentinel with another mark of permanence; everything else, and the order of keys, stays as it was written.
  * @param key of the object, for messages
- * @throws WALRX_OBJECT_DAMAGED for what is no JSON object
+ * @throws WALRX_OBJECT_DAMAGED for what is not a JSON object
  */
 export function withPermanence(bytes: Uint8Array, isPermanent: boolean, key: string): Buffer {
   return Buffer.from(formatJson({ ...JsonDocument.parse(bytes, key).rest(), IsPermanent: isPermanent }))

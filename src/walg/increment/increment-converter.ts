@@ -19,7 +19,7 @@ export interface Wi1Target {
 export interface IncrementConverterOptions {
   /** Bytes of the server's increment, by the header of its tar entry. */
   readonly size: number
-  /** Makes the errors: it knows whose file this is. */
+  /** Makes the errors: it knows the file's name. */
   readonly refuse: Refuse
   readonly target: Wi1Target
 }

@@ -3,7 +3,7 @@
  * internal/databases/postgres/{incremental_page_reader,pagefile}.go). All integers are little-endian.
  *
  *     0  `wi1` and 0x55        4  u64 size of the file afterwards        12  u32 number of pages        16  block numbers
- *     then the pages: no padding, and nothing behind them
+ *     then the pages: no padding, and nothing after them
  */
 import { pageBytes, readBlockNumbers, type Refuse, segmentBlocksMax } from '../../postgres/relations/relation-file.ts'
 
@@ -47,7 +47,7 @@ export function wi1HeadBytes(fixed: Buffer, refuse: Refuse): number {
   const size = fixed.readBigUInt64LE(4)
   const sizeMax = BigInt(segmentBlocksMax * pageBytes)
   if (size > sizeMax) throw refuse(`the file size is ${size}, and a segment has ${sizeMax} bytes at most`)
-  if (size % BigInt(pageBytes) !== 0n) throw refuse(`the file size is ${size}, which is no multiple of ${pageBytes}`)
+  if (size % BigInt(pageBytes) !== 0n) throw refuse(`the file size is ${size}, which is not a multiple of ${pageBytes}`)
   const count = fixed.readUInt32LE(12)
   const blocks = Number(size) / pageBytes
   if (count > blocks) throw refuse(`the page count is ${count}, and the file has ${blocks} blocks`)

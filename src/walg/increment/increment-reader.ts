@@ -15,9 +15,9 @@ import { decodeWi1Head, wi1FixedBytes, wi1HeadBytes, wi1Magic } from './incremen
 export interface IncrementHead {
   /** Blocks of the file afterwards. */
   readonly fileBlocks: number
-  /** The file is cut to this length first, where it is longer: what is behind and not listed becomes zero. */
+  /** The file is cut to this length first, where it is longer: blocks beyond it that are not listed become zero. */
   readonly keptBlocks: number
-  /** Numbers of the blocks whose pages follow, ascending. */
+  /** Numbers of the blocks in the increment, ascending: their pages follow in this order. */
   readonly blocks: Uint32Array
 }
 
@@ -72,7 +72,7 @@ export class IncrementReader {
     let rest = bytes
     while (rest.length > 0) {
       const taken = this.#blocks ? this.#pagesTogether(rest) : Math.min(rest.length, this.#head.length - this.#filled)
-      if (taken === 0) throw this.#options.refuse(`${rest.length} bytes follow behind the last page`)
+      if (taken === 0) throw this.#options.refuse(`${rest.length} bytes follow the last page`)
       const busy = this.#take(rest.subarray(0, taken))
       rest = rest.subarray(taken)
       this.#read += taken
@@ -117,7 +117,7 @@ export class IncrementReader {
     throw this.#options.refuse(`the magic is ${found} instead of ${wanted}`)
   }
 
-  /** How long the head is, as far as can be told. */
+  /** How long the head is, as far as is known. */
   #headBytes(): number {
     const { refuse } = this.#options
     const isWi1 = this.#format === 'wi1'
@@ -157,7 +157,7 @@ function readWi1(head: Buffer, refuse: Refuse): IncrementHead {
 }
 
 /**
- * The length as pg_combinebackup finds it: every block that is kept or listed, and none behind (docs/walg-format.md,
+ * The length as pg_combinebackup finds it: every block that is kept or listed, and none after (docs/walg-format.md,
  * 6.8).
  */
 function readNative(head: Buffer, refuse: Refuse): IncrementHead {

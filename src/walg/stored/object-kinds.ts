@@ -23,7 +23,7 @@ import {
 export interface StoredForm {
   /** By the codec of the key's extension; else as they are. */
   readonly compressed: boolean
-  /** Encrypted by whoever has a key: WAL-G and WAL-RUS, in walrx's own objects walrx. What is not, everybody can read. */
+  /** Encrypted by a writer that has a key: WAL-G and WAL-RUS; in walrx's own objects, walrx. Everybody can read the rest. */
   readonly encrypted: boolean
   /** The most that one decodes to where it is read whole into memory, in bytes; 0 for kinds that are only streamed. */
   readonly wholeBytesMax: number
@@ -114,7 +114,7 @@ export function formOf(key: string): StoredForm {
 /**
  * The form in which an object is written.
  * @param compressed whether who writes it compresses it
- * @throws WALRX_INTERNAL for a key that has no kind, or whose kind is not stored like that: nobody could read it
+ * @throws WALRX_INTERNAL for a key that has no kind, or a kind that is not stored like that: nobody could read it
  */
 export function checkForm(key: string, compressed: boolean): StoredForm {
   const kind = kindOf(key)

@@ -1,4 +1,4 @@
-/** Copies of objects in the very form in which they are stored, which nobody needs to be able to read for that. */
+/** Copies of objects in their stored form: nothing is decoded, so no codec or key is needed. */
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { compareStreams } from './compare-streams.ts'
 
@@ -32,7 +32,7 @@ export async function isSameStored(
   return (await compareStreams(storedBytes(storage, key, options), storedBytes(storage, other, options))).equal
 }
 
-/** Opens the object when it is read: what fails before it reads, a put or another get, would leave an open one behind. */
+/** Opens the object when it is read: what fails before it reads, a put or another get, would leave it open. */
 async function* storedBytes(
   storage: Pick<Storage, 'get'>,
   key: string,

@@ -1,4 +1,4 @@
-/** Reads stored objects, whoever wrote them: as streams, in pieces, whole. Keys in, decoded bytes out. */
+/** Reads stored objects, from any writer: as streams, in pieces, whole. Keys in, decoded bytes out. */
 import type { DecodedPiece } from '../../compression/codec.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
@@ -10,7 +10,7 @@ export type ReadableStorage = Pick<Storage, 'get' | 'location'>
 
 /** Options of what opens an object. */
 export interface OpenOptions extends StorageCallOptions {
-  /** Told of the bytes as they are stored, chunk by chunk, before they are decoded. */
+  /** Called with the bytes as they are stored, piece by piece, before they are decoded. */
   readonly onStored?: (chunk: Uint8Array) => void
 }
 

@@ -1,8 +1,8 @@
 /**
- * The beginning of a segment in which its timeline began. A new timeline has a copy of what its parent wrote in that
- * segment before the fork, and sends it again; until all of that has gone to the archive anew, the parent's segment, its
- * chunks or its partial have more of it. Whoever took the new timeline's first chunk for all there is would lose what
- * had been durable before.
+ * The tail of a segment in which its timeline began. A new timeline has a copy of what its parent wrote in that segment
+ * before the fork, and sends it again; until all of that is archived again, the parent's segment, its chunks or its
+ * partial segment have more of it. A reader that stopped at the new timeline's first chunk would lose what had been
+ * durable before.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import { historyName, parseHistory, parseSegmentName, segmentStartLsn } from '../../postgres/wal/wal-file.ts'
@@ -44,8 +44,10 @@ async function withParent(
   if (before.compare(tail.bytes, 0, common, 0, common) !== 0) {
     throw new WalrxError(
       'WALRX_ARCHIVE_CONFLICT',
-      `${reader.location} holds other WAL of ${tail.segment} than of ${name}, before the fork of the two timelines`,
-      { hint: 'two servers were promoted apart, or one was restored: find out which timeline is the one to go on' },
+      `the WAL of ${tail.segment} and of ${name} at ${reader.location} differs before the fork of the two timelines`,
+      {
+        hint: 'two servers were promoted independently, or one was restored: find out which timeline is the right one',
+      },
     )
   }
   return before.length > tail.bytes.length ? { ...tail, bytes: before } : tail
@@ -72,7 +74,7 @@ async function wholeSegment(
   return file && readWhole(file)
 }
 
-/** Offset of a position in a segment whose first page `bytes` has; undefined without that page. */
+/** Offset of a position in the segment that begins with `bytes`; undefined when these lack its first page. */
 function forkOffset(segment: string, bytes: Buffer, switchpoint: bigint): number | undefined {
   const segmentSize = decodePageHeader(bytes)?.long?.segmentSize
   const id = segmentSize === undefined ? undefined : parseSegmentName(segment, segmentSize)

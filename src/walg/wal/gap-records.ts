@@ -1,7 +1,7 @@
 /**
  * WAL that the archive will never have: the server no longer had it when it was asked for. Each such range is an object
- * of its own, `walrx_005/gap/<timeline>/<start>-<end>.json`, written before the stream goes on behind it, so that who
- * restores years later learns why segments are missing, and since when that was known.
+ * of its own, `walrx_005/gap/<timeline>/<start>-<end>.json`, written before the stream goes on after it, so that a
+ * restore years later shows why segments are missing, and since when that was known.
  *
  * A record says what was lost when it was written. Whether it still is missing is for its readers to see: segments may
  * have come since, from another receiver or from an archive_command.
@@ -44,7 +44,7 @@ export function gapKey({ endLsn, startLsn, timeline }: GapRange): string {
   return `${gapFolder}${hex(timeline, 8)}/${hex(startLsn, 16)}-${hex(endLsn, 16)}.json`
 }
 
-/** Takes a key apart; undefined for what is no gap's. */
+/** Takes a key apart; undefined for any other key. */
 export function parseGapKey(key: string): GapRange | undefined {
   if (!key.startsWith(gapFolder)) return undefined
   const match = /^([0-9A-F]{8})\/([0-9A-F]{16})-([0-9A-F]{16})\.json$/.exec(key.slice(gapFolder.length))
@@ -132,10 +132,10 @@ export function gapHolding(gaps: readonly GapRecord[], id: SegmentId, segmentSiz
   })
 }
 
-/** A gap for people: `WAL from 0/6000000 to 0/8000000 on timeline 1 was lost, as was noticed at 2026-03-01T12:00:00Z`. */
+/** A gap for people: `WAL from 0/6000000 to 0/8000000 on timeline 1 was lost (detected at 2026-03-01T12:00:00Z)`. */
 export function describeGap({ detectedAt, endLsn, startLsn, timeline }: GapRecord): string {
   const range = `from ${formatLsn(startLsn)} to ${formatLsn(endLsn)} on timeline ${timeline}`
-  return `WAL ${range} was lost, as was noticed at ${detectedAt}`
+  return `WAL ${range} was lost (detected at ${detectedAt})`
 }
 
 async function readGap(storage: Storage, range: GapRange, options?: StorageCallOptions): Promise<GapRecord> {

@@ -1,10 +1,10 @@
 /**
  * Which other forms of a WAL file's name are there: two receivers may write to one archive with different codecs, and a
- * conditional put keeps only equal names apart. Whoever has put its own form looks for others afterwards. Of two that
- * write at the same time the later one to look, at least, finds the other.
+ * conditional put keeps only equal names apart. A writer that has put its own form looks for other forms afterwards. When
+ * two write at the same time, at least the later one to look finds the other.
  *
- * Who asks while a listing is under way waits for the next one, which is for all that have come by then: a busy receiver
- * pays for a fraction of a listing for each segment.
+ * A call that arrives during a listing waits for the next listing, which serves every call that arrived in the meantime:
+ * a busy receiver pays for a fraction of a listing for each segment.
  */
 import { extensions, unsupportedExtensions } from '../../compression/codecs.ts'
 import { orAborted } from '../../primitives/wait.ts'
@@ -75,7 +75,7 @@ export class OtherForms {
       const stop = new AbortController()
       const before = this.#running.get(group)?.result.catch(() => {}) ?? Promise.resolve()
       const result = before.then(() => this.#list(group, names, stop.signal))
-      // Whoever waits is told; nobody may.
+      // Every waiting caller gets the error; there may be none.
       result.catch(() => {})
       batch = { names, result, stop, waiting: 0 }
       this.#next.set(group, batch)

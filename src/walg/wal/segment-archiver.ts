@@ -1,10 +1,10 @@
 /**
- * The one way in which a whole segment goes into the archive: its pages are checked, somebody may look at the WAL that
+ * The one way in which a whole segment goes into the archive: its pages are checked, an observer may look at the WAL that
  * passes, it is compressed inside its own buffer, which destroys it there, and stored under a name that is written once
  * and compared with what is there already.
  *
- * Encoding and storing are two steps for whoever does more of the one than of the other at a time, and moves the encoded
- * bytes in between.
+ * Encoding and storing are two steps, for a caller that does more of the one than of the other at a time, and moves the
+ * encoded bytes in between.
  */
 import type { Lsn, Timeline } from '../../postgres/lsn.ts'
 import { segmentNameAt } from '../../postgres/wal/wal-file.ts'
@@ -54,7 +54,7 @@ export interface SegmentArchiverOptions {
   readonly magic: () => number | undefined
   /**
    * Pages that are checked, default all. PostgreSQL's own partials may end in pages of a segment that was there before
-   * (recycled), which recovery does not read: whoever makes segments of those checks the first page only.
+   * (recycled), which recovery does not read: a caller that makes segments of those checks the first page only.
    */
   readonly pages?: 'all' | 'first'
   /** Looks at what passes; default nobody. */

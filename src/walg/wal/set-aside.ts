@@ -1,4 +1,4 @@
-/** Moves objects to `walrx_005/aside/`, where nobody reads them and nobody deletes them. */
+/** Moves objects to `walrx_005/aside/`, where nothing reads them and nothing deletes them. */
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { asideFolder, walrxFolder } from '../names.ts'
 import { copyStored, isSameStored } from '../stored/raw-copy.ts'

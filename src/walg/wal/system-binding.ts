@@ -1,10 +1,10 @@
 /**
- * An archive belongs to one cluster, with one WAL segment size. The marker `walrx_005/system.json` is created by whoever
- * comes first, atomically where the storage can; an archive that WAL-G or WAL-RUS has begun has no marker, but its
- * sentinels and segments say whose it is.
+ * An archive belongs to one cluster, with one WAL segment size. The marker `walrx_005/system.json` is created by the
+ * first writer, atomically where the storage can; an archive that WAL-G or WAL-RUS has begun has no marker, but its
+ * sentinels and segments show the cluster.
  *
- * The system identifier does not tell it all: `pg_resetwal --wal-segsize` keeps it, and the same names stand for other
- * WAL from then on.
+ * The system identifier alone is not enough: `pg_resetwal --wal-segsize` keeps it, and from then on the same names stand
+ * for other WAL.
  */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { formatJson, jsonBigint } from '../../primitives/json.ts'
@@ -68,7 +68,7 @@ function check(storage: Storage, ours: BoundCluster, { key, segmentSize, systemI
     throw new WalrxError(
       'WALRX_OTHER_CLUSTER',
       `${storage.location} belongs to the cluster with system identifier ${systemId} (${key}), this server's is ${ours.systemId}`,
-      { hint: 'give each cluster a prefix of its own; after initdb or pg_upgrade begin a new one' },
+      { hint: 'give each cluster a prefix of its own; after initdb or pg_upgrade, use a new prefix' },
     )
   }
   if (segmentSize === undefined || ours.segmentSize === segmentSize) return
@@ -76,7 +76,7 @@ function check(storage: Storage, ours: BoundCluster, { key, segmentSize, systemI
     'WALRX_OTHER_CLUSTER',
     `${storage.location} holds WAL in segments of ${segmentSize} bytes (${key}), wal_segment_size of this server is ${ours.segmentSize} bytes`,
     {
-      hint: 'after pg_resetwal --wal-segsize begin a new prefix, with a full backup; what this one holds stays restorable',
+      hint: 'after pg_resetwal --wal-segsize, use a new prefix and take a full backup; what this prefix holds stays restorable',
     },
   )
 }
@@ -84,7 +84,7 @@ function check(storage: Storage, ours: BoundCluster, { key, segmentSize, systemI
 /** What an object says. */
 interface FoundSystem {
   readonly systemId: bigint
-  /** Undefined where the object does not tell. */
+  /** Undefined where the object does not have it. */
   readonly segmentSize: number | undefined
   readonly key: string
 }
@@ -92,7 +92,7 @@ interface FoundSystem {
 /** How many of the newest backups are asked: WAL-G leaves the identifier out where it could not read it. */
 const sentinelsMax = 5
 
-/** The system identifier of the newest backup whose sentinel tells one. */
+/** The system identifier of the newest backup that has one in its sentinel. */
 async function systemOfBackups(storage: Storage, options?: StorageCallOptions): Promise<FoundSystem | undefined> {
   const sentinels = await listSentinels(storage, options)
   sentinels.sort((a, b) => b.lastModifiedMs - a.lastModifiedMs)
@@ -136,8 +136,8 @@ async function headOf(reader: WalReader, segment: WalObject, options?: StorageCa
 }
 
 function unreadable({ location }: Pick<Storage, 'location'>, key: string, cause?: unknown): WalrxError {
-  return new WalrxError('WALRX_OTHER_CLUSTER', `${location}/${key} is no WAL segment that can be read here`, {
-    hint: `is ${walFolder} encrypted, or written by something else? begin a new prefix`,
+  return new WalrxError('WALRX_OTHER_CLUSTER', `${location}/${key} is not a WAL segment that walrx can read`, {
+    hint: `${walFolder} may be encrypted, or written by another program: use a new prefix`,
     cause,
   })
 }

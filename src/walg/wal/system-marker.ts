@@ -1,4 +1,4 @@
-/** The marker `walrx_005/system.json`, by which an archive says whose it is. */
+/** The marker `walrx_005/system.json`, which names the cluster that an archive belongs to. */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { jsonBigint, type JsonValue, parseJson } from '../../primitives/json.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
@@ -8,7 +8,7 @@ import { readDocument } from '../stored/stored-reader.ts'
 /** What the marker says. */
 export interface SystemBinding {
   readonly systemId: bigint
-  /** Bytes of one segment; undefined in a marker that does not tell. */
+  /** Bytes of one segment; undefined in a marker without it. */
   readonly segmentSize: number | undefined
 }
 
@@ -39,5 +39,5 @@ export function parseMarker(text: string, key: string): { readonly [key: string]
   } catch {
     // Falls through to the error below.
   }
-  throw new WalrxError('WALRX_OBJECT_DAMAGED', `${key} is no JSON object`)
+  throw new WalrxError('WALRX_OBJECT_DAMAGED', `${key} is not a JSON object`)
 }

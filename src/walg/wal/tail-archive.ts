@@ -14,7 +14,7 @@ import { coveredLength, DamagedChunk, listTails, readChunks, type SegmentTail, t
 import { setObjectAside } from './set-aside.ts'
 import type { WalReader } from './wal-reader.ts'
 
-/** What was found of a segment whose receiving began before. */
+/** What the archive has of a segment that was being received before. */
 export interface FoundTail {
   /** Bytes from the segment's first on that are in the archive. */
   readonly length: number
@@ -33,7 +33,7 @@ export interface SetAsideChunk {
 
 /** Options of calls that read chunks and go on without damaged ones. */
 export interface TailReadOptions extends StorageCallOptions {
-  /** Told of every chunk that was set aside. */
+  /** Called with every chunk that was set aside. */
   readonly onDamaged?: (chunk: SetAsideChunk) => void
 }
 
@@ -44,7 +44,7 @@ const attemptsMax = 5
 export interface ClearedTails {
   /** Chunks that were removed. */
   readonly removed: number
-  /** Segments whose chunks are not what the whole segment or the partial says: they stay. */
+  /** Segments with chunks that contradict the whole segment or the partial segment: they stay. */
   readonly contradicting: readonly string[]
 }
 
@@ -85,7 +85,7 @@ export class TailArchive {
     if (compared.equal) return
     throw new WalrxError(
       'WALRX_ARCHIVE_CONFLICT',
-      `${at} holds other bytes from byte ${range.from + compared.offset} of the segment on`,
+      `${at} holds different bytes from byte ${range.from + compared.offset} of the segment on`,
       { hint: 'another cluster or a restored copy writes to this archive: give each its own prefix' },
     )
   }
@@ -96,8 +96,8 @@ export class TailArchive {
   }
 
   /**
-   * Reads what the chunks cover of a segment, for a receiver that is about to receive it anew. A damaged chunk would stand
-   * in its way for ever: it is set aside, and what remains counts.
+   * Reads what the chunks cover of a segment, for a receiver that is about to receive it again. A damaged chunk would
+   * stop it for ever: it is set aside, and what remains counts.
    * @param buffer a whole segment's
    * @throws WALRX_ARCHIVE_CONFLICT when they disagree, what the storage says
    */
@@ -121,8 +121,8 @@ export class TailArchive {
     options.onDamaged?.({ key, aside, error })
   }
 
-  /** Segments of a timeline of which chunks or a partial are there, in any order. */
-  async *beginnings(
+  /** Segments of a timeline that have chunks or a partial segment, in any order. */
+  async *segmentsWithTail(
     timeline: number,
     segmentSize: number,
     options?: StorageCallOptions,

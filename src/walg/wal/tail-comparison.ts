@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { partialName } from '../../postgres/wal/wal-file.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { firstDifference } from '../stored/compare-streams.ts'
-import { chunkPieces, otherPartial, type SegmentTail } from './tail-reader.ts'
+import { chunkContent, otherPartial, type SegmentTail } from './tail-reader.ts'
 import type { WalReader } from './wal-reader.ts'
 import { trimmedLength } from './zero-padding.ts'
 
@@ -31,7 +31,7 @@ export async function areChunksOf(
   if (chunks.some(({ to }) => to > length)) return false
   for (const { chunk, hash } of ranges) {
     const theirs = createHash('sha256')
-    for await (const piece of chunkPieces(storage, chunk, Infinity, options.signal)) theirs.update(piece)
+    for await (const piece of chunkContent(storage, chunk, Infinity, options.signal)) theirs.update(piece)
     if (!theirs.digest().equals(hash.digest())) return false
   }
   return true

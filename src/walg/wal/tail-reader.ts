@@ -1,7 +1,7 @@
 /**
  * Tails: what the archive has of segments that are not whole yet, as chunks under `walrx_005/tail/`, where neither WAL-G
  * nor WAL-RUS looks. A tail is worth as much as its chunks cover from the segment's first byte on without a hole.
- * Chunks may overlap (a receiver that was started anew begins again, and small chunks are replaced by larger ones), and
+ * Chunks may overlap (a receiver that was restarted begins again, and small chunks are replaced by larger ones), and
  * then must agree.
  */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
@@ -112,15 +112,15 @@ export async function readChunks(
   const length = coveredLength(chunks)
   const wanted = chunks.filter(({ from }) => from <= length)
   let covered = 0
-  for await (const { chunk, pieces } of chunksInOrder(storage, wanted, buffer.length, options)) {
+  for await (const { chunk, content } of chunksInOrder(storage, wanted, buffer.length, options)) {
     const { from, key, to } = chunk
     let at = from
-    for await (const bytes of pieces) {
+    for await (const bytes of content) {
       const known = Math.min(bytes.length, Math.max(0, covered - at))
       if (known > 0 && buffer.compare(bytes, 0, known, at, at + known) !== 0) {
         throw new WalrxError(
           'WALRX_ARCHIVE_CONFLICT',
-          `${storage.location}/${key} holds other bytes of ${segment} than the chunks before it, between bytes ${at} and ${at + known}`,
+          `${storage.location}/${key} holds different bytes of ${segment} than the chunks before it, between bytes ${at} and ${at + known}`,
           { hint: 'two receivers of different servers write to this archive, or a server was restored: compare them' },
         )
       }
@@ -138,7 +138,7 @@ async function* chunksInOrder(
   chunks: readonly TailChunk[],
   lengthMax: number,
   options: StorageCallOptions = {},
-): AsyncGenerator<{ chunk: TailChunk; pieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array> }, undefined> {
+): AsyncGenerator<{ chunk: TailChunk; content: Iterable<Uint8Array> | AsyncIterable<Uint8Array> }, undefined> {
   const stop = new AbortController()
   const onAbort = () => stop.abort(options.signal?.reason)
   options.signal?.addEventListener('abort', onAbort, { once: true })
@@ -161,11 +161,11 @@ async function* chunksInOrder(
       if (bytes) {
         reading.delete(chunk)
         ahead -= chunk.to - chunk.from
-        yield { chunk, pieces: [bytes] }
+        yield { chunk, content: [bytes] }
       } else {
         // Larger than all that may be read ahead: nothing is under way beside it.
         waiting.shift()
-        yield { chunk, pieces: chunkPieces(storage, chunk, lengthMax, stop.signal) }
+        yield { chunk, content: chunkContent(storage, chunk, lengthMax, stop.signal) }
       }
     }
   } finally {
@@ -184,7 +184,7 @@ async function readChunk(
 ): Promise<Buffer> {
   const bytes = Buffer.allocUnsafe(chunk.to - chunk.from)
   let length = 0
-  for await (const piece of chunkPieces(storage, chunk, lengthMax, signal)) {
+  for await (const piece of chunkContent(storage, chunk, lengthMax, signal)) {
     bytes.set(piece, length)
     length += piece.length
   }
@@ -196,14 +196,14 @@ async function readChunk(
  * @param lengthMax of the segment, in bytes
  * @throws DamagedChunk; WALRX_OBJECT_NOT_FOUND for one that has gone; what the storage says
  */
-export async function* chunkPieces(
+export async function* chunkContent(
   storage: ReadableStorage,
   { extension, from, key, to }: TailChunk,
   lengthMax: number,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Uint8Array, undefined> {
   const at = `${storage.location}/${key}`
-  if (to > lengthMax) throw new DamagedChunk(key, `${at} reaches behind the end of its segment`)
+  if (to > lengthMax) throw new DamagedChunk(key, `${at} reaches beyond the end of its segment`)
   const named = to - from
   let length = 0
   try {

@@ -23,7 +23,7 @@ import { type WalObject, WalReader } from './wal-reader.ts'
 export type PartialOutcome =
   'created' | 'same' | 'replaced a shorter one' | 'kept a longer one' | 'diverged, kept beside'
 
-/** Whose a file is: written by a call of ours, or there after a put of which nobody knows whether it was carried out. */
+/** Who wrote a file: a call of ours, or perhaps one of ours, after a put that may or may not have been carried out. */
 type Owner = 'ours' | 'perhaps ours'
 
 /** How often an object may vanish between being found and being read before that is taken for a fault of the storage. */
@@ -34,8 +34,8 @@ export class WalArchive extends WalReader {
   readonly #writer: StoredWriter
   /** Segments that are there under another extension than ours. */
   readonly #elsewhere = new Set<string>()
-  /** Files that a call has written, or may have, which failed afterwards: nobody has been told of them. */
-  readonly #untold = new Map<string, Owner>()
+  /** Files of calls that failed after they had written them, or may have: no caller has had a success for them. */
+  readonly #unconfirmed = new Map<string, Owner>()
   readonly #tails: TailArchive
   readonly #otherForms: OtherForms
 
@@ -76,13 +76,13 @@ export class WalArchive extends WalReader {
     return this.#tails.read(segment, buffer, options)
   }
 
-  /** See {@link TailArchive.beginnings}. */
-  beginnings(
+  /** See {@link TailArchive.segmentsWithTail}. */
+  segmentsWithTail(
     timeline: number,
     segmentSize: number,
     options?: StorageCallOptions,
   ): AsyncGenerator<SegmentId, undefined> {
-    return this.#tails.beginnings(timeline, segmentSize, options)
+    return this.#tails.segmentsWithTail(timeline, segmentSize, options)
   }
 
   /** See {@link TailArchive.complete}. */
@@ -133,7 +133,7 @@ export class WalArchive extends WalReader {
       const outcome = await this.#create(name, key, encoded, options)
       if (outcome === 'exists' && !(await this.#isSame(key, this.#writer.extension, encoded, options))) continue
       await this.#compareOtherForms(name, encoded, options)
-      this.#untold.delete(name)
+      this.#unconfirmed.delete(name)
       return outcome === 'created' ? 'created' : 'same'
     }
     const detail = `${this.storage.location}/${key} is there when it is written and gone when it is read`
@@ -141,8 +141,8 @@ export class WalArchive extends WalReader {
   }
 
   /**
-   * Writes a file under our own extension, and notes whose it is. A put that fails may have been carried out, and an
-   * earlier call may have failed after its own: what is there then may be ours, and nobody has been told of it.
+   * Writes a file under our own extension, and notes who wrote it. A put that fails may have been carried out, and an
+   * earlier call may have failed after its own: what is there then may be ours, and no caller has had a success for it.
    */
   async #create(
     name: string,
@@ -150,17 +150,17 @@ export class WalArchive extends WalReader {
     encoded: Uint8Array,
     options?: StorageCallOptions,
   ): Promise<'created' | 'exists'> {
-    const before = this.#untold.get(name)
-    this.#untold.set(name, before ?? 'perhaps ours')
+    const before = this.#unconfirmed.get(name)
+    this.#unconfirmed.set(name, before ?? 'perhaps ours')
     const outcome = await this.#writer.create(key, encoded, options)
-    if (outcome === 'created') this.#untold.set(name, 'ours')
-    else if (!before) this.#untold.delete(name)
+    if (outcome === 'created') this.#unconfirmed.set(name, 'ours')
+    else if (!before) this.#unconfirmed.delete(name)
     return outcome
   }
 
   /**
    * Compares what has just been written, or found, with the forms that others have written under other extensions. Ours
-   * gives way where nobody has been told of it yet.
+   * gives way while no caller has had a success for it.
    */
   async #compareOtherForms(name: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<void> {
     const { extension } = this.#writer
@@ -169,19 +169,19 @@ export class WalArchive extends WalReader {
         await this.#isSame(other.key, other.extension, encoded, options)
       } catch (error) {
         if (!hasCode(error, 'WALRX_ARCHIVE_CONFLICT')) throw error
-        const owner = this.#untold.get(name)
+        const owner = this.#unconfirmed.get(name)
         const isOurs =
           owner === 'ours' || (owner === 'perhaps ours' && (await this.#isYounger(name, other.key, options)))
         if (isOurs) await this.#withdraw(name, encoded, options)
-        this.#untold.delete(name)
+        this.#unconfirmed.delete(name)
         throw error
       }
     }
   }
 
   /**
-   * True when our form was written after the other one, by the clock of the storage. Then nobody can have been told of
-   * ours: whoever had written it would have found the other. An older one may be another receiver's, which has.
+   * True when our form was written after the other one, by the clock of the storage. Then no call can have succeeded with
+   * ours: its writer would have found the other one. An older form may be another receiver's, and that call succeeded.
    */
   async #isYounger(name: string, other: string, options?: StorageCallOptions): Promise<boolean> {
     const ours = await this.storage.head(walKey(name, this.#writer.extension), options)
@@ -309,14 +309,18 @@ export class WalArchive extends WalReader {
       const { equal, offset, leftBytes, rightBytes } = await compareStreams(ours, body)
       if (equal) return true
       const lengths = `${rightBytes} bytes there, ${leftBytes} bytes here`
-      throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${at} holds other bytes from byte ${offset} on (${lengths})`, {
-        hint,
-      })
+      throw new WalrxError(
+        'WALRX_ARCHIVE_CONFLICT',
+        `${at} holds different bytes from byte ${offset} on (${lengths})`,
+        {
+          hint,
+        },
+      )
     } catch (error) {
       if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return false
       if (!hasCode(error, 'WALRX_OBJECT_DAMAGED') && !hasCode(error, 'WALRX_CODEC_UNSUPPORTED')) throw error
       throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${at} is there but cannot be compared: ${error.message}`, {
-        hint: 'it is damaged, encrypted, or in a codec that walrx cannot read: move it away, or begin a new prefix',
+        hint: 'it is damaged, encrypted, or in a codec that walrx cannot read: move it away, or use a new prefix',
         cause: error,
       })
     }

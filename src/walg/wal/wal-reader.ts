@@ -1,4 +1,4 @@
-/** Reads WAL files of an archive, whoever wrote them and in whatever codec. */
+/** Reads WAL files of an archive, from any writer and in any codec. */
 import { extensions } from '../../compression/codecs.ts'
 import { hasCode } from '../../primitives/errors.ts'
 import type { Lsn } from '../../postgres/lsn.ts'
@@ -129,7 +129,7 @@ export class WalReader {
 
   /**
    * True when the archive holds a whole segment of the same timeline that comes after this one: then its absence is a
-   * hole, not the end. For a history: any segment of its timeline. One listing, of which the first page is read.
+   * hole, not the end. For a history: any segment of its timeline. Reads the first page of one listing.
    */
   async hasLaterSegment(name: string, options?: StorageCallOptions): Promise<boolean> {
     // '/' sorts after '.', and so after every form of the name itself.
@@ -152,7 +152,7 @@ export class WalReader {
       for await (const object of this.walObjects(options, after)) {
         if (object.kind !== 'segment') continue
         newest = object
-        // Behind every name of this timeline: 'G' sorts after the digits, and before the next timeline's.
+        // After every name of this timeline: 'G' sorts after the digits, and before the next timeline's.
         after = `${walFolder}${object.name.slice(0, 8)}G`
         isMore = true
         break
@@ -171,7 +171,7 @@ export class WalReader {
     options?: StorageCallOptions,
   ): AsyncGenerator<ListedSegment, undefined> {
     const first = segmentName(timeline, from, segmentSize)
-    // Behind every form of the segment before, which are the bare name, or that and a dot: '/' sorts after both.
+    // After every form of the segment before, which are the bare name, or that and a dot: '/' sorts after both.
     const startAfter = from === 0n ? undefined : `${walFolder}${segmentName(timeline, from - 1n, segmentSize)}/`
     let previous = ''
     const prefix = walFolder + first.slice(0, 8)
@@ -208,10 +208,10 @@ export class WalReader {
     }
   }
 
-  /** Timelines behind this one of which there is anything, in order. One page of a listing for each. */
+  /** Timelines after this one that have any file, in order. One page of a listing for each. */
   async *timelinesAfter(timeline: number, options?: StorageCallOptions): AsyncGenerator<number, undefined> {
     for (let last: number | undefined = timeline; last !== undefined;) {
-      // Behind every name of this timeline: 'G' sorts after the digits, and before the next timeline's.
+      // After every name of this timeline: 'G' sorts after the digits, and before the next timeline's.
       const after: string = `${walFolder}${last.toString(16).toUpperCase().padStart(8, '0')}G`
       last = undefined
       for await (const { name } of this.walObjects(options, after)) {
@@ -242,7 +242,7 @@ export class WalReader {
     return id && size !== undefined ? gapHolding(gaps, id, size) : undefined
   }
 
-  /** Every WAL file of the archive in byte order of its key; with `startAfter` those behind that key. */
+  /** Every WAL file of the archive in byte order of its key; with `startAfter` those after that key. */
   async *walObjects(options?: StorageCallOptions, startAfter?: string): AsyncGenerator<WalObject, undefined> {
     const listOptions = startAfter === undefined ? options : { ...options, startAfter }
     for await (const info of this.storage.list(walFolder, listOptions)) {

@@ -14,8 +14,8 @@ export function trimmedLength(bytes: Buffer): number {
 const pageHeaderSize = 24
 
 /**
- * Length without the page header that the last bytes may be the beginning of: no record is in it, and with zeros behind
- * it, it is that of no page.
+ * Length without the torn page header that the last bytes may be: no record is in it, and followed by zeros it is not a
+ * valid header.
  */
 export function withoutTornHeader(length: number): number {
   const ofPage = length % walPageSize

@@ -135,12 +135,16 @@ describe('a full backup is taken', () => {
   })
 
   const unfit: readonly (readonly [string, Partial<Sentinel>, RegExp])[] = [
-    ['of another cluster', { systemIdentifier: 5n }, /is of 5, and the server is 7455523487659893045/],
-    ['of an unknown cluster', { systemIdentifier: undefined }, /does not say of which cluster/],
+    ['of another cluster', { systemIdentifier: 5n }, /is of cluster 5, and the server's is 7455523487659893045/],
+    ['of an unknown cluster', { systemIdentifier: undefined }, /has no system identifier/],
     ['without a start', { startLsn: undefined }, /does not say where it starts/],
     ['without an end', { finishLsn: undefined }, /does not say where it ends/],
     ['that ends before it starts', { finishLsn: parseLsn('0/1') }, /starts at 0\/1000028 and ends at 0\/1/],
-    ['whose parent is gone', { delta: deltaOf(nameOf(7), 1) }, /there is no backup base_000000010000000000000007/],
+    [
+      'with a parent that is gone',
+      { delta: deltaOf(nameOf(7), 1) },
+      /there is no backup base_000000010000000000000007/,
+    ],
     ['that is its own ancestor', { delta: deltaOf(nameOf(1), 1) }, /more than 64 ancestors/],
     [
       "of PostgreSQL's own increments",
@@ -169,7 +173,7 @@ describe('a full backup is taken', () => {
       (storage, name) => storage.objects.delete(partKey(name, 'pg_control.tar.zst')),
       /no pg_control\.tar/,
     ],
-    ['a sentinel that can be read', (storage, name) => storage.seed(sentinelKey(name), '{'), /is no JSON/],
+    ['a sentinel that can be read', (storage, name) => storage.seed(sentinelKey(name), '{'), /is not JSON/],
   ]
   for (const [what, lose, words] of damage) {
     test(`where the newest has lost ${what}`, async () => {

@@ -31,7 +31,7 @@ describe("a server's history", () => {
     }
   })
 
-  test('has left one that ends behind the fork, wherever the server is now', () => {
+  test('has left one that ends after the fork, wherever the server is now', () => {
     assert.match(judge(1, '0/3000001')?.message ?? '', /left timeline 1 at 0\/3000000/)
     assert.match(judge(3, '0/5000100')?.message ?? '', /left timeline 3 at 0\/5000000/)
     assert.match(judge(5, '0/9000001')?.message ?? '', /the server is at 0\/9000000/)
@@ -57,7 +57,7 @@ describe('summaries', () => {
     assert.equal(firstUncovered(have, [stretch(1, '0/2000028', '0/3000000')]), undefined)
   })
 
-  test('that leave a hole, begin late or end early, are told by the first position', () => {
+  test('that leave a hole, begin late or end early, are reported with the first position', () => {
     const needed = [stretch(1, '0/2000028', '0/3000000'), stretch(3, '0/3000000', '0/4000000')]
     const first = (have: readonly WalSummary[]) => firstUncovered(have, needed)
     assert.deepEqual(first([]), { timeline: 1, startLsn: parseLsn('0/2000028') })

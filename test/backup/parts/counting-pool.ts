@@ -32,7 +32,7 @@ export class CountingPool extends ChunkPool {
 
   override give(chunk: Buffer): void {
     assert.ok(this.held.delete(chunk), 'a chunk was given back that nobody had')
-    // Whoever still reads it will see.
+    // A reader that still has it will see.
     chunk.fill(0xee)
     super.give(chunk)
   }

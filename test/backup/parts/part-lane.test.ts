@@ -49,7 +49,7 @@ const entry = fc.record(
   { noNullPrototype: true },
 )
 
-/** Fills a lane until somebody waits for a chunk; resolves with the promise of whoever fills it. */
+/** Fills a lane until somebody waits for a chunk; resolves with the promise of the one that fills it. */
 async function fill({ placer, pool }: ReturnType<typeof openLane>): Promise<{ readonly filling: Promise<void> }> {
   const filling = (async () => {
     for (let count = 0; count < 200; count++) {
@@ -151,7 +151,7 @@ describe('a lane', { timeout }, () => {
     ],
   ] as const) {
     for (const drops of [true, false]) {
-      test(`whose storage fails ${when} ends ${drops ? 'when it is dropped' : 'when it is finished'}`, async () => {
+      test(`with a storage that fails ${when} ends ${drops ? 'when it is dropped' : 'when it is finished'}`, async () => {
         await withNothingUnhandled(async () => {
           const { failures, lane, placer, pool, storage } = openLane()
           arm(storage as never, pool)

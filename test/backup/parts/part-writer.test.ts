@@ -148,7 +148,7 @@ describe('a writer of parts', { timeout }, () => {
     })
   }
 
-  test('that fails while it is finished leaves no put behind once it is dropped', async () => {
+  test('that fails while it is finished leaves no put once it is dropped', async () => {
     await withNothingUnhandled(async () => {
       const { storage, writer } = openWriter({ partBytesMax: 64 * mega })
       storage.before = async ({ key, signal }) => (key.includes('001') ? settle().then(fail) : forever(signal))
@@ -187,7 +187,7 @@ describe('a writer of parts', { timeout }, () => {
     })
   })
 
-  test('ends by the signal, whose reason everybody hears, and who had none to begin with begins nothing', async () => {
+  test('ends by the signal, everybody gets its reason, and a lane that was aborted before begins nothing', async () => {
     await withNothingUnhandled(async () => {
       const stop = new AbortController()
       const { storage, writer } = openWriter({ signal: stop.signal })

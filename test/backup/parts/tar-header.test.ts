@@ -42,7 +42,7 @@ function permissions({ kind: of, mode: bits }: PartTarEntry): string {
 }
 
 describe('a header of a part', () => {
-  test('is read by tar-stream as it was written, bodies behind it', async () => {
+  test('is read by tar-stream as it was written, bodies after it', async () => {
     const entry = fc.record({ name: partName, kind, mode, mtime, size: fc.integer({ min: 0, max: 3000 }) })
     await fc.assert(
       fc.asyncProperty(fc.array(entry, { minLength: 1, maxLength: 5 }), async (entries) => {
@@ -77,7 +77,7 @@ describe('a header of a part', () => {
     )
   })
 
-  test('tells sizes of more than 8 GB to both', async () => {
+  test('gives sizes of more than 8 GB to both', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'walrx-tar-'))
     try {
       for (const size of [8 * gigabyte - 1, 8 * gigabyte, 8 * gigabyte + 1, 9 * gigabyte + 511, 2 ** 40]) {

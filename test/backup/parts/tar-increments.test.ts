@@ -101,8 +101,8 @@ describe('increments', () => {
   }
 
   const bad: readonly (readonly [string, Buffer, RegExp])[] = [
-    ['of no bytes', Buffer.alloc(0), /an increment of \/base\/5\/1 of which it ends after 0 of 0 bytes/],
-    ['of another format', Buffer.alloc(20, 1), /of which the magic is/],
+    ['of no bytes', Buffer.alloc(0), /a damaged increment of \/base\/5\/1: it ends after 0 of 0 bytes/],
+    ['of another format', Buffer.alloc(20, 1), /a damaged increment of .*: the magic is/],
     [
       'that is cut short',
       nativeBytes({ truncation: 1, pages: new Map([[0, Buffer.alloc(page)]]) }).subarray(0, 9000),
@@ -185,7 +185,7 @@ describe('a label', () => {
     assert.deepEqual(fullLabel(Buffer.from(plain + lines, 'latin1'), origin), Buffer.from(plain, 'latin1'))
   })
 
-  test('that tells of another parent, or of none, ends the backup', () => {
+  test('that names another parent, or none, ends the backup', () => {
     const of = (text: string) => () => fullLabel(Buffer.from(text, 'latin1'), origin)
     const error = (message: RegExp) => ({ code: 'WALRX_PROTOCOL', message })
     assert.throws(of(plain), error(/an increment without a start, but the request was from 0\/2000028 on timeline 1/))

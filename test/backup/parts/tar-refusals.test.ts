@@ -68,7 +68,7 @@ describe('a rewriter refuses', () => {
     assert.throws(() => rewriter.beginArchive(main), { message: 'the server ended an archive within base/1' })
   })
 
-  test('an archive that ends within a header, even behind another archive, and does not blame the file before', async () => {
+  test('an archive that ends within a header, even after another archive, and does not blame the file before', async () => {
     const rewriter = new TarRewriter(new RecordingPlacer())
     await rewriter.beginArchive(elsewhere)
     await rewriter.feed(serverTar(some))
@@ -78,7 +78,7 @@ describe('a rewriter refuses', () => {
     const second = new TarRewriter(new RecordingPlacer())
     await second.beginArchive(main)
     await second.feed(serverEntries(some).subarray(0, 512 + 100))
-    assert.throws(() => second.end(), { message: 'the server ended an archive within the header behind base' })
+    assert.throws(() => second.end(), { message: 'the server ended an archive within the header after base' })
   })
 
   test('a file that comes twice, also one that is set aside', async () => {
@@ -107,10 +107,10 @@ describe('a rewriter refuses', () => {
   test('names that lead out of the data directory, or are none', async () => {
     for (const name of ['../x', '..', 'base/../../x', 'base/..', './../x', '/etc/passwd', '//x', '', './']) {
       for (const tablespace of [main, elsewhere]) {
-        await assertRefused([{ name, kind: 'file' }], `the server sent a file by the name "${name}"`, tablespace)
+        await assertRefused([{ name, kind: 'file' }], `the server sent a file named "${name}"`, tablespace)
       }
     }
-    await assertRefused([{ name: '..', kind: 'directory' }], 'the server sent a file by the name "../"')
+    await assertRefused([{ name: '..', kind: 'directory' }], 'the server sent a file named "../"')
     const { files } = await rewrite(serverTar(['..x', 'x..', '...', 'a/..b/c'].map((name) => ({ name, kind: 'file' }))))
     assert.deepEqual([...files.keys()], ['/..x', '/x..', '/...', '/a/..b/c'])
   })

@@ -15,7 +15,7 @@ export interface ServerFile {
   readonly linkTarget?: string
 }
 
-/** print_tar_number: octal with a space behind it, or base 256 behind a byte of 0x80; negative times wrap to 64 bits. */
+/** print_tar_number: octal followed by a space, or base 256 after a byte of 0x80; negative times wrap to 64 bits. */
 function tarNumber(value: number, length: number): Buffer {
   const number = BigInt.asUintN(64, BigInt(value))
   if (number < 1n << BigInt((length - 1) * 3)) return Buffer.from(`${number.toString(8).padStart(length - 1, '0')} `)
@@ -95,7 +95,7 @@ export async function readTar(tar: Uint8Array): Promise<ReadEntry[]> {
   return entries
 }
 
-/** The only header of a tar whose body need not be there, by tar-stream. */
+/** The only header of a tar; its body need not be there, by tar-stream. */
 export async function readHeader(head: Uint8Array): Promise<Omit<ReadEntry, 'content'>> {
   const extractor = extract()
   extractor.write(Buffer.from(head))

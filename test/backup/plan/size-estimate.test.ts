@@ -58,7 +58,7 @@ describe('a file', () => {
     assert.deepEqual(methodOf(main(segmentBlocksMax + 1), indexOf(), parentHas), { whole: 'odd' })
   })
 
-  test('is whole where relation or database were made anew', () => {
+  test('is whole where relation or database were created again', () => {
     assert.deepEqual(methodOf(main(10), indexOf({ limit: 0 }), parentHas), { whole: 'emptied' })
     assert.deepEqual(methodOf(main(10), indexOf({ relation: 0, limit: 0 }), parentHas), { whole: 'emptied' })
     const elsewhere = indexOf({ relation: 0, limit: 0, tablespace: 16385 })
@@ -67,7 +67,7 @@ describe('a file', () => {
     assert.deepEqual(methodOf(inTablespace, elsewhere, parentHas), { whole: 'emptied' })
   })
 
-  test('of a relation that was cut is whole in the segment of the cut, and behind it', () => {
+  test('of a relation that was cut is whole in the segment of the cut, and after it', () => {
     const cut = indexOf({ limit: segmentBlocksMax + 3 }, { segment: 0, blocks: 2 }, { segment: 1, blocks: 2 })
     assert.deepEqual(methodOf(main(segmentBlocksMax), cut, parentHas), { blocks: 2 })
     assert.deepEqual(methodOf(file('base/5/100.1', 10), cut, parentHas), { whole: 'cut' })

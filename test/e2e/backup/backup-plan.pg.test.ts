@@ -153,7 +153,7 @@ test('a server before 17 takes a full one', { timeout: 120_000 }, async () => {
   const first = await world.plan()
   const pushed = await world.push()
   assert.ok(Math.abs(pushed.uncompressed_size - (first.expected.full?.bytes ?? 0)) <= toleranceBytes)
-  await world.assertFull('server', /is PostgreSQL 14, and increments came with 17/)
+  await world.assertFull('server', /is PostgreSQL 14, and incremental backups need 17/)
 })
 
 const skip = !isFullRun && 'WALRX_TEST_ALL=1 runs it'
@@ -288,7 +288,7 @@ for (const major of majorsFor([17]).filter((each) => each >= 17)) {
       assert.deepEqual(rich.unknown, [])
       await server.configure({ hba: 'host replication repl 127.0.0.1/32 trust' })
       await server.reload()
-      const words = /the WAL summaries cannot be looked at over an ordinary connection/
+      const words = /walrx cannot read the WAL summaries over an ordinary connection/
       const blind = await world.plan([], 'repl')
       assert.deepEqual([blind.kind, blind.full_because?.code], ['full', 'summaries'])
       assert.match(blind.full_because?.message ?? '', words)

@@ -56,7 +56,7 @@ test('a server before 17', { timeout: 60_000 }, async () => {
   await using server = await startPostgres({ major: 16 })
   const archive = await newArchive()
   assert.equal((await push(server, archive)).full_because?.code, 'no-backup')
-  await assertFull(server, archive, 'server', /is PostgreSQL 16, and increments came with 17/)
+  await assertFull(server, archive, 'server', /is PostgreSQL 16, and incremental backups need 17/)
 })
 
 for (const major of [17, 18] as const) {
@@ -81,7 +81,13 @@ for (const major of [17, 18] as const) {
       // With no ordinary connection.
       await server.configure({ hba: 'host replication repl 127.0.0.1/32 trust' })
       await server.reload()
-      await assertFull(server, archive, 'summaries', /cannot be looked at over an ordinary connection/, 'repl')
+      await assertFull(
+        server,
+        archive,
+        'summaries',
+        /cannot read the WAL summaries over an ordinary connection/,
+        'repl',
+      )
       await server.configure({ auth: 'trust' })
       await server.reload()
       const delta = await push(server, archive, ['--delta-from-name', parent.backup_name], 'repl')

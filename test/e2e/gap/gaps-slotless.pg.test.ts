@@ -28,7 +28,9 @@ test(
     await world.removed()
     await using receiver = world.receive()
     await world.recorded(receiver)
-    await receiver.logged('the slot keeps no WAL, the server has invalidated it: it is dropped and made anew')
+    await receiver.logged(
+      'the server has invalidated the slot, which keeps no WAL: dropping the slot and creating it again',
+    )
     await world.check(receiver, /nothing kept it/)
     const [slot] = await world.server.sql<{ status: string }>('select wal_status as status from pg_replication_slots')
     assert.equal(slot?.status, 'reserved')

@@ -23,7 +23,9 @@ describe('a slot that keeps nothing', () => {
     await world.lose(8)
     await world.removed()
     await using receiver = world.receive()
-    await receiver.logged('the slot keeps no WAL, the server has invalidated it: it is dropped and made anew')
+    await receiver.logged(
+      'the server has invalidated the slot, which keeps no WAL: dropping the slot and creating it again',
+    )
     await world.recorded(receiver)
     await world.check(receiver, /had invalidated the slot/)
     assert.equal((await receiver.stop()).status, 0)

@@ -57,7 +57,7 @@ describe('a gap is repaired', () => {
     world.conninfo = hosts(world.server, standby)
     await using receiver = world.receive()
     await world.recorded(receiver)
-    const asked = receiver.lines.filter(({ msg }) => msg === 'streaming what is missing from another host')
+    const asked = receiver.lines.filter(({ msg }) => msg === 'streaming the missing WAL from another host')
     assert.equal(asked.length, 1, 'the standby is asked once for the same position')
     await world.check(receiver, /slot was missing/)
     assert.equal((await receiver.stop()).status, 0)

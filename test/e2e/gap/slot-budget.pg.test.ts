@@ -41,8 +41,10 @@ test('a slot that 18 has invalidated for idleness shows a position still, and is
   await world.lose(4)
   await world.removed()
   await using receiver = world.receive()
-  await receiver.logged('the slot keeps no WAL, the server has invalidated it: it is dropped and made anew')
-  await receiver.logged('the server invalidates the slot when walrx is away for that long')
+  await receiver.logged(
+    'the server has invalidated the slot, which keeps no WAL: dropping the slot and creating it again',
+  )
+  await receiver.logged('the server invalidates the slot when walrx is disconnected for this long')
   await world.recorded(receiver)
   await world.check(receiver, /had invalidated the slot/)
   assert.equal((await receiver.stop()).status, 0)

@@ -51,7 +51,7 @@ test('after pg_resetwal --wal-segsize an archive of another size is refused', { 
     const { status, stderr } = await runWalrx([...command, ...place(old)])
     assert.equal(status, 5, stderr)
     assert.match(stderr, /WALRX_OTHER_CLUSTER/)
-    for (const part of [`${mebi} bytes`, `${2 * mebi} bytes`, 'begin a new prefix'])
+    for (const part of [`${mebi} bytes`, `${2 * mebi} bytes`, 'use a new prefix'])
       assert.ok(stderr.includes(part), stderr)
   }
   assert.deepEqual(archivedKeys(old), before)

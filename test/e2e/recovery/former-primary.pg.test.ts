@@ -50,7 +50,7 @@ test('the new primary is taken, though the former one is first and can be writte
   await present.sql(`select pg_logical_emit_message(true, 'walrx', 'one more')`)
 
   await using receiver = receive(archive, former, present)
-  const refused = await receiver.logged('a host that can be written is not the primary')
+  const refused = await receiver.logged('a host that accepts writes is not the primary')
   assert.match(
     String(refused['message']),
     new RegExp(`:${former.port} is on timeline 1, which .*:${present.port} left`),

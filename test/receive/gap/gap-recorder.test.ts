@@ -47,10 +47,10 @@ describe('what is lost', () => {
   })
 })
 
-describe('a gap is told', () => {
+describe('a gap is reported', () => {
   function setUp() {
     const archive = new FakeArchive()
-    const told: GapRecord[] = []
+    const reported: GapRecord[] = []
     const recorder = new GapRecorder({
       archive,
       segmentSize: MiB,
@@ -59,12 +59,12 @@ describe('a gap is told', () => {
       log: silentLog,
       meter: new RecordingMeter(),
       slot: 'walrx',
-      onGap: (gap) => told.push(gap),
+      onGap: (gap) => reported.push(gap),
     })
     const connect = (slotState: PreparedSource['slotState']) =>
       recorder.connected({ session: new FakeSession(0n as never), slotState })
     const record = () => recorder.record(one, lsn('0/200000'), lsn('0/500000'), never)
-    return { archive, recorder, told, connect, record }
+    return { archive, recorder, reported, connect, record }
   }
 
   test('with what was found at the connections since the slot last moved', async () => {
@@ -93,19 +93,19 @@ describe('a gap is told', () => {
     )
   })
 
-  test('to whoever listens, also when it was known', async () => {
-    const { archive, connect, record, told } = setUp()
+  test('to its listener, also when it was known', async () => {
+    const { archive, connect, record, reported } = setUp()
     connect('found')
     await record()
     await record()
     assert.equal(archive.gaps.length, 2)
-    assert.deepEqual(told, archive.gaps)
+    assert.deepEqual(reported, archive.gaps)
   })
 
   test('as an error where no other attempt would help', async () => {
-    const { archive, record, told } = setUp()
+    const { archive, record, reported } = setUp()
     archive.outage = new WalrxError('WALRX_INTERNAL', 'a defect (test)')
     await assert.rejects(record(), archive.outage)
-    assert.deepEqual(told, [])
+    assert.deepEqual(reported, [])
   })
 })

@@ -247,7 +247,7 @@ describe('a host gives no WAL', () => {
     await refused({ prepare: (session) => (session.inRecovery = false) })
   })
 
-  test('of a timeline that it has another history of, or of which it has nothing', async () => {
+  test('of a timeline that it has another history of, or no WAL of', async () => {
     const other = (session: FakeSession) => {
       session.timeline = 2
       session.histories.set(2, `1\t${formatLsn(at(0.75))}\tno recovery target specified\n`)
@@ -276,7 +276,7 @@ describe('a host gives no WAL', () => {
     )
   })
 
-  test('that differs from the beginning of the segment which the archive has', async () => {
+  test('that differs from the tail which the archive has', async () => {
     const bench = new Bench([host('b', 0, 6, { wal: fork(timelineOne, 1, at(1.1)) }), host('c', 0, 6)])
     const beginning = timelineOne.bytes.subarray(segmentSize, 1.5 * segmentSize)
     bench.archive.chunks.set(`${nameOf(1)}/0-${segmentSize / 2}`, Buffer.from(beginning))

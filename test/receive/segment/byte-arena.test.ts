@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { ByteArena } from '../../../src/receive/segment/byte-arena.ts'
 
-/** Tiny pieces too: a gap of one byte is a gap. */
+/** Tiny ranges too: a gap of one byte is a gap. */
 const anyLength = fc.oneof(fc.integer({ min: 0, max: 2 }), fc.integer({ min: 0, max: 80 }))
 
 describe('ByteArena', () => {
@@ -14,25 +14,25 @@ describe('ByteArena', () => {
         fc.array(fc.tuple(anyLength, fc.boolean(), fc.nat()), { maxLength: 80 }),
         (size, steps) => {
           const arena = new ByteArena(size)
-          const lent: { piece: Buffer; copy: Buffer }[] = []
+          const lent: { range: Buffer; copy: Buffer }[] = []
           let fill = 0
           for (const [length, shouldRelease, which] of steps) {
             if (shouldRelease && lent.length > 0) {
               const [given] = lent.splice(which % lent.length, 1)
-              if (given) arena.release(given.piece)
+              if (given) arena.release(given.range)
             } else {
               const bytes = Buffer.alloc(length, ++fill & 0xff)
-              const piece = arena.store(bytes)
-              if (piece) lent.push({ piece, copy: bytes })
+              const range = arena.store(bytes)
+              if (range) lent.push({ range, copy: bytes })
             }
-            for (const { piece, copy } of lent) assert.ok(piece.equals(copy), 'another piece wrote into this one')
-            const used = lent.reduce((sum, { piece }) => sum + piece.length, 0)
+            for (const { range, copy } of lent) assert.ok(range.equals(copy), 'another range wrote into this one')
+            const used = lent.reduce((sum, { range }) => sum + range.length, 0)
             assert.equal(arena.used, used)
             assert.ok(used <= size)
           }
-          for (const { piece } of lent) arena.release(piece)
+          for (const { range } of lent) arena.release(range)
           assert.equal(arena.used, 0)
-          if (size > 0) assert.ok(arena.store(Buffer.alloc(size)), 'what came back is one piece again')
+          if (size > 0) assert.ok(arena.store(Buffer.alloc(size)), 'what came back is one range again')
         },
       ),
     )
@@ -66,12 +66,12 @@ describe('ByteArena', () => {
     assert.equal(new ByteArena(10).store(Buffer.alloc(0)), undefined)
   })
 
-  test('a piece that is not lent cannot be released, nor one twice', () => {
+  test('a range that is not lent cannot be released, nor one twice', () => {
     const arena = new ByteArena(10)
-    const piece = arena.store(Buffer.from('abc'))
-    assert.ok(piece)
-    arena.release(piece)
-    assert.throws(() => arena.release(piece), /is not lent/)
+    const range = arena.store(Buffer.from('abc'))
+    assert.ok(range)
+    arena.release(range)
+    assert.throws(() => arena.release(range), /is not lent/)
     assert.throws(() => arena.release(Buffer.alloc(3)), /is not lent/)
   })
 })

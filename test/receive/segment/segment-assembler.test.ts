@@ -66,7 +66,7 @@ describe('assembling', () => {
     assert.equal(assembler.write(parseLsn('0/100A'), wal(parseLsn('0/100A'), 1)), 1, 'and nothing was changed by them')
   })
 
-  test('a gap whose edge is exactly a segment boundary is a gap', () => {
+  test('a gap with its edge exactly at a segment boundary is a gap', () => {
     const { assembler, segments } = open()
     assembler.begin(1, start)
     assembler.write(start, wal(start, segmentSize))

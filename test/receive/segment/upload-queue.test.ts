@@ -84,12 +84,12 @@ class Bench {
   }
 }
 
-/** Name of the segment that is `index` behind the run's first. */
+/** Name of the segment that is `index` after the run's first. */
 function nameOf(index: number): string {
   return segmentNameAt(1, end(index), segmentSize)
 }
 
-/** Position of the first byte of the segment that is `index` behind the run's first. */
+/** Position of the first byte of the segment that is `index` after the run's first. */
 function end(index: number): Lsn {
   return addBytes(start, index * segmentSize)
 }
@@ -104,7 +104,7 @@ describe('the durable end', () => {
     await settle()
     await bench.succeed(3)
     await bench.succeed(2)
-    assert.equal(bench.queue.durableLsn, end(1), 'behind a segment that is missing nothing counts')
+    assert.equal(bench.queue.durableLsn, end(1), 'after a segment that is missing nothing counts')
     await bench.succeed(1)
     assert.equal(bench.queue.durableLsn, end(4))
     assert.deepEqual(bench.durables, [end(1), end(4)])
@@ -261,7 +261,7 @@ describe('uploading', () => {
     }
   })
 
-  test('a segment that fails its checks is not put, and stops everything behind it', async () => {
+  test('a segment that fails its checks is not put, and stops everything after it', async () => {
     const invalid = new WalrxError('WALRX_WAL_INVALID', 'bad page')
     const archive = new FakeArchive()
     const segments = uncheckedSegments(archive, segmentSize)
@@ -349,7 +349,7 @@ describe('buffers', () => {
 })
 
 describe('draining', () => {
-  test('is over when everything is durable, the listener having been told before', async () => {
+  test('is over when everything is durable, the listener having been called before', async () => {
     const bench = new Bench()
     await bench.queue.drained()
     bench.push()

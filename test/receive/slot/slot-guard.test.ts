@@ -14,7 +14,7 @@ const MiB = 1024 * 1024
 const start = parseLsn('0/5000000')
 const never = new AbortController().signal
 
-/** A position, so many megabytes behind the slot's first one. */
+/** A position, so many megabytes after the slot's first one. */
 const at = (megabytes: number): Lsn => addBytes(start, Math.round(megabytes * MiB))
 
 /** A guard of a slot that may keep 8 MB, with server and clock in the test's hands. */
@@ -149,7 +149,7 @@ describe('a slot that is to be dropped', () => {
     assert.deepEqual([bench.guard.takeDropped(), bench.guard.takeDropped()], [true, false])
   })
 
-  test('and cannot be is told, and left to the next stream', async () => {
+  test('and cannot be is reported, and left to the next stream', async () => {
     const bench = new Bench()
     assert.equal(await bench.guard.drop(never), false)
     assert.deepEqual(bench.lines, ['error the slot could not be dropped'])

@@ -20,7 +20,7 @@ const well: SlotHealth = {
   idleTimeoutSeconds: undefined,
 }
 
-/** A watch of a slot whose health is in the test's hands. */
+/** A watch of a slot; the test sets its health. */
 function setUp() {
   const clock = new VirtualClock()
   const lines: string[] = []
@@ -75,13 +75,14 @@ describe('the slot is watched', () => {
     await next()
     state.health = { ...well, walStatus: 'lost', restartLsn: undefined, invalidationReason: 'wal_removed' }
     await next()
-    const danger = 'error the slot is in danger: the server will remove WAL that is not archived, or has done so'
+    const danger =
+      'error the slot is in danger: the server will remove WAL that is not archived, or has removed some already'
     assert.deepEqual(lines, ['info slot health', danger, danger])
     watch.stop()
   })
 
   test('and a short idle_replication_slot_timeout is warned of, once', async () => {
-    const warning = 'warn the server invalidates the slot when walrx is away for that long'
+    const warning = 'warn the server invalidates the slot when walrx is disconnected for this long'
     for (const [seconds, warnings] of [
       [86_399, 1],
       [86_400, 0],

@@ -34,7 +34,7 @@ describe('of hosts that can be written', () => {
     assert.deepEqual(await refused([host('a', 2, [1, 5]), host('b', 2, [1, 5])]), [])
   })
 
-  test('that which another one has left behind is refused, first or not', async () => {
+  test('one on a timeline that another one has left is refused, first or not', async () => {
     const [former, present] = [host('a', 1), host('b', 2, [1, 5])]
     for (const hosts of [
       [former, present],
@@ -49,19 +49,19 @@ describe('of hosts that can be written', () => {
     assert.deepEqual(await refused([former, host('b', 2, [1, 5]), host('c', 4, [1, 5], [2, 7])]), ['a', 'b'])
   })
 
-  test('those whose histories part are told apart by what the archive holds', async () => {
+  test('where histories diverge, what the archive holds decides', async () => {
     const hosts = [host('a', 3, [1, 6]), host('b', 2, [1, 5])]
     assert.deepEqual(await refused(hosts, archiveOf(1, 2)), ['a'])
     assert.deepEqual(await refused(hosts, archiveOf(1, 3)), ['b'])
   })
 
-  test('of two that gave the same number to different timelines, the one whose fork is archived is right', async () => {
+  test('of two that gave the same number to different timelines, the one with the archived fork is right', async () => {
     const archive = archiveOf(1, 2)
     archive.forks.set(1, { timeline: 2, switchpoint: lsn(5) })
     assert.deepEqual(await refused([host('a', 2, [1, 6]), host('b', 2, [1, 5])], archive), ['a'])
   })
 
-  test('nobody is believed where the archive does not tell, and all are named', async () => {
+  test('none is taken where the archive does not decide, and all are named', async () => {
     const hosts = [host('a', 3, [1, 6]), host('b', 2, [1, 5])]
     for (const [archive, holding] of [
       [archiveOf(1), /holds timeline 1$/],

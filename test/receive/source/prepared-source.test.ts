@@ -100,7 +100,7 @@ describe('the slot', () => {
     assert.ok(!bench.session.calls.includes('create walrx'))
   })
 
-  test('without a position keeps no WAL for us: it is dropped, and made anew', async () => {
+  test('without a position keeps no WAL for us: it is dropped, and created again', async () => {
     const bench = new Bench()
     bench.session.setSlot('walrx', undefined)
     const { slotRestart, slotState } = await bench.prepare()
@@ -111,7 +111,7 @@ describe('the slot', () => {
     )
   })
 
-  test('with a position is made anew only when the server has shown that it keeps nothing', async () => {
+  test('with a position is created again only when the server has shown that it keeps nothing', async () => {
     for (const remakeSlot of [false, true]) {
       const bench = new Bench()
       bench.session.setSlot('walrx', parseLsn('0/7000000'))
@@ -129,7 +129,7 @@ describe('the slot', () => {
     assert.ok(!bench.session.calls.includes('create walrx'))
   })
 
-  test('that keeps nothing right after it was made is told, and tried again', async () => {
+  test('that keeps nothing right after it was created is reported, and tried again', async () => {
     const bench = new Bench()
     bench.session.createSlot = () => Promise.resolve(bench.session.setSlot('walrx', undefined))
     await assert.rejects(bench.prepare(), {

@@ -74,7 +74,7 @@ const withSlot: readonly Case[] = [
     reason: 'slot',
   },
   {
-    name: 'made anew ahead of the archive: the archive first, the slot behind a gap',
+    name: 'created again ahead of the archive: the archive first, then the slot after a gap',
     slot: 9.9,
     end: 9.9,
     archived: { 1: [3, 4] },
@@ -83,7 +83,7 @@ const withSlot: readonly Case[] = [
     reason: 'archive',
   },
   {
-    name: 'made anew ahead of an archive with a hole: from the hole on',
+    name: 'created again ahead of an archive with a hole: from the hole on',
     slot: 9,
     end: 9.9,
     archived: { 1: [3, 4, 6] },
@@ -111,7 +111,7 @@ const withSlot: readonly Case[] = [
     reason: 'slot',
   },
   {
-    name: 'in the segment of the fork, behind it: the old timeline first, for its tail',
+    name: 'in the segment of the fork, after it: the old timeline first, for its tail',
     chain: afterFork,
     slot: 5.7,
     end: 7,
@@ -129,7 +129,7 @@ const withSlot: readonly Case[] = [
     reason: 'slot',
   },
   {
-    name: 'behind the fork: the predecessor is of the new timeline',
+    name: 'after the fork: the predecessor is of the new timeline',
     chain: afterFork,
     slot: 6.1,
     end: 7,
@@ -148,7 +148,7 @@ const withSlot: readonly Case[] = [
     reason: 'archive',
   },
   {
-    name: 'behind several forks in one segment: the oldest of them first',
+    name: 'after several forks in one segment: the oldest of them first',
     chain: threeForksInOneSegment,
     slot: 5.9,
     end: 6,
@@ -176,7 +176,7 @@ const withoutSlot: readonly Case[] = [
     reason: 'archive',
   },
   {
-    name: 'holes behind the newest segment are filled, the oldest first',
+    name: 'holes before the newest segment are filled, the oldest first',
     slot: undefined,
     end: 9.4,
     archived: { 1: [3, 5, 7] },
@@ -273,7 +273,7 @@ for (const [title, cases] of [
 const anySegments = fc.uniqueArray(fc.integer({ min: 1, max: 30 }), { maxLength: 30 })
 
 describe('no start position skips', () => {
-  test('a byte behind the slot, whatever is archived', async () => {
+  test('a byte after the slot, whatever is archived', async () => {
     await fc.assert(
       fc.asyncProperty(
         anySegments,

@@ -18,7 +18,7 @@ const flushed = (lsn: bigint): StandbyStatus => ({
   replyRequested: false,
 })
 
-/** A stream of which the test says what has arrived and what is durable. */
+/** A stream; the test says what has arrived and what is durable. */
 class Stream {
   readonly clock = new VirtualClock()
   readonly sent: StandbyStatus[] = []
@@ -129,7 +129,7 @@ describe('where commits wait', () => {
 describe('an outage', () => {
   const outageMs = 10_000
 
-  /** A stream of which 200 bytes are durable and 300 more wait, since this instant. */
+  /** A stream with 200 durable bytes and 300 more that wait, since this instant. */
   async function waiting(ms: number | undefined = outageMs): Promise<Stream> {
     const stream = new Stream(ms)
     stream.receive(200n)
@@ -149,7 +149,7 @@ describe('an outage', () => {
     assert.deepEqual(stream.candidate, [true, false])
     assert.deepEqual(stream.status, quietStatus(1500n as Lsn))
     await stream.pass(10 * outageMs)
-    assert.equal(stream.sent.length, 1, 'told once')
+    assert.equal(stream.sent.length, 1, 'reported once')
   })
 
   test('is counted from the last byte that became durable', async () => {

@@ -6,7 +6,7 @@ import type { Lsn } from '../../../src/postgres/lsn.ts'
 import { ArrivalTimes } from '../../../src/receive/stream/arrival-times.ts'
 import { Random } from '../../harness/random.ts'
 
-/** A clock that only tells the time. */
+/** A clock that only shows the time. */
 class Now {
   ms = 0
   now = () => this.ms
@@ -34,7 +34,7 @@ test('the age is that of the first byte that is not durable, and 0 where all is'
   assert.equal(arrivals.age(200n as Lsn), 0)
 })
 
-test('hours of arrivals are told from a thousand marks, never too young and hardly too old', () => {
+test('hours of arrivals are reported from a thousand marks, never too young and hardly too old', () => {
   const seeds = fc.record({ seed: fc.integer(), steps: fc.integer({ min: 1, max: 30_000 }) })
   fc.assert(
     fc.property(seeds, fc.double({ min: 0, max: 1, noNaN: true }), ({ seed, steps }, share) => {
@@ -53,16 +53,16 @@ test('hours of arrivals are told from a thousand marks, never too young and hard
       const durable = Math.floor(lsn * share)
       const first = seen.find((one) => one.lsn > durable)
       const truth = first ? clock.ms - first.ms : 0
-      const told = arrivals.age(BigInt(durable) as Lsn)
-      assert.ok(told >= truth, `${told} ms told, ${truth} ms it is`)
-      assert.ok(told - truth <= 50 + clock.ms / 100, `${told} ms told, ${truth} ms it is`)
-      if (!first) assert.equal(told, 0)
+      const reported = arrivals.age(BigInt(durable) as Lsn)
+      assert.ok(reported >= truth, `${reported} ms reported, ${truth} ms it is`)
+      assert.ok(reported - truth <= 50 + clock.ms / 100, `${reported} ms reported, ${truth} ms it is`)
+      if (!first) assert.equal(reported, 0)
     }),
     { numRuns: 60, endOnFailure: true },
   )
 })
 
-test('the age is told while an hour of outage is caught up with, and is as exact as before when it is over', () => {
+test('the age is reported while an hour of outage is caught up with, and is as exact as before when it is over', () => {
   const clock = new Now()
   const arrivals = new ArrivalTimes(clock)
   let lsn = 0
@@ -70,9 +70,9 @@ test('the age is told while an hour of outage is caught up with, and is as exact
   for (; clock.ms < 3600_000; clock.ms += 100) receive()
   assert.equal(arrivals.age(0n as Lsn), 3600_000)
   for (const share of [0.25, 0.5, 0.75]) {
-    const told = arrivals.age(BigInt(Math.round(lsn * share)) as Lsn)
+    const reported = arrivals.age(BigInt(Math.round(lsn * share)) as Lsn)
     const truth = 3600_000 * (1 - share)
-    assert.ok(told >= truth - 100 && told <= truth + 36_000, `${told} ms told, ${truth} ms it is`)
+    assert.ok(reported >= truth - 100 && reported <= truth + 36_000, `${reported} ms reported, ${truth} ms it is`)
   }
   // What arrived a second ago is durable, and WAL never ceases to come.
   for (; clock.ms < 3660_000; clock.ms += 100) {

@@ -7,7 +7,7 @@ import { parseTimeoutMs, streamTimings } from '../../../src/receive/stream/strea
 
 const anyLsn = fc.bigInt({ min: 0n, max: 0xffffffffffffffffn }).map((value) => value as Lsn)
 
-describe('what is told', () => {
+describe('what is reported', () => {
   test('progress alone promises nothing: neither flush nor apply', () => {
     const received = parseLsn('1/5000000')
     assert.deepEqual(quietStatus(received), { write: received, flush: 0n, apply: 0n, replyRequested: false })

@@ -123,7 +123,7 @@ export class SessionBench {
   }
 }
 
-/** Position of the first byte of the segment that is `index` behind the run's first. */
+/** Position of the first byte of the segment that is `index` after the run's first. */
 export function end(index: number): Lsn {
   return addBytes(start, index * segmentSize)
 }

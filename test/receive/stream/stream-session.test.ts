@@ -16,7 +16,7 @@ import {
 import { settle } from '../fakes.ts'
 import { end, segmentSize, SessionBench, start } from './session-bench.ts'
 
-describe('what the server is told', () => {
+describe('what is reported to the server', () => {
   test('a durable segment is reported by two messages in one write: flush, and flush taken back', async () => {
     const bench = new SessionBench()
     await bench.begin()
@@ -49,7 +49,7 @@ describe('what the server is told', () => {
     await settle()
     bench.connect()
     await bench.archived(0)
-    assert.deepEqual([bench.reported, bench.socket.statuses], [[], []], 'nobody to tell it to')
+    assert.deepEqual([bench.reported, bench.socket.statuses], [[], []], 'nobody to report it to')
     await bench.begin()
     assert.deepEqual(bench.socket.statuses, [...pulse(end(1), end(1))])
     assert.deepEqual(bench.reported, [end(1)])
@@ -75,7 +75,7 @@ describe('what the server is told', () => {
     assert.deepEqual(bench.reported, [])
   })
 
-  test('without a slot no flush position is ever told: there is nothing that it could move', async () => {
+  test('without a slot no flush position is ever reported: there is nothing that it could move', async () => {
     const bench = new SessionBench({ slot: undefined, buffers: 2 })
     await bench.begin()
     await bench.send(4 * segmentSize)
@@ -299,7 +299,7 @@ describe('the end of a stream', () => {
     assert.equal(bench.session.hasTaken, false, 'which is no success: the next attempt waits longer')
   })
 
-  test('leaves no timer and no listener behind', async () => {
+  test('leaves no timer and no listener', async () => {
     const bench = new SessionBench({ buffers: 2 })
     await bench.begin()
     await bench.send(3 * segmentSize)
@@ -321,7 +321,7 @@ describe('the end of a stream', () => {
 })
 
 describe('stopping', () => {
-  test('takes no more WAL, reports what becomes durable, and says goodbye behind it', async () => {
+  test('takes no more WAL, reports what becomes durable, and says goodbye after it', async () => {
     const bench = new SessionBench({ buffers: 4 })
     await bench.begin()
     await bench.send(segmentSize + 100)

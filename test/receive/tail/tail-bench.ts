@@ -1,4 +1,4 @@
-/** A tail writer with an assembler and a pool around it, WAL whose every byte tells its position, and a fake store. */
+/** A tail writer with an assembler and a pool around it, WAL in which every byte shows its position, and a fake store. */
 import assert from 'node:assert/strict'
 import { type Logger, silentLog } from '../../../src/observe/log.ts'
 import { addBytes, type Lsn, toLsn } from '../../../src/postgres/lsn.ts'
@@ -19,7 +19,7 @@ export const bytesMax = 4 * 1024
 /** Where the run begins. */
 export const start = toLsn(5n * BigInt(segmentSize))
 
-/** Name of the segment that is `index` behind the run's first. */
+/** Name of the segment that is `index` after the run's first. */
 export function nameOf(index: number): string {
   return segmentNameAt(1, addBytes(start, index * segmentSize), segmentSize)
 }
@@ -95,7 +95,7 @@ export class TailBench {
   readonly conflicts: WalrxError[] = []
   readonly logged: string[] = []
   durableSegments = start
-  /** How often something was told to have become durable. */
+  /** How often something was reported as durable. */
   news = 0
   onNews: (() => void) | undefined
 
@@ -146,7 +146,7 @@ export class TailBench {
     await settle()
   }
 
-  /** The whole segment that is `index` behind the first has become durable, and its buffer is used anew. */
+  /** The whole segment that is `index` after the first has become durable, and its buffer is used again. */
   async archived(index: number): Promise<void> {
     const startLsn = addBytes(start, index * segmentSize)
     const at = this.whole.findIndex((segment) => segment.startLsn === startLsn)
@@ -171,7 +171,7 @@ export class TailBench {
     return [...this.archive.chunks.keys()].map(short).sort(byOffset)
   }
 
-  /** Bytes behind the run's beginning that the store has without a hole, in whole segments and chunks. */
+  /** Bytes after the run's start that the store has without a hole, in whole segments and chunks. */
   get storedBytes(): number {
     let end = 0
     for (let index = 0; ; index++) {
@@ -185,7 +185,7 @@ export class TailBench {
     }
   }
 
-  /** Durable bytes behind the run's beginning. */
+  /** Durable bytes after the run's start. */
   get durable(): number {
     return Number(this.tails.durableLsn - start)
   }

@@ -1,4 +1,4 @@
-/** The beginning of a segment goes to the archive by interval, in chunks that take each other's place. */
+/** The tail goes to the archive by interval, in chunks that take each other's place. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { WalrxError } from '../../../src/primitives/errors.ts'
@@ -75,7 +75,7 @@ describe('a chunk', () => {
     assert.equal(bench.news, 2)
   })
 
-  test('has the longest length at most: then the next begins behind it, and it stays', async () => {
+  test('has the longest length at most: then the next begins after it, and it stays', async () => {
     const bench = new TailBench()
     await bench.receive(3000)
     await bench.answer('0:0-3000')
@@ -119,7 +119,7 @@ describe('a chunk', () => {
       assert.ok(bench.puts.includes('0:0-100'))
     }
     assert.equal(bench.meter.failures, 20)
-    assert.deepEqual(bench.logged, ['could not store a chunk, trying again'], 'told once')
+    assert.deepEqual(bench.logged, ['could not store a chunk, trying again'], 'reported once')
     assert.equal(bench.assembler.nextLsn, addBytes(start, 300))
     await bench.answer('0:0-100')
     assert.equal(bench.durable, 100)
@@ -172,7 +172,7 @@ describe('a whole segment', () => {
     assertRight(bench)
   })
 
-  test('begins the next one anew: from its first byte on', async () => {
+  test('begins the next one again: from its first byte on', async () => {
     const bench = new TailBench()
     await bench.receive(3000)
     await bench.answer('0:0-3000')
@@ -207,7 +207,7 @@ describe('a whole segment', () => {
     await bench.receive(segmentSize - 1)
     await bench.receive(1)
     await bench.archived(0)
-    assert.deepEqual(bench.archive.deleted, [], 'it would arrive behind the removal')
+    assert.deepEqual(bench.archive.deleted, [], 'it would arrive after the removal')
     slow.resolve(undefined)
     await settle()
     assert.deepEqual(bench.archive.deleted, [`${nameOf(0)}/0-4096`, `${nameOf(0)}/4096-8192`])
@@ -229,7 +229,7 @@ describe('a whole segment', () => {
 })
 
 describe('chunks of an earlier receiver', () => {
-  /** The archive has the first bytes of the segment, and a chunk behind a hole. */
+  /** The archive has the first bytes of the segment, and a chunk after a hole. */
   async function resumed(held: number): Promise<TailBench> {
     const bench = new TailBench()
     const keys = [`${nameOf(0)}/0-${held}`, `${nameOf(0)}/9000-9100`]
@@ -243,7 +243,7 @@ describe('chunks of an earlier receiver', () => {
     return Promise.resolve(bench)
   }
 
-  test('count for what they hold, and what is new begins behind them', async () => {
+  test('count for what they hold, and what is new begins after them', async () => {
     const bench = await resumed(300)
     assert.equal(bench.durable, 300)
     await bench.receive(250)

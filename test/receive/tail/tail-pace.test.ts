@@ -1,4 +1,4 @@
-/** How far apart the puts of a segment's beginning are. */
+/** How far apart the puts of a tail are. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { spacingOfPuts } from '../../../src/receive/tail/tail-pace.ts'

@@ -120,7 +120,7 @@ describe('the durable end', () => {
     assertRight(bench)
   })
 
-  test('waits for a whole segment whose end is too long for a chunk', async () => {
+  test('waits for a whole segment with an end too long for a chunk', async () => {
     const bench = synchronous()
     await bench.receive(segmentSize + 7)
     assert.deepEqual(bench.puts, ['1:0-7'])
@@ -216,7 +216,7 @@ describe('many small chunks', () => {
 describe('a chunk that cannot be stored, whatever is tried', () => {
   const defect = new WalrxError('WALRX_INTERNAL', 'a defect (test)')
 
-  test('ends a flush with the reason: what is behind it is not durable', async () => {
+  test('ends a flush with the reason: what comes after it is not durable', async () => {
     const bench = synchronous()
     await bench.receive(100)
     const flushed = assert.rejects(bench.tails.flush(), defect)

@@ -227,7 +227,7 @@ describe('a recorded gap', () => {
     host: 'db1:5432',
     slot: 'walrx',
   }
-  const lost = /WAL from 0\/700000 to 0\/800000 on timeline 1 was lost, as was noticed at 2026-03-01T12:15:00Z/
+  const lost = /WAL from 0\/700000 to 0\/800000 on timeline 1 was lost \(detected at 2026-03-01T12:15:00Z\)/
 
   test('is reported for a target after it, with its ends and the time; a target before it is reachable', async () => {
     for (const isFollowed of [true, false]) {

@@ -43,7 +43,7 @@ test('backups are those with a sentinel, and their parts are leapt over by the l
   assert.equal(await archive.headBackup('base_00000001000000000000000F'), undefined)
 })
 
-test('a backup that is not there is told by its name and the archive', async () => {
+test('a backup that is not there is reported with its name and the archive', async () => {
   await assert.rejects(archive.readSentinel(name), (error) => {
     assert.ok(hasCode(error, 'WALRX_BACKUP_NOT_FOUND'))
     assert.equal(error.message, `there is no backup ${name} at memory://test`)
@@ -51,7 +51,7 @@ test('a backup that is not there is told by its name and the archive', async () 
   })
 })
 
-test('a damaged document is told by its place in the archive', async () => {
+test('a damaged document is reported with its place in the archive', async () => {
   storage.seed(sentinelKey(name), '{"LSN":1')
   storage.seed(metadataKey(name), 'x')
   for (const read of [archive.readSentinel(name), archive.readMetadata(name)]) {
@@ -72,7 +72,7 @@ test('metadata that is missing is no failure, an outage is', async () => {
   await assert.rejects(archive.readFilesMetadata(name, sentinelOf('{}')), /outage/)
 })
 
-test('a table of files that was never written is told from one that is lost', async () => {
+test('a table of files that was never written is distinguished from a lost one', async () => {
   const full = sentinelOf('{"Version":2}')
   assert.deepEqual(await archive.readFilesMetadata(name, full), { kind: 'missing' })
   assert.deepEqual(await archive.readFilesMetadata(name, sentinelOf('{"FilesMetadataDisabled":true}')), {
@@ -134,7 +134,7 @@ test('parts are decoded by their own extensions', async () => {
   assert.equal(storage.openBodies, 0)
 })
 
-test('a damaged part is told by its place in the archive', async () => {
+test('a damaged part is reported with its place in the archive', async () => {
   const encoded = await encodeCopy(openWriteCodec('zstd'), Buffer.alloc(100_000, 'x'))
   storage.seed(partKey(name, 'part_001.tar.zst'), encoded.subarray(0, -5))
   const [part] = await archive.listParts(name)

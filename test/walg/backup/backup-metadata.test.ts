@@ -41,7 +41,7 @@ test('numbers of user data that are written with an exponent survive too', () =>
   assert.deepEqual((JSON.parse(again) as { user_data: number[] }).user_data, [1e20, 7.4e18, 1e300, 0.1, -9.3e17])
 })
 
-test('damage is told by object and field', () => {
+test('damage is reported with object and field', () => {
   assert.throws(
     () => parseMetadata(Buffer.from('{"is_permanent":1}'), key),
     (error) =>

@@ -95,7 +95,7 @@ test("walrx's own objects lie where neither tool extracts or lists them", () => 
   assert.equal(intentKey(name), `walrx_005/backups/${name}.json`)
 })
 
-test('the sentinel tells its name, and nothing else does', () => {
+test('the sentinel shows its name, and nothing else does', () => {
   assert.equal(nameOfSentinel(sentinelKey(name)), name)
   for (const key of [
     metadataKey(name),

@@ -131,7 +131,7 @@ test('what else is in the document is passed over, however deep', async () => {
   assert.equal(tarFileSets.size, 0)
 })
 
-test('damage and truncation are told by the object', async () => {
+test('damage and truncation are reported with the object', async () => {
   const whole = await encode({ files: new Map([['/a', record]]), tarFileSets: new Map([['p', ['/a']]]) })
   const bad = [
     '',

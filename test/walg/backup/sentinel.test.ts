@@ -43,7 +43,7 @@ describe('sentinels of the two tools', () => {
     })
   }
 
-  test('a delta says whose it is', () => {
+  test('a delta names its parent', () => {
     const bytes = goldenSentinel('walg-local-lz4-deltas', 'base_000000010000000000000006_D_000000010000000000000004')
     const sentinel = parseSentinel(bytes, key)
     assert.equal(isDelta(sentinel), true)
@@ -60,7 +60,7 @@ describe('sentinels of the two tools', () => {
     assert.equal(sentinel.systemIdentifier, 7710381530900200095n)
   })
 
-  test("PostgreSQL's own increments are told from WAL-G's", () => {
+  test("PostgreSQL's own increments are distinguished from WAL-G's", () => {
     const backup = 'base_000000010000000000000004_D_000000010000000000000002'
     const bytes = goldenSentinel('walrus-local-zstd-native-increments', backup)
     const sentinel = parseSentinel(bytes, key)
@@ -136,17 +136,17 @@ test('a delta that does not say its parent is damage, not a full backup', () => 
   assert.equal(isDelta(parse('{"DeltaFrom":null,"DeltaLSN":null}')), false)
 })
 
-test('damage is told by object, field and value', () => {
+test('damage is reported with object, field and value', () => {
   for (const [text, part] of [
-    ['', 'no JSON'],
-    ['[]', 'no JSON object'],
+    ['', 'is not JSON'],
+    ['[]', 'is not a JSON object'],
     ['{"LSN":"0/3000028"}', 'LSN is "0/3000028", not a whole number'],
     ['{"LSN":-1}', 'LSN is -1'],
     ['{"LSN":18446744073709551616}', 'LSN is "18446744073709551616"'],
     ['{"SystemIdentifier":1.5}', 'SystemIdentifier is 1.5'],
     ['{"IsPermanent":"yes"}', 'IsPermanent is "yes"'],
     ['{"StartTime":5}', 'StartTime is 5'],
-    ['{"Spec":[]}', 'Spec is no JSON object'],
+    ['{"Spec":[]}', 'Spec is not a JSON object'],
     ['{"Spec":{"base_prefix":"/d","tablespaces":["16384"]}}', 'Spec: 16384 is undefined'],
     ['{"Spec":{"base_prefix":"/d","tablespaces":["../x"],"../x":{"loc":"/"}}}', '"../x"'],
   ] as const) {
@@ -159,7 +159,7 @@ test('damage is told by object, field and value', () => {
       },
     )
   }
-  assert.throws(() => parseSentinel(Buffer.from([0x7b, 0xff, 0x7d]), key), /no JSON/)
+  assert.throws(() => parseSentinel(Buffer.from([0x7b, 0xff, 0x7d]), key), /not JSON/)
 })
 
 test('user data that looks like a prototype stays data', () => {

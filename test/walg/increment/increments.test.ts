@@ -189,11 +189,11 @@ describe('an increment is refused, naming file and field,', () => {
     ['that is empty', Buffer.alloc(0), /it ends after 0 of 0 bytes, within its head/],
     ['of a few bytes', wi1.subarray(0, 3), /it ends after 3 of 3 bytes, within its head/],
     ['wi1 shorter than its fields', wi1.subarray(0, 12), /it has 12 bytes, and its head alone 16/],
-    ['wi1 of no whole pages', changed(wi1, 4, 4 * page + 1), /the file size is 32769, which is no multiple of 8192/],
+    ['wi1 of no whole pages', changed(wi1, 4, 4 * page + 1), /the file size is 32769, which is not a multiple of 8192/],
     ['wi1 of a file beyond a segment', changed(wi1, 8, 1), /the file size is 4295000064, .* 1073741824 bytes at most/],
     ['wi1 with more pages than blocks', changed(wi1, 12, 5), /the page count is 5, and the file has 4 blocks/],
     ['wi1 with a wrong count', changed(wi1, 12, 2), /block numbers\[1\] is 16843009, but the file has 4/],
-    ['wi1 with a block behind the file', changed(wi1, 16, 4), /block numbers\[0\] is 4, but the file has 4 blocks/],
+    ['wi1 with a block beyond the file', changed(wi1, 16, 4), /block numbers\[0\] is 4, but the file has 4 blocks/],
     ['wi1 with unsorted blocks', changed(wi1Of(4, two), 16, 3), /block numbers\[1\] is 3 after 3/],
     ['wi1 without its last byte', wi1.subarray(0, -1), /it has 8211 bytes, and with 1 pages 8212/],
     ['wi1 with a byte too many', Buffer.concat([wi1, u32(0)]), /it has 8216 bytes, and with 1 pages 8212/],
@@ -205,7 +205,7 @@ describe('an increment is refused, naming file and field,', () => {
     ],
     ['native with a wrong count', changed(native, 4, 2), /relative_block_numbers\[1\] is 0 after 1/],
     [
-      'native with a block behind the segment',
+      'native with a block beyond the segment',
       changed(native, 12, segment),
       /\[0\] is 131072, but the file has 131072/,
     ],
@@ -236,14 +236,14 @@ describe('an increment is refused, naming file and field,', () => {
     })
   }
 
-  test('whose bytes end before its size, or go on behind it', async () => {
+  test('with bytes that end before its size, or go on after it', async () => {
     const sink: IncrementSink = { onHead: () => {}, onPages: () => {} }
     for (const bytes of [wi1, native]) {
       const size = bytes.length
       const short = read(bytes.subarray(0, -1), size, ['wi1', 'native'], sink)
       await assert.rejects(short, named(new RegExp(`it ends after ${size - 1} of ${size} bytes, within its pages`)))
       const long = read(Buffer.concat([bytes, u32(1)]), size, ['wi1', 'native'], sink)
-      await assert.rejects(long, named(/bytes follow behind the last page/))
+      await assert.rejects(long, named(/bytes follow the last page/))
     }
   })
 

@@ -76,7 +76,7 @@ describe('a sum', () => {
 
 for (const method of methods) {
   describe(`an object under ${method}`, { timeout }, () => {
-    test('holds its content, tells what is stored, and holds two pieces at most', async () => {
+    test('holds its content, reports what is stored, and holds two pieces at most', async () => {
       const codec = openWriteCodec(method)
       const lengths = fc.array(fc.oneof(fc.integer({ min: 1, max: 300_000 }), fc.constantFrom(1, 65_536)), {
         maxLength: 8,

@@ -71,8 +71,8 @@ describe('the object of a gap', () => {
   test('that is damaged is named, with the field', async () => {
     const whole = { Timeline: 26, StartLsn: '1/6000000', EndLsn: '1/8000000', DetectedAt: '2026-03-01T12:00:00Z' }
     for (const [content, complaint] of [
-      ['', /is no JSON/],
-      ['[]', /is no JSON object/],
+      ['', /is not JSON/],
+      ['[]', /is not a JSON object/],
       [JSON.stringify({ ...whole, Timeline: 1 }), /Timeline is 1, not 26 as in its key$/],
       [JSON.stringify({ ...whole, StartLsn: undefined }), /StartLsn is undefined, not 1\/6000000 as in its key$/],
       [JSON.stringify({ ...whole, EndLsn: '1/8000001' }), /EndLsn is "1\/8000001", not 1\/8000000 as in its key$/],
@@ -119,6 +119,6 @@ test('a gap lacks the segments it covers, but not the one in which its timeline 
 test('a gap is described by its ends and the time at which it was noticed', () => {
   assert.equal(
     describeGap(gap),
-    'WAL from 1/6000000 to 1/8000000 on timeline 26 was lost, as was noticed at 2026-03-01T12:00:00.25Z',
+    'WAL from 1/6000000 to 1/8000000 on timeline 26 was lost (detected at 2026-03-01T12:00:00.25Z)',
   )
 })

@@ -5,7 +5,7 @@ import { MemoryStorage, unavailable } from '../../harness/store/memory-storage.t
 
 const name = (index: number) => `0000000100000000000000${index.toString(16).toUpperCase().padStart(2, '0')}`
 
-/** A storage whose listings wait for the test. */
+/** A storage with listings that wait for the test. */
 function held(): { storage: MemoryStorage; listings: { prefix: string; go(): void; fail(): void }[] } {
   const listings: { prefix: string; go(): void; fail(): void }[] = []
   const before = ({ key, operation }: { key: string; operation: string }) => {
@@ -60,7 +60,7 @@ describe('other forms of a name', () => {
     ])
   })
 
-  test('are asked for again after a failure, which all who waited are told', async () => {
+  test('are asked for again after a failure, which every waiting call gets', async () => {
     const { listings, storage } = held()
     const forms = new OtherForms(storage)
     const both = [1, 2].map((index) => forms.of(name(index), 'zst'))

@@ -21,7 +21,7 @@ beforeEach(() => {
   archive = new WalArchive(storage, openWriteCodec('zstd'))
 })
 
-/** A segment's buffer with the first bytes of `bytes`, and leftovers behind them. */
+/** A segment's buffer with the first bytes of `bytes`, and leftovers after them. */
 function filled(bytes: Uint8Array, length: number): Buffer {
   const raw = Buffer.alloc(size, 0xee)
   raw.set(bytes.subarray(0, length))

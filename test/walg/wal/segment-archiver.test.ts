@@ -88,14 +88,14 @@ describe('a segment', () => {
     assert.deepEqual([events, storage.objects.size], [[], 0])
   })
 
-  test('of which only the first page counts may have others behind it', async () => {
+  test('may have other pages after the first, where only that one counts', async () => {
     const onSegment = () => events.push('see')
     await archiver({ pages: 'first', onSegment }).archive(segment(2 * 8192))
     await assert.rejects(archiver({ pages: 'first', onSegment }).archive(segment(8)), { code: 'WALRX_WAL_INVALID' })
     assert.deepEqual(events, ['see', 'encode', `store ${name}`])
   })
 
-  test('whose observer fails is not stored', async () => {
+  test('is not stored when its observer fails', async () => {
     const defect = new Error('a defect')
     const segments = archiver({
       onSegment: () => {

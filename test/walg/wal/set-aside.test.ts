@@ -18,7 +18,7 @@ test('an object is moved, and the next one of its name comes beside it', async (
   )
 })
 
-test('an object whose bytes were set aside before is only removed', async () => {
+test('an object with bytes that were set aside before is only removed', async () => {
   const storage = new MemoryStorage()
   for (const each of [key, aside]) storage.seed(each, 'the same')
   assert.equal(await setObjectAside(storage, key), aside)

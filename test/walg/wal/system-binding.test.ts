@@ -26,7 +26,7 @@ const isOtherSize = (held: number, key: string) => (error: unknown) => {
   const { hint, message } = error as Error & { hint: string }
   for (const part of [`segments of ${held} bytes (${key})`, `is ${64 * mebi} bytes`, 'memory://test'])
     assert.ok(message.includes(part), message)
-  assert.match(hint, /begin a new prefix/)
+  assert.match(hint, /use a new prefix/)
   return true
 }
 
@@ -59,7 +59,7 @@ test('an empty archive is bound by a marker with the bare number', async () => {
   assert.deepEqual(await readSystem(storage), { systemId: ours, segmentSize: 16 * mebi })
 })
 
-test('the same cluster finds itself with one request, another is refused although a double could not tell', async () => {
+test('the same cluster finds itself with one request, another is refused although a double could not show it', async () => {
   await bind(ours)
   storage.calls.length = 0
   await bind(ours)
@@ -90,7 +90,7 @@ test('a marker that cannot be read stops, and is not replaced', async () => {
   }
 })
 
-test('the newest backup that tells its system decides, and its thousands of parts are not listed', async () => {
+test('the newest backup that names its system decides, and its thousands of parts are not listed', async () => {
   const name = (n: number) => `base_00000001000000000000000${n}`
   sentinel(name(1), `"SystemIdentifier":${theirs},`, 1000)
   sentinel(name(3), `"SystemIdentifier":${ours},`, 3000)
@@ -142,7 +142,7 @@ test('of a segment only the beginning is read', async () => {
   assert.ok(chunksRead < 100, `${chunksRead} chunks were read`)
 })
 
-test('an archive whose newest segment cannot be read here is refused with a hint at encryption', async () => {
+test('an archive with a newest segment that walrx cannot read is refused with a hint at encryption', async () => {
   for (const [key, bytes] of [
     ['000000010000000000000001.zst', randomBytesOf(1, 5000)],
     ['000000010000000000000001.lzo', randomBytesOf(2, 5000)],
@@ -168,7 +168,7 @@ describe('another segment size of the same cluster', () => {
     assert.deepEqual(await readSystem(storage), { systemId: ours, segmentSize: 16 * mebi })
   })
 
-  test('is refused by the newest segment where a marker does not tell, and only then is one read', async () => {
+  test('is refused by the newest segment where a marker does not have it, and only then is one read', async () => {
     const marker = `{"SystemIdentifier":${ours}}`
     storage.seed('walrx_005/system.json', marker)
     await bind(ours, 64 * mebi)

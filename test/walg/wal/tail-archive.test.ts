@@ -94,7 +94,7 @@ describe('segments that are there in chunks alone', () => {
     return found
   }
 
-  test('are those whose chunks go from the first byte to the last, and that are not there as a whole', async () => {
+  test('are those with chunks from the first byte to the last that are not there as a whole', async () => {
     const half = madeSegmentSize / 2
     for (const number of [3, 4, 5, 6, 7]) seed(half, madeSegmentSize, nameOf(number))
     for (const number of [3, 5, 6]) seed(0, half, nameOf(number))
@@ -108,7 +108,7 @@ describe('segments that are there in chunks alone', () => {
     const partial = Buffer.from(bytes).fill(0, 100_000)
     storage.seed(`wal_005/${segment}.partial`, partial)
     assert.deepEqual(await complete(), [segment])
-    // Behind the place where the two first differ: the zeros before it are WAL then, and other WAL.
+    // After the place where the two first differ: the zeros before it are WAL then, and different WAL.
     partial.writeUInt8(1, madeSegmentSize - 1)
     storage.seed(`wal_005/${segment}.partial`, partial)
     await assert.rejects(complete(), (error: Error) => {
@@ -136,7 +136,7 @@ describe('segments that are there in chunks alone', () => {
   })
 })
 
-test('beginnings are chunks and partials of that timeline', async () => {
+test('segments with a tail have chunks or partials of that timeline', async () => {
   seed(0, 100, nameOf(5))
   seed(50, 100, nameOf(6))
   seed(0, 100, '000000020000000000000005')
@@ -144,7 +144,7 @@ test('beginnings are chunks and partials of that timeline', async () => {
   storage.seed('wal_005/000000020000000000000009.partial', 'x')
   storage.seed(`wal_005/${nameOf(9)}`, 'x')
   const found: bigint[] = []
-  for await (const { segno } of archive.beginnings(1, madeSegmentSize)) found.push(segno)
+  for await (const { segno } of archive.segmentsWithTail(1, madeSegmentSize)) found.push(segno)
   assert.deepEqual(found, [5n, 6n, 8n])
 })
 
@@ -167,7 +167,7 @@ describe('clearing away', () => {
     assert.equal(storage.openBodies, 0)
   })
 
-  test('keeps a chunk that is damaged, that reaches behind the file, or that the file cannot be read for', async () => {
+  test('keeps a chunk that is damaged, that reaches beyond the file, or that the file cannot be read for', async () => {
     seed(0, 100, segment, Buffer.from('damaged'))
     storage.seed(`wal_005/${segment}`, bytes)
     assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [segment] })

@@ -45,7 +45,7 @@ function archiveWith(chunks: readonly (readonly [number, number])[]): { archive:
   return { archive: new WalArchive(storage, openWriteCodec('none')), storage }
 }
 
-/** Chunks as long as they can be, two of which overlap, and many small ones at the end. */
+/** Chunks as long as they can be, with two that overlap, and many small ones at the end. */
 const manyChunks = [
   [0, 64 * MiB],
   [32 * MiB, 96 * MiB],

@@ -162,7 +162,7 @@ describe('what chunks cover', () => {
     storage.objects.clear()
     seed(0, 30)
     seed(20, 40, Buffer.alloc(20, 2))
-    await fails(assemble(), 'WALRX_ARCHIVE_CONFLICT', /0{7}1\/\w{24}\/00000014-00000028 holds other bytes/)
+    await fails(assemble(), 'WALRX_ARCHIVE_CONFLICT', /0{7}1\/\w{24}\/00000014-00000028 holds different bytes/)
     assert.equal(storage.openBodies, 0)
   })
 
@@ -202,7 +202,7 @@ describe('what chunks cover', () => {
     await fails(readChunks(storage, tail, Buffer.alloc(99)), 'WALRX_OBJECT_DAMAGED', /00000064/)
   })
 
-  test('does not need what lies behind a hole', async () => {
+  test('does not need what lies after a hole', async () => {
     seed(0, 100)
     seed(101, 300, Buffer.from('damaged'))
     assert.equal((await assemble())?.bytes.length, 100)
@@ -256,7 +256,7 @@ describe('while the archive changes', () => {
 })
 
 describe('a partial', () => {
-  /** What lies behind the WAL of a partial is zeros. */
+  /** What follows the WAL of a partial is zeros. */
   const partial = (length: number, change: (bytes: Buffer) => void = () => {}, ms?: number) => {
     const bytes = Buffer.alloc(size)
     bytes.set(full.subarray(0, length))

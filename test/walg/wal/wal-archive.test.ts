@@ -202,8 +202,8 @@ describe('another receiver with another codec', () => {
   /** Names of what is there under `wal_005`. */
   const stored = () => [...storage.objects.keys()].filter((key) => key.startsWith('wal_005/')).sort()
 
-  test('writes its form at the same time: both are told apart by their bytes alone', async () => {
-    for (const wrote of ['before the put', 'behind the put'] as const) {
+  test('writes its form at the same time: only their bytes distinguish the two', async () => {
+    for (const wrote of ['before the put', 'after the put'] as const) {
       for (const [theirs, isSame] of [
         [content, true],
         [other, false],
@@ -233,7 +233,7 @@ describe('another receiver with another codec', () => {
     }
   })
 
-  test('never gets away with other bytes, whoever is first', async () => {
+  test('never gets away with other bytes, in whichever order they come', async () => {
     for (const seed of [1, 2, 3, 4, 5, 6, 7, 8]) {
       storage.objects.clear()
       const random = new Random(seed)
@@ -247,16 +247,16 @@ describe('another receiver with another codec', () => {
       )
       const done = outcomes.filter(({ status }) => status === 'fulfilled').length
       assert.ok(done <= 1, `seed ${seed}: two receivers archived different bytes`)
-      assert.equal(stored().length, done, `seed ${seed}: what is there is what somebody was told of`)
+      assert.equal(stored().length, done, `seed ${seed}: what is there is what a call succeeded with`)
     }
     storage.before = undefined
   })
 
-  describe('whose bytes are other ones, where a call of ours has failed after its put', () => {
+  describe('with different bytes, where a call of ours has failed after its put', () => {
     const [ours, theirs] = [`wal_005/${segment}.zst`, `wal_005/${segment}.lz4`]
     const nowMs = Date.now()
 
-    /** A put whose answer is lost, or a look for other forms that fails; then the same call again. */
+    /** A put that loses its answer, or a look for other forms that fails; then the same call again. */
     async function archiveTwice(lost: 'putIfAbsent' | 'list', theirsAtMs: number): Promise<void> {
       storage.seed(theirs, await encode(other, 'lz4'), theirsAtMs)
       const encoded = await encode(content)
@@ -279,7 +279,7 @@ describe('another receiver with another codec', () => {
       }
     })
 
-    test('both stay where ours may be another receiver’s, which was told of it before theirs came', async () => {
+    test('both stay where ours may be another receiver’s, which succeeded before theirs came', async () => {
       await archiveTwice('putIfAbsent', nowMs + 60_000)
       assert.deepEqual(stored(), [theirs, ours])
     })
@@ -304,7 +304,7 @@ describe('another receiver with another codec', () => {
     await assert.rejects(archive.archive(segment, await encode(content)), (error) =>
       hasCode(error, 'WALRX_ARCHIVE_CONFLICT'),
     )
-    assert.equal(stored().length, 2, 'who was told of which is not known: both stay')
+    assert.equal(stored().length, 2, 'which call succeeded with which is not known: both stay')
   })
 })
 

@@ -205,7 +205,7 @@ describe('a segment is whole', () => {
     assert.equal(await isWhole(), false)
   })
 
-  test('as far as can be told when walrx cannot read its codec', async () => {
+  test('as far as is known when walrx cannot read its codec', async () => {
     storage.seed(`wal_005/${segment}.lzo`, 'x')
     assert.equal(await isWhole(), true)
   })

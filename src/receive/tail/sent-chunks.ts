@@ -1,10 +1,10 @@
 /**
- * What of each segment has gone, or is going, to the archive as chunks, and how far they cover the WAL without a hole.
+ * The chunks of each segment that are in the archive or on their way, and how far they cover the WAL without a hole.
  */
 import { addBytes, type Lsn } from '../../postgres/lsn.ts'
 
 /** One chunk: the bytes `[from, to)` of its segment. */
-export interface TailPiece {
+export interface SentChunk {
   readonly key: string
   readonly from: number
   readonly to: number
@@ -20,13 +20,13 @@ export interface TailSegment {
   readonly name: string
   readonly startLsn: Lsn
   /** In the order in which they begin. */
-  pieces: TailPiece[]
+  chunks: SentChunk[]
   /** Keys of chunks that an earlier receiver has left, which this one repeats. */
   keys: string[]
 }
 
 /** See the file's header. One run at a time. */
-export class TailPieces {
+export class SentChunks {
   readonly #segments = new Map<Lsn, TailSegment>()
   /** Segments that are durable as a whole, maybe ahead of one that is not. */
   readonly #whole = new Set<Lsn>()
@@ -43,7 +43,7 @@ export class TailPieces {
 
   /** The segment that begins at `startLsn`; made where it is not there. */
   segment(startLsn: Lsn, name: string): TailSegment {
-    const segment = this.#segments.get(startLsn) ?? { name, startLsn, pieces: [], keys: [] }
+    const segment = this.#segments.get(startLsn) ?? { name, startLsn, chunks: [], keys: [] }
     this.#segments.set(startLsn, segment)
     return segment
   }
@@ -66,20 +66,20 @@ export class TailPieces {
     this.#whole.clear()
   }
 
-  /** Adds a piece in its place. */
-  add(segment: TailSegment, piece: TailPiece): void {
-    const after = segment.pieces.findIndex(
-      ({ from, to }) => from > piece.from || (from === piece.from && to > piece.to),
+  /** Adds a chunk in order. */
+  add(segment: TailSegment, chunk: SentChunk): void {
+    const after = segment.chunks.findIndex(
+      ({ from, to }) => from > chunk.from || (from === chunk.from && to > chunk.to),
     )
-    segment.pieces.splice(after === -1 ? segment.pieces.length : after, 0, piece)
+    segment.chunks.splice(after === -1 ? segment.chunks.length : after, 0, chunk)
   }
 
-  /** Takes out the durable pieces that lie within another durable one. Returns their keys. */
-  takeCovered(segment: TailSegment, by: TailPiece): string[] {
-    const isCovered = (piece: TailPiece) =>
-      piece !== by && piece.isDurable && piece.from >= by.from && piece.to <= by.to
-    const keys = segment.pieces.filter((piece) => isCovered(piece) && piece.key !== by.key).map(({ key }) => key)
-    segment.pieces = segment.pieces.filter((piece) => !isCovered(piece))
+  /** Takes out the durable chunks that lie within another durable one. Returns their keys. */
+  takeCovered(segment: TailSegment, by: SentChunk): string[] {
+    const isCovered = (chunk: SentChunk) =>
+      chunk !== by && chunk.isDurable && chunk.from >= by.from && chunk.to <= by.to
+    const keys = segment.chunks.filter((chunk) => isCovered(chunk) && chunk.key !== by.key).map(({ key }) => key)
+    segment.chunks = segment.chunks.filter((chunk) => !isCovered(chunk))
     return keys
   }
 
@@ -93,7 +93,7 @@ export class TailPieces {
       const size = BigInt(this.#segmentSize)
       const startLsn = (end - (end % size)) as Lsn
       let covered = this.#whole.has(startLsn) ? this.#segmentSize : Number(end - startLsn)
-      for (const { from, isDurable, to } of this.#segments.get(startLsn)?.pieces ?? []) {
+      for (const { from, isDurable, to } of this.#segments.get(startLsn)?.chunks ?? []) {
         if (isDurable && from <= covered && to > covered) covered = to
       }
       end = addBytes(startLsn, covered)
