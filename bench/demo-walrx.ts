@@ -83,7 +83,7 @@ export class RunningReceiver implements AsyncDisposable {
 
   /** The value of a metric without labels but its cluster. */
   async metric(name: string): Promise<number> {
-    const { address } = await this.line('status page')
+    const { address } = await this.line('the status page is open')
     const text = await (await fetch(`${String(address)}/metrics`)).text()
     return Number(new RegExp(`^${name}(?:\\{cluster="[^"]*"\\})? (\\S+)$`, 'm').exec(text)?.[1])
   }

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * The edge of the process. Everything else is loaded after the check of Node's version, so nothing here may use what an
- * old Node doesn't know: no named imports of new functions, and no static import of a file that does.
+ * The start and the end of the process. Everything else is loaded after the check of Node's version, so nothing here may
+ * use what an old Node doesn't know: no named imports of new functions, and no static import of a file that does.
  */
 import fs from 'node:fs'
 import module from 'node:module'
@@ -16,7 +16,7 @@ import { redactText } from './observe/redact.ts'
 const command = process.argv[2]
 const home = homeDirectory()
 
-/** Ends the process for a reason that lies before or beyond the program, with the status that the command owes. */
+/** Ends the process with an error outside of the program, with the exit status that the command has for it. */
 function fail(message: string, exitStatus: number): never {
   process.stderr.write(`walrx: ${redactText(message)}\n`)
   process.exit(failureStatus(command, { exitStatus }))
@@ -30,7 +30,7 @@ function isTooOld(version: string): boolean {
 
 /**
  * V8's compile cache, about a third off the start. Not in the temporary directory, where Node puts it by default:
- * whoever may write there could lay code ready for the server's user. NODE_COMPILE_CACHE names another directory, and
+ * any user of the machine could put code there, which the server's user would run. NODE_COMPILE_CACHE names another directory, and
  * NODE_DISABLE_COMPILE_CACHE turns it off.
  */
 function enableCompileCache(): void {
@@ -70,7 +70,7 @@ function homeDirectory(): string | undefined {
 }
 
 if (isTooOld(process.versions.node)) {
-  fail(`Node.js ${process.versions.node} is too old: walrx needs 22.15 or later (of the 23 line, 23.8)`, 2)
+  fail(`Node.js ${process.versions.node} is too old: install 22.15 or later (of the 23 line, 23.8 or later)`, 2)
 }
 process.on('uncaughtException', (error) => {
   fail(`unexpected error: ${process.env['WALRX_LOG_LEVEL'] === 'debug' ? (error.stack ?? '') : error.message}`, 1)
@@ -85,7 +85,7 @@ process.exit(
     args: process.argv.slice(2),
     environment: process.env,
     home,
-    // Opened when they are used: wal-fetch mostly says nothing, and pays for nothing.
+    // Opened when they are used: wal-fetch mostly writes nothing.
     get stdin() {
       return process.stdin
     },

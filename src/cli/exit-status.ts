@@ -1,5 +1,5 @@
 /**
- * The exit status of a command that failed. wal-fetch has a contract of its own: PostgreSQL reads 1 to 125 from a
+ * The exit status of a command that failed. PostgreSQL reads that of wal-fetch: it takes 1 to 125 from a
  * restore_command as "no such file", ends recovery there and promotes (xlogarchive.c, RestoreArchivedFile). So
  * whatever else goes wrong in it, a mistyped option included, must end with 126 or above.
  */
@@ -10,7 +10,7 @@ import type { WalrxError } from '../primitives/errors.ts'
 /** Ends a recovery with an error instead of a promotion. */
 export const restoreFailedStatus = 126
 
-/** PostgreSQL takes it for a shutdown that it asked for: the startup process ends without a word (RestoreArchivedFile). */
+/** PostgreSQL takes it for a shutdown that it asked for: the startup process ends silently (RestoreArchivedFile). */
 const terminatedStatus = 143
 
 /** "Not there yet": a standby asks again by itself, where 126 would shut it down. */

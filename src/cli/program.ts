@@ -17,7 +17,7 @@ import { signalStatus, watchSignals } from './signals.ts'
 /** A stream that may be a terminal. */
 export type OutStream = NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number }
 
-/** Everything of the outside that the program touches. */
+/** What the program uses of the process. */
 export interface Outside {
   /** What was typed after `walrx`. */
   readonly args: readonly string[]
@@ -32,7 +32,7 @@ export interface Outside {
   readonly exit: (status: number) => void
 }
 
-/** How a stopped command ends that gave up before it was done (exit status 7). */
+/** Exit status of a command that a signal stopped before it was done. */
 const stoppedStatus = 7
 
 /** Runs the program. Returns the exit status; never throws. */
@@ -66,7 +66,7 @@ async function runCommand(command: Command, { flags, positionals }: CheckedArgum
   const { environment, home } = outside
   const settings = await loadSettings({ command: command.name, flags, environment, home })
   const log = openLog(settings, outside)
-  tellNotices(settings, log)
+  logNotices(settings, log)
   using signals = watchSignals(outside.signals, () =>
     outside.exit(failureStatus(command.name, { exitStatus: stoppedStatus })),
   )
@@ -88,7 +88,7 @@ async function runCommand(command: Command, { flags, positionals }: CheckedArgum
   }
 }
 
-/** The context hands the streams on without opening them. */
+/** The context passes the streams on without opening them. */
 function contextOf(
   settings: Settings,
   positionals: Readonly<Record<string, string>>,
@@ -130,8 +130,8 @@ function logFormat({ command, values }: Settings, outside: Outside): 'json' | 'p
   return isLong && outside.stderr.isTTY !== true ? 'json' : 'pretty'
 }
 
-/** Warnings would be repeated for every segment of a recovery, so the quick commands tell them at debug only. */
-function tellNotices({ command, notices }: Settings, log: RootLogger): void {
+/** Warnings would be repeated for every segment of a recovery, so the quick commands log them at debug only. */
+function logNotices({ command, notices }: Settings, log: RootLogger): void {
   for (const { level, message, name, hint } of notices) {
     const say = commandTable[command].kind === 'quick' ? 'debug' : level
     log[say](message, { name, ...(hint !== undefined && { hint }) })
@@ -155,7 +155,9 @@ function findCommand(registry: Registry, name: string): CommandEntry {
   const entry = Object.entries(registry).find(([each]) => each === name)?.[1]
   if (entry) return entry
   if (name.startsWith('-')) {
-    throw new WalrxError('WALRX_USAGE', `${name} stands before the command`, { hint: 'walrx COMMAND [options]' })
+    throw new WalrxError('WALRX_USAGE', `the option ${name} is before the command`, {
+      hint: 'write walrx COMMAND [options]',
+    })
   }
   const suggestion = nearest(name, Object.keys(registry))
   throw new WalrxError('WALRX_USAGE', `there is no command ${name}`, {

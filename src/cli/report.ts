@@ -1,16 +1,16 @@
-/** Tells the operator why a command ended: one line and what to do next, never a stack for bad input. */
+/** Reports to the operator why a command ended: one line and what to do next, never a stack for bad input. */
 import type { RootLogger } from '../observe/log.ts'
 import { redactText } from '../observe/redact.ts'
 import { toWalrxError } from '../primitives/errors.ts'
 
-/** How an error is told. */
+/** How an error is reported. */
 export interface ReportOptions {
   /** Takes the text for people. */
   readonly write: (text: string) => void
   /** Takes the error as a log line instead, where the log is JSON. */
   readonly log?: RootLogger | undefined
   readonly secrets?: readonly string[]
-  /** True at log level debug: defects are then told with their stack. */
+  /** True at log level debug: defects are then reported with their stack. */
   readonly debug?: boolean
 }
 
@@ -33,7 +33,9 @@ export function reportError(thrown: unknown, options: ReportOptions): void {
 }
 
 function defectHint(debug: boolean | undefined): string {
-  return debug ? 'this is a defect of walrx, please report it' : 'a defect of walrx; --log-level debug shows where'
+  return debug
+    ? 'this is a defect of walrx: please report it with this stack'
+    : 'this is a defect of walrx: run the command again with --log-level debug, and report it with the stack'
 }
 
 function stackOf(thrown: unknown): string {

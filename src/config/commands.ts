@@ -4,7 +4,7 @@
  * version.
  */
 
-/** Groups of commands, called as the reference calls them. An option is for groups, or for commands by their names. */
+/** Groups of commands, by their names in the reference. An option is for groups, or for commands by their names. */
 export const commandGroups = [
   'all',
   'all with an archive',
@@ -39,11 +39,11 @@ export interface CommandRow {
   /** Groups that it is in; `all` goes without saying. */
   readonly groups: readonly CommandGroup[]
   /**
-   * Who reads its exit status, where that is no operator: PostgreSQL, which takes it for a restore_command's, or a
-   * postmaster that is process 1 of a container and does not know it (see cli/exit-status.ts).
+   * The reader of its exit status, where that is no operator: PostgreSQL, for a restore_command, or a postmaster that is
+   * process 1 of a container and did not start the process (see cli/exit-status.ts).
    */
   readonly exitStatusFor?: 'restore_command' | 'postmaster'
-  /** True where what it moves lies in buffers of its own, and V8's heap can stay small. */
+  /** True where all data is in buffers outside of V8's heap, which can stay small. */
   readonly keepsHeapSmall?: true
 }
 
@@ -56,7 +56,7 @@ export const commandTable = {
     keepsHeapSmall: true,
   },
   'wal-fetch': {
-    summary: 'get one WAL file out of the archive, for a restore_command',
+    summary: 'fetch one WAL file from the archive, for a restore_command',
     kind: 'quick',
     groups: ['all with an archive', 'all for a restore_command'],
     exitStatusFor: 'restore_command',
@@ -67,7 +67,7 @@ export const commandTable = {
     groups: ['all with an archive', 'all for a restore_command'],
   },
   'wal-prefetch': {
-    summary: 'keep segments ready ahead of a recovering server (wal-fetch starts it)',
+    summary: 'keep segments ready for a recovering server (wal-fetch starts it)',
     kind: 'quick',
     groups: ['all with an archive', 'all for a restore_command'],
     exitStatusFor: 'postmaster',
@@ -78,7 +78,7 @@ export const commandTable = {
     groups: ['all with an archive', 'all with JSON output'],
   },
   'wal-finalize': {
-    summary: 'make an ordinary segment of the last, unfinished one, for WAL-G and WAL-RUS',
+    summary: 'make an ordinary segment of the unfinished one, for WAL-G and WAL-RUS',
     kind: 'short',
     groups: ['all with an archive', 'all that compress', 'all with JSON output'],
   },
@@ -98,12 +98,12 @@ export const commandTable = {
     keepsHeapSmall: true,
   },
   'backup-plan': {
-    summary: 'say what a backup would be, and why, without beginning one',
+    summary: 'show what backup-push would do, and why, without beginning a backup',
     kind: 'short',
     groups: ['all with an archive', 'all that talk to a server', 'all that plan a backup', 'all with JSON output'],
   },
   'backup-finish': {
-    summary: 'complete a backup whose WAL had not come in time',
+    summary: 'complete a backup after its WAL came too late for backup-push',
     kind: 'short',
     groups: ['all with an archive', 'all that complete a backup'],
   },
@@ -118,7 +118,7 @@ export const commandTable = {
     groups: ['all with an archive', 'all with JSON output'],
   },
   'backup-verify': {
-    summary: 'read a backup and check every file of it',
+    summary: 'read a whole backup and check every file',
     kind: 'long',
     groups: ['all with an archive', 'all with JSON output'],
   },
@@ -128,12 +128,12 @@ export const commandTable = {
     groups: ['all with an archive', 'all with JSON output'],
   },
   'backup-show': {
-    summary: 'show what the archive says of one backup',
+    summary: 'show one backup: its chain, LSNs, times and sizes',
     kind: 'short',
     groups: ['all with an archive', 'all with JSON output'],
   },
   'backup-mark': {
-    summary: 'mark a backup as one to keep, or take the mark away',
+    summary: 'mark a backup as permanent, or remove the mark',
     kind: 'short',
     groups: ['all with an archive'],
   },

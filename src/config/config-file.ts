@@ -17,7 +17,7 @@ export function findConfigFile(home: string): string | undefined {
 
 /**
  * Reads a config file. Names are made upper case (they are case-insensitive in WAL-G); null and empty values count as
- * not there. The format is told by the extension; one that is unknown is read as lines of `NAME=value`.
+ * not there. The extension decides the format; one that is unknown means lines of `NAME=value`.
  * @throws WalrxError WALRX_USAGE, never quoting the file: it may hold secrets
  */
 export async function readConfigFile(path: string): Promise<Map<string, string>> {
@@ -27,7 +27,8 @@ export async function readConfigFile(path: string): Promise<Map<string, string>>
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code
     const why = code === 'ENOENT' ? 'does not exist' : `cannot be read (${code})`
-    throw new WalrxError('WALRX_USAGE', `config file ${path} ${why}`, { cause: error })
+    const hint = 'name another file with --config or WALG_CONFIG_PATH, or make this one readable'
+    throw new WalrxError('WALRX_USAGE', `config file ${path} ${why}`, { cause: error, hint })
   }
   switch (extname(path).toLowerCase()) {
     case '.json':
@@ -95,12 +96,16 @@ function flatten(parsed: unknown, path: string): Map<string, string> {
   const settings = new Map<string, string>()
   if (parsed === null || parsed === undefined) return settings
   if (typeof parsed !== 'object' || Array.isArray(parsed)) {
-    throw new WalrxError('WALRX_USAGE', `config file ${path} is no map of settings`)
+    throw new WalrxError('WALRX_USAGE', `config file ${path} is not a map of settings`, {
+      hint: 'write one "NAME": "value" for each setting',
+    })
   }
   for (const [name, value] of Object.entries(parsed as Record<string, unknown>)) {
     if (value === null || value === undefined || value === '') continue
     if (typeof value === 'object') {
-      throw new WalrxError('WALRX_USAGE', `config file ${path}: ${name} is no plain value`)
+      throw new WalrxError('WALRX_USAGE', `config file ${path}: the value of ${name} is a list or a map`, {
+        hint: 'write a text, a number or true or false',
+      })
     }
     settings.set(name.toUpperCase(), String(value as string | number | boolean | bigint))
   }

@@ -191,8 +191,8 @@ function unknownNotices(...maps: ReadonlyMap<string, string>[]): SettingNotice[]
   return unknownNames(names).map(({ name, nearest }) => ({
     level: 'warn',
     name,
-    message: 'unknown setting',
-    ...(nearest === undefined ? {} : { hint: `did you mean ${nearest}?` }),
+    message: 'unknown setting, without effect',
+    hint: nearest === undefined ? 'remove it: docs/reference.md lists all settings' : `did you mean ${nearest}?`,
   }))
 }
 
@@ -205,7 +205,7 @@ function sdkNotices(environment: ReadonlyMap<string, string>, file: ReadonlyMap<
     .map((name) => ({
       level: 'warn',
       name,
-      message: 'setting without effect: the AWS SDK does not look into config files of WAL-G',
+      message: 'setting without effect: the AWS SDK does not read the config file of walrx',
       hint: `set ${name} in the environment instead`,
     }))
 }

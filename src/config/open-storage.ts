@@ -1,4 +1,4 @@
-/** Opens what the settings name: the storage and the codec. Each backend is imported only when it is used. */
+/** Opens the storage and the codec of the settings. Each backend is imported only when it is used. */
 import type { WriteCodec } from '../compression/codec.ts'
 import { openWriteCodec } from '../compression/codecs.ts'
 import { WalrxError } from '../primitives/errors.ts'
@@ -38,7 +38,9 @@ export async function openStorage(
 async function openDirectory(prefix: string, { storagePrefix }: StorageValues): Promise<Storage> {
   const path = prefix.replace(/^file:\/\/(localhost)?/, '')
   if (!path.startsWith('/')) {
-    throw new WalrxError('WALRX_USAGE', `WALG_FILE_PREFIX "${prefix}" is no absolute path`)
+    throw new WalrxError('WALRX_USAGE', `WALG_FILE_PREFIX is "${prefix}", and must be an absolute path`, {
+      hint: 'write the path from the root, for instance /srv/archive/db1',
+    })
   }
   const { FileStorage } = await import('../storage/file/file-storage.ts')
   // A folder below the prefix is made where it is missing, as WAL-G does; the prefix itself must exist.
@@ -56,7 +58,7 @@ async function openS3(
 ): Promise<Storage> {
   const match = /^s3:\/\/([^/]+)(\/.*)?$/.exec(prefix)
   if (!match) {
-    throw new WalrxError('WALRX_USAGE', `WALG_S3_PREFIX "${prefix}" is not of the form s3://bucket/path`)
+    throw new WalrxError('WALRX_USAGE', `WALG_S3_PREFIX is "${prefix}", and must be s3://bucket/path`)
   }
   const { S3Storage } = await import('../storage/s3/s3-storage.ts')
   const folders = [match[2] ?? '', values.storagePrefix ?? ''].map((part) => part.replace(/^\/+|\/+$/g, ''))
@@ -98,8 +100,8 @@ function webIdentity(values: StorageValues): WebIdentity | undefined {
   if (tokenFile !== undefined) return { roleArn, sessionName, tokenFile }
   throw new WalrxError(
     'WALRX_OPTION_UNSUPPORTED',
-    `AWS_ROLE_ARN is ${roleArn}, but walrx does not assume a role by its name alone`,
-    { hint: 'name a profile with role_arn in AWS_PROFILE, or set AWS_WEB_IDENTITY_TOKEN_FILE too' },
+    `AWS_ROLE_ARN is ${roleArn}, and AWS_WEB_IDENTITY_TOKEN_FILE is not set: walrx needs both to assume a role`,
+    { hint: 'set AWS_WEB_IDENTITY_TOKEN_FILE too, or set AWS_PROFILE to a profile with role_arn' },
   )
 }
 
@@ -110,12 +112,15 @@ export type CodecValues = Pick<OptionValues<'wal-receive'>, 'compressionMethod' 
 export function openCodec(values: CodecValues): WriteCodec {
   const { compressionLevel, compressionMethod, zstdLevel } = values
   if (compressionMethod === 'lzma' || compressionMethod === 'gzip') {
-    throw new WalrxError('WALRX_OPTION_UNSUPPORTED', `walrx reads ${compressionMethod}, but does not write it`)
+    throw new WalrxError('WALRX_OPTION_UNSUPPORTED', `walrx reads ${compressionMethod}, but does not write it`, {
+      hint: 'set WALG_COMPRESSION_METHOD to zstd, lz4, brotli or none',
+    })
   }
   if (zstdLevel !== undefined && compressionLevel !== undefined) {
     throw new WalrxError(
       'WALRX_USAGE',
-      `two levels are given: WALG_ZSTD_LEVEL ${zstdLevel} and WALG_COMPRESSION_LEVEL ${compressionLevel}`,
+      `two levels are given: WALG_ZSTD_LEVEL=${zstdLevel} and WALG_COMPRESSION_LEVEL=${compressionLevel}`,
+      { hint: 'unset one of the two' },
     )
   }
   return openWriteCodec(compressionMethod, { level: zstdLevel ?? compressionLevel })

@@ -1,6 +1,6 @@
 /**
- * WAL-G's other settings: those that walrx has no option for. What would change what is stored, or where, must not be
- * passed over in silence: it stops the start. The rest is known, so that it raises no warning.
+ * WAL-G's other settings: those that walrx has no option for. A setting that would change what is stored, or where, stops
+ * the start. The rest is known, so that it raises no warning.
  */
 import type { CommandSet } from './options/option-types.ts'
 
@@ -40,7 +40,7 @@ export const walgSettings: readonly WalgSetting[] = [
     ],
     treatment: 'refused',
     reason: "walrx can't encrypt or decrypt yet",
-    hint: 'unset it only if nothing in the archive is encrypted',
+    hint: 'unset it, but only if no object in the archive is encrypted',
   },
   {
     names: ['WALG_GS_PREFIX', 'WALG_AZ_PREFIX', 'WALG_SWIFT_PREFIX', 'WALG_SSH_PREFIX', 'WALG_OSS_PREFIX'],
@@ -64,7 +64,7 @@ export const walgSettings: readonly WalgSetting[] = [
   {
     names: ['WALG_USE_WAL_DELTA', 'WALG_FORCE_WAL_DELTA'],
     treatment: 'refused',
-    reason: "walrx doesn't write _delta objects, and a delta backup that counts on them would scan or fail",
+    reason: "walrx doesn't write _delta objects, and a delta backup of WAL-G that needs them would scan or fail",
     harmless: off,
     commands: ['all that archive'],
   },
@@ -79,7 +79,7 @@ export const walgSettings: readonly WalgSetting[] = [
   {
     names: ['S3_REQUEST_ADDITIONAL_HEADERS'],
     treatment: 'refused',
-    reason: 'walrx sends no additional headers, and they may decide how objects are stored',
+    reason: 'walrx sends no additional headers, and they may change how objects are stored',
   },
   {
     names: ['S3_ENDPOINT_SOURCE', 'S3_ENDPOINT_PROTOCOL'],
@@ -107,13 +107,13 @@ export const walgSettings: readonly WalgSetting[] = [
   {
     names: ['WALG_LOG_DESTINATION'],
     treatment: 'warned',
-    reason: 'walrx logs to stderr only',
+    reason: 'walrx logs to standard error only',
     harmless: /^stderr$/i,
   },
   {
     names: ['WALG_STATSD_ADDRESS'],
     treatment: 'warned',
-    reason: 'walrx offers its metrics at /metrics only',
+    reason: 'walrx has its metrics at /metrics only',
   },
   {
     names: ['AWS_DUAL_STACK'],
@@ -130,18 +130,18 @@ export const walgSettings: readonly WalgSetting[] = [
   {
     names: ['WALG_PREFETCH_DIR'],
     treatment: 'warned',
-    reason: 'walrx prefetches into pg_wal/.walrx, from where a rename takes a segment',
+    reason: 'walrx prefetches into pg_wal/.walrx, so that a segment only needs to be renamed',
     commands: ['wal-fetch', 'restore-command'],
   },
   {
     names: ['WALG_PREVENT_WAL_OVERWRITE'],
     treatment: 'ignored',
-    reason: 'walrx never overwrites WAL by other bytes',
+    reason: 'walrx never overwrites WAL with other bytes',
   },
   {
     names: ['S3_RETENTION_MODE'],
     treatment: 'ignored',
-    reason: 'it says nothing without a period',
+    reason: 'it has no effect without S3_RETENTION_PERIOD',
   },
   {
     names: ['WALG_DIRECT_IO', 'WALG_DIRECT_IO_BLOCK_COUNT'],
@@ -159,7 +159,7 @@ export const walgSettings: readonly WalgSetting[] = [
       'WALG_ENVELOPE_CACHE_EXPIRATION',
     ],
     treatment: 'ignored',
-    reason: 'it says nothing without a key',
+    reason: 'it has no effect without a key',
   },
   {
     names: [
@@ -176,7 +176,7 @@ export const walgSettings: readonly WalgSetting[] = [
       'UPLOAD_CONCURRENCY',
     ],
     treatment: 'ignored',
-    reason: 'walrx has its own way there',
+    reason: 'walrx has its own rule for that',
   },
   {
     names: [
@@ -194,7 +194,7 @@ export const walgSettings: readonly WalgSetting[] = [
       'WALG_SERIALIZER_TYPE',
     ],
     treatment: 'ignored',
-    reason: 'it concerns a part of WAL-G that walrx has not',
+    reason: 'it concerns a part of WAL-G that walrx does not have',
   },
   {
     names: [

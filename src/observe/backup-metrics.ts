@@ -11,23 +11,31 @@ export const backupMetricSpecs = {
   success: {
     type: 'gauge',
     name: 'walrx_backup_success',
-    help: '1 when the last backup that ended was finished, else 0',
+    help: '1 when the last backup that ended is complete, else 0',
   },
   startTime: {
     type: 'gauge',
     name: 'walrx_backup_start_time_seconds',
-    help: 'When the backup was begun, since the epoch',
+    help: 'Start of the backup, in seconds since the epoch',
   },
   lastSuccessTime: {
     type: 'gauge',
     name: 'walrx_backup_last_success_time_seconds',
-    help: 'When the last good backup was finished, since the epoch; 0 for never',
+    help: 'End of the last complete backup, in seconds since the epoch; 0 for never',
   },
-  duration: { type: 'gauge', name: 'walrx_backup_duration_seconds', help: 'How long the backup has taken so far' },
+  duration: {
+    type: 'gauge',
+    name: 'walrx_backup_duration_seconds',
+    help: 'Seconds since the start of the backup, at its end the whole time',
+  },
   receivedBytes: { type: 'gauge', name: 'walrx_backup_received_bytes', help: 'Bytes that the server has sent' },
-  expectedBytes: { type: 'gauge', name: 'walrx_backup_expected_bytes', help: "The server's estimate of all of them" },
+  expectedBytes: {
+    type: 'gauge',
+    name: 'walrx_backup_expected_bytes',
+    help: "The server's estimate of the bytes that it will send",
+  },
   storedBytes: { type: 'gauge', name: 'walrx_backup_stored_bytes', help: 'Bytes of the stored tars' },
-  files: { type: 'gauge', name: 'walrx_backup_files_count', help: 'Files of the backup' },
+  files: { type: 'gauge', name: 'walrx_backup_files_count', help: 'Files in the backup' },
   checksumFailures: {
     type: 'gauge',
     name: 'walrx_backup_damaged_files_count',

@@ -1,4 +1,4 @@
-/** What `/metrics` shows: the metrics of the process, and those of each cluster whose service runs in it. */
+/** What `/metrics` shows: the metrics of the process, and those of each cluster with a service in it. */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import { WalrxError } from '../primitives/errors.ts'
 import {
@@ -38,8 +38,8 @@ export class MetricsPage {
    */
   addCluster(name: string): ClusterMetrics {
     if (this.#clusters.has(name)) {
-      throw new WalrxError('WALRX_USAGE', `two clusters of one process are called "${name}"`, {
-        hint: 'give each a name of its own, or its archive another last folder',
+      throw new WalrxError('WALRX_USAGE', `two clusters of one process have the name "${name}"`, {
+        hint: 'a name is the last folder of the archive, else the bucket: give one of the archives another last folder',
       })
     }
     const entries = [...this.#metrics].map(([key, metric]) => [key, clusterMetric(metric, { cluster: name })] as const)

@@ -1,9 +1,9 @@
 /**
  * Every metric of walrx, in one list. Names are `walrx_<room>_<what>_<unit>[_total]`.
  *
- * All but `walrx_build_info` tell of one cluster and have the label `cluster`: the cluster's name in the settings of its
- * service. For `wal-receive` that is the last folder of the archive's prefix, as `db1` for `s3://backups/db1`. A query
- * that names no label finds them as it did before there was one.
+ * All but `walrx_build_info` belong to one cluster and have the label `cluster`: the cluster's name in the settings of
+ * its service. For `wal-receive` that is the last folder of the archive's prefix, as `db1` for `s3://backups/db1`, or the
+ * bucket. A query that names no label finds them all.
  */
 
 /** One row of the list. */
@@ -43,12 +43,12 @@ export const clusterMetricSpecs = {
   slotRestartLsn: {
     type: 'gauge',
     name: 'walrx_receive_slot_restart_lsn_bytes',
-    help: "The slot's restart_lsn: the oldest WAL that the server still keeps for us",
+    help: "The slot's restart_lsn: the oldest WAL that the server still keeps for walrx",
   },
   slotLag: {
     type: 'gauge',
     name: 'walrx_slot_lag_bytes',
-    help: "WAL that the server keeps for us: its end of WAL, as last heard, less the slot's restart_lsn",
+    help: "WAL that the server keeps for walrx: its last known end of WAL minus the slot's restart_lsn",
   },
   slotOverBudget: {
     type: 'gauge',
@@ -58,12 +58,12 @@ export const clusterMetricSpecs = {
   slotSafeWal: {
     type: 'gauge',
     name: 'walrx_slot_safe_wal_bytes',
-    help: 'WAL that can be written before the server may invalidate the slot; +Inf without a limit, NaN where unknown',
+    help: 'WAL that can be written before the server may invalidate the slot; +Inf without a limit, NaN while unknown',
   },
   slotWalStatus: {
     type: 'gauge',
     name: 'walrx_slot_wal_status',
-    help: '1 for the wal_status that the server last told: reserved, extended, unreserved, lost; none where unknown',
+    help: "1 for the slot's last known wal_status: reserved, extended, unreserved or lost; absent while it is unknown",
     labels: ['status'],
   },
   segments: {
@@ -84,12 +84,12 @@ export const clusterMetricSpecs = {
   tailChunks: {
     type: 'counter',
     name: 'walrx_tail_chunks_total',
-    help: 'Chunks of unfinished segments that were put: the requests that they cost',
+    help: 'Chunks of the tail that were put; each is one request to the storage',
   },
   tailBytes: {
     type: 'counter',
     name: 'walrx_tail_bytes_total',
-    help: 'Bytes of those chunks, as stored',
+    help: 'Bytes of the chunks of the tail, as stored',
   },
   tailSeconds: {
     type: 'histogram',
@@ -100,17 +100,17 @@ export const clusterMetricSpecs = {
   rpoBytes: {
     type: 'gauge',
     name: 'walrx_rpo_bytes',
-    help: 'WAL that would be lost with the server now: its end of WAL, as last heard, less what is durable',
+    help: 'WAL that would be lost with the server now: its last known end of WAL minus the end of durable WAL',
   },
   rpoSeconds: {
     type: 'gauge',
     name: 'walrx_rpo_seconds',
-    help: 'Age of the oldest WAL that was received and is not durable; 0 when all is',
+    help: 'Age of the oldest received WAL that is not durable; 0 when all received WAL is durable',
   },
   synchronous: {
     type: 'gauge',
     name: 'walrx_synchronous',
-    help: '1 while commits can wait for the archive: a flush position is reported that stays valid',
+    help: '1 while commits can wait for the archive, because walrx keeps a flush position reported; else 0',
   },
   uploadSeconds: {
     type: 'histogram',
@@ -142,12 +142,12 @@ export const clusterMetricSpecs = {
   reconnects: {
     type: 'counter',
     name: 'walrx_receive_reconnects_total',
-    help: 'Times that a new stream was begun after the first',
+    help: 'Streams that were begun after the first one',
   },
   uploadFailures: {
     type: 'counter',
     name: 'walrx_receive_upload_failures_total',
-    help: 'Puts that failed, whether tried again or not',
+    help: 'Puts that failed, those that were tried again included',
   },
   gaps: {
     type: 'counter',
@@ -157,24 +157,24 @@ export const clusterMetricSpecs = {
   gapBytes: {
     type: 'counter',
     name: 'walrx_receive_gap_bytes_total',
-    help: 'Bytes in those ranges',
+    help: 'Bytes in the ranges of walrx_receive_gaps_total',
   },
   gapBackups: {
     type: 'counter',
     name: 'walrx_receive_gap_backups_total',
-    help: 'Base backups that --backup-after-gap has taken, by how they ended: done or failed',
+    help: 'Base backups that --backup-after-gap has started, by outcome: done or failed',
     labels: ['outcome'],
   },
   repairedBytes: {
     type: 'counter',
     name: 'walrx_receive_repaired_bytes_total',
-    help: 'Bytes of WAL that the server no longer had and that came from another host',
+    help: 'Bytes of WAL that the server no longer had, and that walrx received from another host',
     labels: ['host'],
   },
   pastForkBytes: {
     type: 'counter',
     name: 'walrx_receive_past_fork_bytes_total',
-    help: 'Bytes received behind the fork of their timeline; they stay on the old timeline',
+    help: 'Bytes received after the fork of their timeline; they stay on the old timeline',
   },
   timeline: {
     type: 'gauge',
@@ -192,7 +192,7 @@ export const clusterMetricSpecs = {
 export const buildInfoSpec = {
   type: 'gauge',
   name: 'walrx_build_info',
-  help: 'Always 1; the labels say what is running',
+  help: 'Always 1; the labels are the versions of walrx and Node',
   labels: ['version', 'node'],
 } as const satisfies MetricSpec
 

@@ -16,21 +16,25 @@ export interface ErrorKind {
 /** Exit statuses, by number, as documented. PostgreSQL reads 1 to 125 from a restore_command as "no such file". */
 export const exitStatuses = {
   0: 'done',
-  1: 'unexpected error; from wal-fetch beside standby.signal: not there yet, ask again',
+  1: 'unexpected error; from wal-fetch on a standby: the file is not there yet, the standby asks again',
   2: 'usage or configuration: unknown option, bad value, unsupported setting',
-  3: 'the server refused or could not be reached',
-  4: 'the storage refused or could not be reached',
-  5: 'the archive contradicts the server or itself: another cluster, other bytes under the same name, a damaged backup',
+  3: 'the server could not be reached, or refused the connection or a command',
+  4: 'the storage could not be reached, or refused a request',
+  5: 'the archive contradicts the server or itself: another cluster, other bytes under the same name, a damaged backup; or damaged pages',
   6: 'WAL is gone from the server before it was archived',
-  7: 'stopped before everything received was archived (drain deadline, or a second signal); the slot still holds it',
-  8: 'no backup was taken: a standby has nothing new since the last one that a delta could begin at',
-  74: 'wal-fetch: the archive positively does not hold the file, and nothing later of that timeline',
-  126: 'wal-fetch: the archive could not be asked, or has a hole here, or the call is wrong: PostgreSQL does not promote',
+  7: 'stopped before all received WAL was archived (--drain-timeout, or a second signal); the slot still holds it',
+  8: 'no backup was taken: the standby has had no restartpoint since the end of the parent',
+  74: 'wal-fetch: the storage has answered, and has neither the file nor a later segment of that timeline',
+  126: 'wal-fetch: the storage did not answer, the file is damaged or missing before later ones, or the call is wrong: PostgreSQL does not promote',
 } as const
 
 /** The table of error codes. */
 export const errorTable = {
-  WALRX_INTERNAL: { exitStatus: 1, transient: false, meaning: 'a defect of walrx: please report it' },
+  WALRX_INTERNAL: {
+    exitStatus: 1,
+    transient: false,
+    meaning: 'a defect of walrx: please report it, with the stack that --log-level debug shows',
+  },
   WALRX_USAGE: {
     exitStatus: 2,
     transient: false,
@@ -52,9 +56,17 @@ export const errorTable = {
   },
   WALRX_SERVER_UNSUPPORTED: { exitStatus: 3, transient: false, meaning: 'the server is older than PostgreSQL 14' },
   WALRX_NO_PRIVILEGE: { exitStatus: 3, transient: false, meaning: 'the role lacks REPLICATION or another privilege' },
-  WALRX_NO_WALSENDER: { exitStatus: 3, transient: true, meaning: 'the server has no free (or no) walsender' },
+  WALRX_NO_WALSENDER: {
+    exitStatus: 3,
+    transient: true,
+    meaning: 'the server has no free walsender: raise max_wal_senders',
+  },
   WALRX_SERVER_ERROR: { exitStatus: 3, transient: true, meaning: 'the server answered a command with an error' },
-  WALRX_PROTOCOL: { exitStatus: 3, transient: true, meaning: 'the server sent something the protocol does not allow' },
+  WALRX_PROTOCOL: {
+    exitStatus: 3,
+    transient: true,
+    meaning: 'the server sent a message that the protocol does not allow here',
+  },
   WALRX_SOURCE_IN_RECOVERY: {
     exitStatus: 3,
     transient: true,
@@ -63,7 +75,7 @@ export const errorTable = {
   WALRX_SOURCE_BEHIND: {
     exitStatus: 3,
     transient: true,
-    meaning: 'the server is on an older timeline than WAL that was already received',
+    meaning: 'the server is on an older timeline than another server or the archive: it is probably a former primary',
   },
   WALRX_SOURCE_AMBIGUOUS: {
     exitStatus: 3,
@@ -80,7 +92,7 @@ export const errorTable = {
   WALRX_SLOT_OVER_BUDGET: {
     exitStatus: 6,
     transient: true,
-    meaning: 'the slot keeps more WAL than --max-slot-lag allows, and is dropped',
+    meaning: 'the slot keeps more WAL than --max-slot-lag allows, and walrx drops it',
   },
   WALRX_WAL_REMOVED: { exitStatus: 6, transient: false, meaning: 'the server no longer has WAL that is not archived' },
   WALRX_WAL_GAP: {
@@ -102,10 +114,14 @@ export const errorTable = {
   WALRX_ARCHIVE_CONFLICT: {
     exitStatus: 5,
     transient: false,
-    meaning: 'the archive holds other bytes under the name of a file to be archived',
+    meaning: 'the archive holds other bytes under the name of a file that walrx is to archive',
   },
   WALRX_STORAGE_UNAVAILABLE: { exitStatus: 4, transient: true, meaning: 'the storage did not answer, or failed' },
-  WALRX_STORAGE_DENIED: { exitStatus: 4, transient: false, meaning: 'the storage refused access: key, policy or mode' },
+  WALRX_STORAGE_DENIED: {
+    exitStatus: 4,
+    transient: false,
+    meaning: 'the storage refused access: check the key, the policy, or the mode of the directory',
+  },
   WALRX_STORAGE_MISSING: { exitStatus: 4, transient: false, meaning: 'the bucket or directory does not exist' },
   WALRX_OBJECT_NOT_FOUND: { exitStatus: 74, transient: false, meaning: 'no such object in the storage' },
   WALRX_OBJECT_DAMAGED: {
@@ -121,7 +137,7 @@ export const errorTable = {
   WALRX_CODEC_UNSUPPORTED: {
     exitStatus: 126,
     transient: false,
-    meaning: 'an object is stored in a codec walrx cannot read',
+    meaning: 'an object is stored in a codec that walrx cannot read',
   },
   WALRX_BACKUP_CHECKSUM: {
     exitStatus: 5,
@@ -136,17 +152,17 @@ export const errorTable = {
   WALRX_BACKUP_NOT_INCREMENTAL: {
     exitStatus: 2,
     transient: false,
-    meaning: 'a backup would have to be a full one, and --require-incremental forbids that',
+    meaning: 'the backup has to be a full one, and --require-incremental forbids that',
   },
   WALRX_BACKUP_TOO_EARLY: {
     exitStatus: 8,
     transient: true,
-    meaning: 'a delta of a standby would begin before its parent ends: it has had no restartpoint since',
+    meaning: 'a delta of a standby would begin before its parent ends: the standby has had no restartpoint since',
   },
   WALRX_BACKUP_INCOMPLETE: {
     exitStatus: 5,
     transient: false,
-    meaning: 'a backup cannot be completed: its WAL is not in the archive in time, or what it stored has gone',
+    meaning: 'a backup cannot be completed: its WAL did not come in time, or objects that it stored are missing',
   },
   WALRX_RESTORE_FAILED: {
     exitStatus: 1,
@@ -156,7 +172,7 @@ export const errorTable = {
   WALRX_BACKUP_UNSUPPORTED: {
     exitStatus: 2,
     transient: false,
-    meaning: 'a backup of a kind that walrx cannot restore',
+    meaning: 'walrx cannot restore this kind of backup',
   },
   WALRX_BACKUP_DAMAGED: {
     exitStatus: 5,
@@ -176,7 +192,7 @@ export const errorTable = {
   WALRX_MARK_REFUSED: {
     exitStatus: 2,
     transient: false,
-    meaning: 'a backup cannot be marked as requested: a delta builds on it, or its sentinel would still contradict it',
+    meaning: 'a backup cannot be marked as requested: a delta builds on it, or its sentinel would contradict the mark',
   },
   WALRX_DESTINATION: {
     exitStatus: 126,
@@ -187,7 +203,7 @@ export const errorTable = {
   WALRX_DRAIN_INCOMPLETE: {
     exitStatus: 7,
     transient: false,
-    meaning: 'stopped before everything received was archived',
+    meaning: 'stopped before all received WAL was archived',
   },
 } as const satisfies Record<string, ErrorKind>
 

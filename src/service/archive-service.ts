@@ -1,7 +1,7 @@
 /**
- * The archive service of one cluster: receives its WAL, looks after its slot, takes a base backup after a gap, and shows
- * how all that goes. Everything that it has is its own or was given to it, so several can run in one process; each is
- * opened, run and closed as a whole.
+ * The archive service of one cluster: receives its WAL, watches its slot, takes a base backup after a gap, and shows its
+ * state. It shares nothing but what its settings give it, so several can run in one process; each is opened, run and
+ * closed as a whole.
  */
 import { openCodec, openStorage, type StorageValues } from '../config/open-storage.ts'
 import type { ClusterMetrics } from '../observe/cluster-metrics.ts'
@@ -94,8 +94,9 @@ export class ArchiveService implements AsyncDisposable {
     try {
       const traits = await orAborted(storage.probe({ signal }), signal)
       if (!traits.conditionalPut) {
-        log.warn('the store has no conditional put: names are looked up before they are written', {
+        log.warn('the storage has no conditional put: walrx looks up a name before it writes it', {
           location: storage.location,
+          hint: 'run only one receiver for this archive, or use a storage that knows If-None-Match',
         })
       }
       const archive = new WalArchive(storage, codec)
@@ -117,7 +118,7 @@ export class ArchiveService implements AsyncDisposable {
     return this.#running
   }
 
-  /** What the service says of itself. Ready means: WAL is streaming and a buffer is free for more of it. */
+  /** The state of the service. Ready means: WAL is streaming and a buffer is free for more of it. */
   readiness(): Readiness {
     const snapshot = this.#receiver.snapshot()
     if (this.#failure) return { ready: false, reason: this.#failure.message, details: detailsOf(snapshot) }
@@ -127,7 +128,7 @@ export class ArchiveService implements AsyncDisposable {
 
   /**
    * Finishes as at `drain` and frees everything: connections, timers, the backup under way, the storage, the metrics. An
-   * error of the run goes to whoever called {@link run}. May be called at any time, and twice.
+   * error of the run goes to the caller of {@link run}. May be called at any time, and twice.
    */
   close(): Promise<void> {
     this.#closed ??= this.#close()
@@ -143,7 +144,7 @@ export class ArchiveService implements AsyncDisposable {
     drain.addEventListener('abort', onDrain, { once: true })
     if (drain.aborted) onDrain()
     try {
-      // For a gap that an earlier run had not come to.
+      // For a gap after which an earlier run has not taken its backup.
       void this.#gapBackup?.look()
       await this.#receiver.run(this.#stop.signal, now)
     } catch (error) {
@@ -187,7 +188,7 @@ function readinessOf(snapshot: ReceiverSnapshot): Readiness {
     return { ready: false, reason: snapshot.lastError ?? `the receiver is ${snapshot.state}`, details }
   }
   if (snapshot.poolFree === 0)
-    return { ready: false, reason: 'no buffer is free: the storage is too slow or out', details }
+    return { ready: false, reason: 'no segment buffer is free: the storage is too slow or out', details }
   return { ready: true, details }
 }
 

@@ -29,13 +29,13 @@ export interface GapBackupOptions {
   /** Random number in [0, 1) for back-off jitter. */
   readonly random: () => number
   readonly log: Logger
-  /** Told how each backup ended. */
+  /** Called with the outcome of each backup. */
   readonly onEnd: (outcome: 'done' | 'failed') => void
   /** Ends the backup under way as {@link GapBackup.close} does. */
   readonly signal: AbortSignal
 }
 
-/** How long a backup may take to tidy up after SIGTERM before it is killed. */
+/** How long a backup may take to clean up after SIGTERM before it is killed. */
 const killAfterMs = 10_000
 
 /** See the file's header. */
@@ -65,7 +65,7 @@ export class GapBackup {
     return this.#running
   }
 
-  /** Ends the backup under way, which tidies up, and starts no other. */
+  /** Ends the backup under way, which cleans up, and starts no other. */
   async close(): Promise<void> {
     this.#options.signal.removeEventListener('abort', this.#onAbort)
     this.#stopped.abort()
@@ -91,12 +91,17 @@ export class GapBackup {
           if (status === 0) continue
         } else {
           // As from a standby that had not replayed so far.
-          log.error('the base backup was begun before the end of the gap', { gapEnd: formatLsn(gap.endLsn) })
+          log.error('the base backup was begun before the end of the gap, so that a new one is needed', {
+            gapEnd: formatLsn(gap.endLsn),
+            hint: 'walrx takes it by itself: it waits first, for a standby may not have replayed that far',
+          })
           doneFor = undefined
         }
       } catch (error) {
         if (signal.aborted) return
-        log.error('no base backup could be taken after a gap', { error: toWalrxError(error).message })
+        log.error('the base backup after a gap could not be taken, trying again', {
+          error: toWalrxError(error).message,
+        })
       }
       await backoff.wait(clock, signal).catch(() => {})
     }
@@ -142,8 +147,14 @@ export class GapBackup {
     log.warn('taking a base backup after a gap', { from: formatLsn(startLsn), to: formatLsn(endLsn) })
     const child = spawn(program, args, { env: environment, stdio: ['ignore', 'pipe', 'pipe'] })
     const status = await this.#followed(child)
-    const say = status === 0 ? 'info' : 'error'
-    log[say]('the base backup after a gap has ended', { status: status ?? child.signalCode })
+    if (status === 0) log.info('the base backup after a gap is complete', { gapEnd: formatLsn(endLsn), status })
+    else {
+      log.error('the base backup after a gap has failed', {
+        gapEnd: formatLsn(endLsn),
+        status: status ?? child.signalCode,
+        hint: 'its output is in the log before this line; walrx tries again while it runs',
+      })
+    }
     return status
   }
 
@@ -151,7 +162,8 @@ export class GapBackup {
     const { clock, log } = this.#options
     const { signal } = this.#stopped
     for (const stream of [child.stdout, child.stderr]) {
-      if (stream) createInterface({ input: stream }).on('line', (line) => log.info('the base backup says', { line }))
+      if (stream)
+        createInterface({ input: stream }).on('line', (line) => log.info('output of the base backup', { line }))
     }
     const ended = new Promise<number | undefined>((resolve, reject) => {
       child.once('error', reject)

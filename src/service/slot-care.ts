@@ -1,4 +1,4 @@
-/** What looks after the slot of a receiver: how much WAL it keeps, and whether the server is about to drop it. */
+/** Watches the slot of a receiver: how much WAL it keeps, and whether the server is about to invalidate it. */
 import type { ClusterMetrics } from '../observe/cluster-metrics.ts'
 import type { Logger } from '../observe/log.ts'
 import type { PgServer } from '../postgres/connect/connection.ts'

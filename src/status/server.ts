@@ -1,13 +1,13 @@
 /**
  * The status page over HTTP: `/metrics` for Prometheus, `/healthz` (is the process alive?) and `/readyz` (does it do
- * its work?). It is given functions and imports no service, so it can tell only what they say about themselves.
+ * its work?). It is given functions and imports no service: it shows only what they return.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { redactText } from '../observe/redact.ts'
 import { WalrxError } from '../primitives/errors.ts'
 
-/** What a service says about itself. */
+/** The state of a service. */
 export interface Readiness {
   readonly ready: boolean
   /** Why not, in one line; shown with status 503. */
@@ -43,8 +43,8 @@ export function parseListenAddress(text: string): ListenAddress | undefined {
   const match = /^(?:(?:\[([^\]]+)\]|([^:[\]]+)):)?(\d{1,5})$/.exec(text)
   const port = Number(match?.[3])
   if (!match || port > 65535) {
-    throw new WalrxError('WALRX_USAGE', `"${text}" is no address to listen at`, {
-      hint: 'write HOST:PORT, like 127.0.0.1:8432, or off',
+    throw new WalrxError('WALRX_USAGE', `--status-listen "${text}" is not an address`, {
+      hint: 'write HOST:PORT, for instance 127.0.0.1:8432, or off for no status page',
     })
   }
   return { host: match[1] ?? match[2] ?? '127.0.0.1', port }
@@ -171,13 +171,13 @@ function sendJson(response: ServerResponse, status: number, body: unknown): void
 function listenError(error: NodeJS.ErrnoException, { host, port }: ListenAddress): WalrxError {
   const reasons: Readonly<Record<string, string>> = {
     EADDRINUSE: 'the port is in use',
-    EACCES: 'the port is not allowed to this user',
-    EADDRNOTAVAIL: 'the address is not of this machine',
-    ENOTFOUND: 'no such host',
+    EACCES: 'this user may not listen at this port',
+    EADDRNOTAVAIL: 'this machine does not have that address',
+    ENOTFOUND: 'there is no such host',
   }
   const why = reasons[error.code ?? ''] ?? error.message
-  return new WalrxError('WALRX_USAGE', `status page can't listen at ${host}:${port}: ${why}`, {
-    hint: 'choose another address with --status-listen, or off for none',
+  return new WalrxError('WALRX_USAGE', `the status page cannot listen at ${host}:${port}: ${why}`, {
+    hint: 'give another address with --status-listen HOST:PORT, or --status-listen off for no status page',
     cause: error,
   })
 }

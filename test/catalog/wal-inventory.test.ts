@@ -103,7 +103,7 @@ describe('gaps', () => {
     const { stdout } = await show()
     assert.equal(stdout.match(/^missing/gm)?.length, 20)
     assert.match(stdout, /^missing 000000010000000000000001$/m)
-    assert.match(stdout, /^… and 10 more gaps; --json names every missing segment$/m)
+    assert.match(stdout, /^… and 10 more ranges of missing segments; --json names every segment$/m)
     assert.match(stdout, / 31 +199970 +LOST_SEGMENTS/)
   })
 

@@ -65,7 +65,7 @@ describe('backup-list', () => {
     assert.deepEqual(Object.keys(brief[0] ?? {}), ['backup_name', 'time', 'wal_file_name', 'storage_name'])
   })
 
-  test('shows chains behind what WAL-G prints, and which of them are broken', async () => {
+  test('shows chains after what WAL-G prints, and which of them are broken', async () => {
     const plain = await walrx('backup-list')
     const whole = await walrx('backup-list', '--chains')
     assert.deepEqual([whole.status, whole.stderr], [0, ''])
@@ -127,7 +127,7 @@ describe('backup-list', () => {
 })
 
 describe('backup-show', () => {
-  test('tells what a backup is, and what builds on it', async () => {
+  test('shows what a backup is, and what builds on it', async () => {
     write(partKey(full, 'part_001.tar.lz4'), 'x'.repeat(2048))
     write(manifestKey(full, 'lz4'), 'x'.repeat(100))
     const { status, stdout } = await walrx('backup-show', full)
@@ -195,7 +195,7 @@ describe('backup-mark', () => {
     const { status, stdout, stderr } = await walrx('backup-mark', 'LATEST')
     assert.equal(status, 0)
     assert.equal(stdout, `${full} is permanent\n${first} is permanent\n${second} is permanent\n`)
-    assert.match(stderr, /WAL-RUS goes by the sentinel/)
+    assert.match(stderr, /WAL-RUS reads the sentinel/)
     assert.match((await walrx('backup-show', second)).stdout, /permanent +yes\n/)
     assert.match((await walrx('backup-show', full)).stdout, /permanent +yes, but only by metadata.json: WAL-RUS/)
     assert.equal((await walrx('backup-mark', second)).stdout, `${second} was permanent already\n`)

@@ -22,7 +22,7 @@ test('wal-prefetch ends with 0 or 1, whatever happened: a postmaster that is pro
   for (const exitStatus of [1, 2, 4, 126, 143]) assert.equal(failureStatus('wal-prefetch', { exitStatus }, recovery), 1)
 })
 
-test('wal-fetch tells a standby to ask again, where 126 would shut it down', () => {
+test('wal-fetch ends with 1 on a standby, which asks again; 126 would shut it down', () => {
   for (const exitStatus of [1, 2, 4, 126]) assert.equal(failureStatus('wal-fetch', { exitStatus }, standby), 1)
 })
 

@@ -96,7 +96,7 @@ describe('a plan for people', () => {
       '         1  db.pg_toast.pg_toast_1 (of s."T")',
       '         1  db.public.t (vm)',
       '         1  base/7/8 of database "other db"',
-      '         1  db.public.fresh, made anew or emptied',
+      '         1  db.public.fresh, created or emptied',
       '         1  db.public.short, cut to 1 block',
     ]) {
       assert.ok(text.split('\n').includes(line), `${line}\n${text}`)
@@ -108,7 +108,7 @@ describe('a plan for people', () => {
     const gone = named('gone', { blocks: 1_000_000, isThere: false })
     const text = planToText(reportOf([gone, ...changes]), 6)
     assert.match(text, /^ +and 123 more with 14637 blocks: --json has all$/m)
-    assert.match(text, /of 143 relation forks, without 1 fork of relations that are gone$/m)
+    assert.match(text, /of 143 relation forks, without 1 fork of dropped relations$/m)
     assert.equal(text.match(/db\.public\.t\d+/g)?.length, 20)
     const all = json(reportOf([gone, ...changes]))
     assert.equal(all.changes.relations.length, 144)
@@ -194,9 +194,9 @@ describe('backup-plan', () => {
     })
   }
 
-  test('tells of itself by --help', async () => {
+  test('describes itself by --help', async () => {
     const { stdout } = await runWalrx(['backup-plan', '--help'])
-    assert.match(stdout, /without beginning one/)
+    assert.match(stdout, /without beginning a backup/)
     for (const flag of ['--delta-max-steps', '--require-incremental', '--dbname', '--s3-prefix', '--json', '--full']) {
       assert.ok(stdout.includes(flag), flag)
     }

@@ -124,7 +124,7 @@ describe('an error', () => {
     assert.equal(stderr, 'walrx: db1:5432 rejected role "walrx"\nhint: check pg_hba.conf\n')
   })
 
-  test('of several lines is told in one', async () => {
+  test('of several lines is reported in one', async () => {
     const { stderr } = await run('wal-receive --log-format pretty', fails(new WalrxError('WALRX_USAGE', 'a\n  b')))
     assert.equal(stderr, 'walrx: a b\n')
   })
@@ -134,13 +134,13 @@ describe('an error', () => {
     assert.equal(plain.status, 1)
     assert.equal(
       plain.stderr,
-      'walrx: unexpected error: x is undefined\nhint: a defect of walrx; --log-level debug shows where\n',
+      'walrx: unexpected error: x is undefined\nhint: this is a defect of walrx: run the command again with --log-level debug, and report it with the stack\n',
     )
     const debug = await run('wal-receive --log-format pretty --log-level debug', fails(new TypeError('x is undefined')))
     assert.match(debug.stderr, /program\.test\.ts/)
   })
 
-  test('never tells a secret', async () => {
+  test('never shows a secret', async () => {
     const error = new WalrxError('WALRX_STORAGE_DENIED', 'key hunter22 was refused', { hint: 'hunter22 is wrong' })
     const { stderr } = await run('wal-receive --log-format pretty', fails(error), { AWS_SECRET_ACCESS_KEY: 'hunter22' })
     assert.doesNotMatch(stderr, /hunter22/)

@@ -22,7 +22,7 @@ test('where the log is JSON the error is a line of it, with code and hint', () =
   )
 })
 
-test('anything that is thrown can be told', () => {
+test('anything that is thrown can be reported', () => {
   const texts: string[] = []
   reportError('just text', { write: (text) => texts.push(text) })
   reportError(undefined, { write: (text) => texts.push(text), debug: true })

@@ -71,10 +71,10 @@ describe('the exit status of wal-fetch', () => {
       ['no directory', [nameOf(5), dest], { WALG_FILE_PREFIX: join(root, 'none') }, /does not exist/],
       ['empty', [nameOf(5), dest], { WALG_FILE_PREFIX: empty }, /holds no object at all/],
       ['no archive', [nameOf(5), dest], { WALG_FILE_PREFIX: '' }, /no archive is given/],
-      ['no name', ['RECOVERYXLOG', dest], {}, /no name of a WAL file/],
+      ['no name', ['RECOVERYXLOG', dest], {}, /is not the name of a WAL file/],
       ['no destination', [nameOf(5)], {}, /DEST is missing/],
       ['bad option', [nameOf(5), dest, '--foo'], {}, /has no option --foo/],
-      ['bad size', [nameOf(5), dest, '--pg-wal-size=3'], {}, /WALG_PG_WAL_SIZE=3/],
+      ['bad size', [nameOf(5), dest, '--pg-wal-size=3'], {}, /WALG_PG_WAL_SIZE is 3, and must be a power of two/],
       ['other size', [nameOf(5), dest, '--pg-wal-size=16'], {}, /16777216 bytes were expected/],
       ['unwritable', [nameOf(5), 'none/RECOVERYXLOG'], {}, /cannot create none\/.*ENOENT/],
     ]
@@ -200,7 +200,7 @@ describe('walrx restore-command', () => {
     })
     assert.deepEqual([status, stderr], [0, ''])
     const [note, line] = stdout.trimEnd().split('\n')
-    assert.equal(note, '# the server needs in its environment: WALG_FILE_PREFIX')
+    assert.equal(note, "# wal-fetch needs these in the server's environment: WALG_FILE_PREFIX")
     const command = /^restore_command = '(.*)'$/
       .exec(line ?? '')?.[1]
       ?.replaceAll("''", "'")

@@ -29,7 +29,7 @@ async function chunk(to: number, agoMs = 120_000, segment = name): Promise<void>
 const run = (...args: string[]) => runWalrx(['wal-finalize', '--file-prefix', archive, ...args])
 const files = async () => (await readdir(archive, { recursive: true })).filter((file) => /\/[^/]*[-.][^/]*$/.test(file))
 
-test('tells what it would do, does it, and has nothing more to do', async () => {
+test('shows what it would do, does it, and has nothing more to do', async () => {
   await chunk(9000)
   const before = await files()
   const dry = await run('--dry-run')
@@ -44,7 +44,7 @@ test('tells what it would do, does it, and has nothing more to do', async () => 
   assert.deepEqual([again.status, again.stdout], [0, '[]\n'])
 })
 
-test('prints JSON, and makes the segment of the timeline that it is told', async () => {
+test('prints JSON, and makes the segment of the timeline that is named', async () => {
   await chunk(9000)
   await chunk(9100, 120_000, '000000020000000000000007')
   const { status, stdout } = await run('--json', '--timeline', '1')

@@ -30,7 +30,7 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }))
 
 const root = () => join(folder, 'archive')
 
-/** A copy of a golden archive whose sentinels have been stored a minute after each other. */
+/** A copy of a golden archive, with its sentinels stored a minute after each other. */
 function copyArchive(name: string): string[] {
   mkdirSync(root())
   cpSync(new URL('basebackups_005', goldenArchive(name)), join(root(), 'basebackups_005'), { recursive: true })
@@ -102,7 +102,7 @@ for (const archive of new Set(goldenBackups.map(([name]) => name))) {
   })
 }
 
-test('what walrx writes anew of a backup is the same to WAL-G and WAL-RUS', async () => {
+test('what walrx writes again of a backup is the same to WAL-G and WAL-RUS', async () => {
   const backups = copyArchive('walg-local-lz4-deltas')
   const shown = async () => ({
     walg: tools.walg && (await tool('walg', 'backup-list', '--detail', '--json')),

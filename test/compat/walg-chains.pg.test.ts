@@ -68,7 +68,7 @@ async function countsOf(server: TestPostgres): Promise<string[]> {
   return counts
 }
 
-/** A server whose WAL goes into an archive by WAL-G. */
+/** A server that archives its WAL by WAL-G. */
 async function startArchiving(root: string): Promise<{ readonly server: TestPostgres; readonly archive: string }> {
   await makeServerDirectory(root, 0o755)
   const archive = join(root, 'archive')

@@ -64,9 +64,9 @@ describe('readConfigFile', () => {
   })
 
   test('refuses nested values and files that are no map', async () => {
-    await assert.rejects(read('n.json', '{"A":{"B":1}}'), /: A is no plain value$/)
-    await assert.rejects(read('n.yaml', 'A: [1, 2]'), /: A is no plain value$/)
-    await assert.rejects(read('l.json', '[1]'), /is no map of settings$/)
+    await assert.rejects(read('n.json', '{"A":{"B":1}}'), /: the value of A is a list or a map$/)
+    await assert.rejects(read('n.yaml', 'A: [1, 2]'), /: the value of A is a list or a map$/)
+    await assert.rejects(read('l.json', '[1]'), /is not a map of settings$/)
   })
 
   test('says that a file does not exist, or is a directory', async () => {

@@ -235,7 +235,7 @@ describe("settings of WAL-G's that would change what is stored", () => {
     assert.ok(hasCode(await failure({ WALG_LIBSODIUM_KEY: 'k' }, {}, 'wal-fetch'), 'WALRX_OPTION_UNSUPPORTED'))
   })
 
-  test('those without effect are told: at warn where an operator may miss something, else at debug', async () => {
+  test('those without effect are reported: at warn where an operator may miss something, else at debug', async () => {
     const { notices } = await load({ WALG_NETWORK_RATE_LIMIT: '1000', WALG_DOWNLOAD_FILE_RETRIES: '6' })
     assert.deepEqual(
       notices.map(({ level, name }) => [level, name]),
@@ -271,7 +271,7 @@ describe('what libraries read for themselves', () => {
     })
   })
 
-  test('AWS_* settings that the AWS SDK finds in the environment alone are told when the file has them', async () => {
+  test('AWS_* settings that the AWS SDK finds in the environment alone are reported when the file has them', async () => {
     await withConfigFile({ AWS_EC2_METADATA_DISABLED: 'true', AWS_SDK_UA_APP_ID: 'x', AWS_PROFILE: 'p' }, async () => {
       const { notices } = await load({ AWS_SDK_UA_APP_ID: 'y', AWS_DEFAULTS_MODE: 'standard' })
       assert.deepEqual(

@@ -63,10 +63,13 @@ describe('openStorage', () => {
     const cases: [Environment, RegExp][] = [
       [{}, /no archive/],
       [{ WALG_FILE_PREFIX: '/srv', WALG_S3_PREFIX: 's3://b' }, /both/],
-      [{ WALG_FILE_PREFIX: 'srv/archive' }, /no absolute path/],
+      [{ WALG_FILE_PREFIX: 'srv/archive' }, /must be an absolute path/],
       [{ WALG_S3_PREFIX: 'bucket/path' }, /s3:\/\/bucket\/path/],
       [{ WALG_S3_PREFIX: 's3:///path' }, /s3:\/\/bucket\/path/],
-      [{ WALG_S3_PREFIX: 's3://b', AWS_ROLE_ARN: 'arn:aws:iam::1:role/x' }, /AWS_ROLE_ARN is arn:.*role.* alone/],
+      [
+        { WALG_S3_PREFIX: 's3://b', AWS_ROLE_ARN: 'arn:aws:iam::1:role/x' },
+        /AWS_ROLE_ARN is arn:.*role.*TOKEN_FILE is not set/,
+      ],
     ]
     for (const [environment, message] of cases) {
       await assert.rejects(locationOf(environment), (error) => {

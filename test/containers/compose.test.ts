@@ -81,7 +81,7 @@ describe('every service', () => {
     assert.ok(!composeText.includes('$'))
   })
 
-  test('starts after services that there are, and waits for the health of those that can tell', () => {
+  test('starts after services that there are, and waits for the health of those that report it', () => {
     for (const [name, { depends_on: others = {} }] of services) {
       for (const [other, { condition }] of Object.entries(others)) {
         assert.ok(compose.services[other], `${name} depends on ${other}`)

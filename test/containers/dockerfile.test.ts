@@ -45,11 +45,11 @@ describe('the image', () => {
     assert.deepEqual(needing, [])
   })
 
-  test('runs as a number that is not root, so that Kubernetes can tell', () => {
+  test('runs as a number that is not root, so that Kubernetes can check it', () => {
     assert.match(config.user ?? '', /^[1-9]\d*:[1-9]\d*$/)
   })
 
-  test('runs walrx without a shell, so that signals reach it, and receives unless told otherwise', () => {
+  test('runs walrx without a shell, so that signals reach it, and receives by default', () => {
     assert.deepEqual(config.entrypoint, ['walrx'])
     assert.deepEqual(config.command, ['wal-receive'])
     assert.ok((config.command[0] ?? '') in commands)

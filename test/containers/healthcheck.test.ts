@@ -19,7 +19,7 @@ async function check(listen: string): Promise<number | null> {
   return status
 }
 
-test('a container receives when one of its processes is wal-receive, whatever stands before it', (t) => {
+test('a container receives when one of its processes is wal-receive, whatever is before it', (t) => {
   const proc = mkdtempSync(join(tmpdir(), 'walrx-proc-'))
   t.after(() => rmSync(proc, { recursive: true }))
   const run = (pid: string, ...args: string[]) => {
@@ -44,7 +44,7 @@ test('the status page is looked for where WALRX_STATUS_LISTEN puts it', () => {
 })
 
 describe('the check', () => {
-  test('fails beside a receiver whose page is not there or says no, and passes when it says yes', async (t) => {
+  test('fails beside a receiver without a page or with a page that says no, and passes when it says yes', async (t) => {
     // Any process with this argument is one.
     const receiver = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1e6)', 'wal-receive'], { stdio: 'ignore' })
     t.after(() => receiver.kill('SIGKILL'))

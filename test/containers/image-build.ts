@@ -17,7 +17,7 @@ export interface Image {
   /** The directory that stands for `/`. */
   readonly root: string
   readonly config: ImageConfig
-  /** Who its processes run as; empty where the tests are not root, and everything runs as whoever runs them. */
+  /** Who its processes run as; empty where the tests are not root, and everything runs as their user. */
   readonly identity: { readonly uid?: number; readonly gid?: number }
   /** Variables of every container: those of the base image, and the image's own. */
   readonly env: Readonly<Record<string, string>>

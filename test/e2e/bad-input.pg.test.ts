@@ -1,4 +1,4 @@
-/** What is wrong at the start is told in one clear line, with a documented exit status and no stack trace. */
+/** What is wrong at the start is reported in one clear line, with a documented exit status and no stack trace. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { platform, tmpdir } from 'node:os'

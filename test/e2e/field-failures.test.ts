@@ -1,5 +1,5 @@
 /**
- * How receivers of WAL have lost data or hung in the field, as their change logs and issues tell, and which test shows
+ * How receivers of WAL have lost data or hung in the field, as their change logs and issues report, and which test shows
  * on a real server that walrx does not, with a real S3 API where the store matters. The list checks itself: every test
  * that it names is there under that very name.
  */
@@ -35,7 +35,7 @@ const otherCluster: Shown = [
   'e2e/receive/reconnect.pg.test.ts',
   'another cluster, on timeline 1 again, is refused by a receiver that runs and by a new one',
 ]
-const slotRemade: Shown = ['e2e/gap/gaps.pg.test.ts', 'was dropped and made anew above what is archived']
+const slotRemade: Shown = ['e2e/gap/gaps.pg.test.ts', 'was dropped and created again above what is archived']
 const cutConnections: Shown = ['e2e/receive/crashes.pg.test.ts', 'connections that are cut in the middle of a message']
 const refusingStore: Shown = [
   'e2e/receive/slow-store.s3.test.ts',
@@ -95,7 +95,7 @@ const failures: readonly FieldFailure[] = [
   },
   {
     number: 8,
-    what: 'Somebody drops the slot and makes it anew above what is archived; streaming goes on, and nobody hears that a recovery cannot pass the hole.',
+    what: 'Somebody drops the slot and creates it again above what is archived; streaming goes on, and nothing reports that a recovery cannot pass the gap.',
     shown: [slotRemade],
   },
   {
@@ -104,7 +104,7 @@ const failures: readonly FieldFailure[] = [
     shown: [
       [
         'e2e/backup/backup-facts.pg.test.ts',
-        'a backup whose WAL was gone before a receiver came is none to recover from',
+        'a backup is none to recover from if its WAL was gone before a receiver came',
       ],
       [
         'e2e/backup/backup-kills.pg.test.ts',
@@ -145,7 +145,7 @@ const failures: readonly FieldFailure[] = [
   },
   {
     number: 13,
-    what: 'A store that refuses everything for hours lets the memory of the receiver grow until it is killed, and nobody is told that the slot fills the disk of the server.',
+    what: 'A store that refuses everything for hours lets the memory of the receiver grow until it is killed, and nothing reports that the slot fills the disk of the server.',
     shown: [
       refusingStore,
       [
@@ -272,14 +272,16 @@ const failures: readonly FieldFailure[] = [
     shown: [
       [
         'e2e/backup/backup-facts.pg.test.ts',
-        'the system identifier is told to its last digit in everything that belongs to a backup',
+        'the system identifier is shown to its last digit in everything that belongs to a backup',
       ],
     ],
   },
   {
     number: 29,
-    what: 'Backups are ordered by the clocks of the machines that took them: one that is behind makes an old backup the newest.',
-    shown: [['e2e/backup/backup-facts.pg.test.ts', 'backups of machines whose clocks differ by days stay in order']],
+    what: 'Backups are ordered by the clocks of the machines that took them: one that is slow makes an old backup the newest.',
+    shown: [
+      ['e2e/backup/backup-facts.pg.test.ts', 'backups of machines with clocks that differ by days stay in order'],
+    ],
   },
   {
     number: 30,

@@ -166,7 +166,7 @@ describe('a service that is closed while it starts', () => {
     await until('the backup', () => lines.some((line) => line.includes('"ready"')))
     await service.close()
     await running
-    assert.match(lines.join('\n'), /the base backup after a gap has ended {"status":0}/)
+    assert.match(lines.join('\n'), /the base backup after a gap is complete {.*"status":0}/)
     assert.doesNotMatch((await settings.metrics.read()).text, /gap_backups_total\{/)
   })
 })
@@ -207,7 +207,7 @@ describe('what several services say on one page', () => {
   })
 })
 
-test('a cluster is called after the last folder of its archive', async () => {
+test('the name of a cluster is the last folder of its archive', async () => {
   for (const [environment, name] of [
     [{ WALG_S3_PREFIX: 's3://backups/db1' }, 'db1'],
     [{ WALG_S3_PREFIX: 's3://backups/all/db2/' }, 'db2'],
@@ -221,7 +221,7 @@ test('a cluster is called after the last folder of its archive', async () => {
   }
 })
 
-test('an error of the run goes to its caller, and not to whoever closes', async () => {
+test('an error of the run goes to the caller of run, and not to that of close', async () => {
   const { options, settings } = await world('host=127.0.0.1 port=1 user=someone hostaddr=127.0.0.1 sslmode=disable')
   const service = await ArchiveService.open(settings, options)
   const running = service.run(never(), never()).catch((error: WalrxError) => error.code)

@@ -75,7 +75,7 @@ describe('a gap', () => {
     return { backup, drain, lines, outcomes, runCount }
   }
 
-  test('gets its backup, whose output goes to the log; several looks take one', async () => {
+  test('gets its backup, with its output in the log; several looks take one', async () => {
     const storage = new MemoryStorage()
     addBackup(storage, 0x4000000n)
     await writeGap(storage, gap)
@@ -88,9 +88,9 @@ describe('a gap', () => {
     assert.deepEqual([await runCount(), outcomes], [1, ['done']])
     const said = lines.join('\n')
     assert.match(said, /taking a base backup after a gap {"from":"0\/5000000","to":"0\/8000000"}/)
-    assert.match(said, /the base backup says {"line":"one"}/)
-    assert.match(said, /the base backup says {"line":"two"}/)
-    assert.match(said, /the base backup after a gap has ended {"status":0}/)
+    assert.match(said, /output of the base backup {"line":"one"}/)
+    assert.match(said, /output of the base backup {"line":"two"}/)
+    assert.match(said, /the base backup after a gap is complete {"gapEnd":"0\/8000000","status":0}/)
   })
 
   test('needs none where a backup was begun after it, and where there is no gap', async () => {
@@ -153,7 +153,7 @@ describe('a gap', () => {
     assert.deepEqual([lists.length, storage.log.filter((line) => line.startsWith('get')).length], [1, 2])
   })
 
-  test('whose backup fails gets another one', async () => {
+  test('gets another backup after one that failed', async () => {
     const storage = new MemoryStorage()
     await writeGap(storage, gap)
     const once = join(directory, 'once')
@@ -166,7 +166,7 @@ describe('a gap', () => {
     assert.deepEqual([await runCount(), outcomes], [2, ['failed', 'done']])
   })
 
-  test('whose backup was begun too early gets no other one at once', async () => {
+  test('gets no other backup at once after one that was begun too early', async () => {
     const storage = new MemoryStorage()
     await writeGap(storage, { ...gap, endLsn: toLsn(0xa000000n) })
     const { backup, lines, outcomes } = setUp(storage, '')
@@ -183,7 +183,7 @@ describe('a gap', () => {
     const { backup, lines } = setUp(storage, 'console.log(Object.entries(process.env).join())')
     await backup.look()
     await backup.close()
-    assert.match(lines.join('\n'), /the base backup says {"line":"GREETING,hello"}/)
+    assert.match(lines.join('\n'), /output of the base backup {"line":"GREETING,hello"}/)
   })
 
   test('loses its backup at a stop: it is asked to end, and waited for', async () => {

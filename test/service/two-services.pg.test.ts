@@ -27,7 +27,7 @@ import { never, nothingLeftSince, resources, settingsFor } from './service-setti
 const MiB = 1024 * 1024
 const memoryBytes = 8 * MiB
 
-/** A log whose lines are kept with the fields of their child. */
+/** A log that keeps its lines with the fields of their child. */
 function keptLog(lines: LogFields[], own: LogFields = {}): Logger {
   const say = (message: string, fields: LogFields = {}) => void lines.push({ message, ...own, ...fields })
   return { debug: say, info: say, warn: say, error: say, child: (more) => keptLog(lines, { ...own, ...more }) }

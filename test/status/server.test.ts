@@ -60,7 +60,7 @@ describe('the status page', () => {
     })
   })
 
-  test('is not ready when the service cannot say, and tells no password', async () => {
+  test('is not ready when the service cannot say, and shows no password', async () => {
     await using status = await open(() => Promise.reject(new Error('postgresql://u:hush@h failed')))
     const { status: code, body } = await ask(status, '/readyz')
     assert.equal(code, 503)
@@ -100,7 +100,7 @@ describe('its life', () => {
     }
     await assert.rejects(StatusServer.open({ host: '127.0.0.1', port, ...options }), (error) => {
       assert.ok(error instanceof WalrxError)
-      assert.equal(error.message, `status page can't listen at 127.0.0.1:${port}: the port is in use`)
+      assert.equal(error.message, `the status page cannot listen at 127.0.0.1:${port}: the port is in use`)
       assert.equal(error.exitStatus, 2)
       assert.match(error.hint ?? '', /--status-listen/)
       return true

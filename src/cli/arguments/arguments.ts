@@ -1,7 +1,7 @@
 /**
  * What a command line says, checked. Two parsers feed it: yargs, and for the commands that a recovering server starts
- * by the hundred `node:util`, which needs no loading. Both only take the line apart; every judgement is here, so that
- * they accept the same and refuse the same in the same words.
+ * by the hundred `node:util`, which needs no loading. Both only take the line apart. Every check is here, so that both
+ * accept the same, and refuse the same with the same message.
  */
 import type { CommandName, OptionSpec } from '../../config/options/option-types.ts'
 import { optionsOf } from '../../config/load.ts'
@@ -20,7 +20,7 @@ export interface RawArguments {
   readonly help: boolean
 }
 
-/** A command line that makes sense. */
+/** A command line without mistakes. */
 export interface CheckedArguments {
   readonly flags: ReadonlyMap<OptionKey, string>
   readonly positionals: Readonly<Record<string, string>>

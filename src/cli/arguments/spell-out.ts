@@ -1,6 +1,6 @@
 /**
- * The forms in which a flag may be typed, brought into one, so that the two parsers cannot read them differently. It
- * looks a value up in the next word only if that is none of a flag: `--config --log-level debug` has forgotten one.
+ * Rewrites every form in which a flag may be typed into one, so that the two parsers cannot read them differently. It
+ * takes the next word as the value only if that is not a flag: in `--config --log-level debug` a value is missing.
  */
 import type { Command } from '../command.ts'
 import { flagsOf, type FlagSpec } from './arguments.ts'
@@ -36,7 +36,7 @@ function spellWord(word: string, next: string | undefined, flags: readonly FlagS
   return { spelt: [negated ? `--${negated.flag}=false` : word] }
 }
 
-/** `pf` of `-pf`, `Smine` of `-Smine`. What follows a letter that is no flag says nothing. */
+/** `pf` of `-pf`, `Smine` of `-Smine`. What follows a letter that is no flag is dropped. */
 function spellLetters(letters: string, next: string | undefined, flags: readonly FlagSpec[]): Spelling {
   const [letter = ''] = letters
   const rest = letters.slice(letter.length)

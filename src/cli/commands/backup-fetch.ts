@@ -41,16 +41,16 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
   name: 'backup-fetch',
   positionals: [
     { name: 'dest', help: 'data directory to make; empty, or not there' },
-    { name: 'name', help: 'name of the backup, or LATEST: with a target the newest one that leads to it' },
+    { name: 'name', help: 'name of the backup, or LATEST: with a target the newest backup that ended before it' },
   ],
   examples: [
     {
       call: 'walrx backup-fetch /srv/pgdata LATEST --recover',
-      means: 'restore to the end of the archive: then start it',
+      means: 'restore, so that the server recovers to the end of the archive when you start it',
     },
     {
       call: "walrx backup-fetch /srv/pgdata LATEST --target-time '2026-03-01 12:00:00+01' --target-action promote",
-      means: 'restore to a moment',
+      means: 'restore to a point in time, and promote there',
     },
   ],
   async run(context) {
@@ -95,7 +95,7 @@ interface Restore extends Wish {
   readonly waits: StoreWaits
 }
 
-/** Throws WALRX_USAGE for what does not go together. */
+/** Throws WALRX_USAGE for options that contradict each other. */
 function readWish(options: OptionValues<'backup-fetch'>): Wish {
   const request = parseRecoveryRequest(options)
   const mappings = (options.tablespaceMapping ?? '')
@@ -104,7 +104,9 @@ function readWish(options: OptionValues<'backup-fetch'>): Wish {
     .map(parseMapping)
   const mask = options.mask === undefined ? undefined : fileMask(options.mask)
   if (mask && (request.recover || mappings.length > 0)) {
-    throw new WalrxError('WALRX_USAGE', '--mask restores single files: no recovery and no tablespaces go with it')
+    throw new WalrxError('WALRX_USAGE', '--mask restores single files, without a recovery and without tablespaces', {
+      hint: 'leave out --mask, or leave out --recover, the target options and --tablespace-mapping',
+    })
   }
   return { request, mappings, mask }
 }
@@ -162,9 +164,12 @@ function fetchAll(
 /** The restore_command runs in the server's environment, not in this one. */
 function sayWhatTheServerNeeds(settings: Settings<'backup-fetch'>, log: Logger): void {
   const { configFile, environment } = neededSettings(settings)
-  if (environment.length > 0) log.warn('the server needs in its environment, for wal-fetch', { environment })
+  if (environment.length > 0)
+    log.warn('wal-fetch needs these settings in the environment of the restored server', { environment })
   if (configFile.length > 0)
-    log.warn("the server's user must be able to read the config file, for wal-fetch", { configFile })
+    log.warn("wal-fetch needs these settings of the config file: the server's user must be able to read it", {
+      configFile,
+    })
 }
 
 /** Tars at the same time: each costs a decoder, and beyond a few the disk is the limit. */
@@ -172,13 +177,16 @@ function lanes({ downloadConcurrency }: Pick<OptionValues<'backup-fetch'>, 'down
   return Math.min(downloadConcurrency, 4)
 }
 
-/** Who brings a recovery of his own may have the WAL from elsewhere: he is told, and not refused. */
+/** Without a recovery by walrx the WAL may come from elsewhere: this is a warning, and no error. */
 async function warnOfLackingWal(check: Omit<ReachabilityCheck, 'request'>, log: Logger): Promise<void> {
   try {
     await checkReachable({ ...check, request: toItsEnd })
   } catch (error) {
     if (!hasCode(error, 'WALRX_TARGET_UNREACHABLE')) throw error
-    log.warn('the archive lacks WAL without which the backup does not start', { because: error.message })
+    log.warn('the archive lacks WAL that the backup needs to start', {
+      because: error.message,
+      hint: 'give the restored server that WAL by another restore_command, or restore an earlier backup',
+    })
   }
 }
 
@@ -212,7 +220,9 @@ async function choose(
   if (!isWhole) return documents
   const backup = recoveryBackup(name, documents.sentinel)
   if (!backup)
-    log.warn('the backup does not say where it starts and ends: whether its WAL is there is not known', { name })
+    log.warn('the sentinel has no start or end LSN: walrx cannot check that the WAL of the backup is in the archive', {
+      name,
+    })
   else if (request.recover) {
     const { warnings } = await checkReachable({ reader, backup, request, histories, signal })
     for (const warning of warnings) log.warn(warning)

@@ -10,7 +10,7 @@ import { WalReader } from '../../walg/wal/wal-reader.ts'
 import { StoreWaits } from '../terminal/store-waits.ts'
 import type { Command } from '../command.ts'
 
-/** What every binding says, but for those of the first archives. */
+/** For the first archives: their binding does not say it. */
 const defaultSegmentSize = 16 * 1024 * 1024
 
 /** See the file's header. */
@@ -33,7 +33,7 @@ export const backupFinish: Command<'backup-finish', 'name'> = {
           'WALRX_BACKUP_NOT_FOUND',
           `no backup ${name} waits to be completed at ${storage.location}`,
           {
-            hint: 'a backup whose data is not stored whole cannot be completed: take it again',
+            hint: 'only a backup with all of its data in the archive can be completed: take a new one with walrx backup-push',
           },
         )
       }

@@ -31,7 +31,8 @@ export const backupList: Command<'backup-list'> = {
     try {
       const archive = new BackupArchive(storage)
       const backups = await listInOrder(archive, { signal })
-      if (backups.length === 0) log.info('the archive has no backup', { archive: storage.location })
+      if (backups.length === 0)
+        log.info('the archive has no backup', { archive: storage.location, hint: 'walrx backup-push takes one' })
       const { chains, detail } = options
       const details = detail || chains ? await readDetails(archive, backups, { signal }) : []
       const rows = toRows(detail ? details.toSorted(byStart) : backups, chains ? details : [])
@@ -79,10 +80,10 @@ function startOf({ metadata }: BackupDetail): bigint {
   return parseBackupTime(metadata?.startTime ?? '') ?? 0n
 }
 
-/** Fail-over storages are a thing of WAL-G's: there is one here. */
+/** WAL-G can have several (fail-over storages), walrx has one. */
 const storageName = 'default'
 
-/** WAL-G's fields; the first four only for a backup whose documents cannot be read, and without --detail. Then ours. */
+/** WAL-G's fields, then ours. Without --detail, or where documents cannot be read, WAL-G's first four only. */
 function toJson({ backup, link }: Row): JsonValue {
   const head = {
     backup_name: backup.name,
@@ -106,7 +107,7 @@ function linkToJson({ chain, delta }: ChainLink): JsonObject {
   }
 }
 
-/** The segment in the name. What is no backup's name, but has a sentinel, has what WAL-G shows for it. */
+/** The segment in the name. For a sentinel with another name it is what WAL-G shows. */
 function walFileName(name: string): string {
   return parseBackupName(name)?.segment ?? /[0-9A-F]{24}/.exec(name)?.[0] ?? 'ZZZZZZZZZZZZZZZZZZZZZZZZ'
 }

@@ -12,7 +12,7 @@ export const backupMark: Command<'backup-mark', 'name'> = {
   positionals: [{ name: 'name', help: 'name of a backup, or LATEST' }],
   examples: [
     { call: 'walrx backup-mark LATEST', means: 'keep the newest backup, and all that it builds on' },
-    { call: 'walrx backup-mark -i base_000000010000000000000002', means: 'let this one go again' },
+    { call: 'walrx backup-mark -i base_000000010000000000000002', means: 'take the mark of this one away' },
   ],
   async run({ log, options, positionals, signals, stdout }) {
     const storage = await openStorage(options)
@@ -23,7 +23,7 @@ export const backupMark: Command<'backup-mark', 'name'> = {
         { storage, archive, clock: systemClock, signal: signals.drain },
         { name: positionals.name, permanent, rewriteSentinels: options.rewriteSentinels },
       )
-      tell(outcome, permanent, log)
+      report(outcome, permanent, log)
       stdout.write(toText(outcome, permanent))
       return 0
     } finally {
@@ -32,13 +32,13 @@ export const backupMark: Command<'backup-mark', 'name'> = {
   },
 }
 
-function tell({ backup, finished, left }: MarkOutcome, permanent: boolean, log: Logger): void {
+function report({ backup, finished, left }: MarkOutcome, permanent: boolean, log: Logger): void {
   for (const note of backup.notes) log.warn(note)
   if (finished) log.info('sentinels of an interrupted backup-mark were written', { backups: finished.names })
   if (left.length === 0 || !permanent) return
-  log.warn('the mark is in metadata.json only, where WAL-G and walrx find it; WAL-RUS goes by the sentinel', {
+  log.warn('the mark is in metadata.json only: WAL-G and walrx read it there, WAL-RUS reads the sentinel', {
     backups: left,
-    hint: '--rewrite-sentinels writes it there as well; LATEST stays what it is',
+    hint: 'for WAL-RUS, run backup-mark again with --rewrite-sentinels: LATEST stays the same backup',
   })
 }
 

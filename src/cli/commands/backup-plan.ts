@@ -26,7 +26,7 @@ export const backupPlan: Command<'backup-plan'> = {
 /** What a plan needs of a command's context. */
 export type PlanContext = Pick<CommandContext<'backup-plan'>, 'log' | 'options' | 'signals' | 'stdout'> & ServerContext
 
-/** Plans and prints. @throws WALRX_BACKUP_NOT_INCREMENTAL when that is to be an error, behind the plan */
+/** Plans and prints. @throws WALRX_BACKUP_NOT_INCREMENTAL when that is to be an error, after the plan */
 export async function runPlan(context: PlanContext): Promise<number> {
   const { log, options, signals, stdout } = context
   const delta = deltaRulesOf(options)

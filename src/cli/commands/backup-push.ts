@@ -21,12 +21,18 @@ export const backupPush: Command<'backup-push'> = {
       call: 'walrx backup-push --dbname "host=db1 user=walrx" --s3-prefix s3://backups/db1',
       means: 'back db1 up; wal-receive has to run beside it',
     },
-    { call: 'walrx backup-push -d service=db1 --permanent --max-rate 50MB', means: 'keep it for ever, take it slowly' },
+    {
+      call: 'walrx backup-push -d service=db1 --permanent --max-rate 50MB',
+      means: 'a permanent backup, at 50 MB per second at most',
+    },
     {
       call: 'walrx backup-push -d service=db1 --delta-max-steps 6',
       means: 'only what has changed since the newest backup; every seventh backup is a full one',
     },
-    { call: 'walrx backup-push -d service=db1 --delta-max-steps 6 --dry-run', means: 'what that would be, and why' },
+    {
+      call: 'walrx backup-push -d service=db1 --delta-max-steps 6 --dry-run',
+      means: 'show whether that would be a delta, and how large',
+    },
   ],
   async run(context) {
     if (context.options.dryRun) return (await import('./backup-plan.ts')).runPlan(context)
@@ -96,7 +102,10 @@ async function openMetrics(path: string | undefined, log: Logger): Promise<Backu
     path,
     () => Date.now(),
     (error) => {
-      log.warn('the metrics cannot be written', { file: path, error: error.message })
+      log.warn('the metrics file cannot be written: the backup goes on without it', {
+        file: path,
+        error: error.message,
+      })
     },
   )
 }

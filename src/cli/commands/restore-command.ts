@@ -17,7 +17,7 @@ export const restoreCommandCommand: Command<'restore-command'> = {
     },
   ],
   async run({ options, settings, stdout }) {
-    // Whatever is wrong with the settings had better be found now than in the middle of a recovery.
+    // A wrong setting ends the command now, instead of the recovery later.
     await (await openStorage(options)).close()
     const { main, node } = ownProgram()
     const command = restoreCommand([node, main], flagArguments(settings, 'wal-fetch'))
@@ -30,9 +30,12 @@ export const restoreCommandCommand: Command<'restore-command'> = {
 function environmentNote(settings: Settings<'restore-command'>): string {
   const { configFile, environment } = neededSettings(settings)
   const lines: string[] = []
-  if (environment.length > 0) lines.push(`# the server needs in its environment: ${environment.join(', ')}`)
+  if (environment.length > 0)
+    lines.push(`# wal-fetch needs these in the server's environment: ${environment.join(', ')}`)
   if (configFile.length > 0) {
-    lines.push(`# from the config file, which the server's user must be able to read: ${configFile.join(', ')}`)
+    lines.push(
+      `# wal-fetch reads these from the config file; the server's user must be able to read it: ${configFile.join(', ')}`,
+    )
   }
   return lines.map((line) => `${line}\n`).join('')
 }

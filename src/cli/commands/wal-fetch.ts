@@ -80,8 +80,8 @@ export const walFetch: Command<'wal-fetch', 'name' | 'dest'> = {
 }
 
 function notWal(name: string): WalrxError {
-  return new WalrxError('WALRX_USAGE', `"${name}" is no name of a WAL file`, {
-    hint: 'PostgreSQL gives it as %f: 24 hex digits, or 8 and .history',
+  return new WalrxError('WALRX_USAGE', `"${name}" is not the name of a WAL file`, {
+    hint: 'PostgreSQL gives it as %f: 24 hex digits, or 8 hex digits and .history',
   })
 }
 

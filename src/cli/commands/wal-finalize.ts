@@ -18,7 +18,7 @@ export const walFinalize: Command<'wal-finalize'> = {
     { call: 'walrx wal-finalize', means: 'when server and receiver are gone: let WAL-G recover to the same byte' },
     {
       call: 'walrx wal-finalize --timeline 1',
-      means: 'what an old primary wrote behind the place where timeline 2 began',
+      means: 'also what an old primary wrote after the LSN at which timeline 2 began',
     },
   ],
   async run({ log, options, signals, stdout }) {
@@ -26,7 +26,8 @@ export const walFinalize: Command<'wal-finalize'> = {
     if (name !== undefined && !['segment', 'history'].includes(walFileKind(name) ?? '')) {
       throw new WalrxError(
         'WALRX_USAGE',
-        `--set-aside ${name} is no name of a segment (24 hex digits) and none of a history file (8 and .history)`,
+        `--set-aside ${name}: not the name of a segment (24 hex digits) or of a history file (8 hex digits and .history)`,
+        { hint: 'walrx wal-show lists the timelines and segments of the archive' },
       )
     }
     const storage = await openStorage(options)
@@ -42,18 +43,18 @@ export const walFinalize: Command<'wal-finalize'> = {
         archive: new WalArchive(storage, openCodec(options)),
         timeline: options.finalizeTimeline,
         onPastFork: (segment, { switchpoint, timeline }) =>
-          log.warn('a newer timeline left this one: what lies behind that is left as it is', {
+          log.warn('a newer timeline forked off this one: WAL after the fork stays as it is', {
             segment,
             newTimeline: timeline,
             forkedAt: formatLsn(switchpoint),
-            hint: `--timeline ${parseInt(segment.slice(0, 8), 16)} makes segments of it all the same`,
+            hint: `to make segments of it too: walrx wal-finalize --timeline ${parseInt(segment.slice(0, 8), 16)}`,
           }),
         force: options.force,
         dryRun: options.dryRun,
         nowMs: systemClock.now(),
         signal,
       })
-      if (done.length === 0) log.info('there is no segment to finalise')
+      if (done.length === 0) log.info('the archive has no unfinished segment to make an ordinary one of')
       stdout.write(options.json ? `${formatJson(done.map(toJson))}\n` : done.map(toText).join(''))
       return 0
     } finally {

@@ -1,4 +1,4 @@
-/** `walrx wal-prefetch`: keeps segments ready ahead of a recovering server. wal-fetch starts it; nobody else should. */
+/** `walrx wal-prefetch`: keeps segments ready ahead of a recovering server. Only wal-fetch starts it. */
 import { extensions } from '../../compression/codecs.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import { WalrxError } from '../../primitives/errors.ts'
@@ -21,7 +21,10 @@ export const walPrefetch: Command<'wal-prefetch', 'name' | 'folder'> = {
   examples: [],
   async run({ log, options, positionals, signals }) {
     const segmentSize = segmentSizeOf(options)
-    if (segmentSize === undefined) throw new WalrxError('WALRX_USAGE', 'wal-prefetch needs --pg-wal-size')
+    if (segmentSize === undefined)
+      throw new WalrxError('WALRX_USAGE', 'wal-prefetch needs --pg-wal-size', {
+        hint: 'wal-fetch starts wal-prefetch with all that it needs: do not run it yourself',
+      })
     const storage = await openStorage({
       ...options,
       s3MaxRetries: Math.min(options.s3MaxRetries ?? s3RetriesMax, s3RetriesMax),

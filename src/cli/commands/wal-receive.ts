@@ -14,11 +14,11 @@ export const walReceive: Command<'wal-receive'> = {
   examples: [
     {
       call: 'walrx wal-receive --dbname "host=db1 user=walrx" --s3-prefix s3://backups/db1',
-      means: 'archive everything that db1 writes',
+      means: 'archive all WAL of db1',
     },
     {
       call: 'walrx wal-receive --dbname postgresql://walrx@db1,db2/ --file-prefix /srv/archive',
-      means: 'from whichever of two hosts is the primary, into a directory',
+      means: 'from the primary of two hosts, into a directory',
     },
   ],
   async run(context) {
@@ -29,7 +29,7 @@ export const walReceive: Command<'wal-receive'> = {
     const service = await ArchiveService.open(settings, { signal: signals.drain })
     try {
       const status = listen && (await openStatusPage(listen, [service], metrics))
-      if (status) log.info('status page', { address: status.url })
+      if (status) log.info('the status page is open', { address: status.url })
       try {
         await service.run(signals.drain, signals.now)
       } finally {

@@ -49,11 +49,11 @@ export const walShow: Command<'wal-show'> = {
 }
 
 /**
- * WAL-G's array: one object a timeline, in order of its id. Timelines of which only the history is there are left out,
- * if no gap of theirs is known.
+ * WAL-G's array: one object for each timeline, in order of its id. A timeline is left out if the archive has only its
+ * history file, and no gap of it is known.
  * `durable_lsn` and `written_at` are ours: how far its WAL reaches, chunks included, and when the last of it came.
  * `gaps` is ours, and there where WAL is known to be lost: those segments will never come, unlike others that are
- * missing. In pieces, because a stray segment far ahead makes millions of names missing.
+ * missing. In pieces, because one segment far ahead makes millions of names missing.
  */
 function* toJson({ segmentSize, timelines }: WalInventory, open: readonly OpenGap[]): Generator<string, undefined> {
   let separator = '[\n  '
@@ -91,7 +91,7 @@ function* toJson({ segmentSize, timelines }: WalInventory, open: readonly OpenGa
   yield separator.startsWith('[') ? '[]\n' : '\n]\n'
 }
 
-/** The timelines, and those of which nothing is there because all of their WAL was lost. */
+/** The timelines, and those without any WAL in the archive because all of it was lost. */
 function withLostOnes(timelines: readonly TimelineInventory[], open: readonly OpenGap[]): TimelineInventory[] {
   const lost = [...new Set(open.map(({ timeline }) => timeline))]
     .filter((id) => !timelines.some(({ timeline }) => timeline === id))
@@ -140,7 +140,7 @@ async function writeAll(to: NodeJS.WritableStream, pieces: Iterable<string>, sig
   await flush()
 }
 
-/** Gaps that people get to see one by one. */
+/** Lines of missing segments in the text. */
 const gapLinesMax = 20
 
 function toText({ segmentSize, timelines }: WalInventory, open: readonly OpenGap[], location: string): string {
@@ -149,7 +149,8 @@ function toText({ segmentSize, timelines }: WalInventory, open: readonly OpenGap
   const rows = timelines.map((entry) => timelineCells(entry, segmentSize, open))
   const missing = timelines.flatMap((entry) => missingLines(entry, segmentSize))
   const more = missing.length - gapLinesMax
-  if (more > 0) missing.splice(gapLinesMax, more, `… and ${more} more gaps; --json names every missing segment`)
+  if (more > 0)
+    missing.splice(gapLinesMax, more, `… and ${more} more ranges of missing segments; --json names every segment`)
   return alignColumns([heads, ...rows], gapOfColumns) + missing.map((line) => `${line}\n`).join('') + lost
 }
 

@@ -14,8 +14,8 @@ export type DeltaOptions = Pick<
 export function deltaRulesOf(options: DeltaOptions): DeltaRules {
   const { deltaFromName, deltaFromUserData, deltaMaxSteps, deltaOrigin, full } = options
   if (deltaFromName !== undefined && deltaFromUserData !== undefined) {
-    throw new WalrxError('WALRX_USAGE', 'a backup to build on is given by its name and by its user data', {
-      hint: 'WALG_DELTA_FROM_NAME (--delta-from-name) or WALG_DELTA_FROM_USER_DATA (--delta-from-user-data), not both',
+    throw new WalrxError('WALRX_USAGE', 'the parent of the delta is given twice, by its name and by its user data', {
+      hint: 'set WALG_DELTA_FROM_NAME (--delta-from-name) or WALG_DELTA_FROM_USER_DATA (--delta-from-user-data), not both',
     })
   }
   return {

@@ -49,23 +49,23 @@ function gapBackup({ settings }: CommandContext<'wal-receive'>): GapBackupSettin
   }
 }
 
-/** Commits that wait for WAL which the server need not keep would wait for ever after the first broken connection. */
+/** Without a slot the server may remove WAL for which commits wait: they would wait for ever. */
 function refuseSlotless({ slotless, synchronous }: ReceiveOptions): void {
   if (!slotless || !synchronous) return
-  throw new WalrxError('WALRX_USAGE', '--synchronous needs a replication slot, --slotless uses none', {
-    hint: 'leave one of the two out',
+  throw new WalrxError('WALRX_USAGE', '--synchronous needs a replication slot, and --slotless uses none', {
+    hint: 'leave out --synchronous or --slotless',
   })
 }
 
 function refuseIdleSlotOptions({ maxSlotLagBytes, slotLagAction, slotless }: ReceiveOptions): void {
   if (slotless && maxSlotLagBytes !== undefined) {
     throw new WalrxError('WALRX_USAGE', '--max-slot-lag is given with --slotless', {
-      hint: 'without a slot the server keeps no WAL for walrx: leave one of the two out',
+      hint: 'without a slot the server keeps no WAL for walrx: leave out --max-slot-lag or --slotless',
     })
   }
   if (slotLagAction === 'drop' && maxSlotLagBytes === undefined) {
     throw new WalrxError('WALRX_USAGE', '--slot-lag-action=drop is given without --max-slot-lag', {
-      hint: 'say with --max-slot-lag how much WAL the slot may keep',
+      hint: 'add --max-slot-lag, the size of the WAL that the slot may keep, for instance --max-slot-lag 20GB',
     })
   }
 }

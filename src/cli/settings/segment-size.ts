@@ -9,8 +9,8 @@ export function segmentSizeOf(options: { readonly walSegmentMegabytes?: number |
   const megabytes = options.walSegmentMegabytes
   if (megabytes === undefined) return undefined
   if ((megabytes & (megabytes - 1)) !== 0) {
-    throw new WalrxError('WALRX_USAGE', `WALG_PG_WAL_SIZE=${megabytes}: no server has segments of that size`, {
-      hint: 'it is a power of two: 1, 2, 4 … 1024',
+    throw new WalrxError('WALRX_USAGE', `WALG_PG_WAL_SIZE is ${megabytes}, and must be a power of two from 1 to 1024`, {
+      hint: "set it to the server's wal_segment_size in MB, or unset it: the archive mostly has the size",
     })
   }
   return megabytes * 1024 * 1024

@@ -1,4 +1,4 @@
-/** What a restore_command inherits from the server that runs it, and not from whoever typed a command of walrx. */
+/** What a restore_command inherits from the server that runs it, instead of from the shell that ran a command of walrx. */
 import { optionsOf, type Settings } from '../../config/load.ts'
 import type { OptionKey } from '../../config/options/options.ts'
 import type { CommandName } from '../../config/options/option-types.ts'

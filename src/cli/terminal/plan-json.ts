@@ -1,4 +1,4 @@
-/** A plan for programs: complete, LSNs as PostgreSQL writes them, everything else that counts as numbers. */
+/** A plan for programs: complete, with LSNs as PostgreSQL writes them, and counts and sizes as numbers. */
 import type { ChangedFork, PlanReport } from '../../backup/plan/backup-plan.ts'
 import type { FileCount } from '../../backup/plan/size-estimate.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'

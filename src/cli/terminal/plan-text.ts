@@ -7,7 +7,7 @@ import { alignColumns } from './align-columns.ts'
 import { humanSize } from './human-size.ts'
 import { changedBlocks } from './plan-json.ts'
 
-/** Relations that are shown. */
+/** Relations in the text. */
 const rowsMax = 20
 
 type Line = readonly [label: string, value: string]
@@ -49,7 +49,7 @@ function serverText({ server }: PlanReport): string {
 
 function earlyLines({ earlyStart, parent }: PlanReport): Line[] {
   if (earlyStart === undefined || !parent) return []
-  const text = `its last restartpoint is ${formatLsn(earlyStart)}: without another one before it, a backup ends with status 8`
+  const text = `its last restartpoint is ${formatLsn(earlyStart)}: unless another one comes first, a backup ends with status 8`
   return [['', text]]
 }
 
@@ -60,8 +60,8 @@ function summaryLines({ summaries, walBytes }: PlanReport): Line[] {
   const [first] = needed
   const last = needed.at(-1)
   const range = first && last ? `${formatLsn(first.startLsn)} to ${formatLsn(last.endLsn)}` : 'nothing yet'
-  const hole = missing ? `, a hole at ${formatLsn(missing.startLsn)} of timeline ${missing.timeline}` : ''
-  lines.push(['summarized', `${range}, in ${plural(available.length, 'file')}${hole}`])
+  const lack = missing ? `, not from ${formatLsn(missing.startLsn)} on timeline ${missing.timeline}` : ''
+  lines.push(['summarized', `${range}, in ${plural(available.length, 'file')}${lack}`])
   const isRunning = summarizer.pid === undefined ? '; the summarizer does not run' : ''
   if (behindBytes !== undefined && (behindBytes > 0 || isRunning !== '')) {
     lines.push([
@@ -77,7 +77,7 @@ function changeLines({ changes }: PlanReport): Line[] {
   const blocks = changedBlocks(changes)
   const there = changes.filter(({ isThere }) => isThere !== false)
   const gone = changes.length - there.length
-  const goneText = gone > 0 ? `, without ${plural(gone, 'fork')} of relations that are gone` : ''
+  const goneText = gone > 0 ? `, without ${plural(gone, 'fork')} of dropped relations` : ''
   const total = `${plural(blocks, 'block')} (${humanSize(blocks * pageBytes)}) of ${plural(there.length, 'relation fork')}`
   const shown = there.slice(0, rowsMax)
   const counts = shown.map((change) => String(change.blocks))
@@ -97,7 +97,7 @@ function forkText(change: ChangedFork): string {
     ? [name.database, name.schema, name.relation].map(quoted).join('.') + (fork === 'main' ? '' : ` (${fork})`)
     : path + (databaseName === undefined || change.database === 0 ? '' : ` of database ${quoted(databaseName)}`)
   const owner = name?.toastOf && ` (of ${quoted(name.toastOf.schema)}.${quoted(name.toastOf.relation)})`
-  const cut = limit === undefined ? '' : limit === 0 ? ', made anew or emptied' : `, cut to ${plural(limit, 'block')}`
+  const cut = limit === undefined ? '' : limit === 0 ? ', created or emptied' : `, cut to ${plural(limit, 'block')}`
   return `${title}${owner ?? ''}${cut}`
 }
 
@@ -105,11 +105,11 @@ const wholeTexts: Readonly<Record<WholeReason, string>> = {
   'no-relation': 'no relations',
   shared: 'in global',
   fork: 'free space and visibility maps',
-  new: 'new ones',
-  emptied: 'made anew or emptied',
+  new: 'new files',
+  emptied: 'created or emptied',
   cut: 'cut',
-  changed: 'changed to nine tenths',
-  odd: 'empty ones',
+  changed: 'changed in nine tenths or more',
+  odd: 'empty files',
 }
 
 function sizeLines({ delta, full, plan }: PlanReport): Line[] {

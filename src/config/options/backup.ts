@@ -22,7 +22,7 @@ export const backupOptions = {
     valueName: 'JSON',
     commands: ['backup-push'],
     group: 'Backup',
-    help: 'data to keep in the sentinel; what is no JSON is kept as a string',
+    help: 'data to keep in the sentinel; text that is not JSON is kept as a string',
   },
   backupLabel: {
     env: ['WALRX_BACKUP_LABEL'],
@@ -42,7 +42,7 @@ export const backupOptions = {
     default: 'fast',
     commands: ['all that read data pages'],
     group: 'Backup',
-    help: 'how the server writes the checkpoint that comes first: at once, or spread over minutes',
+    help: 'how the server writes the checkpoint before the backup: at once, or spread over minutes',
   },
   maxRateBytes: {
     env: ['WALG_DISK_RATE_LIMIT'],
@@ -52,7 +52,7 @@ export const backupOptions = {
     defaultText: 'no limit',
     commands: ['all that read data pages'],
     group: 'Backup',
-    help: 'bytes per second that the server reads at most',
+    help: 'most bytes per second that the server reads',
   },
   verifyChecksums: {
     env: ['WALRX_BACKUP_VERIFY'],
@@ -61,7 +61,7 @@ export const backupOptions = {
     default: 'true',
     commands: ['backup-push'],
     group: 'Backup',
-    help: 'let the server verify the checksums of data pages, where it has them: damage fails the backup; --no-verify to do without',
+    help: 'have the server verify the checksums of data pages, where it has them: damage fails the backup; --no-verify does not check',
   },
   acceptChecksumFailures: {
     env: ['WALRX_BACKUP_ACCEPT_CHECKSUM_FAILURES'],
@@ -70,7 +70,7 @@ export const backupOptions = {
     default: 'false',
     commands: ['backup-push'],
     group: 'Backup',
-    help: 'finish the backup although the server found damaged pages, and say which',
+    help: 'complete the backup even if the server finds damaged pages, and report them',
   },
   metricsFile: {
     env: ['WALRX_METRICS_FILE'],
@@ -89,7 +89,7 @@ export const backupOptions = {
     default: '1GB',
     commands: ['all that plan a backup'],
     group: 'Backup',
-    help: 'size of the tars of a backup; a larger file has one of its own',
+    help: 'size of the parts of a backup, before compression; a larger file has a part of its own',
   },
   waitForWal: {
     env: [],
@@ -98,7 +98,7 @@ export const backupOptions = {
     default: 'true',
     commands: ['backup-push'],
     group: 'Backup',
-    help: 'finish the backup when its WAL is in the archive; --no-wait finishes at once',
+    help: 'complete the backup when its WAL is in the archive; --no-wait completes it at once',
   },
   walTimeoutMs: {
     env: ['WALRX_BACKUP_WAL_TIMEOUT'],
@@ -108,6 +108,6 @@ export const backupOptions = {
     default: '1h',
     commands: ['all that complete a backup'],
     group: 'Backup',
-    help: 'how long the WAL of the backup is waited for',
+    help: 'how long to wait for the WAL of the backup; then walrx backup-finish can complete it',
   },
 } as const satisfies Record<string, OptionSpec>

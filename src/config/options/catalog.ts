@@ -10,7 +10,7 @@ export const catalogOptions = {
     default: 'false',
     commands: ['backup-list', 'backup-show'],
     group: 'Catalogue',
-    help: 'backup-list: what metadata.json says as well; backup-show: every part, and the table of files as well',
+    help: 'backup-list: also the fields of metadata.json; backup-show: also every part, and with --json the table of files',
   },
   chains: {
     env: [],
@@ -19,7 +19,7 @@ export const catalogOptions = {
     default: 'false',
     commands: ['backup-list'],
     group: 'Catalogue',
-    help: "what each delta builds on, and whether all of it is there, in columns or fields behind WAL-G's own",
+    help: "also the chain of each delta, and whether the archive has all of it, in columns or fields after WAL-G's own",
   },
   impermanent: {
     env: [],
@@ -29,7 +29,7 @@ export const catalogOptions = {
     default: 'false',
     commands: ['backup-mark'],
     group: 'Catalogue',
-    help: 'take the mark away instead',
+    help: 'remove the mark instead of setting it',
   },
   rewriteSentinels: {
     env: [],
@@ -38,6 +38,6 @@ export const catalogOptions = {
     default: 'false',
     commands: ['backup-mark'],
     group: 'Catalogue',
-    help: 'write the mark into sentinels too, which WAL-RUS goes by, where they are not the newest; all newer ones are put again after them, so that LATEST stays what it is',
+    help: 'also write the mark into sentinels, where WAL-RUS reads it; all newer sentinels are put again after them, so that LATEST stays the same backup',
   },
 } as const satisfies Record<string, OptionSpec>

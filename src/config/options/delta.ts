@@ -1,4 +1,4 @@
-/** Options of delta backups: WAL-G's own, and what to do where none can be had. */
+/** Options of delta backups: WAL-G's own, and what to do where a delta is not possible. */
 import type { OptionSpec } from './option-types.ts'
 
 /** What backups build on. */
@@ -11,7 +11,7 @@ export const deltaOptions = {
     default: 'false',
     commands: ['all that plan a backup'],
     group: 'Backup',
-    help: 'take a full backup, whatever is said of deltas',
+    help: 'take a full backup, whatever the settings of deltas are',
   },
   deltaMaxSteps: {
     env: ['WALG_DELTA_MAX_STEPS'],
@@ -21,7 +21,7 @@ export const deltaOptions = {
     default: '0',
     commands: ['all that plan a backup'],
     group: 'Backup',
-    help: 'deltas of a chain at most, before the next full backup (PostgreSQL 17 and later); 0 takes full backups only',
+    help: 'most deltas of a chain, before the next full backup (PostgreSQL 17 and later); 0 takes full backups only',
   },
   deltaOrigin: {
     env: ['WALG_DELTA_ORIGIN'],
@@ -40,7 +40,7 @@ export const deltaOptions = {
     valueName: 'NAME',
     commands: ['all that plan a backup'],
     group: 'Backup',
-    help: 'backup to build on in place of the newest',
+    help: 'backup to build on instead of the newest',
   },
   deltaFromUserData: {
     env: ['WALG_DELTA_FROM_USER_DATA'],
@@ -49,7 +49,7 @@ export const deltaOptions = {
     valueName: 'JSON',
     commands: ['all that plan a backup'],
     group: 'Backup',
-    help: 'the same, by what --add-user-data kept with it',
+    help: 'backup to build on, by the data that --add-user-data stored in it',
   },
   requireIncremental: {
     env: ['WALRX_REQUIRE_INCREMENTAL'],
@@ -58,6 +58,6 @@ export const deltaOptions = {
     default: 'false',
     commands: ['all that plan a backup'],
     group: 'Backup',
-    help: 'fail where a delta cannot be had, in place of taking a full backup',
+    help: 'fail if a delta is not possible, instead of taking a full backup',
   },
 } as const satisfies Record<string, OptionSpec>

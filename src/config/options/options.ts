@@ -20,7 +20,7 @@ const generalOptions = {
     defaultText: '~/.walg.{json,yaml,yml,toml,env}, the first that exists',
     commands: ['all'],
     group: 'General',
-    help: 'file of settings by the names of the environment variables; the environment goes before it',
+    help: 'file of settings, by the names of the environment variables; the environment takes precedence',
   },
   logLevel: {
     env: ['WALRX_LOG_LEVEL', 'WALG_LOG_LEVEL'],
@@ -34,7 +34,7 @@ const generalOptions = {
     default: 'info',
     commands: ['all'],
     group: 'General',
-    help: "what is logged; WAL-G's NORMAL, DEVEL and ERROR are understood",
+    help: "least level that is logged; WAL-G's NORMAL, DEVEL and ERROR are understood",
   },
   logFormat: {
     env: ['WALRX_LOG_FORMAT'],
@@ -53,7 +53,7 @@ const generalOptions = {
     default: 'false',
     commands: ['all with JSON output'],
     group: 'General',
-    help: 'print JSON instead of text; where WAL-G has the command, in its shape',
+    help: "print JSON instead of text; for a command that WAL-G has too, with WAL-G's fields",
   },
 } as const satisfies Record<string, OptionSpec>
 

@@ -11,7 +11,7 @@ export const postgresOptions = {
     valueName: 'CONNINFO',
     commands: ['all that talk to a server'],
     group: 'PostgreSQL',
-    help: 'connection string or postgresql:// URL, also with several hosts; it goes before the PG* variables',
+    help: 'connection string or postgresql:// URL, also with several hosts; it takes precedence over the PG* variables',
   },
   pgHost: {
     env: ['PGHOST'],
@@ -49,7 +49,7 @@ export const postgresOptions = {
     defaultText: 'the role',
     commands: ['all that talk to a server'],
     group: 'PostgreSQL',
-    help: 'database of the ordinary connection that watches the slot, where one is allowed',
+    help: 'database of the ordinary connection, which watches the slot and reads WAL summaries, where pg_hba.conf allows it',
   },
   pgPassword: {
     env: ['PGPASSWORD'],

@@ -10,7 +10,7 @@ export const recoveryOptions = {
     default: 'false',
     commands: ['backup-fetch'],
     group: 'Recovery',
-    help: 'write recovery.signal and the restore_command; implied by every option below but --archive-mode',
+    help: 'write recovery.signal and the restore_command; every option below except --archive-mode implies it',
   },
   targetTime: {
     env: [],
@@ -55,7 +55,7 @@ export const recoveryOptions = {
     default: 'false',
     commands: ['backup-fetch'],
     group: 'Recovery',
-    help: 'recover no further than the backup needs to be consistent',
+    help: 'recover until the backup is consistent, and no further',
   },
   targetInclusive: {
     env: [],
@@ -64,7 +64,7 @@ export const recoveryOptions = {
     defaultText: 'true',
     commands: ['backup-fetch'],
     group: 'Recovery',
-    help: 'whether what lies exactly at a time, position or transaction is recovered too; =false stops just before',
+    help: 'also recover the record exactly at the target time, position or transaction; =false stops just before it',
   },
   targetAction: {
     env: [],
@@ -74,7 +74,7 @@ export const recoveryOptions = {
     defaultText: "pause, PostgreSQL's own",
     commands: ['backup-fetch'],
     group: 'Recovery',
-    help: 'what the server does at the target',
+    help: 'action of the server at the target',
   },
   targetTimeline: {
     env: [],

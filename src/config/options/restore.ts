@@ -11,7 +11,7 @@ export const restoreOptions = {
     valueName: 'OLD=NEW[,…]',
     commands: ['backup-fetch'],
     group: 'Restore',
-    help: 'put the tablespace that was at OLD to NEW; several with commas between',
+    help: 'put the tablespace that was at OLD to NEW; several separated by commas',
   },
   mask: {
     env: [],
@@ -20,7 +20,7 @@ export const restoreOptions = {
     valueName: 'PATTERN',
     commands: ['backup-fetch'],
     group: 'Restore',
-    help: "restore only the files whose path in the data directory matches, such as 'base/5/*'; * stands for no slash",
+    help: "restore only files with a matching path in the data directory, for instance 'base/5/*'; * does not match a slash",
   },
   disableFsync: {
     env: ['WALG_TAR_DISABLE_FSYNC'],
@@ -29,7 +29,7 @@ export const restoreOptions = {
     default: 'false',
     commands: ['backup-fetch'],
     group: 'Restore',
-    help: 'do not wait for files to be on disk: faster, and nothing after a power failure',
+    help: 'do not wait until files are on disk: faster, but a power failure may lose the restore',
   },
   dryRun: {
     env: [],
@@ -38,6 +38,6 @@ export const restoreOptions = {
     default: 'false',
     commands: ['backup-fetch', 'wal-finalize', 'backup-push'],
     group: 'Restore',
-    help: 'check that it can be done, and write nothing; of backup-push the same as backup-plan',
+    help: 'check the request and write nothing; for backup-push, print the plan as backup-plan does',
   },
 } as const satisfies Record<string, OptionSpec>

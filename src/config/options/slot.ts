@@ -13,7 +13,7 @@ export const slotOptions = {
     defaultText: 'no limit',
     commands: ['wal-receive'],
     group: 'Receive',
-    help: 'how much WAL the slot may make the server keep: a warning above half of it, an error above it',
+    help: 'most WAL that the slot may make the server keep: above half of it walrx logs a warning, above it an error',
   },
   slotLagAction: {
     env: ['WALRX_SLOT_LAG_ACTION'],
@@ -23,7 +23,7 @@ export const slotOptions = {
     default: 'warn',
     commands: ['wal-receive'],
     group: 'Receive',
-    help: "above --max-slot-lag: say so, or drop the slot as well: that saves the server's disk, and may lose WAL",
+    help: "above --max-slot-lag: log an error, or also drop the slot: that saves the server's disk, and may lose WAL",
   },
   backupAfterGap: {
     env: ['WALRX_BACKUP_AFTER_GAP'],
@@ -32,6 +32,6 @@ export const slotOptions = {
     default: 'false',
     commands: ['wal-receive'],
     group: 'Receive',
-    help: 'take a base backup when WAL was lost, with the same settings',
+    help: 'take a base backup after every gap, with the same settings',
   },
 } as const satisfies Record<string, OptionSpec>

@@ -21,7 +21,7 @@ export const storageOptions = {
     valueName: 'DIRECTORY',
     commands: ['all with an archive'],
     group: 'Storage',
-    help: 'directory of the archive, an absolute path; a leading file://localhost is dropped; it must exist',
+    help: 'directory of the archive: an absolute path that exists; a leading file://localhost is dropped',
   },
   storagePrefix: {
     env: ['WALG_STORAGE_PREFIX'],
@@ -44,7 +44,7 @@ export const storageOptions = {
   },
 } as const satisfies Record<string, OptionSpec>
 
-/** How S3 is talked to. */
+/** How walrx reaches S3. */
 export const s3Options = {
   awsAccessKeyId: {
     env: ['AWS_ACCESS_KEY_ID', 'AWS_ACCESS_KEY'],
@@ -78,7 +78,7 @@ export const s3Options = {
     defaultText: 'default',
     commands: ['all with an archive'],
     group: 'S3',
-    help: 'profile in the files of AWS; keys that are given go before it',
+    help: 'profile in the AWS config and credentials files; AWS_ACCESS_KEY_ID takes precedence',
   },
   awsConfigFile: {
     env: ['AWS_CONFIG_FILE'],
@@ -86,7 +86,7 @@ export const s3Options = {
     defaultText: '~/.aws/config',
     commands: ['all with an archive'],
     group: 'S3',
-    help: 'the file of AWS with profiles',
+    help: 'AWS config file, with profiles',
   },
   awsSharedCredentialsFile: {
     env: ['AWS_SHARED_CREDENTIALS_FILE'],
@@ -94,7 +94,7 @@ export const s3Options = {
     defaultText: '~/.aws/credentials',
     commands: ['all with an archive'],
     group: 'S3',
-    help: 'the file of AWS with the keys of profiles',
+    help: 'AWS credentials file, with the keys of profiles',
   },
   awsWebIdentityFile: {
     env: ['AWS_WEB_IDENTITY_TOKEN_FILE'],
@@ -102,7 +102,7 @@ export const s3Options = {
     defaultText: 'none',
     commands: ['all with an archive'],
     group: 'S3',
-    help: 'file with an OpenID Connect token, for which AWS gives the keys of AWS_ROLE_ARN',
+    help: 'file with an OpenID Connect token, which AWS exchanges for keys of the role AWS_ROLE_ARN',
   },
   awsRoleArn: {
     env: ['AWS_ROLE_ARN'],
@@ -110,22 +110,22 @@ export const s3Options = {
     defaultText: 'none',
     commands: ['all with an archive'],
     group: 'S3',
-    help: 'role to assume with AWS_WEB_IDENTITY_TOKEN_FILE; not without it',
+    help: 'role to assume with the token in AWS_WEB_IDENTITY_TOKEN_FILE; it needs that file',
   },
   awsRoleSessionName: {
     env: ['AWS_ROLE_SESSION_NAME'],
     type: { kind: 'string' },
-    defaultText: 'one that the AWS SDK makes up',
+    defaultText: 'chosen by the AWS SDK',
     commands: ['all with an archive'],
     group: 'S3',
-    help: 'name of the session of that role',
+    help: 'session name of AWS_ROLE_ARN',
   },
   awsRegion: {
     env: ['AWS_REGION'],
     flag: 'aws-region',
     type: { kind: 'string' },
     valueName: 'REGION',
-    defaultText: "us-east-1 with an endpoint of one's own, else the AWS SDK's rules",
+    defaultText: "us-east-1 with AWS_ENDPOINT, else by the AWS SDK's rules",
     commands: ['all with an archive'],
     group: 'S3',
     help: 'region of the bucket',
@@ -138,7 +138,7 @@ export const s3Options = {
     defaultText: 'AWS',
     commands: ['all with an archive'],
     group: 'S3',
-    help: 'endpoint of a store that is not AWS',
+    help: 'endpoint of an S3 store other than AWS',
   },
   awsUseFipsEndpoint: {
     env: ['AWS_USE_FIPS_ENDPOINT'],
@@ -146,7 +146,7 @@ export const s3Options = {
     defaultText: 'what the profile says',
     commands: ['all with an archive'],
     group: 'S3',
-    help: 'use the endpoints of AWS that are validated by FIPS 140',
+    help: "use AWS's FIPS 140 endpoints",
   },
   awsUseDualstackEndpoint: {
     env: ['AWS_USE_DUALSTACK_ENDPOINT'],
@@ -154,7 +154,7 @@ export const s3Options = {
     defaultText: 'what the profile says',
     commands: ['all with an archive'],
     group: 'S3',
-    help: 'use the endpoints of AWS that have IPv6 addresses too',
+    help: "use AWS's dual-stack endpoints, which also have IPv6 addresses",
   },
   s3ForcePathStyle: {
     env: ['AWS_S3_FORCE_PATH_STYLE'],
@@ -163,7 +163,7 @@ export const s3Options = {
     default: 'false',
     commands: ['all with an archive'],
     group: 'S3',
-    help: 'bucket name in the path instead of the host name; most stores that are not AWS want it',
+    help: 'bucket name in the path instead of the host name; most S3 stores other than AWS need it',
   },
   s3StorageClass: {
     env: ['S3_STORAGE_CLASS'],
@@ -183,7 +183,7 @@ export const s3Options = {
     defaultText: "the bucket's",
     commands: ['all with an archive'],
     group: 'S3',
-    help: 'server-side encryption; aws:kms needs S3_SSE_KMS_ID, AES256 takes a key of your own in S3_SSE_C',
+    help: 'server-side encryption; aws:kms needs S3_SSE_KMS_ID, AES256 can use a key of your own in S3_SSE_C',
   },
   s3SseC: {
     env: ['S3_SSE_C'],
@@ -222,7 +222,7 @@ export const s3Options = {
     default: '20MB',
     commands: ['all with an archive'],
     group: 'S3',
-    help: 'largest size of the pieces of a multipart upload; backups have smaller ones',
+    help: 'largest piece of a multipart upload; backups use smaller pieces',
   },
   s3MaxRetries: {
     env: ['S3_MAX_RETRIES'],
@@ -232,7 +232,7 @@ export const s3Options = {
     defaultText: 'as many as the time allows',
     commands: ['all with an archive'],
     group: 'S3',
-    help: 'attempts after the first of one request, where there is time for them',
+    help: 'most retries of one request',
   },
   s3Checksums: {
     env: ['WALRX_S3_CHECKSUMS'],
@@ -242,6 +242,6 @@ export const s3Options = {
     default: 'when-required',
     commands: ['all with an archive'],
     group: 'S3',
-    help: 'which checksums the AWS SDK adds; older stores choke on when-supported',
+    help: 'which checksums the AWS SDK adds; older S3 stores refuse requests with when-supported',
   },
 } as const satisfies Record<string, OptionSpec>

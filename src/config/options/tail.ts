@@ -11,7 +11,7 @@ export const tailOptions = {
     default: '1s',
     commands: ['wal-receive'],
     group: 'Receive',
-    help: 'new bytes of the unfinished segment go to the archive at most this often, and only if there are any; 0 for never',
+    help: 'shortest time between two chunks of the tail, the filled beginning of the unfinished segment; 0 sends none',
   },
   tailBytes: {
     env: ['WALRX_TAIL_BYTES'],
@@ -21,7 +21,7 @@ export const tailOptions = {
     default: '1MB',
     commands: ['wal-receive'],
     group: 'Receive',
-    help: 'longest chunk of an unfinished segment, before compression',
+    help: 'longest chunk of the tail, before compression',
   },
   synchronous: {
     env: ['WALRX_SYNCHRONOUS'],
@@ -30,7 +30,7 @@ export const tailOptions = {
     default: 'false',
     commands: ['wal-receive'],
     group: 'Receive',
-    help: 'commits wait for the archive: report what is durable in it as flushed; name us in synchronous_standby_names',
+    help: 'report durable WAL as flushed, so that commits wait for the archive; name walrx in synchronous_standby_names',
   },
   syncOutageMs: {
     env: ['WALRX_SYNC_OUTAGE'],
@@ -40,7 +40,7 @@ export const tailOptions = {
     default: '0',
     commands: ['wal-receive'],
     group: 'Receive',
-    help: 'synchronous: how long commits wait for a storage that is out before we step down, so that other standbys take over; 0 for ever',
+    help: 'with --synchronous: how long commits wait while the storage is out; then walrx reports no flush position, so that other standbys take over; 0 for ever',
   },
   finalizeTimeline: {
     env: [],
@@ -50,7 +50,7 @@ export const tailOptions = {
     defaultText: 'the newest that has an unfinished segment',
     commands: ['wal-finalize'],
     group: 'Catalogue',
-    help: 'timeline whose end becomes an ordinary segment',
+    help: 'timeline to finalize: its unfinished segment becomes an ordinary one',
   },
   force: {
     env: [],
@@ -59,7 +59,7 @@ export const tailOptions = {
     default: 'false',
     commands: ['wal-finalize'],
     group: 'Catalogue',
-    help: 'also where a receiver wrote within the last minute; one that goes on there will refuse to',
+    help: 'also if a receiver wrote the tail within the last minute; a receiver that goes on writing there stops with an error',
   },
   setAside: {
     env: [],
@@ -68,6 +68,6 @@ export const tailOptions = {
     valueName: 'NAME',
     commands: ['wal-finalize'],
     group: 'Catalogue',
-    help: 'instead: move to walrx_005/aside the chunks of this segment, whose server lost what is in them, or, for TIMELINE.history, all WAL of a timeline that is not the one to go on',
+    help: 'instead: move to walrx_005/aside the chunks of a segment, if the server has lost that WAL; or, for TIMELINE.history, all WAL of a timeline that is not to be continued',
   },
 } as const satisfies Record<string, OptionSpec>

@@ -18,24 +18,24 @@ export const compressionOptions = {
     },
     commands: ['all that compress', 'all for a restore_command'],
     group: 'Compression',
-    help: "codec of new objects, and the first that wal-fetch looks for; WAL-G's own default is lz4; lzma and gzip are read only",
+    help: "codec of new objects, and the first that wal-fetch looks for; WAL-G's default is lz4; walrx only reads lzma and gzip",
   },
   zstdLevel: {
     env: ['WALG_ZSTD_LEVEL'],
     flag: 'zstd-level',
     type: { kind: 'choice', values: ['fastest', 'default', 'better', 'best'] },
     valueName: 'NAME',
-    defaultText: 'the level of that name',
+    defaultText: 'WALG_COMPRESSION_LEVEL, else fastest',
     commands: ['all that compress'],
     group: 'Compression',
-    help: "zstd's level by WAL-G's names, which stand for 1, 3, 7 and 11",
+    help: "zstd's level, by WAL-G's names for 1, 3, 7 and 11",
   },
   compressionLevel: {
     env: ['WALG_COMPRESSION_LEVEL'],
     flag: 'compression-level',
     type: { kind: 'integer', min: 1, max: 22 },
     valueName: 'LEVEL',
-    defaultText: 'by WALG_ZSTD_LEVEL for zstd, 3 for brotli',
+    defaultText: '1 for zstd, 3 for brotli',
     commands: ['all that compress'],
     group: 'Compression',
     help: "the codec's own level: zstd 1 to 22, brotli 1 to 11",
@@ -53,7 +53,7 @@ export const receiveOptions = {
     default: 'walrx',
     commands: ['wal-receive'],
     group: 'Receive',
-    help: 'physical replication slot; it is created where it is missing',
+    help: 'physical replication slot; walrx creates it if it is missing',
   },
   slotless: {
     env: ['WALRX_SLOTLESS'],
@@ -62,7 +62,7 @@ export const receiveOptions = {
     default: 'false',
     commands: ['wal-receive'],
     group: 'Receive',
-    help: 'use no slot: the server may then remove WAL that is not archived',
+    help: 'use no slot: the server may then remove WAL before it is archived',
   },
   allowStandby: {
     env: ['WALRX_ALLOW_STANDBY'],
@@ -71,7 +71,7 @@ export const receiveOptions = {
     default: 'false',
     commands: ['wal-receive'],
     group: 'Receive',
-    help: 'receive from a server in recovery too',
+    help: 'also receive from a server in recovery',
   },
   memoryBytes: {
     env: ['WALRX_MEMORY'],
@@ -111,7 +111,7 @@ export const receiveOptions = {
     default: '60s',
     commands: ['wal-receive'],
     group: 'Receive',
-    help: 'how long a stop waits for uploads to finish',
+    help: 'how long walrx finishes uploads after SIGTERM; then it ends with status 7',
   },
   statusListen: {
     env: ['WALRX_STATUS_LISTEN'],
@@ -125,7 +125,7 @@ export const receiveOptions = {
   },
 } as const satisfies Record<string, OptionSpec>
 
-/** How WAL is given back. */
+/** How WAL is fetched. */
 export const fetchOptions = {
   downloadConcurrency: {
     env: ['WALG_DOWNLOAD_CONCURRENCY'],
@@ -135,7 +135,7 @@ export const fetchOptions = {
     default: '10',
     commands: ['all for a restore_command', 'backup-fetch', 'backup-verify'],
     group: 'Fetch',
-    help: 'segments that the prefetcher downloads at the same time, 1 for no prefetching; tars of a backup, at most 4',
+    help: 'segments that the prefetcher downloads at the same time, 1 for no prefetching; parts of a backup, at most 4',
   },
   prefetchBytes: {
     env: ['WALRX_PREFETCH_SIZE'],
@@ -145,7 +145,7 @@ export const fetchOptions = {
     default: '160MB',
     commands: ['all for a restore_command'],
     group: 'Fetch',
-    help: 'what the prefetcher keeps in pg_wal/.walrx ahead of the server; two segments at least',
+    help: 'size of the segments that the prefetcher keeps ready in pg_wal/.walrx; two segments at least',
   },
   recoveryPid: {
     env: [],
@@ -155,7 +155,7 @@ export const fetchOptions = {
     defaultText: 'nothing is prefetched',
     commands: ['wal-fetch'],
     group: 'Fetch',
-    help: "process id of the server's startup process, for which segments are prefetched: $PPID in a restore_command",
+    help: "process id of the server's startup process, which wants prefetched segments: $PPID in a restore_command",
   },
   fetchRetryTimeoutMs: {
     env: ['WALRX_FETCH_RETRY_TIMEOUT'],
@@ -165,16 +165,16 @@ export const fetchOptions = {
     default: '60s',
     commands: ['all for a restore_command'],
     group: 'Fetch',
-    help: 'how long an outage of the storage, or a hole, is retried before the command ends with 126',
+    help: 'how long to retry while the storage is out, or the file is missing before later ones, until the command ends with 126',
   },
   walSegmentMegabytes: {
     env: ['WALG_PG_WAL_SIZE'],
     flag: 'pg-wal-size',
     type: { kind: 'integer', min: 1, max: 1024 },
     valueName: 'MEGABYTES',
-    defaultText: 'what the WAL itself says',
+    defaultText: 'read from the WAL itself',
     commands: ['all for a restore_command', 'wal-show'],
     group: 'Fetch',
-    help: "segment size in MiB, where it can't be read from the archive",
+    help: 'wal_segment_size in MB, for an archive from which it cannot be read',
   },
 } as const satisfies Record<string, OptionSpec>

@@ -92,7 +92,7 @@ describe('both parsers', () => {
     }
   })
 
-  test('take one-letter flags with the value apart, behind = or joined', () => {
+  test('take one-letter flags with the value apart, after = or joined', () => {
     for (const form of [['-S', 'mine'], ['-Smine']]) {
       assert.deepEqual(both(receive, form), { flags: { slotName: 'mine' }, positionals: {} })
     }
@@ -156,7 +156,7 @@ describe('both parsers', () => {
     for (const [args, expected] of cases) assert.deepEqual(both(fetch, args), expected, args.join(' '))
   })
 
-  test('take several switches in one word, the last of which may be a flag with a value', () => {
+  test('take several switches in one word, and as the last one a flag with a value', () => {
     const flags = { permanent: 'true', full: 'true' }
     for (const args of [['-pf'], ['-fp'], ['-p', '-f'], ['-ppf'], ['-p', 'true', '-f']]) {
       assert.deepEqual(both(plan, args), { flags, positionals: {} }, args.join(' '))

@@ -192,8 +192,8 @@ for (const major of majorsFor([18])) {
         const args = ['backup-fetch', join(directory, 'data'), 'LATEST']
         await run(walg ?? '', args, { env: { ...process.env, WALG_FILE_PREFIX: archive } })
         const restoreCommand = await runWalrx(['restore-command', ...prefix])
-        // It makes plain folders there, which the server takes only when told to. With a tablespace_map beside them it
-        // could not be told: it stops at the removal of a folder that is not empty.
+        // It makes plain folders there, which the server takes only with a setting. With a tablespace_map beside them it
+        // would not take them at all: it stops at the removal of a folder that is not empty.
         const settings = `${restoreCommand.stdout}allow_in_place_tablespaces = on\n`
         await appendFile(join(directory, 'data/postgresql.auto.conf'), settings)
         await writeFile(join(directory, 'data/recovery.signal'), '')

@@ -1,4 +1,4 @@
-/** What a backup must know of itself whoever reads it: its cluster's whole number, its WAL, and which one is the newest. */
+/** What a backup must say to every reader: the whole system identifier, its WAL, and which backup is the newest. */
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync } from 'node:fs'
@@ -58,7 +58,7 @@ function receive(prefix: readonly string[], slot: string) {
 }
 
 test(
-  'the system identifier is told to its last digit in everything that belongs to a backup',
+  'the system identifier is shown to its last digit in everything that belongs to a backup',
   { timeout },
   async () => {
     const prefix = await newArchive()
@@ -81,7 +81,7 @@ test(
   },
 )
 
-test('a backup whose WAL was gone before a receiver came is none to recover from', { timeout }, async () => {
+test('a backup is none to recover from if its WAL was gone before a receiver came', { timeout }, async () => {
   const prefix = await newArchive()
   const nowhere = join(prefix[1] ?? '', '..', 'nowhere')
   const fetch = (name: string) => runWalrx(['backup-fetch', nowhere, name, '--recover', '--dry-run', ...prefix])
@@ -117,7 +117,7 @@ test('a backup whose WAL was gone before a receiver came is none to recover from
   assert.equal((await receiver.stop()).status, 0)
 })
 
-test('backups of machines whose clocks differ by days stay in order', { timeout }, async () => {
+test('backups of machines with clocks that differ by days stay in order', { timeout }, async () => {
   const prefix = await newArchive()
   await using receiver = receive(prefix, 'clocks')
   await receiver.logged('streaming')

@@ -155,7 +155,7 @@ export class KillWorld implements AsyncDisposable {
     for (const name of this.intents()) await utimes(join(this.archive, intentsFolder, `${name}.json`), then, then)
   }
 
-  /** Backups of which the archive holds anything, with what that is. */
+  /** Backups with any object in the archive, and which objects. */
   objects(): Map<string, string[]> {
     const found = new Map<string, string[]>()
     for (const file of filesBelow(join(this.archive, 'basebackups_005'))) {
@@ -206,7 +206,7 @@ export function bytesBelow(directory: string): number {
   return filesBelow(directory).reduce((sum, path) => sum + (statSync(path, { throwIfNoEntry: false })?.size ?? 0), 0)
 }
 
-/** Waits for what tells nobody when it happens. False when the process ended before. */
+/** Waits for what reports nothing when it happens. False when the process ended before. */
 export async function reached(process: WalrxProcess, look: () => boolean): Promise<boolean> {
   while (!look()) {
     if (process.hasEnded) return false

@@ -59,7 +59,7 @@ describe('kills', { timeout: 120_000 + kills * 15_000 }, () => {
     if (victim === 'walrx -15') return push.stop('SIGTERM')
     if (victim === 'server -9') await world.server.kill9()
     else await world.server.stop('immediate')
-    // Behind the last part it waits for WAL, which comes when the server does.
+    // After the last part it waits for WAL, which comes when the server does.
     await world.server.start()
     return push.ended
   }
@@ -81,7 +81,7 @@ describe('kills', { timeout: 120_000 + kills * 15_000 }, () => {
 
       const now = await world.listed()
       const added = now.filter((name) => !listed.includes(name))
-      // Whoever is killed behind the sentinel has made a backup.
+      // A process that is killed after the sentinel has made a backup.
       assert.ok(
         added.length <= (push.lines.some(({ msg }) => msg === 'all data is stored') ? 1 : 0),
         `${what}: ${added}`,

@@ -245,7 +245,7 @@ for (const major of majorsFor([17]).filter((each) => each >= 17)) {
       assert.match(missing.stderr, /there is no backup .*base_000000010000000000000099/)
     })
 
-    test('tells how far behind the summarizer is', { skip }, async () => {
+    test('shows how far the summarizer lags', { skip }, async () => {
       await using server = await startPostgres({ major, settings })
       const world = await World.open(server)
       await world.push()

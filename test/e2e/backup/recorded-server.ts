@@ -1,4 +1,4 @@
-/** A server whose base backups are written down as it sends them, so that PostgreSQL's own tools can read them too. */
+/** A server that has its base backups recorded as it sends them, so that PostgreSQL's own tools can read them too. */
 import { execFile } from 'node:child_process'
 import { closeSync, openSync, readSync, writeSync } from 'node:fs'
 import { mkdir, readdir, rm, symlink } from 'node:fs/promises'
@@ -84,7 +84,7 @@ class ReplayingSocket implements ByteSocket {
   }
 
   write(): void {
-    // Nobody is there to be told.
+    // Nobody is there to see it.
   }
 
   pause(): void {

@@ -35,7 +35,7 @@ export class RecordedChain {
   readonly archive: string
   /** The folder of the tablespace that every server of the chain may have. */
   readonly place: string
-  /** How walrx is told of the archive. */
+  /** The settings by which walrx finds the archive. */
   readonly prefix: readonly string[]
   readonly #label: string
   #copies = 0

@@ -16,7 +16,7 @@ import { archivedAll } from './delta-chain.ts'
 import { summarize } from './delta-load.ts'
 import { contentsOf } from './delta-proofs.ts'
 
-/** Each is cut and grows in summaries of its own, whose order is chance: with so many it is wrong for some. */
+/** Each is cut and grows in summaries of its own. Their order is chance: with so many it is wrong for some. */
 const tables = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'] as const
 
 /** LSNs of the summaries that begin in a stretch of WAL, as the directory lists them. */
@@ -29,7 +29,7 @@ async function listed(server: TestPostgres): Promise<bigint[]> {
 
 describe('a delta', () => {
   for (const major of majorsFor([17]).filter((each) => each >= 17)) {
-    test(`has what a relation of PostgreSQL ${major} has grown by behind a cut`, { timeout: 300_000 }, async (t) => {
+    test(`has what a relation of PostgreSQL ${major} has grown by after a cut`, { timeout: 300_000 }, async (t) => {
       const root = newServerDirectory('delta-cuts')
       await makeServerDirectory(root, 0o755)
       const archive = join(root, 'archive')

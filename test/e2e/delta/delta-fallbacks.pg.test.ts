@@ -1,4 +1,4 @@
-/** Every reason to take a full backup in place of a delta, on real servers, with what the operator is told. */
+/** Every reason to take a full backup instead of a delta, on real servers, with what the operator sees. */
 import assert from 'node:assert/strict'
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -73,7 +73,7 @@ for (const major of [17, 18] as const) {
       assert.equal((await push(server, archive)).delta_from, first.backup_name)
     })
 
-    test('of which somebody removed summaries, or which lets nobody look at them', async () => {
+    test('without some of its summaries, or without the right to read them', async () => {
       await using server = await startPostgres({ major, settings: summarizing })
       await server.sql('create role repl login replication')
       const archive = await newArchive()
@@ -111,7 +111,7 @@ for (const major of [17, 18] as const) {
     })
 
     const skip = !isFullRun && 'the server waits a minute for it; WALRX_TEST_ALL=1'
-    test('whose summarizer stands still', { skip }, async () => {
+    test('with a summarizer that stands still', { skip }, async () => {
       await using server = await startPostgres({ major, settings: summarizing })
       const archive = await newArchive()
       await push(server, archive)
@@ -145,7 +145,7 @@ for (const major of [17, 18] as const) {
       assert.equal((await push(server, archive, ['--full', '--permanent'])).full_because?.code, 'asked')
     })
 
-    test('as a standby: a delta behind each restartpoint, and none without', async () => {
+    test('as a standby: a delta after each restartpoint, and none without', async () => {
       await using primary = await startPostgres({ major, settings: summarizing })
       await using standby = await startStandby(primary, { settings: summarizing })
       const archive = await newArchive()
@@ -171,7 +171,7 @@ for (const major of [17, 18] as const) {
       assert.equal((await push(standby, archive)).delta_from, delta.backup_name)
     })
 
-    test('over a promotion: on the ancestor, but not on what the old primary wrote behind the fork', async () => {
+    test('over a promotion: on the ancestor, but not on what the old primary wrote after the fork', async () => {
       await using primary = await startPostgres({ major, settings: summarizing })
       const archive = await newArchive()
       const parent = await push(primary, archive)
@@ -183,10 +183,10 @@ for (const major of [17, 18] as const) {
       await untilReplayed(standby, primary)
       await standby.promote()
       await primary.sql('insert into t select g from generate_series(1, 10000) g')
-      const behind = await push(primary, archive)
-      assert.equal(behind.delta_from, parent.backup_name)
+      const later = await push(primary, archive)
+      assert.equal(later.delta_from, parent.backup_name)
       await standby.sql('insert into t select g from generate_series(1, 50000) g')
-      // So far on that positions alone do not tell.
+      // So far on that positions alone do not show it.
       await standby.switchWal()
       await standby.sql('insert into t select g from generate_series(1, 50000) g')
       await standby.switchWal()

@@ -1,4 +1,4 @@
-/** Deltas on backups that walrx did not make, or of which nothing but the documents is left, restored by WAL-G. */
+/** Deltas on backups that walrx did not make, or that have only their documents left, restored by WAL-G. */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { mkdir, readdir, rm } from 'node:fs/promises'
@@ -63,12 +63,12 @@ const parents: readonly { what: string; needs: string; take: (world: World) => P
     },
   },
   {
-    what: 'a full backup of WAL-RUS, whose names have no leading slash',
+    what: 'a full backup of WAL-RUS, with names without a leading slash',
     needs: walg && walrus,
     take: (world) => pushBeside(walrus, world, 0),
   },
   {
-    what: 'one of ours whose manifest is lost',
+    what: 'one of ours without its manifest',
     needs: walg,
     take: async (world) => {
       await pushByWalrx(world)
@@ -94,7 +94,7 @@ describe('a delta on', () => {
       await receiver.logged('streaming')
       await server.sql(`create table t as select g as id, repeat('x', 500) as text from generate_series(1, 20000) g`)
       await server.sql('create table gone as select * from t')
-      // Else the one behind the parent would change every page.
+      // Else the one after the parent would change every page.
       await server.sql('vacuum')
       await take({ server, archive })
       await server.sql(`update t set text = 'changed' where id between 5000 and 5020`)

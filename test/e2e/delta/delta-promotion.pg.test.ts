@@ -19,7 +19,7 @@ import { assertRecovered, assertSound, type Moment, momentOf } from './delta-pro
 /** Tablespaces in place: a standby on the same machine has its own folders then. */
 const settings = { summarize_wal: 'on', autovacuum: 'off', allow_in_place_tablespaces: 'on', wal_keep_size: '1GB' }
 
-/** A chain's files and contents, at a position behind its last backup. */
+/** A chain's files and contents, at a position after its last backup. */
 async function prove(t: TestContext, chain: RecordedChain, server: TestPostgres, moment: Moment): Promise<void> {
   await chain.verify('every')
   const last = chain.backups.length - 1
@@ -58,29 +58,29 @@ for (const major of [17, 18] as const) {
       await first.stop()
       await primary.stop('fast')
       await standby.promote()
-      const slot = ['--slotname', 'behind']
+      const slot = ['--slotname', 'standby']
       await using second = startWalrx(['wal-receive', ...chain.prefix, ...slot, '--dbname', standby.conninfo()])
       await second.logged('streaming')
-      const behind = await DeltaLoad.start(standby, 'ts')
+      const later = await DeltaLoad.start(standby, 'ts')
       for (const step of [3, 4, 5]) {
-        await behind.change(step)
+        await later.change(step)
         await chain.push(standby)
       }
       const names = chain.backups.map(({ name }) => name)
       assert.match(names[2] ?? '', /^base_00000001.*_D_00000001/)
       assert.match(names[3] ?? '', /^base_00000002.*_D_00000001/)
       assert.equal(chain.backups.at(-1)?.sentinel.delta?.count, 5)
-      await behind.quiet()
+      await later.quiet()
       const moment = await momentOf(standby)
       await standby.sql('delete from updated')
-      await behind.stop()
+      await later.stop()
       await archivedAll(standby, second)
       await second.stop()
       await standby.stop('fast')
       await prove(t, chain, standby, moment)
     })
 
-    test('five deltas of a standby, one behind each restartpoint', async (t) => {
+    test('five deltas of a standby, one after each restartpoint', async (t) => {
       const chain = await RecordedChain.open(`standby${major}`)
       await using primary = await startPostgres({ major, dataChecksums: true, settings })
       await primary.sql(`create tablespace ts location ''`)
@@ -108,7 +108,7 @@ for (const major of [17, 18] as const) {
       await prove(t, chain, primary, moment)
     })
 
-    test('no delta on a backup that starts before the fork and ends behind it', async () => {
+    test('no delta on a backup that starts before the fork and ends after it', async () => {
       const root = newServerDirectory(`straddle${major}`)
       await makeServerDirectory(root, 0o755)
       const archive = join(root, 'archive')
@@ -143,7 +143,7 @@ for (const major of [17, 18] as const) {
       )
       const forkLsn = parseLsn(fork?.lsn ?? '')
       assert.ok(parseLsn(String(begins['startLsn'])) < forkLsn && BigInt(finishLsn) > forkLsn)
-      // Behind the parent's end, so that positions alone do not tell.
+      // After the parent's end, so that positions alone do not show it.
       await standby.sql('create table u as select g as id from generate_series(1, 200000) g')
       await standby.checkpoint()
       assert.ok(parseLsn(await currentLsn(standby)) > BigInt(finishLsn))

@@ -40,7 +40,7 @@ async function firstDifference(left: string, right: string): Promise<number | un
 
 /**
  * Both data directories hold the same files, byte for byte.
- * @param except of which neither the presence nor the content matters
+ * @param except files that may be missing or have any content
  * @returns how many files were compared
  */
 export async function assertSameFiles(left: string, right: string, except: RegExp): Promise<number> {
@@ -58,7 +58,7 @@ export async function assertSameFiles(left: string, right: string, except: RegEx
 }
 
 /**
- * Writes everything that a server holds, as SQL that makes it anew: by pg_dumpall where there is one of that version,
+ * Writes everything that a server holds, as SQL that makes it again: by pg_dumpall where there is one of that version,
  * rows in the order in which they lie; else by {@link contentsOf}.
  */
 async function writeDump(server: TestPostgres, path: string): Promise<void> {
@@ -90,7 +90,7 @@ async function assertSameDumps(left: TestPostgres, right: TestPostgres): Promise
 
 /** What a server holds at one moment. */
 export interface Moment {
-  /** A position behind all of it. */
+  /** A position after all of it. */
   readonly lsn: string
   readonly contents: Record<string, string>
   /** By their names. */

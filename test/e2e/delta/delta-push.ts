@@ -8,7 +8,7 @@ import { FileStorage } from '../../../src/storage/file/file-storage.ts'
 import { WalArchive } from '../../../src/walg/wal/wal-archive.ts'
 import { archiveFolders } from '../../../src/walg/names.ts'
 
-/** What tells one such backup from another. */
+/** What differs between such backups. */
 export interface DeltaPush {
   readonly codec?: Parameters<typeof openWriteCodec>[0]
   readonly log?: Logger

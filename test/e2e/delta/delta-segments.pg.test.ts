@@ -27,7 +27,7 @@ const steps: readonly { readonly what: string; readonly sql: readonly string[]; 
     {
       what: 'changes in its second segment alone',
       sql: [`update big set text = rpad('changed', 1900, 'y') where ctid >= '(${segment},0)' and id % 20 = 0`],
-      // 786 of its 15,712 rows come again behind them.
+      // 786 of its 15,712 rows come again after them.
       blocks: [segment, 4125],
     },
     {

@@ -20,7 +20,7 @@ import { assertRecovered, assertSound, momentOf } from './delta-proofs.ts'
 const pageBytes = 8192
 const zeros = Buffer.alloc(pageBytes)
 
-/** The case is there: pages of zeros behind the last row, where the full backup has 400 pages with rows. */
+/** The case is there: pages of zeros after the last row, where the full backup has 400 pages with rows. */
 async function assertHasZeros(t: TestContext, path: string): Promise<void> {
   const file = await readFile(path)
   const blocks = Array.from({ length: file.length / pageBytes }, (_, block) => block)
@@ -29,10 +29,10 @@ async function assertHasZeros(t: TestContext, path: string): Promise<void> {
   assert.ok(empty.length > 0 && (empty[0] ?? 0) >= 200 && (empty.at(-1) ?? 0) < 400)
 }
 
-/** A relation whose end was cut off and that a COPY has grown again, before the last backup of a chain. */
+/** A relation that was cut at its end and that a COPY has grown again, before the last backup of a chain. */
 async function growAgain(server: TestPostgres, chain: RecordedChain, deltaBetween: boolean): Promise<string> {
   await server.sql('create table t (text text)')
-  // Four fill a page to the last bytes: what is copied goes behind them.
+  // Four fill a page to the last bytes: what is copied goes after them.
   await server.sql(`insert into t select repeat('old ', 501) from generate_series(1, 1600)`)
   await server.sql('vacuum freeze t')
   await chain.push(server)

@@ -81,7 +81,7 @@ for (const major of [17, 18] as const) {
         await chain.push(server)
       }
       assertChained(chain.backups)
-      // A moment behind the last backup, and something behind that.
+      // A moment after the last backup, and something after that.
       await load.quiet()
       const moment = await momentOf(server)
       await server.sql('delete from updated; drop table untouched')

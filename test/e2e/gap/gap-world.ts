@@ -1,4 +1,4 @@
-/** What every test of lost WAL needs: a server that keeps no WAL of its own accord, and what must hold behind a gap. */
+/** What every test of lost WAL needs: a server that keeps no WAL of its own accord, and what must hold after a gap. */
 import assert from 'node:assert/strict'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -18,7 +18,7 @@ import { type LogLine, runWalrx, startWalrx, type WalrxProcess } from '../../har
 
 const segmentSize = 1024 * 1024
 
-/** What {@link GapWorld.open} can be told. */
+/** Options of {@link GapWorld.open}. */
 export interface GapWorldOptions {
   readonly major: PgMajor
   /** Added to the server's. */
@@ -96,7 +96,7 @@ export class GapWorld implements AsyncDisposable {
     const [row] = await this.server.sql<{ rows: number; lsn: string }>(
       'select count(*)::int as rows, pg_current_wal_insert_lsn()::text as lsn from t',
     )
-    // A record behind each mark tells a recovering server that it is over.
+    // By a record after each mark a recovering server knows that it is over.
     await this.server.sql('insert into t values (2)')
     this.#marks.set(name, row ?? { rows: -1, lsn: '' })
   }
@@ -133,7 +133,7 @@ export class GapWorld implements AsyncDisposable {
     assert.equal(row?.rows, this.#marks.get(mark)?.rows)
   }
 
-  /** The server has removed what comes right behind the archive. */
+  /** The server has removed what comes right after the archive. */
   async removed(): Promise<void> {
     const next = (BigInt(`0x${archivedSegments(this.archive).at(-1)?.slice(16)}`) + 1n).toString(16)
     const name = `00000001${'0'.repeat(8)}${next.toUpperCase().padStart(8, '0')}`
@@ -163,10 +163,10 @@ export class GapWorld implements AsyncDisposable {
   }
 
   /**
-   * Holds everything against a gap that a receiver has recorded and gone on behind: the object, what is archived around
-   * it, refused targets, wal-show, and a restore from a backup that is begun behind it.
+   * Checks everything about a gap that a receiver has recorded, and after which it has gone on: the object, what is archived around
+   * it, refused targets, wal-show, and a restore from a backup that is begun after it.
    * @param reason what the gap's object says
-   * @param hasBackup true where the backup behind the gap has been taken already
+   * @param hasBackup true where the backup after the gap has been taken already
    */
   async check(receiver: WalrxProcess, reason: RegExp, hasBackup = false): Promise<void> {
     const gap = await this.gap()
@@ -176,7 +176,7 @@ export class GapWorld implements AsyncDisposable {
     assert.match(host, new RegExp(`:${this.server.port}$`))
     const lost = parseLsn(this.#marks.get('lost')?.lsn ?? '')
     assert.ok(startLsn <= lost && lost < endLsn, 'the row that was lost lies in the gap')
-    await this.mark('behind')
+    await this.mark('after')
     await this.archived(receiver)
     this.#assertAround(startLsn, endLsn)
     await this.#assertRefusals(gap)
@@ -189,9 +189,9 @@ export class GapWorld implements AsyncDisposable {
 
   #assertAround(startLsn: Lsn, endLsn: Lsn): void {
     const numbers = archivedSegments(this.archive).map((name) => BigInt(`0x${name.slice(16)}`))
-    const [first, behind] = [startLsn / BigInt(segmentSize), endLsn / BigInt(segmentSize)]
+    const [first, after] = [startLsn / BigInt(segmentSize), endLsn / BigInt(segmentSize)]
     assert.deepEqual(
-      [first - 1n, first, behind - 1n, behind].map((segno) => numbers.includes(segno)),
+      [first - 1n, first, after - 1n, after].map((segno) => numbers.includes(segno)),
       [true, false, false, true],
       'the gap is exactly what is missing',
     )
@@ -206,11 +206,11 @@ export class GapWorld implements AsyncDisposable {
     const [oldest] = JSON.parse(listed.stdout) as { backup_name: string }[]
     const name = oldest?.backup_name ?? ''
     assert.equal((await fetch('before', name)).status, 0, 'before the gap all is well')
-    for (const mark of ['lost', 'behind']) {
+    for (const mark of ['lost', 'after']) {
       const { status, stderr } = await fetch(mark, name)
       assert.equal(status, 2, `${mark}: ${stderr}`)
-      for (const told of [formatLsn(startLsn), formatLsn(endLsn), detectedAt, 'was lost'])
-        assert.ok(stderr.includes(told))
+      for (const part of [formatLsn(startLsn), formatLsn(endLsn), detectedAt, 'was lost'])
+        assert.ok(stderr.includes(part))
     }
   }
 

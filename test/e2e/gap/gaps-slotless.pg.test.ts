@@ -16,7 +16,7 @@ test('without a slot, WAL that was removed is a gap', { timeout }, async () => {
 })
 
 test(
-  'on PostgreSQL 14 without SQL, a slot that was invalidated is made anew when WAL is gone',
+  'on PostgreSQL 14 without SQL, a slot that was invalidated is created again when WAL is gone',
   { timeout },
   async () => {
     await using world = await GapWorld.open({

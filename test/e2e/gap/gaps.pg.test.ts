@@ -1,4 +1,4 @@
-/** WAL that the server gave up before it was archived: the gap is recorded, told wherever it counts, and passed once. */
+/** WAL that the server gave up before it was archived: the gap is recorded, reported wherever it counts, and passed once. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { GapWorld } from './gap-world.ts'
@@ -6,7 +6,7 @@ import { GapWorld } from './gap-world.ts'
 const timeout = 300_000
 
 describe('a slot that keeps nothing', () => {
-  test('was dropped and made anew above what is archived', { timeout }, async () => {
+  test('was dropped and created again above what is archived', { timeout }, async () => {
     await using world = await GapWorld.open({ major: 17 })
     await world.server.sql(`select pg_drop_replication_slot('walrx')`)
     await world.lose(4)
@@ -18,7 +18,7 @@ describe('a slot that keeps nothing', () => {
     assert.equal((await receiver.stop()).status, 0)
   })
 
-  test('was invalidated by max_slot_wal_keep_size: it is made anew', { timeout }, async () => {
+  test('was invalidated by max_slot_wal_keep_size: it is created again', { timeout }, async () => {
     await using world = await GapWorld.open({ major: 18, settings: { max_slot_wal_keep_size: '2MB' } })
     await world.lose(8)
     await world.removed()

@@ -74,12 +74,12 @@ describe('a disk that is full', () => {
       await generateWal(server, { segments: 6, fill: 'full' })
       const failed = await receiver.logged('could not archive, trying again')
       assert.match(String(failed['error']), /ENOSPC|no space left/i)
-      const told = tap.flushes.at(-1)?.flush
+      const reported = tap.flushes.at(-1)?.flush
       const have = archivedSegments(disk)
       assert.ok(have.length < 8, have.join(' '))
       rmSync(ballast)
       const end = endOfSwitched(parseLsn(await server.switchWal()), segmentSize)
-      assert.ok(told === undefined || told < end)
+      assert.ok(reported === undefined || reported < end)
       await tap.flushed(end)
       assert.deepEqual(tap.failures, [], 'a flush position was ahead of the archive')
       assertUnbroken(disk, 1, end, segmentSize)

@@ -79,9 +79,9 @@ describe('with a short wal_sender_timeout', () => {
       await until('the silence to last', () => tap.statusCount >= statuses, idleMs + 60_000)
       assert.ok(!archivedSegments(archive).includes(current), 'a segment was archived that the server had not ended')
 
-      await server.sql(`select pg_logical_emit_message(true, 'walrx', 'behind the silence')`)
-      const behind = await flushLsn()
-      assert.equal(segmentNameAt(1, behind, segmentSize), current, 'the server writes on in that segment')
+      await server.sql(`select pg_logical_emit_message(true, 'walrx', 'after the silence')`)
+      const after = await flushLsn()
+      assert.equal(segmentNameAt(1, after, segmentSize), current, 'the server writes on in that segment')
       await checkAll()
       assert.ok(archivedSegments(archive).includes(current))
       assert.equal((await receiver.stop()).status, 0)

@@ -1,6 +1,6 @@
 /**
  * What one receiver must still know, and must not have done meanwhile, when it comes back to the address of its server:
- * where the WAL that it has ends, what it has of an unfinished segment, and whose WAL it is.
+ * where the WAL that it has ends, what it has of an unfinished segment, and which cluster's WAL it is.
  */
 import assert from 'node:assert/strict'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
@@ -72,7 +72,7 @@ describe('at the same address', () => {
     await receiver.logged(({ file, msg }) => msg === 'archived' && file === last)
   }
 
-  /** While nobody is connected: the slot is dropped, WAL is written and removed, and the slot is made anew. */
+  /** While nobody is connected: the slot is dropped, WAL is written and removed, and the slot is created again. */
   async function loseWal(server: TestPostgres, from: Lsn): Promise<void> {
     await until('the slot to be free', async () => {
       const [slot] = await server.sql<{ active: boolean }>('select active from pg_replication_slots')
@@ -142,7 +142,7 @@ describe('at the same address', () => {
       await until('chunks that are replaced to be removed', () => objects().length === 1)
       const before = objects()
 
-      // Several attempts, each of which fails.
+      // Several attempts that all fail.
       for (let attempt = 0; attempt < 3; attempt++) await receiver.logged('the stream broke', receiver.lines.length)
       assert.deepEqual(objects(), before, 'what is unfinished has changed without a server')
       assert.match(before.join(' '), /^walrx_005\/tail\//, 'it was made a segment')

@@ -1,4 +1,4 @@
-/** A cluster whose segment size was changed keeps its system identifier, and its new WAL does not go to the old archive. */
+/** After a change of its segment size a cluster keeps its system identifier, and its new WAL does not go to the old archive. */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { mkdir, readFile } from 'node:fs/promises'

@@ -33,7 +33,7 @@ for (const store of ['s3rver', 'the store of the environment'] as const) {
     let proxy: FaultyProxy
     let tap: WireTap
     let storage: S3Storage
-    /** Flush positions whose segments were not in the bucket when they went by. */
+    /** Flush positions that were reported before their segments were in the bucket. */
     let tooEarly: string[]
     let looking: Promise<unknown>[]
     let prefix = 0
@@ -113,7 +113,7 @@ for (const store of ['s3rver', 'the store of the environment'] as const) {
         await proxy.saw('stall')
         const from = tap.statusCount
         await delay(4_000)
-        assert.ok(tap.statusCount - from >= 8, 'the server was not told often enough that we live')
+        assert.ok(tap.statusCount - from >= 8, 'walrx did not report to the server often enough')
         assert.equal(receiver.lines.filter(({ msg }) => msg === 'the stream broke').length, 0)
         await receiver.stop('SIGKILL')
         proxy.reset()

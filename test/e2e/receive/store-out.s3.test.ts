@@ -147,7 +147,7 @@ describe('while the bucket is out', () => {
         await world.decoded('00000002.history'),
         await readFile(join(standby.pgWal(), '00000002.history')),
       )
-      // Whole segments up to the fork, the rest as a partial one, and everything behind it on the new timeline.
+      // Whole segments up to the fork, the rest as a partial one, and everything after it on the new timeline.
       const whole = await world.compareWithServer(old)
       for (let lsn = end; lsn > 0n; lsn = (lsn - BigInt(segmentSize)) as Lsn) {
         const name = segmentNameAt(1, segmentStart(lsn, segmentSize), segmentSize)

@@ -1,4 +1,4 @@
-/** Recovery to a time, a position and a restore point, before and behind a promotion, and backups of standbys. */
+/** Recovery to a time, a position and a restore point, before and after a promotion, and backups of standbys. */
 import assert from 'node:assert/strict'
 import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -26,7 +26,7 @@ async function mark(server: TestPostgres, name: string): Promise<Moment> {
     'select count(*)::int as rows, clock_timestamp()::text as time, pg_current_wal_insert_lsn()::text as lsn from t',
   )
   await server.sql(`select pg_create_restore_point('${name}')`)
-  // So that there is a record behind each moment, which tells the server that it is over.
+  // So that there is a record after each moment, by which the server knows that it is over.
   await server.sql('insert into t values (0)')
   return { name, rows: row?.rows ?? -1, time: row?.time ?? '', lsn: row?.lsn ?? '' }
 }
@@ -60,12 +60,12 @@ for (const major of majorsFor([18])) {
       await receiver.stop()
       await primary.stop('fast')
       await standby.sql('select pg_promote()')
-      const behind = await mark(standby, 'behind')
+      const after = await mark(standby, 'after')
       await archivedTo(standby, prefix, 'walrx2')
       const last = await mark(standby, 'last')
       await archivedTo(standby, prefix, 'walrx2')
 
-      const trials = [before, late, behind, last].flatMap((moment) =>
+      const trials = [before, late, after, last].flatMap((moment) =>
         [
           ['--target-time', moment.time],
           ['--target-lsn', moment.lsn],

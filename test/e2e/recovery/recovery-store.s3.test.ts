@@ -44,7 +44,7 @@ test(
     await receiver.logged(({ file, msg }) => msg === 'archived' && file === last)
     assert.equal((await receiver.stop()).status, 0)
     const middle = (await world.segments()).at(-2) ?? ''
-    // Compiled code, which every restore_command would else make anew.
+    // Compiled code, which every restore_command would else make again.
     const cache = newServerDirectory('cache')
     await makeServerDirectory(cache, 0o755)
     const env = { ...world.env, XDG_CACHE_HOME: cache }

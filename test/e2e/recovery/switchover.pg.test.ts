@@ -28,7 +28,7 @@ async function timelineOf(server: TestPostgres): Promise<number> {
   return Number(row?.timeline)
 }
 
-/** Three hosts, of which one is the primary and two follow it. */
+/** Three hosts: one primary and two standbys. */
 class Cluster implements AsyncDisposable {
   readonly random: Random
   readonly addresses: FixedAddress[] = []

@@ -1,4 +1,4 @@
-/** walrx applies nothing, and says so: whoever waits for that with synchronous_commit = remote_apply waits on. */
+/** walrx applies nothing, and reports that: a commit with synchronous_commit = remote_apply waits for ever. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -50,7 +50,7 @@ test(
         const [row] = await server.sql<{ isDurable: boolean | null }>(replica)
         return waits.length === 1 && row?.isDurable
       })
-      // Whatever walrx reports of these comes behind its report of the first.
+      // All that walrx reports of these comes after its report of the first.
       for (const mode of ['on', 'remote_write']) {
         await server.sql(`set synchronous_commit = ${mode}; insert into t values ('${mode}')`)
       }

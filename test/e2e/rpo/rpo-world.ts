@@ -195,7 +195,7 @@ export class RpoWorld implements AsyncDisposable {
     const fetch = ['backup-fetch', join(directory, 'data'), 'LATEST', '--recover', '--disable-fsync']
     const fetched = await runWalrx(fetch, { env })
     assert.equal(fetched.status, 0, fetched.stderr)
-    // Compiled code, which every server's first restore_command would else make anew.
+    // Compiled code, which every server's first restore_command would else make again.
     return startRestored(directory, this.#major, [], { ...env, XDG_CACHE_HOME: join(this.#directory, 'cache') })
   }
 

@@ -29,7 +29,7 @@ async function count(server: TestPostgres): Promise<number> {
   return Number(row?.count)
 }
 
-/** Resolves when a commit returns; `isBack` tells meanwhile. */
+/** Resolves when a commit returns; `isBack` says so meanwhile. */
 function insert(server: TestPostgres, value: number): { done: Promise<unknown>; isBack: () => boolean } {
   let isBack = false
   const done = server.sql(`insert into t values (${value})`).then(() => (isBack = true))
@@ -102,7 +102,7 @@ for (const major of [14, 18] as PgMajor[]) {
   })
 }
 
-test('a chunk that was damaged is set aside, and its segment is received anew', { timeout: 120_000 }, async () => {
+test('a chunk that was damaged is set aside, and its segment is received again', { timeout: 120_000 }, async () => {
   const archive = newArchive()
   await using server = await startPostgres({ major: 17, segmentSizeMb: 1 })
   await server.sql('create table t (i int)')
@@ -116,9 +116,9 @@ test('a chunk that was damaged is set aside, and its segment is received anew', 
   const bytes = readFileSync(path).subarray(0, 100)
   writeFileSync(path, bytes)
   await using receiver = receive(archive, server, '--tail-interval=100ms')
-  const told = await receiver.logged('a chunk is damaged: it is set aside, and its WAL is taken from the server again')
-  assert.equal(told['file'], damaged)
-  assert.ok(readFileSync(join(archive, String(told['movedTo']))).equals(bytes))
+  const line = await receiver.logged('a chunk is damaged: it is set aside, and its WAL is taken from the server again')
+  assert.equal(line['file'], damaged)
+  assert.ok(readFileSync(join(archive, String(line['movedTo']))).equals(bytes))
   await receiver.logged('streaming')
   await server.sql('insert into t values (1)')
   const [row] = await server.sql<{ file: string }>('select pg_walfile_name(pg_current_wal_lsn()) as file')
@@ -126,6 +126,6 @@ test('a chunk that was damaged is set aside, and its segment is received anew', 
   await server.sql(`select pg_logical_emit_message(true, 'walrx', 'one more')`)
   await receiver.logged(({ file, msg }) => msg === 'archived' && file === row?.file)
   assert.equal((await receiver.stop()).status, 0)
-  assert.equal(receiver.lines.filter(({ msg }) => msg === told.msg).length, 1)
+  assert.equal(receiver.lines.filter(({ msg }) => msg === line.msg).length, 1)
   assert.ok(compareWithServer(archive, server) > 0)
 })

@@ -77,7 +77,7 @@ test('a restore without recovery settings warns that the archive lacks the WAL f
   await rm(join(copy, 'wal_005'), { recursive: true })
   const lacking = await runWalrx(fetch)
   assert.equal(lacking.status, 0, lacking.stderr)
-  assert.match(lacking.stderr, /starts in segment 0+10+6, which the archive lacks.*lacks WAL without which/)
+  assert.match(lacking.stderr, /starts in segment 0+10+6, which the archive lacks.*lacks WAL that the backup needs/)
   const masked = await runWalrx([...fetch, '--mask', 'base/5/1*'])
   assert.deepEqual([masked.status, masked.stderr.includes('lacks WAL')], [0, false])
 })
