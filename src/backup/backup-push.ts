@@ -27,7 +27,7 @@ import { finishBackup } from './backup-finish.ts'
 import { BackupReceiver, type StoredContent } from './parts/backup-receiver.ts'
 import type { FullReason } from './delta/full-reason.ts'
 import { Intent, removeExpiredBackups } from './intent.ts'
-import { sentinelOf } from './sentinel-of.ts'
+import { sentinelOf } from './build-sentinel.ts'
 import { segmentsBetween } from './wal-wait.ts'
 
 /** What {@link pushBackup} is to do. */

@@ -1,6 +1,6 @@
 /**
  * What a command is. Each lives in `commands/<name>.ts`, exports one {@link Command}, has a row in `config/commands.ts`,
- * and is entered in `command-list.ts`, which imports it only when it is asked for.
+ * and is entered in `command-loaders.ts`, which imports it only when it is asked for.
  */
 import type { CommandName } from '../config/options/option-types.ts'
 import type { OptionValues } from '../config/options/options.ts'

@@ -15,7 +15,7 @@ import { type Acknowledger, PulseAcknowledger, SynchronousAcknowledger } from '.
 import { refusedHosts } from './source/host-choice.ts'
 import { type PreparedSource, prepareSource } from './source/prepared-source.ts'
 import { ReceiveRun, type ReceiveRunOptions } from './receive-run.ts'
-import { overBudgetReason, type SlotGuard } from './slot/slot-guard.ts'
+import { overBudgetReason, type SlotLagLimit } from './slot/slot-lag-limit.ts'
 import { type SessionEnd, StreamSession } from './stream/stream-session.ts'
 
 /** Options of {@link Receiver}. */
@@ -33,7 +33,7 @@ export interface ReceiverOptions extends ReceiveRunOptions {
   /** Looks at the slot beside the stream; default nobody. */
   readonly watch?: { start(session: ReplicationSession): void; stop(): void }
   /** Watches what the slot costs the server; default nobody. */
-  readonly guard?: SlotGuard
+  readonly guard?: SlotLagLimit
 }
 
 /** What a receiver says about itself. */

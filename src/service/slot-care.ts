@@ -5,7 +5,7 @@ import type { PgServer } from '../postgres/connect/connection.ts'
 import { PgSession } from '../postgres/connect/pg-session.ts'
 import type { SlotHealth, SqlConnection } from '../postgres/connect/sql-connection.ts'
 import type { Clock } from '../primitives/clock.ts'
-import { SlotGuard } from '../receive/slot/slot-guard.ts'
+import { SlotLagLimit } from '../receive/slot/slot-lag-limit.ts'
 import { type SlotQueries, SlotWatch } from '../receive/slot/slot-watch.ts'
 import type { SlotSettings } from './service-settings.ts'
 
@@ -25,7 +25,7 @@ export interface SlotCareOptions {
 /** The watch and the guard of the slot, both reporting to the metrics. */
 export class SlotCare {
   readonly watch: SlotWatch
-  readonly guard: SlotGuard
+  readonly guard: SlotLagLimit
   readonly #server: PgServer
   readonly #closing = new AbortController()
   readonly #opening = new Set<Promise<unknown>>()
@@ -33,7 +33,7 @@ export class SlotCare {
 
   constructor({ clock, isSynchronous, log, metrics, random, server, slot }: SlotCareOptions) {
     this.#server = server
-    const guard = new SlotGuard({
+    const guard = new SlotLagLimit({
       slot: slot.name,
       server,
       limitBytes: slot.maxLagBytes,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { commands } from '../../src/cli/command-list.ts'
+import { commands } from '../../src/cli/command-loaders.ts'
 import { commandTable } from '../../src/config/commands.ts'
 import { repository } from '../lint/source-files.ts'
 

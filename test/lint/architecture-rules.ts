@@ -25,13 +25,13 @@ export const roomOrder: readonly (readonly string[])[] = [
  * stands for all others of them. Members of one row do not import each other; files in `.` and in one sub-room may.
  */
 export const subRoomOrder: Readonly<Record<string, readonly (readonly string[])[]>> = {
-  cli: [['program.ts'], ['arguments'], ['command-list.ts'], ['commands'], ['settings', 'terminal'], ['.']],
+  cli: [['program.ts'], ['arguments'], ['command-loaders.ts'], ['commands'], ['settings', 'terminal'], ['.']],
   config: [['.'], ['options'], ['commands.ts']],
   receive: [['receiver.ts'], ['receive-run.ts'], ['gap'], ['source'], ['slot', 'stream', 'tail'], ['segment'], ['.']],
   restore: [['backup', 'prefetch', 'recovery'], ['wal']],
   backup: [
     ['backup-push.ts', 'plan'],
-    ['backup-begin.ts', 'backup-finish.ts', 'scrub.ts', 'sentinel-of.ts'],
+    ['backup-begin.ts', 'backup-finish.ts', 'scrub.ts', 'build-sentinel.ts'],
     ['delta'],
     ['parts', '.'],
   ],

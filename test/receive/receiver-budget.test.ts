@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { WalrxError } from '../../src/primitives/errors.ts'
 import { silentLog } from '../../src/observe/log.ts'
-import { overBudgetReason, SlotGuard } from '../../src/receive/slot/slot-guard.ts'
+import { overBudgetReason, SlotLagLimit } from '../../src/receive/slot/slot-lag-limit.ts'
 import { segmentSize } from '../faults/recorded-wal.ts'
 import { copyBoth, errorMessage, keepaliveMessage } from '../postgres/server-messages.ts'
 import { settle } from './fakes.ts'
@@ -14,7 +14,7 @@ refuseUnhandledRejections()
 function setUp() {
   const lags: number[] = []
   const bench: ReceiverBench = new ReceiverBench({
-    guard: new SlotGuard({
+    guard: new SlotLagLimit({
       slot: 'walrx',
       server: { connect: (signal, judge) => bench.connect(signal, judge) },
       limitBytes: 7 * segmentSize,

@@ -122,7 +122,7 @@ async function clientConfig(options: S3StorageOptions): Promise<S3ClientConfig> 
       ...(await agents(options)),
     },
     logger: silent,
-    // S3Caller counts, spaces and limits the attempts; it can be aborted while it waits.
+    // S3Retries counts, spaces and limits the attempts; it can be aborted while it waits.
     maxAttempts: 1,
     retryMode: 'standard',
     requestChecksumCalculation: checksums,

@@ -1,7 +1,7 @@
 /** Whether a multipart upload was completed although the store's answer did not come. */
 import { createHash } from 'node:crypto'
 import type { CompletedPart, PutObjectCommandInput } from '@aws-sdk/client-s3'
-import type { S3Attempt } from './s3-caller.ts'
+import type { S3Attempt } from './s3-retries.ts'
 import { codeOf, statusOf } from './s3-errors.ts'
 
 /** A part as it was sent. */

@@ -1,6 +1,6 @@
 /** Removes objects in batches of a thousand, or one by one where a store has no batches. */
 import type { _Error as KeyError } from '@aws-sdk/client-s3'
-import type { S3Attempt, S3Caller } from './s3-caller.ts'
+import type { S3Attempt, S3Retries } from './s3-retries.ts'
 import { type S3Task, codeOf, statusOf } from './s3-errors.ts'
 
 /** The most keys in one request: the limit of S3. */
@@ -8,7 +8,7 @@ const BATCH_KEYS = 1000
 
 /** Objects to remove. */
 export interface S3DeleteOptions {
-  readonly caller: S3Caller
+  readonly caller: S3Retries
   readonly bucket: string
   /** Full keys, the folder of the archive included. */
   readonly keys: readonly string[]

@@ -3,12 +3,12 @@ import type { ListObjectsV2CommandOutput } from '@aws-sdk/client-s3'
 import { WalrxError } from '../../primitives/errors.ts'
 import { compareKeys } from '../keys.ts'
 import type { ObjectInfo } from '../storage.ts'
-import type { S3Caller } from './s3-caller.ts'
+import type { S3Retries } from './s3-retries.ts'
 import { type S3Task, describeTask } from './s3-errors.ts'
 
 /** Selects the keys. */
 export interface S3ListingOptions {
-  readonly caller: S3Caller
+  readonly caller: S3Retries
   readonly bucket: string
   /** Folder of the archive with its `/`, or empty: removed from the keys. */
   readonly root: string

@@ -1,7 +1,7 @@
 /**
  * Objects in a bucket of S3 or a store that speaks its protocol. The object `a/b` has the key `<prefix>/a/b`.
  *
- * Every request is tried several times, with jitter and within limits (S3Caller). A failure's status and code decide
+ * Every request is tried several times, with jitter and within limits (S3Retries). A failure's status and code decide
  * what it means (s3-errors). An object counts as absent only when the store answers with S3's own code, never after a
  * bare 404: a proxy, a wrong path and a missing bucket also answer that, and a recovering server would take it for the
  * end of the archive.
@@ -27,7 +27,7 @@ import type {
   StorageTraits,
 } from '../storage.ts'
 import { S3Body } from './s3-body.ts'
-import { S3Caller } from './s3-caller.ts'
+import { S3Retries } from './s3-retries.ts'
 import { type S3Connection, connectS3 } from './s3-client.ts'
 import { abortUploads, deleteObjects } from './s3-delete.ts'
 import { type S3Task, describeTask, isConditionRefused, statusOf } from './s3-errors.ts'
@@ -45,7 +45,7 @@ export class S3Storage implements Storage {
   readonly location: string
   readonly #options: S3StorageOptions
   readonly #root: string
-  readonly #caller: S3Caller
+  readonly #caller: S3Retries
   /** Running streamed puts, including the removal of their parts. */
   readonly #uploads = new Set<Promise<void>>()
   #connection: Promise<S3Connection> | undefined
@@ -57,7 +57,7 @@ export class S3Storage implements Storage {
     const prefix = (options.prefix ?? '').replace(/^\/+|\/+$/g, '')
     this.#root = prefix === '' ? '' : `${prefix}/`
     this.location = `s3://${options.bucket}${prefix === '' ? '' : `/${prefix}`}`
-    this.#caller = new S3Caller(
+    this.#caller = new S3Retries(
       () => this.#connect(),
       () => this.#retire(),
       options,

@@ -10,7 +10,7 @@ import type {
 import { WalrxError } from '../../primitives/errors.ts'
 import { SourceError, readSource } from '../source.ts'
 import type { StorageBody } from '../storage.ts'
-import type { S3Caller } from './s3-caller.ts'
+import type { S3Retries } from './s3-retries.ts'
 import type { S3Connection } from './s3-client.ts'
 import { isCompleted, type SentPart } from './s3-completion.ts'
 import { type S3Task, codeOf } from './s3-errors.ts'
@@ -35,7 +35,7 @@ export function smallPartBytes(sizeMaxBytes: number, largest: number): number {
 /** One streamed put. */
 export interface S3UploadOptions {
   readonly connection: S3Connection
-  readonly caller: S3Caller
+  readonly caller: S3Retries
   /** Bucket, key and the settings of a new object, without the body. */
   readonly params: PutObjectCommandInput
   readonly body: StorageBody

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { type FlagSpec, flagsOf } from '../../../src/cli/arguments/arguments.ts'
-import { commands } from '../../../src/cli/command-list.ts'
+import { commands } from '../../../src/cli/command-loaders.ts'
 import type { Command } from '../../../src/cli/command.ts'
 import type { OptionType } from '../../../src/config/options/option-types.ts'
 import { formatBytes, formatDurationMs, parseOptionText } from '../../../src/config/options/option-values.ts'

@@ -6,7 +6,7 @@ import type { ReplicationSession } from '../../../src/postgres/protocol/session.
 import { TimelineChain } from '../../../src/postgres/wal/timeline-chain.ts'
 import { WalrxError } from '../../../src/primitives/errors.ts'
 import type { PreparedSource } from '../../../src/receive/source/prepared-source.ts'
-import { SlotGuard, type SlotGuardOptions, slotProbeMs } from '../../../src/receive/slot/slot-guard.ts'
+import { SlotLagLimit, type SlotLagLimitOptions, slotProbeMs } from '../../../src/receive/slot/slot-lag-limit.ts'
 import { VirtualClock } from '../../harness/time/virtual-clock.ts'
 import { FakeSession, settle } from '../fakes.ts'
 
@@ -30,12 +30,12 @@ class Bench {
   hold: Promise<void> | undefined
   connects = 0
   host = 'fake:5432'
-  readonly guard: SlotGuard
+  readonly guard: SlotLagLimit
 
-  constructor(over: Partial<SlotGuardOptions> = {}) {
+  constructor(over: Partial<SlotLagLimitOptions> = {}) {
     const say = (level: string) => (message: string) => void this.lines.push(`${level} ${message}`)
     const log: Logger = { debug: () => {}, info: say('info'), warn: say('warn'), error: say('error'), child: () => log }
-    this.guard = new SlotGuard({
+    this.guard = new SlotLagLimit({
       slot: 'walrx',
       server: { connect: (_signal, judge) => this.#connect(judge) },
       limitBytes: 8 * MiB,

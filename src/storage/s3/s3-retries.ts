@@ -35,7 +35,7 @@ interface Call {
 }
 
 /** Makes attempts until one succeeds, one fails for good, or a retry limit is reached. */
-export class S3Caller {
+export class S3Retries {
   readonly #connect: () => Promise<S3Connection>
   readonly #reconnect: () => void
   readonly #options: S3StorageOptions

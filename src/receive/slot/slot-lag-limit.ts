@@ -25,8 +25,8 @@ const hysteresis = 0.75
 /** Why the WAL after a dropped slot's position is lost, for the record of the gap. */
 export const overBudgetReason = 'walrx dropped the slot, which kept more WAL than --max-slot-lag allows'
 
-/** What {@link SlotGuard} needs. */
-export interface SlotGuardOptions {
+/** What {@link SlotLagLimit} needs. */
+export interface SlotLagLimitOptions {
   readonly slot: string
   readonly server: ReplicationServer
   /** Bytes of WAL that the slot may keep; undefined without a limit: the lag is reported, nothing else. */
@@ -51,8 +51,8 @@ export interface GuardedServer {
 }
 
 /** See the file's header. */
-export class SlotGuard {
-  readonly #options: SlotGuardOptions
+export class SlotLagLimit {
+  readonly #options: SlotLagLimitOptions
   #host = ''
   #restartLsn: Lsn | undefined
   #serverEnd: Lsn | undefined
@@ -69,7 +69,7 @@ export class SlotGuard {
   #probing: Promise<void> = Promise.resolve()
   readonly #stopped = new AbortController()
 
-  constructor(options: SlotGuardOptions) {
+  constructor(options: SlotLagLimitOptions) {
     this.#options = options
     this.#dropAboveBytes = options.limitBytes ?? Infinity
   }
