@@ -83,8 +83,21 @@ export class ObjectWriter {
     if (this.#error) {
       this.#release()
       this.#release = () => {}
-      throw this.#error
+      throw await this.#reason(this.#error)
     }
+  }
+
+  /**
+   * Why the object cannot be stored. A storage that fails stops reading first, which destroys the encoder, and reports its
+   * reason when it has removed what it wrote: only that reason helps an operator.
+   */
+  async #reason(first: Error): Promise<Error> {
+    try {
+      await this.#put
+    } catch (error) {
+      return error as Error
+    }
+    return first
   }
 
   /** Ends the content; resolves when the object is durable. */

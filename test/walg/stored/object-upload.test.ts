@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { setImmediate as turnOver } from 'node:timers/promises'
 import { crc32c } from '@node-rs/crc32'
 import fc from 'fast-check'
 import type { WriteCodec } from '../../../src/compression/codec.ts'
@@ -149,6 +150,28 @@ for (const method of methods) {
         })
       })
     }
+
+    // A full disk, or a put that is denied: the storage stops reading, clears up what it wrote, and only then says why.
+    test('fails with its storage that clears up before it says why', async () => {
+      const codec = openWriteCodec(method)
+      await withNothingUnhandled(async () => {
+        const storage = new WatchedStorage()
+        storage.put = async (_key, body) => {
+          for await (const piece of body as AsyncIterable<Uint8Array>) if (piece.length > 0) break
+          for (let turn = 0; turn < 20; turn++) await turnOver()
+          fail()
+        }
+        const writer = new ObjectWriter(storage, codec, folder, manifest, new AbortController().signal)
+        const pieces = new Pieces()
+        await assert.rejects(async () => {
+          for (let count = 0; count < 12; count++) await pieces.write(writer, noise(300_000, count))
+          await writer.finish()
+        }, broken)
+        await assert.rejects(pieces.write(writer, noise(10)), broken)
+        await writer.drop(new Error('dropped'))
+        assert.equal(pieces.held, 0)
+      })
+    })
 
     test('is dropped in any state without a trace, but stays when it is stored', async () => {
       const codec = openWriteCodec(method)
