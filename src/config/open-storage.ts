@@ -15,7 +15,7 @@ export type StorageValues = Omit<OptionValues<'wal-show'>, 'walSegmentMegabytes'
 
 /**
  * Opens the storage. Nothing is asked of it yet.
- * @param onTrouble told of requests that wait for the store
+ * @param onTrouble called when requests wait for the store
  * @throws WALRX_USAGE when none is named, or two are: WAL-G would take S3 then and WAL-RUS the directory
  */
 export async function openStorage(

@@ -1,4 +1,4 @@
-/** Reports that requests wait for the store: in the log, and to whoever shows the progress of the command. */
+/** Reports that requests wait for the store: in the log, and to the progress bar of the command. */
 import type { Logger } from '../../observe/log.ts'
 import type { StorageTrouble } from '../../storage/storage.ts'
 

@@ -46,7 +46,7 @@ export const postgresOptions = {
   pgDatabase: {
     env: ['PGDATABASE'],
     type: { kind: 'string' },
-    defaultText: 'the role',
+    defaultText: 'postgres',
     commands: ['all that talk to a server'],
     group: 'PostgreSQL',
     help: 'database of the ordinary connection, which watches the slot and reads WAL summaries, where pg_hba.conf allows it',

@@ -50,7 +50,7 @@ export class SegmentCheck {
   /** Bytes seen. */
   #length = 0
   #verified: Verified | undefined
-  /** A header of which some bytes are still to come. */
+  /** The first bytes of a header that has not arrived whole. */
   readonly #partial = Buffer.alloc(longHeaderSize)
   #partialLength = 0
   /** Offset of the next page header. */

@@ -82,7 +82,7 @@ export interface S3StorageOptions {
   readonly completionTimeoutMs?: number | undefined
   /** Connections at the same time. Default 32. */
   readonly maxSockets?: number | undefined
-  /** Told of requests that wait for the store. Default nobody. */
+  /** Called when requests wait for the store. Default: nothing is reported. */
   readonly onTrouble?: ((trouble: StorageTrouble) => void) | undefined
   /** Default the real clock. */
   readonly clock?: Clock | undefined

@@ -1,4 +1,4 @@
-/** Whether requests of a storage wait for the store, as its owner is told of it. */
+/** Reports when requests of a storage wait for the store, and when they do no longer. */
 import type { Clock } from '../../primitives/clock.ts'
 import type { StorageTrouble } from '../storage.ts'
 

@@ -246,7 +246,7 @@ export class S3Storage implements Storage {
     })
   }
 
-  /** What a GET says, of which no body is read; undefined only when the store says that there is no such object. */
+  /** What a GET answers, without reading the body; undefined only when the store says that there is no such object. */
   async #headByGet(key: string, signal: AbortSignal | undefined): Promise<ObjectInfo | undefined> {
     try {
       const answer = await this.#getObject(key, {}, signal)
