@@ -100,7 +100,13 @@ export class ArchiveService implements AsyncDisposable {
         })
       }
       const archive = new WalArchive(storage, codec)
-      return new ArchiveService(settings, { storage, archive, metrics: metrics.addCluster(cluster) })
+      const ofCluster = metrics.addCluster(cluster)
+      try {
+        return new ArchiveService(settings, { storage, archive, metrics: ofCluster })
+      } catch (error) {
+        ofCluster.close()
+        throw error
+      }
     } catch (error) {
       await storage.close()
       throw error
@@ -114,6 +120,8 @@ export class ArchiveService implements AsyncDisposable {
    * @throws as {@link Receiver.run} does
    */
   run(drain: AbortSignal, now: AbortSignal): Promise<void> {
+    // A service that was closed before it ran has nothing to do.
+    if (this.#closed) return this.#running ?? Promise.resolve()
     this.#running ??= this.#run(drain, now)
     return this.#running
   }

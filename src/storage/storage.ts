@@ -115,8 +115,10 @@ export type StorageTrouble =
       readonly leftMs: number
     }
   | {
-      /** Every request has its answer again. */
+      /** No request waits any more. */
       readonly kind: 'over'
+      /** False when the last one gave up. */
+      readonly hasSucceeded: boolean
       readonly forMs: number
     }
   | {

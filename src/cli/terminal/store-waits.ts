@@ -27,7 +27,7 @@ export class StoreWaits {
       })
     } else if (trouble.kind === 'over') {
       this.#sinceMs = undefined
-      this.#log.info('the store answers again', { waitedMs: Math.round(trouble.forMs) })
+      if (trouble.hasSucceeded) this.#log.info('the store answers again', { waitedMs: Math.round(trouble.forMs) })
     } else this.#log.warn('the store refused the keys: they are read again', { error: trouble.reason })
   }
 }

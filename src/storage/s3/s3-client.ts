@@ -13,16 +13,18 @@ export interface S3Connection {
   readonly client: S3Client
   /** A second client, made when it is first asked for, that waits for an answer as long as a completion may take. */
   readonly slowClient: () => S3Client
-  /** From now on every object is sent with its MD5. Returns false where it was already. */
-  readonly demandChecksums: () => boolean
   /** SHA-256 in hex of large bodies that were sent. */
   readonly hashes: WeakMap<Uint8Array, string>
-  /** Counts a request that uses it; to be called when the request is over. */
-  readonly use: () => () => void
-  /** Frees the sockets once no request uses it. */
-  readonly retire: () => void
   /** Frees the sockets. */
   readonly destroy: () => void
+}
+
+/** What all connections of one storage share. */
+export interface S3Shared {
+  /** True once the store has refused an object without a checksum: each is sent with its MD5 then. */
+  demandsChecksums: boolean
+  /** The CA file as it was read first: one that is being replaced must not end a running storage. */
+  ca: Buffer | undefined
 }
 
 const FALLBACK_REGION = 'us-east-1'
@@ -38,8 +40,8 @@ const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {} }
  * Loads the SDK and creates a client.
  * @throws WALRX_USAGE for an endpoint that is not an http(s) URL, or a CA file that can't be read
  */
-export async function connectS3(options: S3StorageOptions): Promise<S3Connection> {
-  const config = await clientConfig(options)
+export async function connectS3(options: S3StorageOptions, shared: S3Shared): Promise<S3Connection> {
+  const config = await clientConfig(options, shared)
   const sdk = await import('@aws-sdk/client-s3')
   let client = new sdk.S3Client(config)
   if (config.region === undefined && !(await knowsRegion(client))) {
@@ -47,16 +49,13 @@ export async function connectS3(options: S3StorageOptions): Promise<S3Connection
     client = new sdk.S3Client({ ...config, region: FALLBACK_REGION })
   }
   const hashes = new WeakMap<Uint8Array, string>()
-  const checksums = { isDemanded: options.checksums === 'when-supported' }
   const equip = (one: S3Client) => {
     hashInSlices(one, hashes)
-    if (options.checksums !== 'when-supported') useContentMd5(one, checksums)
+    if (options.checksums !== 'when-supported') useContentMd5(one, shared)
     return one
   }
   equip(client)
   let slow: S3Client | undefined
-  let uses = 0
-  let isRetired = false
   const destroy = () => {
     client.destroy()
     slow?.destroy()
@@ -66,22 +65,6 @@ export async function connectS3(options: S3StorageOptions): Promise<S3Connection
     client,
     hashes,
     slowClient: () => (slow ??= equip(slowCopy(client, config, options, sdk))),
-    demandChecksums: () => {
-      const isNews = !checksums.isDemanded
-      checksums.isDemanded = true
-      return isNews
-    },
-    use: () => {
-      uses++
-      return () => {
-        uses--
-        if (isRetired && uses === 0) destroy()
-      }
-    },
-    retire: () => {
-      isRetired = true
-      if (uses === 0) destroy()
-    },
     destroy,
   }
 }
@@ -99,7 +82,7 @@ function slowCopy(
   return new sdk.S3Client({ ...config, credentials, region, requestHandler: { ...handler, ...timeouts } })
 }
 
-async function clientConfig(options: S3StorageOptions): Promise<S3ClientConfig> {
+async function clientConfig(options: S3StorageOptions, shared: S3Shared): Promise<S3ClientConfig> {
   const { endpoint, accessKeyId, secretAccessKey, sessionToken } = options
   const region = options.region ?? (endpoint === undefined ? undefined : FALLBACK_REGION)
   const checksums = options.checksums === 'when-supported' ? 'WHEN_SUPPORTED' : 'WHEN_REQUIRED'
@@ -119,7 +102,7 @@ async function clientConfig(options: S3StorageOptions): Promise<S3ClientConfig> 
       socketTimeout: options.idleTimeoutMs ?? s3Defaults.idleTimeoutMs,
       requestTimeout: options.requestTimeoutMs ?? s3Defaults.requestTimeoutMs,
       throwOnRequestTimeout: true,
-      ...(await agents(options)),
+      ...(await agents(options, shared)),
     },
     logger: silent,
     // S3Retries counts, spaces and limits the attempts; it can be aborted while it waits.
@@ -151,13 +134,17 @@ function chainSettings({ configFile, credentialsFile, profile, webIdentity }: S3
   return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined))
 }
 
-async function agents(options: S3StorageOptions): Promise<Pick<HandlerOptions, 'httpAgent' | 'httpsAgent'>> {
+async function agents(
+  options: S3StorageOptions,
+  shared: S3Shared,
+): Promise<Pick<HandlerOptions, 'httpAgent' | 'httpsAgent'>> {
   const agent = { keepAlive: true, maxSockets: options.maxSockets ?? s3Defaults.maxSockets }
   if (options.caFile === undefined) return { httpAgent: agent, httpsAgent: agent }
   try {
-    const ca = await readFile(options.caFile)
+    const ca = shared.ca ?? (await readFile(options.caFile))
     // Node accepts any bytes as an authority, and then trusts no certificate.
     new X509Certificate(ca)
+    shared.ca = ca
     return { httpAgent: agent, httpsAgent: { ...agent, ca } }
   } catch (cause) {
     const problem = `the CA file ${options.caFile} holds no readable certificate`
@@ -217,7 +204,7 @@ async function hashed(algorithm: 'md5' | 'sha256', body: Uint8Array): Promise<Bu
  * ones accept the CRC32 that the SDK sends.
  * Objects get one where the store has demanded it.
  */
-function useContentMd5(client: S3Client, checksums: { readonly isDemanded: boolean }): void {
+function useContentMd5(client: S3Client, shared: Readonly<S3Shared>): void {
   client.middlewareStack.add(
     (next, context) => async (args) => {
       const request = args.request as { headers: Record<string, string>; body?: string | Uint8Array }
@@ -229,7 +216,7 @@ function useContentMd5(client: S3Client, checksums: { readonly isDemanded: boole
         headers['content-md5'] = createHash('md5').update(body).digest('base64')
       }
       const isObject = context.commandName === 'PutObjectCommand' || context.commandName === 'UploadPartCommand'
-      if (isObject && checksums.isDemanded && body !== undefined) {
+      if (isObject && shared.demandsChecksums && body !== undefined) {
         const bytes = typeof body === 'string' ? Buffer.from(body) : body
         headers['content-md5'] = (await hashed('md5', bytes)).toString('base64')
       }

@@ -23,10 +23,16 @@ export async function isCompleted(
   parts: readonly CompletedPart[],
   sent: ReadonlyMap<number, SentPart>,
   { sdk, send }: S3Attempt,
+  signal: AbortSignal,
 ): Promise<boolean> {
   const encryption = SSECustomerKey === undefined ? {} : { SSECustomerAlgorithm, SSECustomerKey }
   const object = { Bucket, Key, ...encryption }
-  const { ContentLength, ETag } = await send(new sdk.HeadObjectCommand(object))
+  const head = await send(new sdk.HeadObjectCommand(object)).catch((error: unknown) => {
+    if (statusOf(error) === 404) return undefined
+    throw error
+  })
+  if (!head) return false
+  const { ContentLength, ETag } = head
   const hash = createHash('md5')
   for (const { ETag: part = '' } of parts) hash.update(Buffer.from(part.replaceAll('"', ''), 'hex'))
   if (ETag?.replaceAll('"', '') === `${hash.digest('hex')}-${parts.length}`) return true
@@ -36,7 +42,7 @@ export async function isCompleted(
   if (ContentLength !== all.reduce((sum, { size }) => sum + size, 0)) return false
   try {
     const { Body } = await send(new sdk.GetObjectCommand({ ...object, ...(ETag !== undefined && { IfMatch: ETag }) }))
-    return await hasParts(Body as AsyncIterable<Uint8Array>, all)
+    return await hasParts(Body as AsyncIterable<Uint8Array>, all, signal)
   } catch (error) {
     // Replaced or removed since the HEAD: not ours.
     if (statusOf(error) === 412 || codeOf(error) === 'NoSuchKey') return false
@@ -45,11 +51,16 @@ export async function isCompleted(
 }
 
 /** True when the bytes are those of the parts, one after the other. */
-async function hasParts(body: AsyncIterable<Uint8Array>, parts: readonly SentPart[]): Promise<boolean> {
+async function hasParts(
+  body: AsyncIterable<Uint8Array>,
+  parts: readonly SentPart[],
+  signal: AbortSignal,
+): Promise<boolean> {
   let index = 0
   let hash = createHash('sha256')
   let left = parts[0]?.size ?? 0
   for await (const chunk of body) {
+    signal.throwIfAborted()
     for (let rest = chunk; rest.length > 0;) {
       if (left === 0) return false
       const own = rest.subarray(0, left)

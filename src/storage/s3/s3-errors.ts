@@ -144,6 +144,12 @@ export function isConditionRefused(error: unknown): boolean {
   return status === 400 && isReadable(error) && !Object.hasOwn(BY_CODE, codeOf(error)) && !wantsChecksum(error)
 }
 
+/** True for a 400 or 403 without a code of S3's, such as every one to a HEAD. */
+export function namesNoReason(error: unknown): boolean {
+  const status = statusOf(error)
+  return (status === 400 || status === 403) && !isReadable(error)
+}
+
 /** The failure of a task, from a thrown error. */
 export function explainFailure(error: unknown, task: S3Task): S3Failure {
   const status = statusOf(error)

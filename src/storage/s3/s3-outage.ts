@@ -48,6 +48,6 @@ export class S3Outage {
     if (!this.#waiting.delete(call) || this.#waiting.size > 0) return
     const { clock, onTrouble } = this.#options
     this.#reportedMs = -Infinity
-    if (hasSucceeded) onTrouble?.({ kind: 'over', forMs: clock.now() - this.#sinceMs })
+    onTrouble?.({ kind: 'over', hasSucceeded, forMs: clock.now() - this.#sinceMs })
   }
 }

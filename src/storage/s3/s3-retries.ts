@@ -4,7 +4,7 @@ import { type Clock, sleep, systemClock } from '../../primitives/clock.ts'
 import { Backoff } from '../../primitives/backoff.ts'
 import { abortable } from '../abortable.ts'
 import { SourceError } from '../source.ts'
-import type { S3Connection } from './s3-client.ts'
+import type { S3Connection, S3Shared } from './s3-client.ts'
 import { type S3Failure, type S3Task, explainFailure } from './s3-errors.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
 import { S3Outage } from './s3-outage.ts'
@@ -38,6 +38,7 @@ interface Call {
 export class S3Retries {
   readonly #connect: () => Promise<S3Connection>
   readonly #reconnect: () => void
+  readonly #shared: S3Shared
   readonly #options: S3StorageOptions
   readonly #clock: Clock
   readonly #patience: S3Patience
@@ -50,7 +51,13 @@ export class S3Retries {
    * @param connect the present connection
    * @param reconnect has the next `connect` make another one, with keys that are read again
    */
-  constructor(connect: () => Promise<S3Connection>, reconnect: () => void, options: S3StorageOptions) {
+  constructor(
+    connect: () => Promise<S3Connection>,
+    reconnect: () => void,
+    shared: S3Shared,
+    options: S3StorageOptions,
+  ) {
+    this.#shared = shared
     this.#connect = connect
     this.#reconnect = reconnect
     this.#options = options
@@ -84,6 +91,7 @@ export class S3Retries {
     try {
       for (;;) {
         const connecting = this.#connect()
+        const hadChecksum = this.#shared.demandsChecksums
         try {
           const result = await abortable(this.#attempt(connecting, attempt, signal), signal)
           hasSucceeded = this.#hasSucceeded = true
@@ -92,7 +100,8 @@ export class S3Retries {
           signal?.throwIfAborted()
           if (error instanceof SourceError) throw error.error
           const failure = explainFailure(error, task)
-          if (!(await this.#mayPass(failure, connecting)) || backoff.attempt >= maxRetries) throw failure.error
+          const mayPass = await abortable(this.#mayPass(failure, connecting, hadChecksum), signal)
+          if (!mayPass || backoff.attempt >= maxRetries) throw failure.error
           await this.#wait(call, failure, backoff, signal)
         }
       }
@@ -110,11 +119,18 @@ export class S3Retries {
   }
 
   /** True when another attempt may succeed: by itself, or because of what is changed here. */
-  async #mayPass({ error, shouldRetry, wants }: S3Failure, connecting: Promise<S3Connection>): Promise<boolean> {
+  async #mayPass(
+    { error, shouldRetry, wants }: S3Failure,
+    connecting: Promise<S3Connection>,
+    hadChecksum: boolean,
+  ): Promise<boolean> {
     if (shouldRetry || wants === undefined) return shouldRetry
+    if (wants === 'checksum') {
+      this.#shared.demandsChecksums = true
+      return !hadChecksum
+    }
     const connection = await connecting.catch(() => undefined)
     if (!connection) return false
-    if (wants === 'checksum') return connection.demandChecksums()
     if (this.#options.accessKeyId !== undefined) return false
     const isCurrent = (await this.#connect().catch(() => undefined)) === connection
     // Another call has had the keys read again since.
@@ -146,16 +162,11 @@ export class S3Retries {
     attempt: (attempt: S3Attempt) => Promise<T>,
     signal: AbortSignal | undefined,
   ): Promise<T> {
-    const { client, sdk, slowClient, use } = await connecting
+    const { client, sdk, slowClient } = await connecting
     const options = signal ? { abortSignal: signal } : {}
     const send = (command: Parameters<S3Client['send']>[0]) => client.send(command, options)
     const sendSlow = (command: Parameters<S3Client['send']>[0]) => slowClient().send(command, options)
-    const over = use()
-    try {
-      return await attempt({ sdk, send: send as S3Client['send'], sendSlow: sendSlow as S3Client['send'] })
-    } finally {
-      over()
-    }
+    return await attempt({ sdk, send: send as S3Client['send'], sendSlow: sendSlow as S3Client['send'] })
   }
 }
 

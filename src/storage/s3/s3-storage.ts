@@ -28,9 +28,9 @@ import type {
 } from '../storage.ts'
 import { S3Body } from './s3-body.ts'
 import { S3Retries } from './s3-retries.ts'
-import { type S3Connection, connectS3 } from './s3-client.ts'
+import { type S3Connection, type S3Shared, connectS3 } from './s3-client.ts'
 import { abortUploads, deleteObjects } from './s3-delete.ts'
-import { type S3Task, describeTask, isConditionRefused, statusOf } from './s3-errors.ts'
+import { type S3Task, describeTask, isConditionRefused, namesNoReason, statusOf } from './s3-errors.ts'
 import { listObjects } from './s3-listing.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
 import { smallPartBytes, uploadStream } from './s3-upload.ts'
@@ -39,6 +39,8 @@ import { smallPartBytes, uploadStream } from './s3-upload.ts'
 const PROBE_RETRY_TIME_MAX_MS = 15_000
 /** How long `close` waits until the parts of failed uploads are removed. */
 const CLOSE_WAIT_MS = 5000
+/** How long bodies may come over a connection with old keys: after that they are resumed over a new one. */
+const RETIRED_FOR_MS = 15 * 60_000
 
 /** A storage in a bucket. */
 export class S3Storage implements Storage {
@@ -48,18 +50,26 @@ export class S3Storage implements Storage {
   readonly #caller: S3Retries
   /** Running streamed puts, including the removal of their parts. */
   readonly #uploads = new Set<Promise<void>>()
+  readonly #parent: S3Storage | undefined
+  readonly #shared: S3Shared
   #connection: Promise<S3Connection> | undefined
+  /** Connections with keys that the store no longer takes; bodies may still come over them. */
+  readonly #retired = new Map<S3Connection, NodeJS.Timeout>()
   #traits: StorageTraits | undefined
   #probing: Promise<StorageTraits> | undefined
 
-  constructor(options: S3StorageOptions) {
+  /** @param parent a storage on the same place, whose connections this one uses */
+  constructor(options: S3StorageOptions, parent?: S3Storage) {
     this.#options = options
+    this.#parent = parent
+    this.#shared = parent ? parent.#shared : { demandsChecksums: false, ca: undefined }
     const prefix = (options.prefix ?? '').replace(/^\/+|\/+$/g, '')
     this.#root = prefix === '' ? '' : `${prefix}/`
     this.location = `s3://${options.bucket}${prefix === '' ? '' : `/${prefix}`}`
     this.#caller = new S3Retries(
       () => this.#connect(),
       () => this.#retire(),
+      this.#shared,
       options,
     )
   }
@@ -141,25 +151,43 @@ export class S3Storage implements Storage {
 
   async close(): Promise<void> {
     const connection = this.#connection
-    if (connection === undefined) return
+    if (connection === undefined && this.#retired.size === 0) return
     const waited = new AbortController()
     const timer = setTimeout(() => waited.abort(), CLOSE_WAIT_MS)
     await abortable(Promise.allSettled(this.#uploads), waited.signal).catch(() => {})
     clearTimeout(timer)
-    await connection.then(({ destroy }) => destroy()).catch(() => {})
+    await connection?.then(({ destroy }) => destroy()).catch(() => {})
+    for (const [retired, timer] of this.#retired) {
+      clearTimeout(timer)
+      retired.destroy()
+    }
+    this.#retired.clear()
   }
 
   #connect(): Promise<S3Connection> {
-    this.#connection ??= connectS3(this.#options).catch((error: unknown) => {
-      this.#connection = undefined
-      throw error
+    if (this.#parent) return this.#parent.#connect()
+    if (this.#connection) return this.#connection
+    const connection = connectS3(this.#options, this.#shared)
+    connection.catch(() => {
+      if (this.#connection === connection) this.#connection = undefined
     })
-    return this.#connection
+    this.#connection = connection
+    return connection
   }
 
   /** The next request has a client of its own, whose keys are read again; requests that are under way keep theirs. */
   #retire(): void {
-    this.#connection?.then(({ retire }) => retire()).catch(() => {})
+    if (this.#parent) return this.#parent.#retire()
+    this.#connection?.then(
+      (connection) => {
+        const timer = setTimeout(() => {
+          connection.destroy()
+          this.#retired.delete(connection)
+        }, RETIRED_FOR_MS)
+        this.#retired.set(connection, timer.unref())
+      },
+      () => {},
+    )
     this.#connection = undefined
   }
 
@@ -205,7 +233,7 @@ export class S3Storage implements Storage {
     const partSizeBytes = sizeMaxBytes === undefined ? largest : smallPartBytes(sizeMaxBytes, largest)
     const task = this.#task('put', key)
     const caller = this.#caller
-    const connection = await caller.call(task, signal, () => this.#connect())
+    const connection = await abortable(this.#connect(), signal)
     const params = this.#newObject(key)
     const upload = uploadStream({ connection, caller, params, body, partSizeBytes, task, signal })
     this.#uploads.add(upload)
@@ -241,7 +269,11 @@ export class S3Storage implements Storage {
         return { key, size: answer.ContentLength ?? 0, lastModifiedMs: answer.LastModified?.getTime() ?? 0 }
       } catch (error) {
         if (statusOf(error) === 404) return undefined
-        throw error
+        if (!namesNoReason(error)) throw error
+        // An answer to a HEAD has no body, and so no code: a GET says why.
+        const answer = await send(new sdk.GetObjectCommand(this.#object(key)))
+        ;(answer.Body as Readable).destroy()
+        return { key, size: answer.ContentLength ?? 0, lastModifiedMs: answer.LastModified?.getTime() ?? 0 }
       }
     })
   }
@@ -289,9 +321,8 @@ export class S3Storage implements Storage {
   async #probe(signal: AbortSignal | undefined): Promise<StorageTraits> {
     const retryTimeMaxMs = Math.min(this.#options.retryTimeMaxMs ?? Infinity, PROBE_RETRY_TIME_MAX_MS)
     const sourceTimeMaxMs = this.#options.retryTimeMaxMs
-    const hurried = new S3Storage({ ...this.#options, retryTimeMaxMs, sourceTimeMaxMs })
-    hurried.#connection = this.#connect()
-    const proving = proveStorage(
+    const hurried = new S3Storage({ ...this.#options, retryTimeMaxMs, sourceTimeMaxMs }, this)
+    const isRefused = await proveStorage(
       {
         location: this.location,
         put: hurried.put.bind(hurried),
@@ -303,8 +334,6 @@ export class S3Storage implements Storage {
       this.#options.folders.probe,
       signal ? { signal } : {},
     )
-    // It may have made a connection with other keys.
-    const isRefused = await proving.finally(() => (this.#connection = hurried.#connection))
     this.#traits = { conditionalPut: isRefused }
     return this.#traits
   }

@@ -107,7 +107,7 @@ async function complete(
       return await attempt.sendSlow(command)
     } catch (error) {
       const parts = command.input.MultipartUpload?.Parts ?? []
-      if (codeOf(error) === 'NoSuchUpload' && (await isCompleted(params, parts, sent, attempt))) return {}
+      if (codeOf(error) === 'NoSuchUpload' && (await isCompleted(params, parts, sent, attempt, signal))) return {}
       throw error
     }
   })

@@ -1,5 +1,6 @@
 /** One patience for the store: what passes is waited for and reported, what a readable answer denies ends at once. */
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
 import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,6 +18,7 @@ import {
 } from '../../harness/store/faulty-s3/faulty-s3.ts'
 import type { S3Action } from '../../harness/store/faulty-s3/s3-request.ts'
 import { FastClock } from '../../harness/time/fast-clock.ts'
+import { until } from '../../harness/time/until.ts'
 import { isCode, keysOf, seeded } from '../assertions.ts'
 
 const MiB = 1024 * 1024
@@ -167,6 +169,13 @@ test('a store that demands checksums gets them from then on, in parts too', asyn
   assert.equal(refused.length, 1)
 })
 
+test('a store that demands checksums refuses requests that were under way, and gets them all', async (context) => {
+  const { storage, store } = await open(context, {}, { wantsChecksums: true })
+  const keys = ['a', 'b', 'c', 'd']
+  await Promise.all(keys.map((key) => storage.put(key, bytes)))
+  assert.deepEqual([...store.store.objects.keys()].toSorted(), keys)
+})
+
 // Alluxio #14464, aws-sdk-js-v3 #7729: slow completions, and answers that are lost.
 describe('the completion of a multipart upload', () => {
   test('may take longer than a connection may be silent', async (context) => {
@@ -185,6 +194,22 @@ describe('the completion of a multipart upload', () => {
     await storage.put('c', asStream(object))
     assert.ok(store.store.objects.get('c')?.body.equals(object))
     assert.equal(store.log.filter(({ action }) => action === 'CreateMultipartUpload').length, 1)
+  })
+
+  test('of an upload that the store no longer has fails with that reason, and not with that of the look', async (context) => {
+    const { storage, store } = await open(context, { partSizeBytes: 5 * MiB })
+    store.fail({
+      fault: { kind: 'late', ms: 0 },
+      actions: ['CompleteMultipartUpload'],
+      when: () => {
+        store.store.uploads.clear()
+        return true
+      },
+    })
+    await assert.rejects(storage.put('c', asStream(seeded(5, 11 * MiB))), (error: WalrxError) => {
+      return isCode(error, 'WALRX_STORAGE_UNAVAILABLE') && error.message.includes('NoSuchUpload')
+    })
+    assert.equal(store.log.filter(({ action }) => action === 'CompleteMultipartUpload').length, 1)
   })
 
   test('is not taken for done when the object is another one of the same size', async (context) => {
@@ -251,6 +276,46 @@ describe('keys from the chain of the AWS SDK', () => {
     })
   }
 
+  test('are read again where a HEAD is refused, whose answer has no code', async (context) => {
+    const home = await withChain(context, (folder) => ({ AWS_SHARED_CREDENTIALS_FILE: join(folder, 'keys') }))
+    await writeFile(join(home, 'keys'), credentials('OLD'))
+    const { storage, store, troubles } = await open(context, chain)
+    await storage.put('a', bytes)
+    store.schedule = ({ headers, method }) => {
+      if (!headers.authorization?.includes('OLD')) return undefined
+      return { kind: 'answer', status: 400, body: method === 'HEAD' ? '' : '<Error><Code>ExpiredToken</Code></Error>' }
+    }
+    await writeFile(join(home, 'keys'), credentials('NEW'))
+    assert.equal((await storage.head('a'))?.size, bytes.length)
+    assert.deepEqual(
+      troubles.map(({ kind }) => kind),
+      ['credentials'],
+    )
+  })
+
+  test('that were never right end a stream at once, too', async (context) => {
+    const home = await withChain(context, (folder) => ({ AWS_SHARED_CREDENTIALS_FILE: join(folder, 'keys') }))
+    await writeFile(join(home, 'keys'), credentials('WRONG'))
+    const { storage, store } = await open(context, chain)
+    const body = '<Error><Code>InvalidAccessKeyId</Code></Error>'
+    store.fail({ fault: { kind: 'answer', status: 403, body }, count: Infinity })
+    await assert.rejects(storage.put('a', asStream(bytes)), (error) => isCode(error, 'WALRX_STORAGE_DENIED'))
+    assert.equal(store.log.length, 1)
+  })
+
+  test('do not hold an abort up while their source is silent', { timeout: 30_000 }, async (context) => {
+    const home = await withChain(context, (folder) => ({ AWS_CONFIG_FILE: join(folder, 'config') }))
+    await writeFile(join(home, 'config'), `[default]\ncredential_process = /bin/sh ${join(home, 'source')}\n`)
+    await writeFile(join(home, 'source'), `echo >> ${join(home, 'asked')}; exec sleep 3\n`)
+    const { storage } = await open(context, chain)
+    const abort = new AbortController()
+    const put = storage.put('a', bytes, { signal: abort.signal })
+    put.catch(() => {})
+    await until('the source to be asked', () => existsSync(join(home, 'asked')))
+    abort.abort(new Error('no longer wanted'))
+    await assert.rejects(put, { message: 'no longer wanted' })
+  })
+
   test('that were never right end at once', async (context) => {
     const home = await withChain(context, (folder) => ({ AWS_SHARED_CREDENTIALS_FILE: join(folder, 'keys') }))
     await writeFile(join(home, 'keys'), credentials('WRONG'))
@@ -278,19 +343,29 @@ describe('keys from the chain of the AWS SDK', () => {
 
   test("whose source fails for good end with the source's own words", async (context) => {
     const home = await withChain(context, (folder) => ({ AWS_CONFIG_FILE: join(folder, 'config') }))
-    await writeFile(join(home, 'config'), '[default]\ncredential_process = /bin/sh /no/such/program\n')
+    const command = '/bin/sh /no/such/program --token=hunter2'
+    await writeFile(join(home, 'config'), `[default]\ncredential_process = ${command}\n`)
     const { storage } = await open(context, { ...chain, clock: new FastClock(1000), retryTimeMaxMs: 20_000 })
     await assert.rejects(storage.probe(), (error: WalrxError) => {
+      assert.doesNotMatch(error.message, /hunter2/)
       return isCode(error, 'WALRX_STORAGE_UNAVAILABLE') && error.message.includes('/no/such/program')
     })
   })
 
-  test('that nobody has configured end at once', async (context) => {
-    await withChain(context, () => ({}))
-    const { storage, store } = await open(context, chain)
-    await assert.rejects(storage.probe(), (error) => isCode(error, 'WALRX_STORAGE_DENIED'))
-    assert.equal(store.log.length, 0)
-  })
+  for (const [what, environment] of [
+    ['', {}],
+    [
+      ', where the instance has no metadata either',
+      { AWS_EC2_METADATA_DISABLED: 'false', AWS_EC2_METADATA_SERVICE_ENDPOINT: 'http://127.0.0.1:1' },
+    ],
+  ] as const) {
+    test(`that nobody has configured end at once${what}`, async (context) => {
+      await withChain(context, () => environment)
+      const { storage, store } = await open(context, chain)
+      await assert.rejects(storage.probe(), (error) => isCode(error, 'WALRX_STORAGE_DENIED'))
+      assert.equal(store.log.length, 0)
+    })
+  }
 })
 
 async function* asStream(object: Buffer): AsyncGenerator<Uint8Array> {
