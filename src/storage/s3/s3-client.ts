@@ -13,8 +13,6 @@ export interface S3Connection {
   readonly client: S3Client
   /** A second client, made when it is first asked for, that waits for an answer as long as a completion may take. */
   readonly slowClient: () => S3Client
-  /** SHA-256 in hex of large bodies that were sent. */
-  readonly hashes: WeakMap<Uint8Array, string>
   /** Frees the sockets. */
   readonly destroy: () => void
 }
@@ -25,6 +23,8 @@ export interface S3Shared {
   demandsChecksums: boolean
   /** The CA file as it was read first: one that is being replaced must not end a running storage. */
   ca: Buffer | undefined
+  /** SHA-256 in hex of large bodies that were sent, over whichever connection. */
+  readonly hashes: WeakMap<Uint8Array, string>
 }
 
 const FALLBACK_REGION = 'us-east-1'
@@ -48,9 +48,8 @@ export async function connectS3(options: S3StorageOptions, shared: S3Shared): Pr
     client.destroy()
     client = new sdk.S3Client({ ...config, region: FALLBACK_REGION })
   }
-  const hashes = new WeakMap<Uint8Array, string>()
   const equip = (one: S3Client) => {
-    hashInSlices(one, hashes)
+    hashInSlices(one, shared.hashes)
     if (options.checksums !== 'when-supported') useContentMd5(one, shared)
     return one
   }
@@ -63,7 +62,6 @@ export async function connectS3(options: S3StorageOptions, shared: S3Shared): Pr
   return {
     sdk,
     client,
-    hashes,
     slowClient: () => (slow ??= equip(slowCopy(client, config, options, sdk))),
     destroy,
   }

@@ -62,7 +62,7 @@ export class S3Storage implements Storage {
   constructor(options: S3StorageOptions, parent?: S3Storage) {
     this.#options = options
     this.#parent = parent
-    this.#shared = parent ? parent.#shared : { demandsChecksums: false, ca: undefined }
+    this.#shared = parent ? parent.#shared : { demandsChecksums: false, ca: undefined, hashes: new WeakMap() }
     const prefix = (options.prefix ?? '').replace(/^\/+|\/+$/g, '')
     this.#root = prefix === '' ? '' : `${prefix}/`
     this.location = `s3://${options.bucket}${prefix === '' ? '' : `/${prefix}`}`
@@ -83,7 +83,7 @@ export class S3Storage implements Storage {
 
   /**
    * Atomic by `If-None-Match: *`. Where the probe has found that the store doesn't honour it (walrx probes by itself when
-   * nobody has), it is a GET and then a PUT: of two writers at the same moment both may be told `created`, and the later
+   * nobody has), it is a GET and then a PUT: of two writers at the same moment both may get `created`, and the later
    * one's bytes stay. The GET must say that there is no such object, as for {@link head}.
    */
   async putIfAbsent(key: string, body: Uint8Array, { signal }: StorageCallOptions = {}): Promise<'created' | 'exists'> {
@@ -235,7 +235,16 @@ export class S3Storage implements Storage {
     const caller = this.#caller
     const connection = await abortable(this.#connect(), signal)
     const params = this.#newObject(key)
-    const upload = uploadStream({ connection, caller, params, body, partSizeBytes, task, signal })
+    const upload = uploadStream({
+      connection,
+      caller,
+      params,
+      body,
+      partSizeBytes,
+      task,
+      signal,
+      hashes: this.#shared.hashes,
+    })
     this.#uploads.add(upload)
     const over = () => this.#uploads.delete(upload)
     upload.then(over, over)

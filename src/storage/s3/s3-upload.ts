@@ -11,7 +11,7 @@ import { WalrxError } from '../../primitives/errors.ts'
 import { SourceError, readSource } from '../source.ts'
 import type { StorageBody } from '../storage.ts'
 import type { S3Retries } from './s3-retries.ts'
-import type { S3Connection } from './s3-client.ts'
+import type { S3Connection, S3Shared } from './s3-client.ts'
 import { isCompleted, type SentPart } from './s3-completion.ts'
 import { type S3Task, codeOf } from './s3-errors.ts'
 import { PART_COUNT_MAX } from './s3-options.ts'
@@ -42,6 +42,8 @@ export interface S3UploadOptions {
   readonly partSizeBytes: number
   readonly task: S3Task
   readonly signal: AbortSignal | undefined
+  /** SHA-256 of what was sent; see {@link S3Shared}. */
+  readonly hashes: S3Shared['hashes']
 }
 
 type Send = (command: { readonly constructor: { readonly name: string } }) => Promise<unknown>
@@ -68,7 +70,7 @@ export async function uploadStream(options: S3UploadOptions): Promise<void> {
     try {
       if (command instanceof sdk.CompleteMultipartUploadCommand) return await complete(options, command, sent, signal)
       const answer = await caller.call(task, signal, (attempt) => attempt.send(command as never))
-      if (command instanceof sdk.UploadPartCommand) noteSent(command, sent, connection)
+      if (command instanceof sdk.UploadPartCommand) noteSent(command, sent, options.hashes)
       return answer
     } catch (error) {
       stop.abort(error)
@@ -114,7 +116,7 @@ async function complete(
 }
 
 /** Keeps what a part was, to know it again in the object. */
-function noteSent({ input }: UploadPartCommand, sent: Map<number, SentPart>, { hashes }: S3Connection): void {
+function noteSent({ input }: UploadPartCommand, sent: Map<number, SentPart>, hashes: S3Shared['hashes']): void {
   const { Body, PartNumber = 0 } = input
   if (!(Body instanceof Uint8Array)) return
   const sha256 = hashes.get(Body) ?? createHash('sha256').update(Body).digest('hex')
