@@ -19,6 +19,7 @@ import { WalReader } from '../../walg/wal/wal-reader.ts'
 import type { Command } from '../command.ts'
 import { segmentSizeOf } from '../settings/segment-size.ts'
 import { alignColumns } from '../terminal/align-columns.ts'
+import { durationText } from '../terminal/duration-text.ts'
 
 /** See the file's header. */
 export const walShow: Command<'wal-show'> = {
@@ -196,8 +197,5 @@ function describeRange({ first, last }: SegmentRange, name: (segno: bigint) => s
 
 /** How long ago that was, in one unit. */
 function ageOf(ms: number): string {
-  const seconds = Math.max(0, Math.round((systemClock.now() - ms) / 1000))
-  if (seconds < 120) return `${seconds} s`
-  if (seconds < 7200) return `${Math.round(seconds / 60)} min`
-  return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} days`
+  return durationText(Math.max(0, Math.round((systemClock.now() - ms) / 1000)))
 }

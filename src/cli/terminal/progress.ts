@@ -1,6 +1,7 @@
 /** Progress of a long command: a bar where somebody watches a terminal, log lines elsewhere. */
 import type { SingleBar } from 'cli-progress'
 import type { Logger } from '../../observe/log.ts'
+import { durationText } from './duration-text.ts'
 import type { StoreWaits } from './store-waits.ts'
 
 /** A bar or its replacement. */
@@ -117,8 +118,4 @@ class LogLines implements Progress {
   }
 
   stop(): void {}
-}
-
-function durationText(seconds: number): string {
-  return seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`
 }
