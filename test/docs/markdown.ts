@@ -67,7 +67,7 @@ export function namedPaths(text: string): string[] {
   return [...new Set([...text.matchAll(pattern)].map(([path]) => path))]
 }
 
-/** Paths in the documents of which nothing is there. */
+/** Paths that the documents name and that do not exist. */
 export function lostPaths(top: string, documents: readonly Document[]): string[] {
   const isThere = (path: string) =>
     existsSync(join(top, path)) && statSync(join(top, path)).isDirectory() === path.endsWith('/')

@@ -1,6 +1,6 @@
 /**
  * `login.ts` gives pg a stand-in for its socket and so leans on how pg uses it, which no version number promises. So pg is
- * pinned to one version, and what the login relies on is shown here, by itself, for whoever takes another version.
+ * pinned to one version, and what the login relies on is shown here, by itself, for the next upgrade.
  */
 import assert from 'node:assert/strict'
 import { createHash, createHmac, pbkdf2Sync } from 'node:crypto'

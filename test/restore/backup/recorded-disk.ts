@@ -33,7 +33,7 @@ type Moment = { readonly call: string } & (
   | { readonly kind: 'sync ends'; readonly sync: object }
 )
 
-/** What is left, by path: a directory, a link, or a file of which so many changes are lost. */
+/** What is left, by path: a directory, a link, or a file with the number of its lost changes. */
 export type Left = ReadonlyMap<string, string>
 
 /** One thing that can be left. */

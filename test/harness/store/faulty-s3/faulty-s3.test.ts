@@ -86,7 +86,7 @@ describe('the store that fails on demand', () => {
     await storage.close()
   })
 
-  test('allows only the actions that it is told', async () => {
+  test('allows only the actions in its set', async () => {
     await using store = await startFaultyS3({ allowed: new Set(['PutObject']) })
     const storage = storageOn(store)
     await storage.put('a', Buffer.from('1'))

@@ -59,7 +59,7 @@ export interface FaultyS3Options extends Partial<S3Traits> {
   readonly allowed?: ReadonlySet<S3Action>
 }
 
-/** See the file's header. A bucket like any other, but for what it is told to do. */
+/** See the file's header. A bucket like any other, except for the faults that a test sets. */
 export interface FaultyS3 extends Bucket {
   /** What it holds. */
   readonly store: S3Objects
