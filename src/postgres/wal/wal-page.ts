@@ -28,6 +28,7 @@ const magicByMajor: ReadonlyMap<number, number> = new Map([
   [16, 0xd113],
   [17, 0xd116],
   [18, 0xd118],
+  [19, 0xd122],
 ])
 
 /** The magic of a server with this `server_version_num`; undefined for major versions that are not in the table. */

@@ -1,6 +1,6 @@
 /**
  * WAL records: their header and, for ends of transactions, their data (XLogRecord in access/xlogrecord.h,
- * xl_xact_commit and xl_xact_abort in access/xact.h; the same from PostgreSQL 14 to 18).
+ * xl_xact_commit and xl_xact_abort in access/xact.h; the same from PostgreSQL 14 to 19).
  *
  * Layout, offsets in bytes, little-endian: 0 total length u32, 4 transaction id u32, 8 start of the previous record
  * u64, 16 info u8, 17 resource manager u8, 18 padding, 20 CRC-32C u32 (over everything after the header, then the

@@ -7,9 +7,9 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, test } from 'node:test'
 import { clientTool } from '../../harness/postgres/client-tools.ts'
-import { isInDepth, majorsFor } from '../../harness/extent.ts'
+import { isInDepth, majorsFor, withNext } from '../../harness/extent.ts'
 import { giveToServer, makeServerDirectory } from '../../harness/postgres/postgres-files.ts'
-import { startPostgres, type TestPostgres } from '../../harness/postgres/postgres.ts'
+import { majorSkip, startPostgres, type TestPostgres } from '../../harness/postgres/postgres.ts'
 import { startRestored } from '../../harness/postgres/restored-server.ts'
 import { newServerDirectory } from '../../harness/walrx/test-workspace.ts'
 import { startLoad } from '../../harness/made/wal-load.ts'
@@ -54,8 +54,8 @@ async function assertWhole(server: TestPostgres, least: number): Promise<void> {
   assert.equal(load?.gaps, 0)
 }
 
-for (const major of majorsFor([18])) {
-  describe(`PostgreSQL ${major}`, () => {
+for (const major of withNext(majorsFor([18]))) {
+  describe(`PostgreSQL ${major}`, { skip: majorSkip(major) }, () => {
     test('loses its data directory, and gets it back', { timeout: 300_000 }, async (t) => {
       const root = newServerDirectory(`cycle${major}`)
       await makeServerDirectory(root, 0o755)

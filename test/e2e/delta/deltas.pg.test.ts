@@ -12,7 +12,7 @@ import type { PushedBackup } from '../../../src/backup/backup-push.ts'
 import { clientTool } from '../../harness/postgres/client-tools.ts'
 import { isFullRun, isInDepth } from '../../harness/extent.ts'
 import { makeServerDirectory } from '../../harness/postgres/postgres-files.ts'
-import { startPostgres } from '../../harness/postgres/postgres.ts'
+import { majorSkip, nextMajor, startPostgres } from '../../harness/postgres/postgres.ts'
 import { startRecovering } from '../../harness/postgres/restored-server.ts'
 import { newServerDirectory } from '../../harness/walrx/test-workspace.ts'
 import { startWalrx } from '../../harness/walrx/walrx-process.ts'
@@ -59,9 +59,9 @@ async function fetchByWalg(program: string, chain: RecordedChain, oid: string) {
 /** Deltas of a chain; each step of the load changes relations in other ways. */
 const count = isFullRun ? 5 : 3
 
-for (const major of [17, 18] as const) {
+for (const major of [17, 18, nextMajor] as const) {
   if (!isInDepth(major)) continue
-  describe(`PostgreSQL ${major}`, () => {
+  describe(`PostgreSQL ${major}`, { skip: majorSkip(major) }, () => {
     test(`a full backup and ${count} deltas`, { timeout: 900_000 }, async (t) => {
       const combine = await clientTool('pg_combinebackup', major)
       if (combine === undefined) t.diagnostic(`no pg_combinebackup of PostgreSQL ${major}: its rule is used alone`)

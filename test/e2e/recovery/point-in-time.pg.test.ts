@@ -3,10 +3,10 @@ import assert from 'node:assert/strict'
 import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import { isFullRun, isInDepth, majorsFor } from '../../harness/extent.ts'
+import { isFullRun, isInDepth, majorsFor, withNext } from '../../harness/extent.ts'
 import { makeServerDirectory } from '../../harness/postgres/postgres-files.ts'
 import { startStandby, untilReplayed } from '../../harness/postgres/postgres-copies.ts'
-import { startPostgres, type TestPostgres } from '../../harness/postgres/postgres.ts'
+import { majorSkip, startPostgres, type TestPostgres } from '../../harness/postgres/postgres.ts'
 import { startRestored } from '../../harness/postgres/restored-server.ts'
 import { newServerDirectory } from '../../harness/walrx/test-workspace.ts'
 import { until } from '../../harness/time/until.ts'
@@ -39,8 +39,8 @@ async function archivedTo(server: TestPostgres, prefix: readonly string[], slot:
   assert.equal(status, 0, stderr)
 }
 
-for (const major of majorsFor([18])) {
-  describe(`PostgreSQL ${major}`, () => {
+for (const major of withNext(majorsFor([18]))) {
+  describe(`PostgreSQL ${major}`, { skip: majorSkip(major) }, () => {
     test('recovers to moments on both sides of a promotion', { timeout: 300_000 }, async () => {
       const root = newServerDirectory(`pitr${major}`)
       await makeServerDirectory(root, 0o755)

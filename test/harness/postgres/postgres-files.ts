@@ -12,8 +12,17 @@ const run = promisify(execFile)
 /** The major versions that the tests run against, oldest first. */
 export const pgMajors = [14, 15, 16, 17, 18] as const
 
-/** A version of {@link pgMajors}. */
-export type PgMajor = (typeof pgMajors)[number]
+/** The version that comes next, of which there is no package yet: its programs are in the directory that `PG19_BIN` names. */
+export const nextMajor = 19
+
+/** A version of {@link pgMajors}, or {@link nextMajor}. */
+export type PgMajor = (typeof pgMajors)[number] | typeof nextMajor
+
+/** Why tests of a version are skipped; false where they are not. */
+export function majorSkip(major: PgMajor): string | false {
+  const isMissing = major === nextMajor && process.env['PG19_BIN'] === undefined
+  return isMissing && 'PG19_BIN names no directory with the programs of PostgreSQL 19'
+}
 
 /** What decides how initdb lays a cluster out. */
 export interface ClusterLayout {
@@ -30,6 +39,8 @@ export const superuser = 'postgres'
 
 /** Path of one of `initdb`, `pg_ctl` and `postgres`. */
 export function pgBinary(major: PgMajor, name: 'initdb' | 'pg_ctl' | 'postgres'): string {
+  const { PG19_BIN } = process.env
+  if (major === nextMajor) return join(PG19_BIN ?? '', name)
   return fileURLToPath(new URL(`../../../node_modules/pg${major}/native/bin/${name}`, import.meta.url))
 }
 

@@ -29,7 +29,7 @@ import {
   superuser,
 } from './postgres-files.ts'
 
-export { type PgMajor, pgMajors } from './postgres-files.ts'
+export { majorSkip, nextMajor, type PgMajor, pgMajors } from './postgres-files.ts'
 
 /** Options of {@link startPostgres}. */
 export interface PostgresOptions extends ServerConfig {

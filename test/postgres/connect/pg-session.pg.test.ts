@@ -9,9 +9,10 @@ import { encodeQuery } from '../../../src/postgres/protocol/frames.ts'
 import { formatLsn, parseLsn } from '../../../src/postgres/lsn.ts'
 import { parseServerVersion, type PgSession } from '../../../src/postgres/connect/pg-session.ts'
 import type { ByteSocket } from '../../../src/postgres/protocol/session.ts'
+import { withNext } from '../../harness/extent.ts'
 import { TestAuthority, withoutOpenssl } from '../../harness/postgres/certificates.ts'
 import { startStandby } from '../../harness/postgres/postgres-copies.ts'
-import { type PgMajor, pgMajors, startPostgres, type TestPostgres } from '../../harness/postgres/postgres.ts'
+import { majorSkip, type PgMajor, pgMajors, startPostgres, type TestPostgres } from '../../harness/postgres/postgres.ts'
 import { generateWal } from '../../harness/made/wal-load.ts'
 
 function connect(server: TestPostgres, more: string = '', user: string = 'repl'): Promise<PgSession> {
@@ -27,8 +28,8 @@ test('server versions are read in every spelling', () => {
   assert.equal(parseServerVersion('none'), 0)
 })
 
-for (const major of pgMajors) {
-  describe(`commands on PostgreSQL ${major}, by a role with REPLICATION alone`, () => {
+for (const major of withNext(pgMajors)) {
+  describe(`commands on PostgreSQL ${major}, by a role with REPLICATION alone`, { skip: majorSkip(major) }, () => {
     let server: TestPostgres
     let session: PgSession
 

@@ -19,13 +19,13 @@ import { restoreCommand } from '../../../src/restore/wal/restore-command.ts'
 import { FileStorage } from '../../../src/storage/file/file-storage.ts'
 import { WalReader } from '../../../src/walg/wal/wal-reader.ts'
 import { archiveFolders } from '../../../src/walg/names.ts'
-import { isFullRun, majorsFor } from '../../harness/extent.ts'
+import { isFullRun, majorsFor, withNext } from '../../harness/extent.ts'
 import { copyDataDir, removeCopy, startStandby, untilReplayed } from '../../harness/postgres/postgres-copies.ts'
 import { copyTree, giveToServer } from '../../harness/postgres/postgres-files.ts'
 import {
+  majorSkip,
   openAndStart,
   type PgMajor,
-  pgMajors,
   startPostgres,
   type TestPostgres,
 } from '../../harness/postgres/postgres.ts'
@@ -159,8 +159,8 @@ async function rowsOf(server: TestPostgres): Promise<number[]> {
 
 const upTo = (rows: number) => Array.from({ length: rows }, (_, index) => index + 1)
 
-for (const major of majorsFor([18])) {
-  describe(`PostgreSQL ${major}`, () => {
+for (const major of withNext(majorsFor([18]))) {
+  describe(`PostgreSQL ${major}`, { skip: majorSkip(major) }, () => {
     let world: World
     before(async () => {
       world = await makeWorld(major)
@@ -202,7 +202,7 @@ for (const major of majorsFor([18])) {
     test('recovers across a promotion, to the end', () => expectRows({}, 6))
 
     // This is the same in all versions.
-    if (!isFullRun && major !== pgMajors.at(-1)) return
+    if (!isFullRun && major < 18) return
 
     test('recovers to a position, and to just before it', async () => {
       const mark = markOf(3)
