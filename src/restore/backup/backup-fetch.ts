@@ -13,13 +13,14 @@
 import * as fs from 'node:fs/promises'
 import type { Logger } from '../../observe/log.ts'
 import { WalrxError } from '../../primitives/errors.ts'
+import type { ManifestFile } from '../../postgres/backup/backup-manifest.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { openObject } from '../../walg/stored/stored-reader.ts'
 import type { BackupDocuments } from './backup-documents.ts'
 import { type ReadSummary, readBackup } from './backup-reader.ts'
-import { changedManifest } from './changed-manifest.ts'
 import { controlFile } from './entry-path.ts'
 import { DirectorySink, type RestoreSink } from './restore-sink.ts'
+import { changedManifest, RestoredSums } from './restored-manifest.ts'
 import { linkTablespaces, type PlacedTablespace, refuseUsedFolders, rewriteTablespaceMap } from './tablespaces.ts'
 
 /** Name of the marker file in an incomplete data directory. */
@@ -58,14 +59,14 @@ export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
     if (!rewritten.equals(content)) newMap = rewritten
     return rewritten
   }
+  const sums = documents.parents.length > 0 && documents.manifestKey !== undefined ? new RestoredSums() : undefined
   const summary = await readBackup({
     ...options,
+    sums,
     sink: holdingControl(sink),
     rewrite: new Map([['tablespace_map', rewriteMap]]),
     beforeControl: async () => {
-      // A delta's manifest describes the files as the server sent them, not as restored.
-      const manifestKey = documents.parents.length === 0 ? documents.manifestKey : undefined
-      if (manifestKey !== undefined) await writeManifest(options, manifestKey, sink, newMap)
+      await writeManifest(options, sink, await changedFiles(options, sums, newMap))
       await options.writeSettings()
     },
   })
@@ -149,18 +150,38 @@ async function openSink({ destination, fsync }: Pick<FetchOptions, 'destination'
   return sink
 }
 
-/** Writes `backup_manifest`, as pg_basebackup does, so that pg_verifybackup can check the directory. */
-async function writeManifest(
-  { signal, storage }: FetchOptions,
-  key: string,
-  sink: DirectorySink,
+/** Entries of the manifest for the files that are not as the server sent them. */
+async function changedFiles(
+  { concurrency, destination, documents, signal }: FetchOptions,
+  sums: RestoredSums | undefined,
   newMap: Buffer | undefined,
+): Promise<ReadonlyMap<string, ManifestFile>> {
+  const paths: string[] = []
+  if (newMap) paths.push('tablespace_map')
+  if (sums) {
+    // A delta's manifest describes increments, and the label that the server sent with them.
+    paths.push('backup_label')
+    for (const [path, { isIncremented, isSkipped }] of documents.files ?? []) {
+      if (isIncremented || isSkipped) paths.push(path)
+    }
+  }
+  const [first] = documents.manifest?.values() ?? []
+  return (sums ?? new RestoredSums()).measure(destination, paths, first?.algorithm, { concurrency, signal })
+}
+
+/** Writes `backup_manifest`, as pg_basebackup and pg_combinebackup do, so that pg_verifybackup can check the directory. */
+async function writeManifest(
+  { documents, signal, storage }: FetchOptions,
+  sink: DirectorySink,
+  changes: ReadonlyMap<string, ManifestFile>,
 ): Promise<void> {
+  const { manifestKey: key } = documents
+  if (key === undefined) return
   const extension = key.slice(key.lastIndexOf('/') + 1).split('.')[1] ?? ''
   const file = await sink.file('backup_manifest', 0o600)
   try {
     const { body } = await openObject(storage, { key, extension }, { signal })
-    const source = newMap ? changedManifest(body, 'tablespace_map', newMap) : body
+    const source = changes.size > 0 ? changedManifest(body, changes) : body
     for await (const chunk of source) await file.write(chunk)
     await file.finish()
   } finally {

@@ -16,6 +16,7 @@ import { openChecksum } from './checksums.ts'
 import { controlFile, entryPath, utilityFiles } from './entry-path.ts'
 import { applyIncrement } from './increment-apply.ts'
 import type { RestoreSink } from './restore-sink.ts'
+import type { RestoredSums } from './restored-manifest.ts'
 import { type TarEntry, tarEntries } from './tar-entries.ts'
 
 /** Options of {@link readBackup}. */
@@ -29,6 +30,8 @@ export interface ReadOptions {
   readonly signal: AbortSignal
   /** Called with the total of bytes that were read from the storage. */
   readonly onProgress: (readBytes: number) => void
+  /** Keeps the sums of what is written; for a chain whose manifest is written. */
+  readonly sums?: RestoredSums | undefined
   /** Changes the content of small files after their checks. */
   readonly rewrite?: ReadonlyMap<string, (content: Buffer) => Buffer>
   /** Selects files by path; all by default. */
@@ -223,7 +226,8 @@ class BackupReading {
   }
 
   async #readIncrement(entry: TarEntry, path: string, at: string): Promise<void> {
-    await applyIncrement(entry, await this.#options.sink.change(path), at)
+    const applied = await applyIncrement(entry, await this.#options.sink.change(path), at)
+    this.#options.sums?.changed(path, applied)
     this.#tally.increments++
     this.#tally.bytes += entry.size
   }
@@ -263,6 +267,7 @@ class BackupReading {
     } finally {
       await file.drop()
     }
+    this.#options.sums?.written(path, rewrite ? undefined : expected)
     this.#tally.files++
     this.#tally.bytes += bytes
   }

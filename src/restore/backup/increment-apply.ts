@@ -5,23 +5,45 @@ import { damaged } from './backup-damage.ts'
 import type { ChangedFile } from './restore-sink.ts'
 import type { TarEntry } from './tar-entries.ts'
 
+/** What an increment made of a file. */
+export interface AppliedIncrement {
+  /** True where it changed the content of a block. */
+  readonly hasPages: boolean
+  /** What it kept of the file before it, in bytes, listed blocks included. */
+  readonly keptBytes: number
+  /** Bytes of the file after it. */
+  readonly bytes: number
+}
+
 /**
  * Applies an increment of WAL-G, or of PostgreSQL 17 as WAL-RUS stores it.
  * @param file finished after success, else dropped
  * @param object the part, for messages
  * @throws WALRX_BACKUP_DAMAGED with the part, the file and the field; what the file throws
  */
-export async function applyIncrement(entry: TarEntry, file: ChangedFile, object: string): Promise<void> {
+export async function applyIncrement(entry: TarEntry, file: ChangedFile, object: string): Promise<AppliedIncrement> {
+  const applied = { hasPages: false, keptBytes: 0, bytes: 0 }
   const reader = new IncrementReader({
     size: entry.size,
     formats: ['wi1', 'native'],
     refuse: (what) => damaged(`${object} holds a damaged increment of ${entry.name}: ${what}`),
-    sink: { onHead: (head) => resize(file, head), onPages: (position, bytes) => file.write(position, bytes) },
+    sink: {
+      onHead: (head) => {
+        applied.keptBytes = head.keptBlocks * pageBytes
+        applied.bytes = Math.max(head.keptBlocks, head.fileBlocks) * pageBytes
+        return resize(file, head)
+      },
+      onPages: (position, bytes) => {
+        applied.hasPages = true
+        return file.write(position, bytes)
+      },
+    },
   })
   try {
     for await (const chunk of entry.body) await reader.append(chunk)
     reader.end()
     await file.finish()
+    return applied
   } finally {
     await file.drop()
   }

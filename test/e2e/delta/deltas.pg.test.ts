@@ -16,7 +16,8 @@ import { majorSkip, nextMajor, startPostgres } from '../../harness/postgres/post
 import { startRecovering } from '../../harness/postgres/restored-server.ts'
 import { newServerDirectory } from '../../harness/walrx/test-workspace.ts'
 import { startWalrx } from '../../harness/walrx/walrx-process.ts'
-import { archivedAll, RecordedChain } from './delta-chain.ts'
+import { archivedAll, RecordedChain, type Restored } from './delta-chain.ts'
+import { assertManifestFits } from './restored-manifest.ts'
 import { assertIndexesAnswer, DeltaLoad, makeRelations } from './delta-load.ts'
 import { assertRecovered, assertSound, contentsOf, momentOf } from './delta-proofs.ts'
 
@@ -100,7 +101,9 @@ for (const major of [17, 18, nextMajor] as const) {
       await t.test('restore to what pg_combinebackup makes', async (t) => {
         for (const index of isFullRun ? [1, 2, 3, 4, 5] : [count]) {
           const others = index === count && byWalg ? [byWalg] : []
-          t.diagnostic(`${await chain.assertCombines(combine, index, others)} files of delta ${index} are the same`)
+          const checkManifest = (fetched: Restored) => assertManifestFits(fetched.data, major)
+          const same = await chain.assertCombines(combine, index, others, checkManifest)
+          t.diagnostic(`${same} files of delta ${index} are the same`)
         }
       })
 

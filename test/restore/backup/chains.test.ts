@@ -297,12 +297,18 @@ describe('of a delta by walrx', () => {
     return [chain, objects]
   }
 
-  test('files that are stored as the server sent them are checked against its manifest, which is not restored', async () => {
+  test('files that are stored as the server sent them are checked against its manifest', async () => {
     const [chain, objects] = withOwnDocuments()
     const { name } = chain.steps[2]!
     assert.deepEqual((await verify(objects, name)).message, '')
     assert.deepEqual((await fetch(objects, name, destination())).message, '')
-    assert.deepEqual((await readdir(destination())).sort(), ['PG_VERSION', 'backup_label', 'base', 'global'])
+    assert.deepEqual((await readdir(destination())).sort(), [
+      'PG_VERSION',
+      'backup_label',
+      'backup_manifest',
+      'base',
+      'global',
+    ])
     await rm(destination(), { recursive: true })
     const [other, damaged] = withOwnDocuments((manifest) => manifest.replace(sha256(version), sha256(Buffer.of(1))))
     await assertRefused(damaged, other, /holds \/PG_VERSION with SHA256 .*, but the server's manifest lists/, false)
