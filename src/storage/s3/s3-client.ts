@@ -6,6 +6,7 @@ import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3'
 import { WalrxError } from '../../primitives/errors.ts'
 import { credentialChain } from './s3-credentials.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
+import { refuseStrangeAnswers } from './s3-strange-answers.ts'
 
 /** The loaded SDK. Loading takes 100 ms, which a command without S3 doesn't spend. */
 export interface S3Connection {
@@ -50,6 +51,7 @@ export async function connectS3(options: S3StorageOptions, shared: S3Shared): Pr
   }
   const equip = (one: S3Client) => {
     hashInSlices(one, shared.hashes)
+    refuseStrangeAnswers(one)
     if (options.checksums !== 'when-supported') useContentMd5(one, shared)
     return one
   }

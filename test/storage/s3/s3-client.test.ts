@@ -234,7 +234,7 @@ test('TLS is trusted by the CA file alone, and an untrusted certificate is repor
     const caFile = join(directory, 'cert.pem')
     const server = createServer({ key: await readFile(join(directory, 'key.pem')), cert: await readFile(caFile) })
     server.on('request', (request, response) => {
-      request.resume().on('end', () => response.end())
+      request.resume().on('end', () => response.setHeader('etag', '"tls"').end())
     })
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
     const endpoint = `https://127.0.0.1:${(server.address() as AddressInfo).port}`

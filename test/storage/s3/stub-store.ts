@@ -57,7 +57,9 @@ export async function startStub(answer: (request: StubRequest, index: number) =>
       const bytes = Buffer.from(body as string)
       // A HEAD has the length of the body that a GET would have.
       const length = headers['content-length'] ?? String(bytes.length)
-      response.writeHead(status, { date: new Date().toUTCString(), ...headers, 'content-length': length })
+      // As every store, with an ETag where all is well.
+      const etag = status < 300 ? { etag: '"stub"' } : {}
+      response.writeHead(status, { date: new Date().toUTCString(), ...etag, ...headers, 'content-length': length })
       if (cutAfter === undefined) response.end(request.method === 'HEAD' ? undefined : bytes)
       else response.write(bytes.subarray(0, cutAfter), () => request.socket.destroy())
     })().catch(() => request.socket.destroy())
