@@ -99,6 +99,12 @@ export class ArchiveService implements AsyncDisposable {
           hint: 'run only one receiver for this archive, or use a storage that knows If-None-Match',
         })
       }
+      if (traits.listingProblem !== undefined) {
+        log.warn(`listings of the storage are not as S3 promises: ${traits.listingProblem}`, {
+          location: storage.location,
+          hint: 'walrx lists in another way there, with more requests: see "What a store must be able to do" in docs/operations.md',
+        })
+      }
       const archive = new WalArchive(storage, codec)
       const ofCluster = metrics.addCluster(cluster)
       try {

@@ -37,6 +37,8 @@ export interface PutOptions extends StorageCallOptions {
 export interface ListOptions extends StorageCallOptions {
   /** Only keys that sort after this one (byte order, as S3's StartAfter), which need not exist. */
   readonly startAfter?: string
+  /** For a reader that mostly needs a few: the most keys that the first page of a bucket's listing has. */
+  readonly firstPageKeys?: number
 }
 
 /**
@@ -131,6 +133,8 @@ export type StorageTrouble =
 export interface StorageTraits {
   /** False where the store ignores conditional puts: putIfAbsent then checks first and puts afterwards (racy). */
   readonly conditionalPut: boolean
+  /** What its listings lack, and what walrx does then, for the log; undefined where they are as they should be. */
+  readonly listingProblem?: string
 }
 
 /** Reads a whole object into memory: for small ones (markers, history files). Throws as {@link Storage.get} does. */

@@ -65,9 +65,11 @@ export const walFetch: Command<'wal-fetch', 'name' | 'dest'> = {
         segmentSize,
         retryTimeoutMs: options.fetchRetryTimeoutMs,
         isStandby: hasStandbySignal(),
-        onSegment: (size) => {
-          starting = prefetch && startPrefetching(prefetch, storage, name, size, signals.drain)
-        },
+        onSegment:
+          prefetch &&
+          ((segmentSize, isFollowed) => {
+            starting = startPrefetching({ prefetch, storage, name, segmentSize, isFollowed, signal: signals.drain })
+          }),
         signal: signals.drain,
         log,
       })
@@ -98,14 +100,26 @@ function openPrefetch({ log, options, positionals, settings }: Context): Prefetc
   return PrefetchClient.open({ dest: positionals.dest, startupPid: options.recoveryPid, startPrefetcher, log })
 }
 
+/** A segment that was delivered. */
+interface Following {
+  readonly prefetch: PrefetchClient
+  readonly storage: Storage
+  readonly name: string
+  readonly segmentSize: number
+  /** Whether a later segment is there; undefined where nobody has looked. */
+  readonly isFollowed: boolean | undefined
+  readonly signal: AbortSignal
+}
+
 /** Starts a prefetcher if something follows in the archive: at its end, it would only wait. */
-async function startPrefetching(
-  prefetch: PrefetchClient,
-  storage: Storage,
-  name: string,
-  segmentSize: number,
-  signal: AbortSignal,
-): Promise<void> {
-  const hasMore = await new WalReader(storage).hasLaterSegment(name, { signal }).catch(() => false)
+async function startPrefetching({
+  isFollowed,
+  name,
+  prefetch,
+  segmentSize,
+  signal,
+  storage,
+}: Following): Promise<void> {
+  const hasMore = isFollowed ?? (await new WalReader(storage).hasLaterSegment(name, { signal }).catch(() => false))
   if (hasMore) await prefetch.startBehind(name, segmentSize)
 }

@@ -15,6 +15,7 @@ import { walFileKind } from '../../postgres/wal/wal-file.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { describeGap, type GapRecord } from '../../walg/wal/gap-records.ts'
 import { WalReader } from '../../walg/wal/wal-reader.ts'
+import { type ArchiveView, viewArchive } from './archive-view.ts'
 import { RequiredSystems } from './required-systems.ts'
 import { runningProcess } from './recovery-process.ts'
 import { paddedFile, segmentTail } from './tail-fetch.ts'
@@ -37,8 +38,11 @@ export interface WalFetchOptions {
   readonly isStandby: boolean
   /** The server's data directory, where its system identifier is read; default: the working directory. */
   readonly dataDir?: string
-  /** Called once, at the first page of a segment, with the segment size in bytes. */
-  readonly onSegment?: (segmentSize: number) => void
+  /**
+   * Called once, at the first page of a segment, with the segment size in bytes, and whether a later segment was seen;
+   * undefined where nobody has looked.
+   */
+  readonly onSegment?: ((segmentSize: number, isFollowed: boolean | undefined) => void) | undefined
   readonly signal: AbortSignal
   readonly log: Logger
   /** Default the real clock. */
@@ -142,8 +146,10 @@ class WalFetch {
       signal.throwIfAborted()
       // An earlier process with our id may have been killed and left this file.
       await unlink(this.#temporary).catch(() => {})
+      const view = await this.#view(signal)
+      if (view?.kind === 'absent') return 'absent'
       const found = await downloadWalFile({
-        reader: this.#reader,
+        reader: this.#readerOf(view),
         name,
         path: this.#temporary,
         extension,
@@ -151,13 +157,31 @@ class WalFetch {
         systems: () => this.#systems.get(signal),
         signal,
         onProgress: () => guard.progress(),
-        onSegment: (size) => this.#reportSegment(size),
+        onSegment: (size) => this.#reportSegment(size, view?.kind === 'there' ? view.isFollowed : undefined),
       })
       if (!found && !(await this.#fetchTail(signal, guard))) return await this.#absent(signal)
       await this.#deliver(dest)
       return 'delivered'
     } finally {
       guard.close()
+    }
+  }
+
+  /** Undefined where a lookup by name costs less than a look. */
+  async #view(signal: AbortSignal): Promise<ArchiveView | undefined> {
+    const { extension, name, onSegment, segmentSize, storage } = this.#options
+    if (storage.hasCheapHeads === true) return undefined
+    return await viewArchive(storage, name, { extension, segmentSize, wantsFollower: onSegment !== undefined, signal })
+  }
+
+  /** Opens the form that was seen; it may have gone since. */
+  #readerOf(view: ArchiveView | undefined): Pick<WalReader, 'openWalFile' | 'location'> {
+    const reader = this.#reader
+    if (view?.kind !== 'there') return reader
+    return {
+      location: reader.location,
+      openWalFile: async (name, preferred, options) =>
+        (await reader.openForm(view.form, options)) ?? (await reader.openWalFile(name, preferred, options)),
     }
   }
 
@@ -206,8 +230,8 @@ class WalFetch {
     }
   }
 
-  #reportSegment(size: number): void {
-    if (!this.#isSegmentReported) this.#options.onSegment?.(size)
+  #reportSegment(size: number, isFollowed: boolean | undefined): void {
+    if (!this.#isSegmentReported) this.#options.onSegment?.(size, isFollowed)
     this.#isSegmentReported = true
   }
 

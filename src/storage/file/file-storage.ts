@@ -159,7 +159,7 @@ export class FileStorage implements Storage {
       await this.#tidy(join(this.#base, this.#folders.durable), signal, STALE_TEMP_MS)
       await this.#tidyBelow(join(this.#base, this.#folders.swept), signal, STALE_TEMP_MS)
     })
-    const isRefused = await proveStorage(
+    const { conditionalPut } = await proveStorage(
       {
         location: this.location,
         put: this.put.bind(this),
@@ -171,7 +171,7 @@ export class FileStorage implements Storage {
       this.#folders.probe,
       signal ? { signal } : {},
     )
-    return { conditionalPut: isRefused && this.#writer.hasLinks }
+    return { conditionalPut: conditionalPut && this.#writer.hasLinks }
   }
 
   /** Waits for aborted writes, which must remove their unfinished files before the process ends. */

@@ -18,14 +18,30 @@ export interface S3Connection {
   readonly destroy: () => void
 }
 
+/** How a store lists: found out by requests, and shared by all connections to it. */
+export interface S3ListingTraits {
+  /** After which keys it can begin a listing; undefined where that is not known. */
+  startsAfter: 'any key' | 'keys that exist' | 'no key' | undefined
+  /** False where a page that is marked as the last one may not be it; undefined where that is not known. */
+  announcesPages: boolean | undefined
+}
+
 /** What all connections of one storage share. */
 export interface S3Shared {
   /** True once the store has refused an object without a checksum: each is sent with its MD5 then. */
   demandsChecksums: boolean
   /** The CA file as it was read first: one that is being replaced must not end a running storage. */
   ca: Buffer | undefined
+  /** What is known of how the store lists. */
+  readonly listing: S3ListingTraits
   /** SHA-256 in hex of large bodies that were sent, over whichever connection. */
   readonly hashes: WeakMap<Uint8Array, string>
+}
+
+/** Nothing is known of a store yet. */
+export function newShared(): S3Shared {
+  const listing = { startsAfter: undefined, announcesPages: undefined }
+  return { demandsChecksums: false, ca: undefined, listing, hashes: new WeakMap() }
 }
 
 const FALLBACK_REGION = 'us-east-1'

@@ -28,10 +28,10 @@ import type {
 } from '../storage.ts'
 import { S3Body } from './s3-body.ts'
 import { S3Retries } from './s3-retries.ts'
-import { type S3Connection, type S3Shared, connectS3 } from './s3-client.ts'
+import { type S3Connection, type S3Shared, connectS3, newShared } from './s3-client.ts'
 import { abortUploads, deleteObjects } from './s3-delete.ts'
 import { type S3Task, describeTask, isConditionRefused, namesNoReason, statusOf } from './s3-errors.ts'
-import { listObjects } from './s3-listing.ts'
+import { type S3ListingPlace, listObjects, testListing } from './s3-listing.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
 import { smallPartBytes, uploadStream } from './s3-upload.ts'
 
@@ -62,7 +62,7 @@ export class S3Storage implements Storage {
   constructor(options: S3StorageOptions, parent?: S3Storage) {
     this.#options = options
     this.#parent = parent
-    this.#shared = parent ? parent.#shared : { demandsChecksums: false, ca: undefined, hashes: new WeakMap() }
+    this.#shared = parent ? parent.#shared : newShared()
     const prefix = (options.prefix ?? '').replace(/^\/+|\/+$/g, '')
     this.#root = prefix === '' ? '' : `${prefix}/`
     this.location = `s3://${options.bucket}${prefix === '' ? '' : `/${prefix}`}`
@@ -119,11 +119,9 @@ export class S3Storage implements Storage {
     return (await this.#headBare(key, signal)) ?? (await this.#headByGet(key, signal))
   }
 
-  async *list(prefix: string, { signal, startAfter }: ListOptions = {}): AsyncIterable<ObjectInfo> {
+  async *list(prefix: string, options: ListOptions = {}): AsyncIterable<ObjectInfo> {
     checkPrefix(prefix)
-    const { bucket } = this.#options
-    const task = this.#task('list', prefix)
-    yield* listObjects({ caller: this.#caller, bucket, root: this.#root, prefix, startAfter, signal, task })
+    yield* listObjects({ ...this.#listing(prefix, options.signal), ...options, prefix })
   }
 
   async delete(keys: readonly string[], { signal }: StorageCallOptions = {}): Promise<void> {
@@ -191,6 +189,11 @@ export class S3Storage implements Storage {
     this.#connection = undefined
   }
 
+  #listing(prefix: string, signal: AbortSignal | undefined): S3ListingPlace {
+    const [caller, traits, task] = [this.#caller, this.#shared.listing, this.#task('list', prefix)]
+    return { caller, bucket: this.#options.bucket, root: this.#root, signal, task, traits }
+  }
+
   #task(operation: string, key: string): S3Task {
     return { operation, key, location: this.location }
   }
@@ -235,16 +238,8 @@ export class S3Storage implements Storage {
     const caller = this.#caller
     const connection = await abortable(this.#connect(), signal)
     const params = this.#newObject(key)
-    const upload = uploadStream({
-      connection,
-      caller,
-      params,
-      body,
-      partSizeBytes,
-      task,
-      signal,
-      hashes: this.#shared.hashes,
-    })
+    const { hashes } = this.#shared
+    const upload = uploadStream({ connection, caller, params, body, partSizeBytes, task, signal, hashes })
     this.#uploads.add(upload)
     const over = () => this.#uploads.delete(upload)
     upload.then(over, over)
@@ -331,7 +326,7 @@ export class S3Storage implements Storage {
     const retryTimeMaxMs = Math.min(this.#options.retryTimeMaxMs ?? Infinity, PROBE_RETRY_TIME_MAX_MS)
     const sourceTimeMaxMs = this.#options.retryTimeMaxMs
     const hurried = new S3Storage({ ...this.#options, retryTimeMaxMs, sourceTimeMaxMs }, this)
-    const isRefused = await proveStorage(
+    const traits = await proveStorage(
       {
         location: this.location,
         put: hurried.put.bind(hurried),
@@ -339,11 +334,12 @@ export class S3Storage implements Storage {
         list: hurried.list.bind(hurried),
         delete: hurried.delete.bind(hurried),
         createBare: (key, body, options) => hurried.#create(key, body, options.signal),
+        testListing: (first, second, { signal }) => testListing(hurried.#listing(first, signal), first, second),
       },
       this.#options.folders.probe,
       signal ? { signal } : {},
     )
-    this.#traits = { conditionalPut: isRefused }
-    return this.#traits
+    this.#traits = traits
+    return traits
   }
 }

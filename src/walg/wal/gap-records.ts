@@ -126,10 +126,13 @@ export function segmentsOf({ endLsn, startLsn }: GapRange, segmentSize: number):
 
 /** The first of these gaps that a segment lies in. */
 export function gapHolding(gaps: readonly GapRecord[], id: SegmentId, segmentSize: number): GapRecord | undefined {
-  return gaps.find((gap) => {
-    const range = segmentsOf(gap, segmentSize)
-    return gap.timeline === id.timeline && range && range.first <= id.segno && id.segno <= range.last
-  })
+  return gaps.find((gap) => isInGap(gap, id, segmentSize))
+}
+
+/** True for a segment that lies in a gap. */
+export function isInGap(gap: GapRange, id: SegmentId, segmentSize: number): boolean {
+  const range = segmentsOf(gap, segmentSize)
+  return gap.timeline === id.timeline && range !== undefined && range.first <= id.segno && id.segno <= range.last
 }
 
 /** A gap for people: `WAL from 0/6000000 to 0/8000000 on timeline 1 was lost (detected at 2026-03-01T12:00:00Z)`. */

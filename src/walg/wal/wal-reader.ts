@@ -13,7 +13,7 @@ import {
 } from '../../postgres/wal/wal-file.ts'
 import type { ObjectInfo, Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { parseWalKey, walFolder, walKey } from '../names.ts'
-import { isReadable } from '../stored/stored-form.ts'
+import { isReadable, type StoredName } from '../stored/stored-form.ts'
 import { type OpenedObject, openObject, readWhole } from '../stored/stored-reader.ts'
 import { gapHolding, type GapRecord, listGaps } from './gap-records.ts'
 import { readSystem } from './system-marker.ts'
@@ -62,25 +62,22 @@ export class WalReader {
     options?: StorageCallOptions,
   ): Promise<OpenedWalFile | undefined> {
     if (walFileKind(name) !== 'history') {
-      const direct = await this.#openObject(walKey(name, preferred), preferred, options)
+      const direct = await this.openForm({ key: walKey(name, preferred), extension: preferred }, options)
       if (direct) return direct
     }
     const found = await this.find(name, options)
     const readable = found.filter(({ extension }) => isReadable(extension))
     for (const { key, extension } of readable.length > 0 ? readable : found) {
-      const file = await this.#openObject(key, extension, options)
+      const file = await this.openForm({ key, extension }, options)
       if (file) return file
     }
     return undefined
   }
 
-  async #openObject(
-    key: string,
-    extension: string,
-    options: StorageCallOptions | undefined,
-  ): Promise<OpenedWalFile | undefined> {
+  /** Opens one form of a WAL file; undefined where it is not there. Throws as {@link openWalFile} does. */
+  async openForm(form: StoredName, options?: StorageCallOptions): Promise<OpenedWalFile | undefined> {
     try {
-      return await openObject(this.storage, { key, extension }, options)
+      return await openObject(this.storage, form, options)
     } catch (error) {
       if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
       throw error

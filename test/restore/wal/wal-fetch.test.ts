@@ -86,10 +86,20 @@ describe('a file that is there', () => {
     assert.equal(await readFile(dest, 'utf8'), makeHistory(2))
   })
 
-  test('is asked for under the configured extension first', async () => {
+  test('is asked for under the configured extension first where a lookup is cheap', async () => {
     storage.seed(`wal_005/${name}`, makeSegment(name))
+    Object.assign(storage, { hasCheapHeads: true })
     assert.equal(await fetch({ extension: '' }), 'delivered')
     assert.ok(!storage.log.some((call) => call.startsWith('list')), storage.log.join('\n'))
+  })
+
+  test('is found by one small listing and read once, in the configured form where there are several', async () => {
+    storage.seed(`wal_005/${name}`, 'damaged')
+    storage.seed(`wal_005/${name}.lz4`, 'damaged')
+    archive(name)
+    assert.equal(await fetch({ extension: 'zst' }), 'delivered')
+    const calls = storage.log.filter((call) => call.includes('wal_005/') || call.startsWith('list'))
+    assert.deepEqual(calls, ['list wal', `get wal_005/${name}.zst`])
   })
 
   test('reports the segment size once', async () => {

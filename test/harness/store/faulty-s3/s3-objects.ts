@@ -24,8 +24,15 @@ export interface S3Traits {
   readonly conditionalPut?: boolean
   /** Keys in one page of a listing. Default 1000. */
   readonly pageSize?: number
-  /** How a listing after a key that does not exist answers. `empty`: with nothing at all, as some stores do. Default `right`. */
-  readonly startAfter?: 'right' | 'empty' | 'ignored'
+  /**
+   * How a listing after a key answers. `empty`: with nothing at all where the key does not exist; `ignored`: from the
+   * beginning; `inclusive`: with the key itself. Default `right`.
+   */
+  readonly startAfter?: 'right' | 'empty' | 'ignored' | 'inclusive'
+  /** The position of the next page is missing. Default false. */
+  readonly losesTokens?: boolean
+  /** Keys come in the order of their last characters. Default false. */
+  readonly listsInDisorder?: boolean
   /** A page ends before it is full, marked as the last one, although there are more keys. Default false. */
   readonly endsPagesEarly?: boolean
   /** PutObject and UploadPart without Content-MD5 or a checksum answer 400 InvalidRequest, as with object lock. Default false. */
@@ -146,10 +153,11 @@ export class S3Objects {
     const prefix = query.get('prefix') ?? ''
     const token = query.get('continuation-token')
     const startAfter = query.get('start-after') ?? ''
-    const { endsPagesEarly, pageSize = 1000 } = this.traits
+    const { endsPagesEarly, listsInDisorder, losesTokens, pageSize = 1000 } = this.traits
+    const sortKey = (key: string) => Buffer.from(listsInDisorder === true ? [...key].reverse().join('') : key)
     const all = [...this.objects.keys()]
       .filter((key) => key.startsWith(prefix))
-      .toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
+      .toSorted((a, b) => Buffer.compare(sortKey(a), sortKey(b)))
     let keys = all
     if (token !== null) keys = all.filter((key) => after(key, Buffer.from(token, 'base64url').toString()))
     else if (startAfter !== '') keys = this.#startAfter(all, startAfter)
@@ -168,7 +176,7 @@ export class S3Objects {
       `<Name>${this.traits.bucket}</Name><Prefix>${escapeXml(prefix)}</Prefix><KeyCount>${page.length}</KeyCount>`,
       `<MaxKeys>${size}</MaxKeys><IsTruncated>${isTruncated}</IsTruncated>`,
       isEncoded ? '<EncodingType>url</EncodingType>' : '',
-      isTruncated ? `<NextContinuationToken>${next}</NextContinuationToken>` : '',
+      isTruncated && losesTokens !== true ? `<NextContinuationToken>${next}</NextContinuationToken>` : '',
     ]
     return xml(`<ListBucketResult>${elements.join('')}${contents.join('')}</ListBucketResult>`)
   }
@@ -176,7 +184,8 @@ export class S3Objects {
   #startAfter(all: readonly string[], startAfter: string): string[] {
     if (this.traits.startAfter === 'ignored') return [...all]
     if (this.traits.startAfter === 'empty' && !this.objects.has(startAfter)) return []
-    return all.filter((key) => after(key, startAfter))
+    const isInclusive = this.traits.startAfter === 'inclusive'
+    return all.filter((key) => after(key, startAfter) || (isInclusive && key === startAfter))
   }
 
   #create({ key }: S3Request): S3Answer {
