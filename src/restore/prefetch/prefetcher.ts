@@ -8,7 +8,8 @@
  *
  *   running  being downloaded and checked; becomes ready, absent or failed
  *   ready    complete, durable, in the folder; leaves it when it is taken
- *   absent   not in the archive; tried again after a while, and no later segment is started until then
+ *   absent   not in the archive; tried again after a while, and no later segment is started until then. While the server
+ *            asks for one segment again and again, nothing is tried: it is at the end of the archive
  *   failed   the storage failed, or the object is damaged; tried again after a while
  *
  * The prefetcher never decides that a segment is missing or damaged: it only has none ready. The server then calls
@@ -82,6 +83,10 @@ export class Prefetcher {
   #fullUntilMs = 0
   #wake: () => void = () => {}
   #isWoken = false
+  /** The segment that a wal-fetch asked for last, where none was ready. */
+  #missed: string | undefined
+  /** True while the server asks for the same segment again and again: it is at the end of the archive. */
+  #isPolled = false
 
   /** Throws WALRX_USAGE when `first` is not a segment name. */
   constructor(options: PrefetcherOptions) {
@@ -133,8 +138,12 @@ export class Prefetcher {
   async #wanted(name: string): Promise<boolean> {
     const id = this.#window.parse(name)
     const slot = this.#window.slots.get(name)
-    this.#lastActivityMs = this.#clock.now()
     const isComing = slot !== undefined && (slot.state === 'running' || slot.state === 'ready')
+    // The calls of the server look for this segment themselves: to look for later ones would be in vain.
+    this.#isPolled = !isComing && name === this.#missed
+    if (this.#isPolled) return false
+    this.#missed = isComing ? undefined : name
+    this.#lastActivityMs = this.#clock.now()
     this.#aim(isComing ? id : following(id))
     return isComing && (slot.state === 'ready' || (await slot.done))
   }
@@ -166,7 +175,7 @@ export class Prefetcher {
   /** Starts downloads: in order, and few at first, so that the segment that the server waits for arrives soon. */
   async #fill(): Promise<void> {
     const now = this.#clock.now()
-    if (now < this.#fullUntilMs) return
+    if (now < this.#fullUntilMs || this.#isPolled) return
     const runningMax = Math.min(this.#options.concurrency, 2 + this.#readyCount)
     const { next } = this.#window
     for (const id of this.#window.ids()) {

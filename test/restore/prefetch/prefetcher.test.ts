@@ -228,6 +228,32 @@ describe('the end of the archive', () => {
     await untilReady(...names(1, 4))
   })
 
+  test('is left to the server while it asks for one segment again and again, and the prefetcher ends', async () => {
+    archive(nameOf(1))
+    const clock = new FastClock(1)
+    const ended = start({ clock, first: nameOf(3) })
+    await listens()
+    assert.equal(await ask(nameOf(2)), false)
+    await until('a look at the next segment', () => gets().includes(nameOf(3)))
+    assert.equal(await ask(nameOf(2)), false)
+    await until('nothing under way', () => storage.openBodies === 0)
+    const calls = storage.calls.length
+    clock.setFactor(200)
+    const startMs = clock.now()
+    while (clock.now() - startMs < 55_000) assert.equal(await ask(nameOf(2)), false)
+    assert.ok(storage.calls.length - calls <= 2, storage.log.slice(calls).join('\n'))
+    assert.equal(await ended, 'idle')
+  })
+
+  test('is left behind when the server wants the next segment', async () => {
+    void start({ first: nameOf(3) })
+    await listens()
+    for (let call = 0; call < 3; call++) assert.equal(await ask(nameOf(2)), false)
+    archive(...names(2, 8))
+    assert.equal(await ask(nameOf(3)), false)
+    await untilReady(...names(4, 7))
+  })
+
   test('ends the prefetcher after a minute in which no segment is taken', async () => {
     archive(nameOf(0))
     const clock = new FastClock(200)
