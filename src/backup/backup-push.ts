@@ -75,7 +75,10 @@ export async function pushBackup(options: PushOptions): Promise<PushedBackup> {
   try {
     cluster = await readClusterFacts(session)
     await archive.bindSystem(cluster.systemId, cluster.segmentSize, { signal })
-    for (const name of await removeExpiredBackups(storage, clock, signal))
+    const onKept = (name: string, error: WalrxError) => {
+      log.warn('the objects of a dead backup stay: the storage lets us remove nothing', { name, error })
+    }
+    for (const name of await removeExpiredBackups(storage, clock, signal, onKept))
       log.warn('removed the objects of a dead backup', { name })
   } catch (error) {
     await session.close()

@@ -216,14 +216,30 @@ export class Intent {
   }
 }
 
-/** Removes the backups of dead writers, of all names. Returns the names. */
-export async function removeExpiredBackups(storage: Storage, clock: Clock, signal: AbortSignal): Promise<string[]> {
+/**
+ * Removes the backups of dead writers, of all names. Returns the names.
+ * @param onKept called with the name of one that the store does not let us remove
+ */
+export async function removeExpiredBackups(
+  storage: Storage,
+  clock: Clock,
+  signal: AbortSignal,
+  onKept?: (name: string, error: WalrxError) => void,
+): Promise<string[]> {
   const removed: string[] = []
   const found: string[] = []
   for await (const { key } of storage.list(intentsPrefix, { signal })) {
     if (key.endsWith('.json')) found.push(key.slice(intentsPrefix.length, -'.json'.length))
   }
-  for (const name of found) if (await removeExpired(storage, name, clock, signal)) removed.push(name)
+  for (const name of found) {
+    try {
+      if (await removeExpired(storage, name, clock, signal)) removed.push(name)
+    } catch (error) {
+      // A store that lets us delete nothing keeps them: they are in nobody's way.
+      if (!hasCode(error, 'WALRX_STORAGE_DENIED')) throw error
+      onKept?.(name, error)
+    }
+  }
   return removed
 }
 
@@ -268,6 +284,8 @@ async function storeNow(storage: Storage, clock: Clock, signal: AbortSignal): Pr
   try {
     return (await storage.head(key, { signal }))?.lastModifiedMs ?? clock.now()
   } finally {
-    await storage.delete([key])
+    await storage.delete([key]).catch((error: unknown) => {
+      if (!hasCode(error, 'WALRX_STORAGE_DENIED')) throw error
+    })
   }
 }

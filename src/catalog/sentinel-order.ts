@@ -13,7 +13,7 @@ import type { BackupArchive, ListedBackup } from '../walg/backup/backup-archive.
 import { JsonDocument } from '../walg/json-document.ts'
 import { sentinelOrderKey } from '../walg/names.ts'
 import { readDocument } from '../walg/stored/stored-reader.ts'
-import { createDocument } from '../walg/stored/stored-writer.ts'
+import { createDocument, putDocument } from '../walg/stored/stored-writer.ts'
 import { withPermanence } from '../walg/backup/sentinel.ts'
 import { listInOrder } from './backups.ts'
 
@@ -27,6 +27,9 @@ export interface SentinelOrder {
   readonly marked: readonly string[]
   readonly permanent: boolean
 }
+
+/** What stays where nothing can be deleted. */
+const nothingToDo = Buffer.from('{"known":[],"names":[],"marked":[],"permanent":false,"done":true}\n')
 
 /** What the work is done with. */
 export interface SentinelWriting extends StorageCallOptions {
@@ -48,9 +51,35 @@ export async function finishSentinelOrder(writing: SentinelWriting): Promise<Sen
     if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
     throw error
   }
+  if (bytes.equals(nothingToDo)) return undefined
   const order = parseOrder(bytes, `${storage.location}/${sentinelOrderKey}`)
   await write(writing, order)
   return order
+}
+
+/** Notes what is going to be done. Of two calls at the same time one fails. */
+async function note({ storage, ...options }: SentinelWriting, bytes: Buffer): Promise<void> {
+  if ((await createDocument(storage, sentinelOrderKey, bytes, options)) === 'created') return
+  const read = () => readDocument(storage, sentinelOrderKey, options)
+  let theirs = await read()
+  if (theirs.equals(nothingToDo)) {
+    await putDocument(storage, sentinelOrderKey, bytes, options)
+    theirs = await read()
+  }
+  if (theirs.equals(bytes)) return
+  throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `another walrx backup-mark is running (${sentinelOrderKey})`, {
+    hint: 'run this one again when that one has ended; if that one was killed, this one finishes its work',
+  })
+}
+
+/** Removes the note, or has it say that there is nothing to do. */
+async function clearNote({ storage, ...options }: SentinelWriting): Promise<void> {
+  try {
+    await storage.delete([sentinelOrderKey], options)
+  } catch (error) {
+    if (!hasCode(error, 'WALRX_STORAGE_DENIED')) throw error
+    await putDocument(storage, sentinelOrderKey, nothingToDo, options)
+  }
 }
 
 /**
@@ -60,28 +89,19 @@ export async function finishSentinelOrder(writing: SentinelWriting): Promise<Sen
  */
 export async function writeSentinelOrder(writing: SentinelWriting, order: SentinelOrder): Promise<void> {
   if (order.names.length === 0) return
-  const { storage } = writing
   const { known, marked, names, permanent } = order
-  const bytes = Buffer.from(`${formatJson({ known, names, marked, permanent })}\n`)
-  if ((await createDocument(storage, sentinelOrderKey, bytes, writing)) === 'exists') {
-    const theirs = await readDocument(storage, sentinelOrderKey, writing)
-    if (!theirs.equals(bytes)) {
-      throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `another walrx backup-mark is running (${sentinelOrderKey})`, {
-        hint: 'run this one again when that one has ended; if that one was killed, this one finishes its work',
-      })
-    }
-  }
+  await note(writing, Buffer.from(`${formatJson({ known, names, marked, permanent })}\n`))
   await checkClock(writing, order)
   await write(writing, order)
 }
 
 /** The note has been stamped with the time that sentinels would be stamped with. */
 async function checkClock(writing: SentinelWriting, order: SentinelOrder): Promise<void> {
-  const note = await writing.storage.head(sentinelOrderKey, writing)
+  const noted = await writing.storage.head(sentinelOrderKey, writing)
   const staying = await newestOfTheRest(writing, order)
-  if (!note || !staying || note.lastModifiedMs >= staying.lastModifiedMs) return
-  await writing.storage.delete([sentinelOrderKey], writing)
-  const [now, then] = [note, staying].map(({ lastModifiedMs }) => new Date(lastModifiedMs).toISOString())
+  if (!noted || !staying || noted.lastModifiedMs >= staying.lastModifiedMs) return
+  await clearNote(writing)
+  const [now, then] = [noted, staying].map(({ lastModifiedMs }) => new Date(lastModifiedMs).toISOString())
   throw new WalrxError(
     'WALRX_MARK_REFUSED',
     `the clock of the storage shows ${now}, before the time of the sentinel of ${staying.name}, ${then}: LATEST would change`,
@@ -108,7 +128,7 @@ async function write(writing: SentinelWriting, order: SentinelOrder): Promise<vo
   }
   for (const name of order.names) await rewrite(name, marked.has(name))
   await putNewcomersAgain(writing, order, (name) => rewrite(name, false))
-  await writing.storage.delete([sentinelOrderKey], writing)
+  await clearNote(writing)
 }
 
 /** A backup that finished while we wrote was LATEST, and is not any more. */

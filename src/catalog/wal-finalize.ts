@@ -7,7 +7,7 @@
  * under its name then, and stops.
  */
 import { encodeSlack } from '../compression/codec.ts'
-import { WalrxError } from '../primitives/errors.ts'
+import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { addBytes, formatLsn, type Lsn, type Timeline } from '../postgres/lsn.ts'
 import { parseSegmentName, segmentName, segmentStartLsn, walFileKind } from '../postgres/wal/wal-file.ts'
 import { checkSegmentHeader, decodePageHeader } from '../postgres/wal/wal-page.ts'
@@ -27,6 +27,8 @@ export interface FinalizeOptions extends StorageCallOptions {
   readonly timeline: Timeline | undefined
   /** Called with the WAL beyond the place where a newer timeline left this one, which is not taken. */
   readonly onPastFork?: ((segment: string, fork: Fork) => void) | undefined
+  /** Called when the storage does not let us remove the chunks of a segment that is whole now: nothing reads them. */
+  readonly onChunksKept?: ((segment: string, error: WalrxError) => void) | undefined
   /** Looks at every segment that is made, before it is compressed; default nobody. */
   readonly onSegment?: SegmentObserver | undefined
   /** True also where the segment grew a moment ago. */
@@ -132,7 +134,7 @@ async function unfinished({ archive, timeline, ...options }: FinalizeOptions): P
 
 async function finalizeSegment(
   { bytes, lastModifiedMs, segment }: AssembledTail,
-  { archive, dryRun, force, nowMs, onSegment, ...options }: FinalizeOptions,
+  { archive, dryRun, force, nowMs, onChunksKept, onSegment, ...options }: FinalizeOptions,
 ): Promise<{ segment: FinalizedSegment; segmentSize: number }> {
   const segmentSize = decodePageHeader(bytes)?.long?.segmentSize
   const id = segmentSize === undefined ? undefined : parseSegmentName(segment, segmentSize)
@@ -165,7 +167,12 @@ async function finalizeSegment(
   const { chunks } = await tailOf(archive.storage, segment, options)
   // What reaches farther is not in the segment: it lies beyond a hole, or was written a moment ago.
   const keys = chunks.filter(({ to }) => to <= bytes.length).map(({ key }) => key)
-  await archive.deleteTailChunks(keys, options)
+  try {
+    await archive.deleteTailChunks(keys, options)
+  } catch (error) {
+    if (!hasCode(error, 'WALRX_STORAGE_DENIED')) throw error
+    onChunksKept?.(segment, error)
+  }
   return { segment: { segment, endLsn, outcome }, segmentSize }
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Intent, intentExpiryMs, removeExpiredBackups } from '../../src/backup/intent.ts'
-import { hasCode } from '../../src/primitives/errors.ts'
+import { hasCode, WalrxError } from '../../src/primitives/errors.ts'
 import { backupFolder, intentKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
 import { hour, IntentWorld, minute } from './intent-world.ts'
 
@@ -178,6 +178,19 @@ describe('what a dead writer leaves', () => {
     await world.pass(hour)
     assert.deepEqual(world.keys(), [])
     await assert.rejects(intent.prove(signal), (error) => hasCode(error, 'WALRX_BACKUP_INCOMPLETE'))
+  })
+
+  test('stays where nothing can be deleted, and is no reason to take no backup', async () => {
+    const world = new IntentWorld()
+    const dead = await Intent.announce(world.storage, name, 'db1', world.clock, world.signal)
+    await dead.leave()
+    await world.pass(25 * hour)
+    world.storage.before = ({ operation }) => {
+      if (operation === 'delete') throw new WalrxError('WALRX_STORAGE_DENIED', 'this store keeps everything')
+    }
+    const kept: string[] = []
+    const removed = await removeExpiredBackups(world.storage, world.clock, world.signal, (one) => kept.push(one))
+    assert.deepEqual([removed, kept], [[], [name]])
   })
 
   test('is nothing where there is nothing: one request', async () => {

@@ -194,6 +194,24 @@ describe('a mark', () => {
     assert.deepEqual(await order(), [one, two])
   })
 
+  test('is set and taken away as often as one likes where nothing can be deleted', async () => {
+    seed(one, 20)
+    seed(two, 10)
+    storage.before = ({ operation }) => {
+      if (operation === 'delete') throw new WalrxError('WALRX_STORAGE_DENIED', 'this store keeps everything')
+    }
+    for (const permanent of [true, false, true, false]) {
+      const outcome = await markBackup(work(), { name: one, permanent, rewriteSentinels: true })
+      assert.equal(outcome.finished, undefined, 'what was done is not done again')
+      assert.deepEqual(await marksOf(one), [permanent, permanent])
+      assert.deepEqual(await order(), [one, two])
+    }
+    assert.match(storage.peek(sentinelOrderKey)?.toString() ?? '', /"names":\[\]/)
+    storage.before = undefined
+    await markBackup(work(), mark(one, true))
+    assert.equal(storage.peek(sentinelOrderKey), undefined)
+  })
+
   test('does not pass over a backup that finishes in the meantime, at any moment', async () => {
     for (let moment = 0; moment < 20; moment++) {
       storage.objects.clear()

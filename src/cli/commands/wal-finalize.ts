@@ -49,6 +49,8 @@ export const walFinalize: Command<'wal-finalize'> = {
             forkedAt: formatLsn(switchpoint),
             hint: `to make segments of it too: walrx wal-finalize --timeline ${parseInt(segment.slice(0, 8), 16)}`,
           }),
+        onChunksKept: (segment, error) =>
+          log.warn('the segment is whole, and its chunks stay: the storage lets us remove nothing', { segment, error }),
         force: options.force,
         dryRun: options.dryRun,
         nowMs: systemClock.now(),
