@@ -10,6 +10,8 @@ export interface S3Task {
   readonly key: string
   /** {@link Storage.location}. */
   readonly location: string
+  /** What a policy must allow for it, as IAM calls it. */
+  readonly action: string
 }
 
 /** A failure, for the retry loop and the caller. */
@@ -45,7 +47,7 @@ const TLS_HINT =
 const RETRY: Meaning = { code: 'WALRX_STORAGE_UNAVAILABLE', shouldRetry: true }
 const DENIED: Meaning = {
   code: 'WALRX_STORAGE_DENIED',
-  hint: 'check the access key, and that its policy allows this on the bucket and prefix',
+  hint: 'allow it in the policy of the access key or of the bucket: docs/operations.md has a table of the actions of each command',
 }
 const FAILING_SOURCE: Meaning = {
   ...RETRY,
@@ -159,9 +161,10 @@ export function explainFailure(error: unknown, task: S3Task): S3Failure {
   const meaning = meaningOf(error, status, code)
   const answer = status === undefined ? code : isKnownName(code) ? `HTTP ${status} ${code}` : `HTTP ${status}`
   const detail = oneLine((error as SdkError | undefined)?.message)
+  const lacking = meaning === DENIED ? `: the access key lacks ${task.action}` : ''
   const walrxError = new WalrxError(
     meaning.code,
-    `${describeTask(task)} failed: ${answer}${detail === '' || detail === code ? '' : ` (${detail})`}`,
+    `${describeTask(task)} failed: ${answer}${detail === '' || detail === code ? '' : ` (${detail})`}${lacking}`,
     {
       cause: error,
       ...(meaning.hint !== undefined && { hint: meaning.hint }),
@@ -171,6 +174,21 @@ export function explainFailure(error: unknown, task: S3Task): S3Failure {
   const wants = wantsChecksum(error) ? 'checksum' : meaning.wants
   const isOfSource = meaning === FAILING_SOURCE
   return { status, code, shouldRetry: meaning.shouldRetry ?? false, isOfSource, wants, error: walrxError }
+}
+
+/** True for an error of {@link explainFailure} that says which right is lacking. */
+export function isDenial(error: unknown): error is WalrxError {
+  return error instanceof WalrxError && error.hint === DENIED.hint
+}
+
+/**
+ * The denial of a get that may only mean that nothing is there.
+ * @param listing the denial of a listing
+ */
+export function denialOfMissing(listing: WalrxError, { cause, hint, message }: WalrxError): WalrxError {
+  const first = message.replace(/: the access key lacks .*$/, '')
+  const detail = `${first}: the access key lacks s3:ListBucket, and without it S3 answers so where nothing is`
+  return new WalrxError(listing.code, detail, { cause, ...(hint !== undefined && { hint }) })
 }
 
 /** `put of folder/x at s3://bucket/path`. */

@@ -7,13 +7,7 @@
  * end of the archive.
  */
 import type { Readable } from 'node:stream'
-import type {
-  GetObjectCommandInput,
-  GetObjectCommandOutput,
-  PutObjectCommandInput,
-  StorageClass,
-} from '@aws-sdk/client-s3'
-import { WalrxError, hasCode } from '../../primitives/errors.ts'
+import type { PutObjectCommandInput, StorageClass } from '@aws-sdk/client-s3'
 import { abortable } from '../abortable.ts'
 import { checkKey, checkPrefix } from '../keys.ts'
 import { proveStorage } from '../probe.ts'
@@ -30,9 +24,10 @@ import { S3Body } from './s3-body.ts'
 import { S3Retries } from './s3-retries.ts'
 import { type S3Connection, type S3Shared, connectS3, newShared } from './s3-client.ts'
 import { abortUploads, deleteObjects } from './s3-delete.ts'
-import { type S3Task, describeTask, isConditionRefused, namesNoReason, statusOf } from './s3-errors.ts'
+import { type S3Task, isConditionRefused, statusOf } from './s3-errors.ts'
 import { type S3ListingPlace, listObjects, testListing } from './s3-listing.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
+import { S3Reads } from './s3-reads.ts'
 import { smallPartBytes, uploadStream } from './s3-upload.ts'
 
 /** A wrong endpoint or access key should end a start soon: the probe has a shorter retry time than other requests. */
@@ -42,12 +37,23 @@ const CLOSE_WAIT_MS = 5000
 /** How long bodies may come over a connection with old keys: after that they are resumed over a new one. */
 const RETIRED_FOR_MS = 15 * 60_000
 
+/** What a policy must allow, by operation. */
+const actions = {
+  put: 's3:PutObject',
+  get: 's3:GetObject',
+  head: 's3:GetObject',
+  list: 's3:ListBucket',
+  delete: 's3:DeleteObject',
+  'removal of unfinished uploads': 's3:ListBucketMultipartUploads or s3:AbortMultipartUpload',
+} as const
+
 /** A storage in a bucket. */
 export class S3Storage implements Storage {
   readonly location: string
   readonly #options: S3StorageOptions
   readonly #root: string
   readonly #caller: S3Retries
+  readonly #reads: S3Reads
   /** Running streamed puts, including the removal of their parts. */
   readonly #uploads = new Set<Promise<void>>()
   readonly #parent: S3Storage | undefined
@@ -72,6 +78,12 @@ export class S3Storage implements Storage {
       this.#shared,
       options,
     )
+    this.#reads = new S3Reads({
+      caller: this.#caller,
+      task: (operation, key) => this.#task(operation, key),
+      object: (key) => this.#object(key),
+      list: (prefix, listOptions) => this.list(prefix, listOptions),
+    })
   }
 
   /** Bytes in memory are one PUT; a stream longer than a part is a multipart upload. */
@@ -95,18 +107,18 @@ export class S3Storage implements Storage {
     }
     const result = this.#traits?.conditionalPut ? await this.#create(key, body, signal) : 'unsupported'
     if (result !== 'unsupported') return result
-    if ((await this.#headByGet(key, signal)) !== undefined) return 'exists'
+    if ((await this.#reads.headByGet(key, signal)) !== undefined) return 'exists'
     await this.#putBytes(key, body, signal)
     return 'created'
   }
 
   async get(key: string, { signal }: StorageCallOptions = {}): Promise<AsyncIterable<Uint8Array>> {
     checkKey(key)
-    const first = await this.#getObject(key, {}, signal)
+    const first = await this.#reads.getObject(key, {}, signal)
     const answer = { stream: first.Body as Readable, size: first.ContentLength, etag: first.ETag }
     return new S3Body(
       answer,
-      (offset, etag) => this.#getRest(key, offset, etag, signal),
+      (offset, etag) => this.#reads.getRest(key, offset, etag, signal),
       this.#task('get', key),
       signal,
       this.#options,
@@ -116,7 +128,7 @@ export class S3Storage implements Storage {
   /** After a HEAD with 404, a GET distinguishes a missing object from a missing bucket. */
   async head(key: string, { signal }: StorageCallOptions = {}): Promise<ObjectInfo | undefined> {
     checkKey(key)
-    return (await this.#headBare(key, signal)) ?? (await this.#headByGet(key, signal))
+    return (await this.#reads.headBare(key, signal)) ?? (await this.#reads.headByGet(key, signal))
   }
 
   async *list(prefix: string, options: ListOptions = {}): AsyncIterable<ObjectInfo> {
@@ -133,14 +145,8 @@ export class S3Storage implements Storage {
 
   async removeUnfinished(prefix: string, { signal }: StorageCallOptions = {}): Promise<void> {
     checkPrefix(prefix)
-    const task = this.#task('delete', prefix)
-    await abortUploads({
-      caller: this.#caller,
-      bucket: this.#options.bucket,
-      prefix: this.#root + prefix,
-      task,
-      signal,
-    })
+    const [caller, task] = [this.#caller, this.#task('removal of unfinished uploads', prefix)]
+    await abortUploads({ caller, bucket: this.#options.bucket, prefix: this.#root + prefix, task, signal })
   }
 
   async probe({ signal }: StorageCallOptions = {}): Promise<StorageTraits> {
@@ -194,8 +200,8 @@ export class S3Storage implements Storage {
     return { caller, bucket: this.#options.bucket, root: this.#root, signal, task, traits }
   }
 
-  #task(operation: string, key: string): S3Task {
-    return { operation, key, location: this.location }
+  #task(operation: keyof typeof actions, key: string): S3Task {
+    return { operation, key, location: this.location, action: actions[operation] }
   }
 
   /** Bucket, key and the settings of every new object. */
@@ -262,63 +268,6 @@ export class S3Storage implements Storage {
         if (isConditionRefused(error)) return 'unsupported'
         throw error
       }
-    })
-  }
-
-  /** The answer of a HEAD; undefined for a 404 of any cause. */
-  async #headBare(key: string, signal: AbortSignal | undefined): Promise<ObjectInfo | undefined> {
-    return await this.#caller.call(this.#task('head', key), signal, async ({ sdk, send }) => {
-      try {
-        const answer = await send(new sdk.HeadObjectCommand(this.#object(key)))
-        return { key, size: answer.ContentLength ?? 0, lastModifiedMs: answer.LastModified?.getTime() ?? 0 }
-      } catch (error) {
-        if (statusOf(error) === 404) return undefined
-        if (!namesNoReason(error)) throw error
-        // An answer to a HEAD has no body, and so no code: a GET says why.
-        const answer = await send(new sdk.GetObjectCommand(this.#object(key)))
-        ;(answer.Body as Readable).destroy()
-        return { key, size: answer.ContentLength ?? 0, lastModifiedMs: answer.LastModified?.getTime() ?? 0 }
-      }
-    })
-  }
-
-  /** What a GET answers, without reading the body; undefined only when the store says that there is no such object. */
-  async #headByGet(key: string, signal: AbortSignal | undefined): Promise<ObjectInfo | undefined> {
-    try {
-      const answer = await this.#getObject(key, {}, signal)
-      ;(answer.Body as Readable).destroy()
-      return { key, size: answer.ContentLength ?? 0, lastModifiedMs: answer.LastModified?.getTime() ?? 0 }
-    } catch (error) {
-      if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
-      throw error
-    }
-  }
-
-  async #getObject(
-    key: string,
-    range: Pick<GetObjectCommandInput, 'Range' | 'IfMatch'>,
-    signal: AbortSignal | undefined,
-  ): Promise<GetObjectCommandOutput> {
-    return await this.#caller.call(this.#task('get', key), signal, ({ sdk, send }) =>
-      send(new sdk.GetObjectCommand({ ...this.#object(key), ...range })),
-    )
-  }
-
-  /** The bytes of an object from `offset` on, while it is still the version `etag`. */
-  async #getRest(key: string, offset: number, etag: string, signal: AbortSignal | undefined): Promise<Readable> {
-    const task = this.#task('get', key)
-    return await this.#caller.call(task, signal, async ({ sdk, send }) => {
-      const range = { Range: `bytes=${offset}-`, IfMatch: etag }
-      try {
-        const answer = await send(new sdk.GetObjectCommand({ ...this.#object(key), ...range }))
-        const stream = answer.Body as Readable
-        if (answer.ContentRange?.startsWith(`bytes ${offset}-`)) return stream
-        stream.destroy()
-      } catch (error) {
-        if (statusOf(error) !== 412) throw error
-      }
-      const problem = `the connection broke after ${offset} bytes, and the store cannot send the rest of that version`
-      throw new WalrxError('WALRX_STORAGE_UNAVAILABLE', `${describeTask(task)} failed: ${problem}`)
     })
   }
 

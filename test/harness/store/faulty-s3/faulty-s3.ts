@@ -55,7 +55,10 @@ export interface S3LogEntry {
 
 /** Options of {@link startFaultyS3}. */
 export interface FaultyS3Options extends Partial<S3Traits> {
-  /** Actions that are allowed; every other answers 403 AccessDenied. Default all. */
+  /**
+   * Actions that are allowed, which a test may change; every other answers 403 AccessDenied, and what is missing does so
+   * without ListObjectsV2. Default all.
+   */
   readonly allowed?: ReadonlySet<S3Action>
 }
 
@@ -161,7 +164,9 @@ function answerOf(
   if (allowed && !allowed.has(request.action)) {
     return s3Error(403, 'AccessDenied', `not authorized to perform s3:${request.action}`)
   }
-  return store.answer(request)
+  const answer = store.answer(request)
+  const isHidden = allowed && !allowed.has('ListObjectsV2') && answer.status === 404
+  return isHidden ? s3Error(403, 'AccessDenied', 'Access Denied') : answer
 }
 
 function send(

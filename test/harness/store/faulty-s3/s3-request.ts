@@ -89,3 +89,13 @@ function withoutChunks(raw: Buffer): Buffer {
   }
   return Buffer.concat(pieces)
 }
+
+/** The requests that each action of IAM allows. */
+export const requestsOfAction: Readonly<Record<string, readonly S3Action[]>> = {
+  ListBucket: ['ListObjectsV2', 'HeadBucket'],
+  GetObject: ['GetObject', 'HeadObject'],
+  PutObject: ['PutObject', 'CreateMultipartUpload', 'UploadPart', 'CompleteMultipartUpload'],
+  DeleteObject: ['DeleteObject', 'DeleteObjects'],
+  AbortMultipartUpload: ['AbortMultipartUpload'],
+  ListBucketMultipartUploads: ['ListMultipartUploads'],
+}
