@@ -14,7 +14,7 @@ import { type BackupDocuments, chainOf, readDocuments } from '../../restore/back
 import { chooseBackup, recoveryBackup } from '../../restore/recovery/recovery-backup.ts'
 import { checkReachable, type ReachabilityCheck } from '../../restore/recovery/recovery-check.ts'
 import { parseRecoveryRequest, type RecoveryRequest } from '../../restore/recovery/recovery-request.ts'
-import { writeRecoverySettings } from '../../restore/recovery/recovery-settings.ts'
+import { type SettingsReport, writeRecoverySettings } from '../../restore/recovery/recovery-settings.ts'
 import { Histories } from '../../restore/recovery/recovery-timelines.ts'
 import { restoreCommand } from '../../restore/wal/restore-command.ts'
 import {
@@ -30,6 +30,7 @@ import { chainNames, chainTitle, countsText, plainBytes, storedBytes } from '../
 import type { Command, CommandContext } from '../command.ts'
 import { flagArguments, ownProgram } from '../settings/own-program.ts'
 import { openProgress } from '../terminal/progress.ts'
+import { settingsJson, settingsText } from '../terminal/restore-text.ts'
 import { StoreWaits } from '../terminal/store-waits.ts'
 import { neededSettings } from '../settings/server-environment.ts'
 
@@ -122,25 +123,29 @@ async function restoreBackup(restore: Restore, context: Context): Promise<void> 
   const progress = await openProgress({ what: 'restore', stream: stderr, log, waits })
   try {
     const totalBytes = storedBytes(documents)
-    const summary = await fetchAll(restore, context, (bytes) => progress.update(bytes, totalBytes))
+    const { report, summary } = await fetchAll(restore, context, (bytes) => progress.update(bytes, totalBytes))
     progress.stop()
     const which = summary.increments > 0 ? 'each whole file' : 'each'
     const checked = summary.checked ? `, ${which} as the server's manifest says` : ''
     if (request.recover && request.restoreCommand === undefined) sayWhatTheServerNeeds(settings, log)
     const backups = chainNames(documents)
     const { name } = documents
-    if (options.json) stdout.write(`${formatJson({ backup_name: name, backups, destination, ...summary })}\n`)
-    else stdout.write(`${chainTitle(documents)} is restored to ${destination}: ${countsText(summary)}${checked}\n`)
+    if (options.json) {
+      stdout.write(`${formatJson({ backup_name: name, backups, destination, ...summary, ...settingsJson(report) })}\n`)
+      return
+    }
+    stdout.write(`${chainTitle(documents)} is restored to ${destination}: ${countsText(summary)}${checked}\n`)
+    for (const line of settingsText(report)) stdout.write(`${line}\n`)
   } finally {
     progress.stop()
   }
 }
 
-function fetchAll(
+async function fetchAll(
   { destination, documents, mask, request, storage, tablespaces }: Restore,
   { log, options, settings, signals }: Context,
   onProgress: (bytes: number) => void,
-): Promise<ReadSummary> {
+): Promise<{ readonly summary: ReadSummary; readonly report: SettingsReport | undefined }> {
   const task = {
     storage,
     documents,
@@ -151,14 +156,15 @@ function fetchAll(
     signal: signals.drain,
     onProgress,
   }
-  if (mask) return fetchFiles({ ...task, mask })
+  if (mask) return { summary: await fetchFiles({ ...task, mask }), report: undefined }
   const { main, node } = ownProgram()
   const command = restoreCommand([node, main], flagArguments(settings, 'wal-fetch'))
-  return fetchBackup({
-    ...task,
-    tablespaces,
-    writeSettings: () => writeRecoverySettings(destination, request, command),
-  })
+  let report: SettingsReport | undefined
+  const writeSettings = async () => {
+    report = await writeRecoverySettings(destination, request, command)
+  }
+  const summary = await fetchBackup({ ...task, tablespaces, writeSettings })
+  return { summary, report }
 }
 
 /** The restore_command runs in the server's environment, not in this one. */

@@ -12,7 +12,7 @@ export const restoreCommandCommand: Command<'restore-command'> = {
   positionals: [],
   examples: [
     {
-      call: 'walrx restore-command --config /etc/walg.yaml >> postgresql.conf',
+      call: 'walrx restore-command --config /etc/walg.yaml >> postgresql.auto.conf',
       means: 'recover with the settings of that file',
     },
   ],

@@ -106,4 +106,14 @@ export const recoveryOptions = {
     group: 'Recovery',
     help: "off keeps a clone from archiving into the original's archive; preserve leaves archive_mode as it was",
   },
+  keepSettings: {
+    env: [],
+    flag: 'keep-settings',
+    type: { kind: 'string' },
+    valueName: 'NAME[,…]',
+    defaultText: 'none',
+    commands: ['backup-fetch'],
+    group: 'Recovery',
+    help: "settings of the original's own recovery, standby life or archiving that must act in the restored cluster too, such as primary_conninfo; also standby.signal",
+  },
 } as const satisfies Record<string, OptionSpec>

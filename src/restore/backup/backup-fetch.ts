@@ -39,7 +39,7 @@ export interface FetchOptions {
   readonly signal: AbortSignal
   readonly onProgress: (readBytes: number) => void
   /** Writes the settings of the recovery; called when all files but pg_control are there. */
-  readonly writeSettings: () => Promise<void>
+  readonly writeSettings: () => Promise<unknown>
 }
 
 /**

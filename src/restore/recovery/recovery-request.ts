@@ -2,6 +2,7 @@
 import { WalrxError } from '../../primitives/errors.ts'
 import { formatLsn, type Lsn, type Timeline } from '../../postgres/lsn.ts'
 import { formatTimestamp, parseTimestamp, type TimestampTz } from './recovery-time.ts'
+import { sourceSettings } from './source-settings.ts'
 
 /** The target at which a recovery ends (recovery_target*, guc_tables.c). */
 export type RecoveryTarget =
@@ -31,6 +32,8 @@ export interface RecoveryRequest {
   /** The operator's own restore_command; undefined means that of walrx. */
   readonly restoreCommand: string | undefined
   readonly archiveMode: 'preserve' | 'off'
+  /** Settings of the source's own life that stay as they are, and `standby.signal`; none by default. */
+  readonly keep?: readonly string[]
 }
 
 /** The values of the options in `config/options-recovery.ts`. */
@@ -46,6 +49,7 @@ export interface RecoveryOptions {
   readonly targetTimeline: string | undefined
   readonly restoreCommand: string | undefined
   readonly archiveMode: 'preserve' | 'off'
+  readonly keepSettings?: string | undefined
 }
 
 /** MAXFNAMELEN without the final zero byte (access/xlog_internal.h): the server refuses to start with a longer name. */
@@ -80,7 +84,27 @@ export function parseRecoveryRequest(options: RecoveryOptions): RecoveryRequest 
     timeline: parseTimeline(targetTimeline ?? 'latest'),
     restoreCommand,
     archiveMode: options.archiveMode,
+    keep: parseKept(options.keepSettings ?? '', recover),
   }
+}
+
+/** Names of settings, separated by commas, in lower case. */
+function parseKept(text: string, recover: boolean): string[] {
+  const names = text.split(/[,\s]+/).filter((name) => name !== '')
+  return names.map((given) => {
+    const name = given.toLowerCase()
+    const setting = sourceSettings.find((each) => each.name === name)
+    if (!setting && name !== 'standby.signal') {
+      const known = [...sourceSettings.map((each) => each.name), 'standby.signal'].join(', ')
+      throw usage(`--keep-settings: "${given}" is no setting that walrx turns off`, `give some of: ${known}`)
+    }
+    if (recover && (setting?.ofRecovery || !setting))
+      throw usage(
+        `--keep-settings ${name} is given with a recovery, which has its own`,
+        `leave out ${name}, or leave out --recover and the options that imply it`,
+      )
+    return name
+  })
 }
 
 /** A target for messages: `time 2026-03-01 11:00:00+00`. */

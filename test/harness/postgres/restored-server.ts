@@ -20,9 +20,7 @@ export async function startRestored(
   tablespaces: readonly string[] = [],
   env: Readonly<Record<string, string>> = {},
 ): Promise<TestPostgres> {
-  const { uid, gid } = serverIdentity
-  const paths = [join(directory, 'data'), ...tablespaces]
-  if (uid !== undefined) await promisify(execFile)('chown', ['-R', `${uid}:${gid}`, ...paths])
+  await restoredToServer(directory, tablespaces)
   const server = await openAndStart(directory, { major, env })
   try {
     await until('the end of the recovery', async () => {
@@ -36,8 +34,15 @@ export async function startRestored(
   }
 }
 
+/** Makes the server the owner of the data directory in `<directory>/data`, and of these folders. */
+export async function restoredToServer(directory: string, tablespaces: readonly string[] = []): Promise<void> {
+  const { uid, gid } = serverIdentity
+  const paths = [join(directory, 'data'), ...tablespaces]
+  if (uid !== undefined) await promisify(execFile)('chown', ['-R', `${uid}:${gid}`, ...paths])
+}
+
 /**
- * The same, of a data directory without a recovery of its own: it recovers by walrx's restore_command, to the end.
+ * As {@link startRestored}, of a data directory without a recovery of its own: it recovers by walrx's restore_command, to the end.
  * @param prefix the archive's prefix for walrx
  */
 export async function startRecovering(
