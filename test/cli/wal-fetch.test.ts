@@ -239,3 +239,19 @@ test('wal-prefetch called by hand says what is wrong, and never ends with more t
   const args = ['wal-prefetch', '--pg-wal-size=1', nameOf(1), 'pg_wal/.walrx/1']
   assert.equal((await runWalrx(args, { cwd: dataDir, env: settings() })).status, 0)
 })
+
+describe('the tail of a segment', () => {
+  // cnpg #4990, #10394, patroni #1747
+  test('is kept back from a standby, unless it is told otherwise', async () => {
+    const folder = join(archive, 'wal_005')
+    await writeFile(join(folder, `${nameOf(5)}.partial`), makeSegment(nameOf(5)).subarray(0, 3 * 8192))
+    assert.equal((await fetch([nameOf(5), dest])).status, 0)
+    await beStandby()
+    assert.equal((await fetch([nameOf(5), dest])).status, 74)
+    // PostgreSQL takes it for a standby all the same.
+    await writeFile(join(dataDir, 'recovery.signal'), '')
+    assert.equal((await fetch([nameOf(5), dest])).status, 74)
+    assert.equal((await fetch([nameOf(5), dest, '--standby-tail'])).status, 0)
+    assert.equal((await fetch([nameOf(5), dest], { WALRX_STANDBY_TAIL: 'true' })).status, 0)
+  })
+})

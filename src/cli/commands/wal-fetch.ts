@@ -44,6 +44,7 @@ export const walFetch: Command<'wal-fetch', 'name' | 'dest'> = {
     const kind = walFileKind(name)
     if (kind === undefined) throw notWal(name)
     const segmentSize = segmentSizeOf(options)
+    const isStandby = hasStandbySignal()
     const prefetch = openPrefetch(context)
     if (kind === 'segment') {
       if (await prefetch?.take(name, signals.drain)) return 0
@@ -64,7 +65,8 @@ export const walFetch: Command<'wal-fetch', 'name' | 'dest'> = {
         extension: extensions[options.compressionMethod],
         segmentSize,
         retryTimeoutMs: options.fetchRetryTimeoutMs,
-        isStandby: hasStandbySignal(),
+        isStandby,
+        wholeOnly: isStandby && !options.standbyTail,
         onSegment:
           prefetch &&
           ((segmentSize, isFollowed) => {

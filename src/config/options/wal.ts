@@ -167,6 +167,15 @@ export const fetchOptions = {
     group: 'Fetch',
     help: 'how long to retry while the storage is out, or the file is missing before later ones, until the command ends with 126',
   },
+  standbyTail: {
+    env: ['WALRX_STANDBY_TAIL'],
+    flag: 'standby-tail',
+    type: { kind: 'boolean' },
+    default: 'false',
+    commands: ['wal-fetch', 'restore-command'],
+    group: 'Fetch',
+    help: 'give a standby the unfinished segment too: only for one that never follows another primary',
+  },
   walSegmentMegabytes: {
     env: ['WALG_PG_WAL_SIZE'],
     flag: 'pg-wal-size',

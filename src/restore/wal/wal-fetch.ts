@@ -36,6 +36,11 @@ export interface WalFetchOptions {
   readonly retryTimeoutMs: number
   /** True for a standby, which asks again by itself: then failures are reported after a few seconds. */
   readonly isStandby: boolean
+  /**
+   * True never delivers the tail of a segment: a standby would replay WAL that its next primary may never have had, and
+   * could not follow it. Default false.
+   */
+  readonly wholeOnly?: boolean
   /** The server's data directory, where its system identifier is read; default: the working directory. */
   readonly dataDir?: string
   /**
@@ -191,8 +196,8 @@ class WalFetch {
    * after it is of no use.
    */
   async #fetchTail(signal: AbortSignal, guard: StallGuard): Promise<boolean> {
-    const { clock = systemClock, log, name, storage } = this.#options
-    if (walFileKind(name) !== 'segment') return false
+    const { clock = systemClock, log, name, storage, wholeOnly = false } = this.#options
+    if (wholeOnly || walFileKind(name) !== 'segment') return false
     const tail = await segmentTail(this.#reader, name, { signal })
     if (!tail) return false
     const gap = await this.#reader.gapAt(name, { signal })

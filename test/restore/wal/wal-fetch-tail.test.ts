@@ -91,6 +91,17 @@ describe('the tail of a segment', () => {
     await assertDelivered(8192 * 3 + 4096)
   })
 
+  // cnpg #4990, #10394, patroni #1747
+  test('is never delivered to a standby that gets whole segments only', async () => {
+    chunk(0, 9000)
+    assert.equal(await fetch({ isStandby: true, wholeOnly: true }), 'absent')
+    storage.seed(`wal_005/${name}.partial`, whole)
+    assert.equal(await fetch({ isStandby: true, wholeOnly: true }), 'absent')
+    storage.seed(`wal_005/${name}`, whole)
+    assert.equal(await fetch({ isStandby: true, wholeOnly: true }), 'delivered')
+    await assertDelivered(madeSegmentSize)
+  })
+
   test('is ignored where the whole segment is there: no chunk is read', async () => {
     chunk(0, 9000, Buffer.alloc(9000, 7))
     storage.seed(`wal_005/${name}`, whole)
