@@ -39,6 +39,8 @@ export interface Settings<C extends CommandName = CommandName> {
   readonly pgEnvironment: Readonly<Record<string, string>>
   /** The variables that they were loaded from: what a child process is to inherit. */
   readonly environment: Environment
+  /** Path of the config file that was read; undefined for none. */
+  readonly configFile?: string | undefined
   /** Texts that must never be printed. */
   readonly secrets: readonly string[]
   readonly notices: readonly SettingNotice[]
@@ -68,7 +70,8 @@ interface Found {
  */
 export async function loadSettings<C extends CommandName>(input: LoadInput<C>): Promise<Settings<C>> {
   const environment = nonEmpty(input.environment)
-  const file = await openConfigFile(input, environment)
+  const configFile = configPath(input, environment)
+  const file: ReadonlyMap<string, string> = configFile === undefined ? new Map() : await readConfigFile(configFile)
   const lookUp = (name: string): Found | undefined => {
     const fromEnvironment = environment.get(name)
     if (fromEnvironment !== undefined) return { name, text: fromEnvironment, source: 'environment' }
@@ -96,6 +99,7 @@ export async function loadSettings<C extends CommandName>(input: LoadInput<C>): 
     describe: (key) => describe(optionTable[key], found.get(key), values[key]),
     pgEnvironment: Object.freeze(pgEnvironment(environment, file, found)),
     environment: input.environment,
+    configFile,
     secrets: secretTexts(environment, file),
     notices,
   }
@@ -117,13 +121,9 @@ function nonEmpty(environment: Environment): Map<string, string> {
   return new Map(entries.filter((entry): entry is [string, string] => entry[1] !== undefined && entry[1] !== ''))
 }
 
-async function openConfigFile(
-  input: LoadInput<CommandName>,
-  environment: ReadonlyMap<string, string>,
-): Promise<ReadonlyMap<string, string>> {
+function configPath(input: LoadInput<CommandName>, environment: ReadonlyMap<string, string>): string | undefined {
   const named = findOption(optionTable.configPath, input.flags.get('configPath'), environment, new Map())
-  const path = named?.text ?? (input.home === undefined ? undefined : findConfigFile(input.home))
-  return path === undefined ? new Map() : readConfigFile(path)
+  return named?.text ?? (input.home === undefined ? undefined : findConfigFile(input.home))
 }
 
 function findOption(

@@ -1,8 +1,8 @@
 /** `walrx backup-fetch DEST NAME`: a backup as a data directory, and the recovery that it goes into. */
+import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { listInOrder, selectBackup } from '../../catalog/backups.ts'
 import { openStorage } from '../../config/open-storage.ts'
-import type { Settings } from '../../config/load.ts'
 import type { OptionValues } from '../../config/options/options.ts'
 import type { Logger } from '../../observe/log.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
@@ -16,7 +16,7 @@ import { checkReachable, type ReachabilityCheck } from '../../restore/recovery/r
 import { parseRecoveryRequest, type RecoveryRequest } from '../../restore/recovery/recovery-request.ts'
 import { type SettingsReport, writeRecoverySettings } from '../../restore/recovery/recovery-settings.ts'
 import { Histories } from '../../restore/recovery/recovery-timelines.ts'
-import { restoreCommand } from '../../restore/wal/restore-command.ts'
+import { restoreCommand, shellWord } from '../../restore/wal/restore-command.ts'
 import {
   parseMapping,
   type PlacedTablespace,
@@ -29,10 +29,12 @@ import { WalReader } from '../../walg/wal/wal-reader.ts'
 import { chainNames, chainTitle, countsText, plainBytes, storedBytes } from '../terminal/chain-text.ts'
 import type { Command, CommandContext } from '../command.ts'
 import { flagArguments, ownProgram } from '../settings/own-program.ts'
+import { nextSteps } from '../terminal/next-steps.ts'
 import { openProgress } from '../terminal/progress.ts'
 import { settingsJson, settingsText } from '../terminal/restore-text.ts'
 import { StoreWaits } from '../terminal/store-waits.ts'
-import { neededSettings } from '../settings/server-environment.ts'
+import { restoredDirectory } from '../settings/next-start.ts'
+import { type NeededSettings, neededSettings } from '../settings/server-environment.ts'
 
 /** The least that every restored backup needs: the WAL up to where it is consistent. */
 const toItsEnd = { target: { kind: 'immediate' }, inclusive: true, timeline: 'current' } as const
@@ -127,15 +129,19 @@ async function restoreBackup(restore: Restore, context: Context): Promise<void> 
     progress.stop()
     const which = summary.increments > 0 ? 'each whole file' : 'each'
     const checked = summary.checked ? `, ${which} as the server's manifest says` : ''
-    if (request.recover && request.restoreCommand === undefined) sayWhatTheServerNeeds(settings, log)
+    const needed = request.restoreCommand === undefined && !restore.mask ? neededSettings(settings) : undefined
+    if (request.recover && needed) sayWhatTheServerNeeds(needed, log)
     const backups = chainNames(documents)
     const { name } = documents
+    if (!restore.mask) await warnOfRoot(restore, log)
     if (options.json) {
       stdout.write(`${formatJson({ backup_name: name, backups, destination, ...summary, ...settingsJson(report) })}\n`)
       return
     }
     stdout.write(`${chainTitle(documents)} is restored to ${destination}: ${countsText(summary)}${checked}\n`)
     for (const line of settingsText(report)) stdout.write(`${line}\n`)
+    if (restore.mask) return
+    for (const line of await stepsAfter(restore, needed, context)) stdout.write(`${line}\n`)
   } finally {
     progress.stop()
   }
@@ -167,11 +173,38 @@ async function fetchAll(
   return { summary, report }
 }
 
+/** PostgreSQL refuses to run as root, and on files of another user. */
+async function warnOfRoot({ destination, tablespaces }: Restore, log: Logger): Promise<void> {
+  if ((await stat(destination)).uid !== 0) return
+  const paths = [destination, ...tablespaces.map(({ location }) => location)].map(shellWord).join(' ')
+  log.warn('the restored files belong to root: PostgreSQL refuses them', {
+    hint: `give them to the user that PostgreSQL runs as, mostly: chown -R postgres: ${paths}`,
+  })
+}
+
+/** How the server is started, as lines of text. */
+async function stepsAfter(
+  { destination, request, tablespaces }: Restore,
+  needed: NeededSettings | undefined,
+  { settings }: Context,
+): Promise<string[]> {
+  const { restoreCommandCall, ...facts } = await restoredDirectory(settings, destination)
+  return nextSteps({
+    ...facts,
+    outside: tablespaces.map(({ location }) => location),
+    variables: needed?.environment ?? [],
+    setUp: request.recover || request.keep?.includes('standby.signal') ? undefined : restoreCommandCall,
+    pauses: request.target !== undefined && request.action === 'pause',
+  })
+}
+
 /** The restore_command runs in the server's environment, not in this one. */
-function sayWhatTheServerNeeds(settings: Settings<'backup-fetch'>, log: Logger): void {
-  const { configFile, environment } = neededSettings(settings)
-  if (environment.length > 0)
-    log.warn('wal-fetch needs these settings in the environment of the restored server', { environment })
+function sayWhatTheServerNeeds({ configFile, environment }: NeededSettings, log: Logger): void {
+  if (environment.length > 0) {
+    log.warn('wal-fetch needs these settings in the environment of the restored server', {
+      environment: environment.map(({ name }) => name),
+    })
+  }
   if (configFile.length > 0)
     log.warn("wal-fetch needs these settings of the config file: the server's user must be able to read it", {
       configFile,

@@ -31,7 +31,7 @@ function environmentNote(settings: Settings<'restore-command'>): string {
   const { configFile, environment } = neededSettings(settings)
   const lines: string[] = []
   if (environment.length > 0)
-    lines.push(`# wal-fetch needs these in the server's environment: ${environment.join(', ')}`)
+    lines.push(`# wal-fetch needs these in the server's environment: ${environment.map(({ name }) => name).join(', ')}`)
   if (configFile.length > 0) {
     lines.push(
       `# wal-fetch reads these from the config file; the server's user must be able to read it: ${configFile.join(', ')}`,

@@ -1,5 +1,5 @@
 /** How walrx calls itself: with the Node that runs it, the program file in use, and the flags that were given. */
-import { extname } from 'node:path'
+import { extname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { optionsOf, type Settings } from '../../config/load.ts'
 import type { CommandName, OptionSpec } from '../../config/options/option-types.ts'
@@ -13,12 +13,22 @@ export function ownProgram(): { readonly node: string; readonly main: string } {
   return { node: process.execPath, main: fileURLToPath(main) }
 }
 
-/** What was given by flags, as flags for another command; what that command doesn't take is left out. */
+/** Options whose values are paths. */
+const pathOptions: ReadonlySet<OptionKey> = new Set<OptionKey>(['s3CaCertFile'])
+
+/**
+ * What was given by flags, as flags for another command; what that command doesn't take is left out. The other command
+ * may run in another directory and as another user: paths are absolute, and the config file is named also where it was
+ * found in the home directory.
+ */
 export function flagArguments(settings: Settings, command: CommandName): string[] {
   const values = settings.values as Readonly<Partial<Record<OptionKey, unknown>>>
   return optionsOf(command).flatMap(([key, spec]) => {
-    const isGiven = settings.source(key) === 'flag' && spec.flag !== undefined
-    return isGiven ? [`--${spec.flag}=${flagText(spec, values[key])}`] : []
+    if (key === 'configPath')
+      return settings.configFile === undefined ? [] : [`--config=${resolve(settings.configFile)}`]
+    if (settings.source(key) !== 'flag' || spec.flag === undefined) return []
+    const text = flagText(spec, values[key])
+    return [`--${spec.flag}=${pathOptions.has(key) ? resolve(text) : text}`]
   })
 }
 

@@ -22,8 +22,12 @@ export function restoreCommand(program: readonly string[], flags: readonly strin
   ].join(' || ')
 }
 
+/** A text as one word for a POSIX shell. */
+export function shellWord(word: string): string {
+  return plainWord.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
+}
+
 /** A word for the shell. PostgreSQL replaces `%` in a restore_command, so it is doubled. */
 function quoted(word: string): string {
-  const shell = plainWord.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
-  return shell.replaceAll('%', '%%')
+  return shellWord(word).replaceAll('%', '%%')
 }

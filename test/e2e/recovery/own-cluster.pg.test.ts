@@ -3,13 +3,17 @@
  * the recovery.
  */
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { appendFile, chmod, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { before, describe, test } from 'node:test'
-import { makeServerDirectory } from '../../harness/postgres/postgres-files.ts'
+import { promisify } from 'node:util'
+import { makeServerDirectory, pgBinary } from '../../harness/postgres/postgres-files.ts'
 import { copyDataDir, startStandby, untilReplayed } from '../../harness/postgres/postgres-copies.ts'
 import { openAndStart, startPostgres, type TestPostgres } from '../../harness/postgres/postgres.ts'
 import { restoredToServer, startRestored } from '../../harness/postgres/restored-server.ts'
+import { freePort } from '../../harness/ports.ts'
+import { isRunning } from '../../harness/walrx/processes.ts'
 import { newServerDirectory } from '../../harness/walrx/test-workspace.ts'
 import { until } from '../../harness/time/until.ts'
 import { runWalrx, startWalrx } from '../../harness/walrx/walrx-process.ts'
@@ -146,6 +150,35 @@ describe('a restored cluster', () => {
     assert.match(text, /^work_mem = '5MB'$/m)
     assert.doesNotMatch(text, /^(archive_cleanup_command|recovery_)\w* = '.+'/m)
   })
+
+  for (const flags of [['--recover'], []]) {
+    test(`starts by the commands that are printed, ${flags[0] ?? 'without --recover'}`, async () => {
+      const directory = newServerDirectory('own-pasted')
+      await makeServerDirectory(directory, 0o777)
+      const data = join(directory, "it's data")
+      const env = { WALG_FILE_PREFIX: world.prefix[1] ?? '', WALRX_FETCH_RETRY_TIMEOUT: '10s' }
+      const { status, stderr, stdout } = await runWalrx(['backup-fetch', data, 'LATEST', ...flags], { env })
+      assert.equal(status, 0, stderr)
+      assert.match(stdout, /^ {2}export WALRX_FETCH_RETRY_TIMEOUT=10s$/m)
+      const settings = `port = ${await freePort()}\nunix_socket_directories = '${directory}'\n`
+      await appendFile(join(data, 'postgresql.conf'), settings)
+      const commands = stdout.split('\n').filter((line) => line.startsWith('  '))
+      const script = commands.join('\n').replaceAll('su postgres ', 'su nobody ').replaceAll(' postgres: ', ' nobody: ')
+      const bin = dirname(pgBinary(17, 'pg_ctl'))
+      const shell = { cwd: directory, env: { PATH: `${bin}:${process.env['PATH'] ?? ''}` } }
+      await promisify(execFile)('/bin/sh', ['-ec', script], shell)
+      const pid = Number((await readFile(join(data, 'postmaster.pid'), 'utf8')).split('\n')[0])
+      try {
+        const log = () => readFile(join(data, 'walrx-start.log'), 'utf8')
+        await until('the end of the recovery', async () =>
+          /archive recovery complete[^]*ready to accept connections/.test(await log()),
+        )
+      } finally {
+        process.kill(pid, 'SIGINT')
+        await until('the end of the server', async () => !(await isRunning(pid)))
+      }
+    })
+  }
 
   test('has no target left after its recovery, whatever ALTER SYSTEM did meanwhile', async () => {
     const { directory } = await fetch('--target-lsn', world.lsn)
