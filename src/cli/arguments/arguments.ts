@@ -3,7 +3,7 @@
  * by the hundred `node:util`, which needs no loading. Both only take the line apart. Every check is here, so that both
  * accept the same, and refuse the same with the same message.
  */
-import type { CommandName, OptionSpec } from '../../config/options/option-types.ts'
+import { type CommandName, type OptionSpec, valueSeparator } from '../../config/options/option-types.ts'
 import { optionsOf } from '../../config/load.ts'
 import type { OptionKey } from '../../config/options/options.ts'
 import { WalrxError } from '../../primitives/errors.ts'
@@ -47,11 +47,11 @@ export function checkArguments(command: Command, raw: RawArguments): CheckedArgu
     const given = raw.flags.get(key) ?? []
     const value = given.at(-1)
     if (value === undefined) continue
-    if (given.length > 1 && spec.type.kind !== 'boolean') {
+    if (given.length > 1 && spec.type.kind !== 'boolean' && !spec.isRepeatable) {
       throw usage(command, `--${flag} is given ${given.length} times`)
     }
-    if (value === '') throw usage(command, `--${flag} needs a value`)
-    flags.set(key, value)
+    if (value === '' || (spec.isRepeatable && given.includes(''))) throw usage(command, `--${flag} needs a value`)
+    flags.set(key, spec.isRepeatable ? given.join(valueSeparator) : value)
   }
   return { flags, positionals: checkPositionals(command, raw.positionals) }
 }

@@ -1,8 +1,8 @@
 /** `walrx backup-fetch DEST NAME`: a backup as a data directory, and the recovery that it goes into. */
-import { stat } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { isAbsolute, relative, resolve } from 'node:path'
 import { listInOrder, selectBackup } from '../../catalog/backups.ts'
 import { openStorage } from '../../config/open-storage.ts'
+import { valueSeparator } from '../../config/options/option-types.ts'
 import type { OptionValues } from '../../config/options/options.ts'
 import type { Logger } from '../../observe/log.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
@@ -18,7 +18,7 @@ import { type SettingsReport, writeRecoverySettings } from '../../restore/recove
 import { Histories } from '../../restore/recovery/recovery-timelines.ts'
 import { restoreCommand, shellWord } from '../../restore/wal/restore-command.ts'
 import {
-  parseMapping,
+  parseMappings,
   type PlacedTablespace,
   placeTablespaces,
   refuseUsedFolders,
@@ -33,7 +33,7 @@ import { nextSteps } from '../terminal/next-steps.ts'
 import { openProgress } from '../terminal/progress.ts'
 import { settingsJson, settingsText } from '../terminal/restore-text.ts'
 import { StoreWaits } from '../terminal/store-waits.ts'
-import { restoredDirectory } from '../settings/next-start.ts'
+import { type RestoredDirectory, restoredDirectory } from '../settings/next-start.ts'
 import { type NeededSettings, neededSettings } from '../settings/server-environment.ts'
 
 /** The least that every restored backup needs: the WAL up to where it is consistent. */
@@ -58,16 +58,16 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
   ],
   async run(context) {
     const { log, options, positionals, signals } = context
-    const wish = readWish(options)
     const destination = resolve(positionals.dest)
-    await refuseUsedDestination(destination)
+    const wish = readWish(options, destination)
+    await refuseUsedDestination(destination, wish.walDirectory)
     const waits = new StoreWaits(log)
     const storage = await openStorage(options, waits.onTrouble)
     try {
       const asked = { name: positionals.name, request: wish.request, isWhole: wish.mask === undefined }
       const documents = await choose(storage, asked, log, signals.drain)
       sayWhatIsRestored(documents, log)
-      const tablespaces = wish.mask ? [] : placeTablespaces(documents.sentinel.spec, wish.mappings)
+      const tablespaces = wish.mask ? [] : placeTablespaces(documents.sentinel.spec, wish.mappings, destination)
       await refuseUsedFolders(tablespaces)
       const restore = { ...wish, storage, documents, destination, tablespaces, waits }
       if (options.dryRun) sayItCanBeRestored(restore, context)
@@ -87,6 +87,8 @@ interface Wish {
   readonly mappings: readonly (readonly [old: string, now: string])[]
   /** Undefined for the whole backup. */
   readonly mask: ((path: string) => boolean) | undefined
+  /** The directory that pg_wal is to be a link to. */
+  readonly walDirectory: string | undefined
 }
 
 /** A restore that can begin. */
@@ -99,19 +101,28 @@ interface Restore extends Wish {
 }
 
 /** Throws WALRX_USAGE for options that contradict each other. */
-function readWish(options: OptionValues<'backup-fetch'>): Wish {
+function readWish(options: OptionValues<'backup-fetch'>, destination: string): Wish {
   const request = parseRecoveryRequest(options)
-  const mappings = (options.tablespaceMapping ?? '')
-    .split(',')
-    .filter((text) => text !== '')
-    .map(parseMapping)
+  const mappings = (options.tablespaceMapping ?? '').split(valueSeparator).flatMap(parseMappings)
+  const { walDirectory } = options
   const mask = options.mask === undefined ? undefined : fileMask(options.mask)
-  if (mask && (request.recover || mappings.length > 0)) {
+  if (mask && (request.recover || mappings.length > 0 || walDirectory !== undefined)) {
     throw new WalrxError('WALRX_USAGE', '--mask restores single files, without a recovery and without tablespaces', {
-      hint: 'leave out --mask, or leave out --recover, the target options and --tablespace-mapping',
+      hint: 'leave out --mask, or leave out --recover, the target options, --tablespace-mapping and --waldir',
     })
   }
-  return { request, mappings, mask }
+  return { request, mappings, mask, walDirectory: checkedWalDirectory(walDirectory, destination) }
+}
+
+/** As pg_basebackup's --waldir. */
+function checkedWalDirectory(text: string | undefined, destination: string): string | undefined {
+  if (text === undefined) return undefined
+  const inside = relative(destination, text)
+  const hint = 'give the absolute path of a directory outside the data directory'
+  if (!isAbsolute(text)) throw new WalrxError('WALRX_USAGE', `--waldir ${text} is not an absolute path`, { hint })
+  if (!/^\.\.(\/|$)/.test(inside))
+    throw new WalrxError('WALRX_USAGE', `--waldir ${text} is in the data directory`, { hint })
+  return resolve(text)
 }
 
 function sayItCanBeRestored({ destination, documents }: Restore, { stdout }: Context): void {
@@ -133,22 +144,23 @@ async function restoreBackup(restore: Restore, context: Context): Promise<void> 
     if (request.recover && needed) sayWhatTheServerNeeds(needed, log)
     const backups = chainNames(documents)
     const { name } = documents
-    if (!restore.mask) await warnOfRoot(restore, log)
+    const locations = restore.tablespaces.map(({ location }) => location)
+    const restored = restore.mask ? undefined : await restoredDirectory(settings, destination, locations)
+    if (restored) warnOfRoot(restored, log)
     if (options.json) {
       stdout.write(`${formatJson({ backup_name: name, backups, destination, ...summary, ...settingsJson(report) })}\n`)
       return
     }
     stdout.write(`${chainTitle(documents)} is restored to ${destination}: ${countsText(summary)}${checked}\n`)
     for (const line of settingsText(report)) stdout.write(`${line}\n`)
-    if (restore.mask) return
-    for (const line of await stepsAfter(restore, needed, context)) stdout.write(`${line}\n`)
+    if (restored) for (const line of stepsAfter(restored, request, needed)) stdout.write(`${line}\n`)
   } finally {
     progress.stop()
   }
 }
 
 async function fetchAll(
-  { destination, documents, mask, request, storage, tablespaces }: Restore,
+  { destination, documents, mask, request, storage, tablespaces, walDirectory }: Restore,
   { log, options, settings, signals }: Context,
   onProgress: (bytes: number) => void,
 ): Promise<{ readonly summary: ReadSummary; readonly report: SettingsReport | undefined }> {
@@ -169,29 +181,27 @@ async function fetchAll(
   const writeSettings = async () => {
     report = await writeRecoverySettings(destination, request, command)
   }
-  const summary = await fetchBackup({ ...task, tablespaces, writeSettings })
+  const summary = await fetchBackup({ ...task, tablespaces, walDirectory, writeSettings })
   return { summary, report }
 }
 
 /** PostgreSQL refuses to run as root, and on files of another user. */
-async function warnOfRoot({ destination, tablespaces }: Restore, log: Logger): Promise<void> {
-  if ((await stat(destination)).uid !== 0) return
-  const paths = [destination, ...tablespaces.map(({ location }) => location)].map(shellWord).join(' ')
+function warnOfRoot({ dataDirectory, isRoot, outside }: RestoredDirectory, log: Logger): void {
+  if (!isRoot) return
+  const paths = [dataDirectory, ...outside].map(shellWord).join(' ')
   log.warn('the restored files belong to root: PostgreSQL refuses them', {
     hint: `give them to the user that PostgreSQL runs as, mostly: chown -R postgres: ${paths}`,
   })
 }
 
 /** How the server is started, as lines of text. */
-async function stepsAfter(
-  { destination, request, tablespaces }: Restore,
+function stepsAfter(
+  { restoreCommandCall, ...facts }: RestoredDirectory,
+  request: RecoveryRequest,
   needed: NeededSettings | undefined,
-  { settings }: Context,
-): Promise<string[]> {
-  const { restoreCommandCall, ...facts } = await restoredDirectory(settings, destination)
+): string[] {
   return nextSteps({
     ...facts,
-    outside: tablespaces.map(({ location }) => location),
     variables: needed?.environment ?? [],
     setUp: request.recover || request.keep?.includes('standby.signal') ? undefined : restoreCommandCall,
     pauses: request.target !== undefined && request.action === 'pause',

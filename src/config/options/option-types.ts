@@ -48,6 +48,9 @@ export type OptionType =
     }
   | { readonly kind: 'lsn' }
 
+/** Between the values of a flag that is given several times: no argument can contain it. */
+export const valueSeparator = '\0'
+
 /** One row of the table. */
 export interface OptionSpec {
   /**
@@ -60,6 +63,8 @@ export interface OptionSpec {
   /** One-letter flag. */
   readonly alias?: string
   readonly type: OptionType
+  /** True where the flag may be given several times: the value is then all of them, with {@link valueSeparator} between. */
+  readonly isRepeatable?: true
   /** Default, written as an operator would. */
   readonly default?: string
   /** What happens without a value, where that is no fixed default. */

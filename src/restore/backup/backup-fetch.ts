@@ -10,7 +10,7 @@
  *
  * Each step is durable, names and all, before the next one begins. PostgreSQL does not start without pg_control.
  */
-import * as fs from 'node:fs/promises'
+import { join } from 'node:path'
 import type { Logger } from '../../observe/log.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { ManifestFile } from '../../postgres/backup/backup-manifest.ts'
@@ -19,7 +19,7 @@ import { openObject } from '../../walg/stored/stored-reader.ts'
 import type { BackupDocuments } from './backup-documents.ts'
 import { type ReadSummary, readBackup } from './backup-reader.ts'
 import { controlFile } from './entry-path.ts'
-import { DirectorySink, type RestoreSink } from './restore-sink.ts'
+import { contentsOf, DirectorySink, type RestoreSink } from './restore-sink.ts'
 import { changedManifest, RestoredSums } from './restored-manifest.ts'
 import { linkTablespaces, type PlacedTablespace, refuseUsedFolders, rewriteTablespaceMap } from './tablespaces.ts'
 
@@ -33,6 +33,8 @@ export interface FetchOptions {
   /** The data directory: empty or missing. */
   readonly destination: string
   readonly tablespaces: readonly PlacedTablespace[]
+  /** The directory that pg_wal is to be a link to; undefined for an ordinary pg_wal. */
+  readonly walDirectory?: string | undefined
   readonly concurrency: number
   readonly fsync: boolean
   readonly log: Logger
@@ -47,10 +49,11 @@ export interface FetchOptions {
  * @throws WALRX_RESTORE_FAILED when the destination is not empty or cannot be written; what reading throws
  */
 export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
-  const { destination, documents, tablespaces } = options
-  await refuseUsedDestination(destination)
+  const { destination, documents, log, tablespaces, walDirectory } = options
+  await refuseUsedDestination(destination, walDirectory)
   await refuseUsedFolders(tablespaces)
   const sink = await openSink(options)
+  if (walDirectory !== undefined) await sink.link('pg_wal', walDirectory)
   await linkTablespaces(sink, tablespaces)
   /** tablespace_map, where it names other folders than the server's. */
   let newMap: Buffer | undefined
@@ -75,6 +78,12 @@ export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
   await sink.sync()
   await sink.remove(incompleteMarker)
   await sink.sync()
+  for (const directory of sink.unmade) {
+    log.warn('a tablespace has nothing in the backup: its directory is not made, and the link to it leads nowhere', {
+      directory,
+      hint: 'it was so at the original, or the tablespace was empty; make the directory to use it again',
+    })
+  }
   return summary
 }
 
@@ -114,24 +123,53 @@ export async function fetchFiles(
   return summary
 }
 
-/** Throws WALRX_RESTORE_FAILED for a destination that is not empty. */
-export async function refuseUsedDestination(destination: string): Promise<void> {
-  let names: string[]
-  try {
-    names = await fs.readdir(destination)
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT') return
-    throw new WalrxError('WALRX_RESTORE_FAILED', `destination ${destination} cannot be read: ${message}`, {
-      cause: error,
+/**
+ * Throws WALRX_RESTORE_FAILED for a destination that is not empty, or a `walDirectory` that is not. What a file system
+ * needs does not count: `lost+found`, and an empty pg_wal, which is the place of a mount, or a link to an empty directory.
+ */
+export async function refuseUsedDestination(destination: string, walDirectory?: string): Promise<void> {
+  if (walDirectory !== undefined && ((await readable(walDirectory)) ?? []).length > 0) {
+    throw new WalrxError('WALRX_RESTORE_FAILED', `${walDirectory} for the WAL is not empty`, {
+      hint: 'give --waldir an empty or a new directory',
     })
   }
-  if (names.length === 0) return
-  const isOurs = names.includes(incompleteMarker)
-  throw new WalrxError('WALRX_RESTORE_FAILED', `${destination} is not empty`, {
-    hint: isOurs
+  const names = (await readable(destination)) ?? []
+  if (names.some((name) => name !== 'pg_wal')) {
+    const hint = names.includes(incompleteMarker)
       ? 'an earlier restore into it did not finish: empty it and the directories of its tablespaces'
-      : 'give an empty or a new directory',
+      : 'give an empty or a new directory'
+    throw notEmpty(destination, hint)
+  }
+  if (names.length > 0) await refuseUsedWal(join(destination, 'pg_wal'), walDirectory)
+}
+
+/** Throws WALRX_RESTORE_FAILED for a pg_wal that is there and cannot be the restored one. */
+async function refuseUsedWal(pgWal: string, walDirectory: string | undefined): Promise<void> {
+  if (walDirectory !== undefined) {
+    throw new WalrxError('WALRX_RESTORE_FAILED', `${pgWal} is there already, and --waldir is given`, {
+      hint: `leave out --waldir to use what is there, or remove ${pgWal}`,
+    })
+  }
+  const names = await readable(pgWal)
+  if (!names) {
+    throw new WalrxError('WALRX_RESTORE_FAILED', `${pgWal} is a link to a directory that is not there`, {
+      hint: 'make that directory, or remove the link and give --waldir',
+    })
+  }
+  if (names.length > 0) throw notEmpty(pgWal, 'empty it, but for lost+found')
+}
+
+function notEmpty(directory: string, hint: string): WalrxError {
+  return new WalrxError('WALRX_RESTORE_FAILED', `${directory} is not empty`, { hint })
+}
+
+/** What is in a directory; undefined where there is none. Throws WALRX_RESTORE_FAILED. */
+async function readable(directory: string): Promise<string[] | undefined> {
+  return contentsOf(directory).catch((error: unknown) => {
+    const { message } = error as Error
+    throw new WalrxError('WALRX_RESTORE_FAILED', `destination ${directory} cannot be read: ${message}`, {
+      cause: error,
+    })
   })
 }
 

@@ -39,6 +39,19 @@ const nowhereFile: RestoredFile & ChangedFile = {
   drop: async () => {},
 }
 
+/**
+ * What is in a directory, but for the `lost+found` that every file system of the ext family has at its root; undefined
+ * where there is none. Rejects with the error of readdir, for instance ENOTDIR.
+ */
+export async function contentsOf(directory: string): Promise<string[] | undefined> {
+  try {
+    return (await fs.readdir(directory)).filter((name) => name !== 'lost+found')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
 /** Discards everything. */
 export const nowhere: RestoreSink = {
   directory: async () => {},
@@ -56,6 +69,8 @@ export class DirectorySink implements RestoreSink {
   readonly #fsync: boolean
   readonly #syncs = new BackgroundSync()
   readonly #directories = new ChangedDirectories(fs)
+  /** Links that lead nowhere yet: path in the data directory, and target. */
+  readonly #unmade = new Map<string, string>()
 
   /** @param fsync false leaves it to the operating system when files reach the disk (WALG_TAR_DISABLE_FSYNC) */
   constructor(root: string, fsync: boolean) {
@@ -65,10 +80,12 @@ export class DirectorySink implements RestoreSink {
 
   /** @param path '' for the data directory itself */
   async directory(path: string, mode: number): Promise<void> {
+    await this.#makeTarget(path)
     await this.#folder(join(this.root, path), mode)
   }
 
   async file(path: string, mode: number): Promise<RestoredFile> {
+    await this.#makeTarget(path)
     const full = join(this.root, path)
     const handle = await this.#explained(full, async () => {
       await this.#directories.make(dirname(full))
@@ -83,8 +100,23 @@ export class DirectorySink implements RestoreSink {
 
   /** A symbolic link to a directory outside, which is made where it is not there, and is its owner's alone. */
   async link(path: string, target: string): Promise<void> {
-    const full = join(this.root, path)
     await this.#folder(target, 0o700)
+    await this.#symlink(path, target)
+  }
+
+  /** The same, but the directory is made with the first thing in it: see {@link unmade}. */
+  async linkFirst(path: string, target: string): Promise<void> {
+    await this.#symlink(path, target)
+    this.#unmade.set(path, target)
+  }
+
+  /** Targets of {@link linkFirst} into which nothing has come: they were not made. */
+  get unmade(): readonly string[] {
+    return [...this.#unmade.values()]
+  }
+
+  async #symlink(path: string, target: string): Promise<void> {
+    const full = join(this.root, path)
     await this.#explained(full, async () => {
       await this.#directories.make(dirname(full))
       await fs.symlink(target, full)
@@ -100,6 +132,16 @@ export class DirectorySink implements RestoreSink {
       write: (position, bytes) => this.#write(full, handle, bytes, position),
       ...this.#ending(full, handle),
     }
+  }
+
+  /** Makes what a link of {@link linkFirst} leads to, for something below it. */
+  async #makeTarget(path: string): Promise<void> {
+    if (this.#unmade.size === 0) return
+    const link = [...this.#unmade.keys()].find((each) => path === each || path.startsWith(`${each}/`))
+    const target = link === undefined ? undefined : this.#unmade.get(link)
+    if (link === undefined || target === undefined) return
+    await this.#folder(target, 0o700)
+    this.#unmade.delete(link)
   }
 
   #write(full: string, handle: fs.FileHandle, bytes: Uint8Array, position?: number): Promise<void> {

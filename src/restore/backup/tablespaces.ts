@@ -3,12 +3,12 @@
  * mapped ones. WAL-G makes the links in the original data directory, whatever directory it restores to (docs/walg-format.md,
  * 5.7); walrx never writes there.
  */
-import * as fs from 'node:fs/promises'
-import { isAbsolute, join } from 'node:path'
+import { isAbsolute, join, relative } from 'node:path'
 import { formatTablespaceMap } from '../../postgres/backup/tablespace-map.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { TablespaceSpec } from '../../walg/backup/tablespace-spec.ts'
-import type { DirectorySink } from './restore-sink.ts'
+import { shellWord } from '../wal/restore-command.ts'
+import { contentsOf, type DirectorySink } from './restore-sink.ts'
 
 /** A tablespace and the directory to restore it to. */
 export interface PlacedTablespace {
@@ -17,12 +17,41 @@ export interface PlacedTablespace {
   readonly location: string
 }
 
+/** A mapping as pg_basebackup's --tablespace-mapping writes it. */
+const mappingPattern = /^((?:[^\\=]|\\.)+)=((?:[^\\=]|\\.)+)$/s
+
+/**
+ * Reads the mappings of one option: `OLD=NEW`, or several with commas between them. A comma ends a mapping only where
+ * the next one can begin, with a slash, and both are whole: others belong to a path, and so does `\,`.
+ * @throws WALRX_USAGE
+ */
+export function parseMappings(text: string): (readonly [old: string, now: string])[] {
+  const mappings: string[] = []
+  let begun = ''
+  for (const piece of text.split(/(?<=^(?:[^\\]|\\.)*),(?=\/|$)/s)) {
+    begun = begun === '' ? piece : `${begun},${piece}`
+    const last = mappings.at(-1)
+    if (mappingPattern.test(begun)) mappings.push(begun)
+    else if (last !== undefined && begun !== '' && !/(?<!\\)=/.test(begun) && mappingPattern.test(`${last},${begun}`))
+      mappings.splice(-1, 1, `${last},${begun}`)
+    else continue
+    begun = ''
+  }
+  if (begun !== '') mappings.push(begun)
+  return mappings.map(parseMapping)
+}
+
+/** A path of a mapping, so that {@link parseMappings} reads it as it is. */
+function mappingPath(path: string): string {
+  return path.replace(/[\\=,]/g, '\\$&')
+}
+
 /**
  * Reads `OLD=NEW`, as pg_basebackup's --tablespace-mapping does: both absolute, `\=` for an equals sign.
  * @throws WALRX_USAGE
  */
 export function parseMapping(text: string): readonly [string, string] {
-  const match = /^((?:[^\\=]|\\.)+)=((?:[^\\=]|\\.)+)$/s.exec(text)
+  const match = mappingPattern.exec(text)
   const [old, other] = [match?.[1], match?.[2]].map((path) => path?.replace(/\\(.)/gs, '$1').replace(/(?<=.)\/+$/, ''))
   if (old === undefined || other === undefined || !isAbsolute(old) || !isAbsolute(other)) {
     throw new WalrxError('WALRX_USAGE', `--tablespace-mapping "${text}" is not of the form /old/path=/new/path`)
@@ -31,19 +60,25 @@ export function parseMapping(text: string): readonly [string, string] {
 }
 
 /**
- * The directory for each tablespace.
+ * The directory for each tablespace: the mapped one, else the original one. One that was inside the original's data
+ * directory is inside the restored one: at its old place it would be inside the original's.
+ * @param destination the restored data directory
  * @throws WALRX_USAGE for a mapping that matches no tablespace
  */
 export function placeTablespaces(
   spec: TablespaceSpec | undefined,
   mappings: readonly (readonly [string, string])[],
+  destination: string,
 ): readonly PlacedTablespace[] {
+  const basePrefix = (spec?.basePrefix ?? '').replace(/\/+$/, '')
   const left = new Map(mappings)
   const placed = (spec?.tablespaces ?? []).map(({ location, oid }) => {
     const original = location.replace(/(?<=.)\/+$/, '')
     const other = left.get(original)
     left.delete(original)
-    return { oid, original: location, location: other ?? location }
+    const inside = basePrefix === '' ? '..' : relative(basePrefix, original)
+    const own = inside === '' || /^\.\.(\/|$)/.test(inside) ? location : join(destination, inside)
+    return { oid, original: location, location: other ?? own }
   })
   const [unused] = left.keys()
   if (unused === undefined) return placed
@@ -58,9 +93,8 @@ export function placeTablespaces(
 
 /** Throws WALRX_RESTORE_FAILED where a tablespace would be restored into a directory that is not empty. */
 export async function refuseUsedFolders(tablespaces: readonly PlacedTablespace[]): Promise<void> {
-  for (const { location, oid } of tablespaces) {
-    const names = await fs.readdir(location).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return []
+  for (const { location, oid, original } of tablespaces) {
+    const names = await contentsOf(location).catch((error: NodeJS.ErrnoException) => {
       throw new WalrxError(
         'WALRX_RESTORE_FAILED',
         `tablespace directory ${location} cannot be read: ${error.message}`,
@@ -69,20 +103,24 @@ export async function refuseUsedFolders(tablespaces: readonly PlacedTablespace[]
         },
       )
     })
-    if (names.length === 0) continue
+    if (!names || names.length === 0) continue
+    const mapping = `${mappingPath(original)}=/another/directory`
     throw new WalrxError(
       'WALRX_RESTORE_FAILED',
       `tablespace ${oid} would be restored to ${location}, which is not empty`,
       {
-        hint: `empty it, or choose another directory: --tablespace-mapping ${location}=/another/directory`,
+        hint: `empty it, or choose another directory: --tablespace-mapping ${shellWord(mapping)}`,
       },
     )
   }
 }
 
-/** Makes the folders, and the links to them. They are durable when the sink's `sync` has resolved. */
+/**
+ * Makes the links. Each folder is made when something comes into it: where a link of the original led nowhere, so does
+ * the restored one. All is durable when the sink's `sync` has resolved.
+ */
 export async function linkTablespaces(sink: DirectorySink, tablespaces: readonly PlacedTablespace[]): Promise<void> {
-  for (const { location, oid } of tablespaces) await sink.link(join('pg_tblspc', String(oid)), location)
+  for (const { location, oid } of tablespaces) await sink.linkFirst(join('pg_tblspc', String(oid)), location)
 }
 
 /**

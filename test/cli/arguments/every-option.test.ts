@@ -4,7 +4,7 @@ import { describe, test } from 'node:test'
 import { type FlagSpec, flagsOf } from '../../../src/cli/arguments/arguments.ts'
 import { commands } from '../../../src/cli/command-loaders.ts'
 import type { Command } from '../../../src/cli/command.ts'
-import type { OptionType } from '../../../src/config/options/option-types.ts'
+import { type OptionType, valueSeparator } from '../../../src/config/options/option-types.ts'
 import { formatBytes, formatDurationMs, parseOptionText } from '../../../src/config/options/option-values.ts'
 import { both, type Outcome } from './both-parsers.ts'
 
@@ -54,7 +54,8 @@ function tryWithoutValue(command: Command, { flag, spec }: FlagSpec): void {
       [word, '--', ...names],
       [word, word, 'x', ...names],
     ]) {
-      const refusal = args.includes('x') ? `--${flag} is given 2 times` : `--${flag} needs a value`
+      const refusal =
+        args.includes('x') && !spec.isRepeatable ? `--${flag} is given 2 times` : `--${flag} needs a value`
       assertRefused(both(command, args), refusal, args)
     }
   }
@@ -70,7 +71,9 @@ function valueForms({ flag, spec }: FlagSpec, command: Command): Form[] {
   assert.ok('value' in parseOptionText(spec.type, value), `${value} is not good for --${flag}`)
   const taken = { value }
   const missing = { refusal: `--${flag} needs a value` }
-  const twice = { refusal: `--${flag} is given 2 times` }
+  const twice = spec.isRepeatable
+    ? { value: `${value}${valueSeparator}${value}` }
+    : { refusal: `--${flag} is given 2 times` }
   const forms: Form[] = [
     [[`--${flag}`, value], taken],
     [[`--${flag}=${value}`], taken],

@@ -1,7 +1,19 @@
 /** Full backups that WAL-G and WAL-RUS really wrote are restored to exactly the files that their own restore makes. */
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { cp, mkdtemp, readdir, readFile, readlink, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import {
+  cp,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  readlink,
+  rm,
+  stat,
+  symlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -84,6 +96,67 @@ describe('backup-fetch', () => {
     assert.equal(used.status, 1)
     assert.match(used.stderr, /ts, which is not empty/)
     assert.ok(!(await readdir(root)).includes('data'), 'nothing was made')
+  })
+
+  // wal-g #719, pgbackrest #1784
+  test('does not count what a file system needs: lost+found, and an empty pg_wal', async () => {
+    await copy('walg-remote-zstd')
+    await mkdir(join(root, 'data/pg_wal/lost+found'), { recursive: true })
+    for (const path of ['data/lost+found', 'ts/lost+found']) await mkdir(join(root, path), { recursive: true })
+    const { status, stderr } = await fetch()
+    assert.equal(status, 0, stderr)
+    for (const name of ['archive_status', 'lost+found'])
+      assert.ok((await readdir(join(root, 'data/pg_wal'))).includes(name))
+    assert.equal((await readdir(join(root, 'ts'))).length, 2)
+  })
+
+  test('uses a pg_wal that is a link to an empty directory, and no other one', async () => {
+    await copy('walg-remote-zstd')
+    for (const path of ['data', 'wal/lost+found']) await mkdir(join(root, path), { recursive: true })
+    await symlink(join(root, 'none'), join(root, 'data/pg_wal'))
+    const dangling = await fetch()
+    assert.equal(dangling.status, 1)
+    assert.match(dangling.stderr, /pg_wal is a link to a directory that is not there/)
+    await rm(join(root, 'data/pg_wal'))
+    await symlink(join(root, 'wal'), join(root, 'data/pg_wal'))
+    await writeFile(join(root, 'wal/000000010000000000000001'), '')
+    assert.match((await fetch()).stderr, /pg_wal is not empty/)
+    await rm(join(root, 'wal/000000010000000000000001'))
+    assert.match(
+      (await fetch('--waldir', join(root, 'other'))).stderr,
+      /pg_wal is there already, and --waldir is given/,
+    )
+    const { status, stderr } = await fetch()
+    assert.equal(status, 0, stderr)
+    for (const name of ['archive_status', 'lost+found']) assert.ok((await readdir(join(root, 'wal'))).includes(name))
+    assert.ok(!(await readdir(root)).includes('none'))
+  })
+
+  test('makes pg_wal a link with --waldir, as pg_basebackup does', async () => {
+    await copy('walg-remote-zstd')
+    for (const [directory, message] of [
+      ['wal', /--waldir wal is not an absolute path/],
+      [join(root, 'data/pg_wal'), /is in the data directory/],
+      [archive, /for the WAL is not empty/],
+    ] as const)
+      assert.match((await fetch('--waldir', directory)).stderr, message)
+    const { status, stderr, stdout } = await fetch('--waldir', join(root, 'far/wal'))
+    assert.equal(status, 0, stderr)
+    assert.equal(await readlink(join(root, 'data/pg_wal')), join(root, 'far/wal'))
+    assert.ok((await readdir(join(root, 'far/wal'))).includes('archive_status'))
+    if (process.getuid?.() === 0) assert.match(stdout, new RegExp(`chown -R postgres: .*${join(root, 'far/wal')}`))
+  })
+
+  test('names another directory for a tablespace by a mapping that works when it is pasted', async () => {
+    await copy('walg-remote-zstd')
+    await mkdir(join(root, 'ts/used'), { recursive: true })
+    const { stderr } = await fetch()
+    const [, mapping = ''] = /--tablespace-mapping (\S+?)["\s]/.exec(stderr) ?? []
+    assert.equal(mapping, `${await tablespace()}=/another/directory`)
+    const other = mapping.replace('/another/directory', join(root, 'other'))
+    const args = ['backup-fetch', join(root, 'data'), name, '--file-prefix', archive, '--tablespace-mapping', other]
+    assert.equal((await runWalrx(args)).status, 0)
+    assert.equal(await readlink(join(root, 'data/pg_tblspc/16384')), join(root, 'other'))
   })
 
   test('restores the files of a mask, and nothing else', async () => {
