@@ -134,7 +134,7 @@ describe('prefetching', () => {
   let startup: FakeStartup
   let folder: string
   beforeEach(async () => {
-    startup = await startFakeStartup()
+    startup = await startFakeStartup(dataDir)
     folder = join(dataDir, 'pg_wal', '.walrx', String(startup.pid))
   })
   afterEach(async () => {

@@ -1,4 +1,5 @@
 /** `walrx wal-fetch`: one WAL file for a restore_command. */
+import { basename, dirname } from 'node:path'
 import { openStorage } from '../../config/open-storage.ts'
 import { extensions } from '../../compression/codecs.ts'
 import { walFileKind } from '../../postgres/wal/wal-file.ts'
@@ -62,6 +63,7 @@ export const walFetch: Command<'wal-fetch', 'name' | 'dest'> = {
         storage,
         name,
         dest,
+        dataDir: dataDirOf(dest),
         extension: extensions[options.compressionMethod],
         segmentSize,
         retryTimeoutMs: options.fetchRetryTimeoutMs,
@@ -81,6 +83,11 @@ export const walFetch: Command<'wal-fetch', 'name' | 'dest'> = {
       await storage.close()
     }
   },
+}
+
+/** Where %p leads: from the data directory in a server, from elsewhere in pg_rewind. */
+function dataDirOf(dest: string): string {
+  return basename(dirname(dest)) === 'pg_wal' ? dirname(dirname(dest)) : '.'
 }
 
 function notWal(name: string): WalrxError {

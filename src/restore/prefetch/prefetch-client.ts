@@ -4,10 +4,10 @@
  * not every call needs are loaded on demand.
  */
 import { rename } from 'node:fs/promises'
-import { isAbsolute } from 'node:path'
+import { dirname, isAbsolute } from 'node:path'
 import type { Logger } from '../../observe/log.ts'
 import { parseSegmentName, segmentName } from '../../postgres/wal/wal-file.ts'
-import { findRecovery, type Recovery, runningProcess } from '../wal/recovery-process.ts'
+import { findRecovery, isOfServer, type Recovery, runningProcess } from '../wal/recovery-process.ts'
 import { ReadyFolder } from './ready-folder.ts'
 
 /** The arguments of a prefetcher. */
@@ -44,13 +44,14 @@ export class PrefetchClient {
   }
 
   /**
-   * Undefined where prefetching makes no sense: the startup process does not exist, or the destination is absolute. A
-   * server's restore_command gets a path relative to the data directory.
+   * Undefined where the caller is no recovering server: the startup process does not exist or is another program's, or
+   * the destination is absolute. A server's restore_command gets a path relative to the data directory.
    */
   static open(options: PrefetchClientOptions): PrefetchClient | undefined {
     if (isAbsolute(options.dest)) return undefined
     const recovery = findRecovery(options.startupPid)
-    return recovery && new PrefetchClient(options, recovery)
+    if (!recovery || !isOfServer(recovery, dirname(dirname(options.dest)))) return undefined
+    return new PrefetchClient(options, recovery)
   }
 
   /** Removes folders of earlier recoveries. Every recovery first asks for a file that is never prefetched. */
@@ -65,12 +66,13 @@ export class PrefetchClient {
   async take(name: string, signal: AbortSignal): Promise<boolean> {
     return (
       (await this.#quietly('take', async () => {
-        if (!(await this.#folder.isServed(this.#recovery))) {
+        const owner = await this.#folder.serving(this.#recovery)
+        if (!owner) {
           await this.#folder.sweep()
           return false
         }
         const { askForSegment } = await import('./prefetch-channel.ts')
-        if (!(await askForSegment(this.#folder.socket, name, signal))) return false
+        if (!(await askForSegment(owner.channel, name, signal))) return false
         await rename(this.#folder.ready(name), this.#options.dest)
         return true
       })) ?? false
@@ -84,13 +86,15 @@ export class PrefetchClient {
       const id = parseSegmentName(name, segmentSize)
       const recovery = this.#recovery
       if (!self || !id || (await this.#folder.isServed(recovery))) return
-      if (!(await this.#folder.claim({ recovery, prefetcher: { pid: self.pid, startTime: self.startTime } }))) return
+      const claimed = { recovery, prefetcher: { pid: self.pid, startTime: self.startTime } }
+      const owner = await this.#folder.claim(claimed)
+      if (!owner) return
       const first = segmentName(id.timeline, id.segno + 1n, segmentSize)
       try {
         const pid = await this.#options.startPrefetcher({ folder: this.#folder.path, first, segmentSize })
         const prefetcher = runningProcess(pid)
         if (!prefetcher) throw new Error(`the prefetcher ${pid} ended at once`)
-        await this.#folder.setOwner({ recovery, prefetcher: { pid, startTime: prefetcher.startTime } })
+        await this.#folder.setPrefetcher(owner, prefetcher)
       } catch (error) {
         await this.#folder.remove()
         throw error

@@ -1,11 +1,15 @@
 /** The prefetcher process: it takes over the folder that wal-fetch created for it, works, and removes it. */
+import type { FSWatcher } from 'node:fs'
 import { statfs } from 'node:fs/promises'
 import { isRecovering, runningProcess } from '../wal/recovery-process.ts'
-import { type PrefetchEnd, Prefetcher, type PrefetcherOptions } from './prefetcher.ts'
+import { type PrefetchEnd, Prefetcher, type PrefetcherOptions, watchFolder } from './prefetcher.ts'
 import { ReadyFolder } from './ready-folder.ts'
 
 /** Options of {@link runPrefetcher}: those of the prefetcher that don't follow from its folder. */
-export interface PrefetchRunOptions extends Omit<PrefetcherOptions, 'folder' | 'isRecovering' | 'freeBytes'> {
+export interface PrefetchRunOptions extends Omit<
+  PrefetcherOptions,
+  'folder' | 'address' | 'isRecovering' | 'freeBytes'
+> {
   /** Path of the ready folder. */
   readonly folder: string
 }
@@ -22,19 +26,24 @@ export async function runPrefetcher(options: PrefetchRunOptions): Promise<Prefet
   // The process that started us may not have handed the folder over yet.
   if (owner.prefetcher.pid !== self.pid && owner.prefetcher.pid !== self.parentPid) return 'not ours'
   const { recovery } = owner
-  await folder.setOwner({ recovery, prefetcher: { pid: self.pid, startTime: self.startTime } })
+  await folder.setPrefetcher(owner, self)
+  let watcher: FSWatcher | undefined
   try {
     const prefetcher = new Prefetcher({
       ...options,
       folder,
+      address: owner.channel,
       isRecovering: () => isRecovering(recovery),
       freeBytes: async () => {
         const { bavail, bsize } = await statfs(folder.path)
         return bavail * bsize
       },
     })
+    // The server's stop. The next program may be pg_rewind, which fails when files vanish while it works.
+    watcher = watchFolder(folder.dataDir, (name) => name === 'postmaster.pid' && prefetcher.lookAgain())
     return await prefetcher.run()
   } finally {
+    watcher?.close()
     if ((await folder.owner())?.prefetcher.pid === self.pid) await folder.remove()
   }
 }

@@ -24,6 +24,7 @@ import type { SegmentId } from '../../postgres/wal/wal-file.ts'
 import type { WalReader } from '../../walg/wal/wal-reader.ts'
 import type { RequiredSystem } from '../wal/segment-check.ts'
 import { downloadWalFile, isOutOfSpace, localWork } from '../wal/wal-download.ts'
+import type { ChannelAddress } from './channel-address.ts'
 import { listenForWanted, type PrefetchChannel } from './prefetch-channel.ts'
 import { following, PrefetchWindow, type Slot } from './prefetch-window.ts'
 import type { ReadyFolder } from './ready-folder.ts'
@@ -32,6 +33,8 @@ import type { ReadyFolder } from './ready-folder.ts'
 export interface PrefetcherOptions {
   readonly reader: Pick<WalReader, 'openWalFile' | 'location'>
   readonly folder: ReadyFolder
+  /** Where it listens for the segments that the server wants. */
+  readonly address: ChannelAddress
   /** Name of the segment that the server wants next. */
   readonly first: string
   /** Bytes of a segment. */
@@ -105,7 +108,7 @@ export class Prefetcher {
     const wake = () => this.#wakeUp()
     signal.addEventListener('abort', wake, { once: true })
     try {
-      channel = await listenForWanted(folder.socket, (name) => this.#wanted(name))
+      channel = await listenForWanted(this.#options.address, (name) => this.#wanted(name))
       watcher = watchFolder(folder.path, wake)
       for (;;) {
         const end = this.#reasonToEnd()
@@ -121,6 +124,11 @@ export class Prefetcher {
       channel?.close()
       await this.#dropAll()
     }
+  }
+
+  /** Has it look at the recovery now, not at the next tick. */
+  lookAgain(): void {
+    this.#wakeUp()
   }
 
   #reasonToEnd(): PrefetchEnd | undefined {
@@ -314,9 +322,9 @@ function unlinkIfThere(path: string): void {
 }
 
 /** Reports changes in a folder; undefined where the system has no more watches, and ticks must be enough. */
-function watchFolder(path: string, onChange: () => void): FSWatcher | undefined {
+export function watchFolder(path: string, onChange: (name: string | null) => void): FSWatcher | undefined {
   try {
-    return watch(path, onChange).on('error', () => {})
+    return watch(path, (_event, name) => onChange(name)).on('error', () => {})
   } catch {
     return undefined
   }

@@ -5,13 +5,15 @@
  *   pg_wal/.walrx/<startup process id>/          segments that are ready, by name
  *   pg_wal/.walrx/<startup process id>/owner     the recovery and the prefetcher (JSON, {@link Owner})
  *   pg_wal/.walrx/<startup process id>/running/  segments that are being downloaded
- *   pg_wal/.walrx/<startup process id>/socket    connects wal-fetch and the prefetcher
+ *
+ * There are regular files only: pg_rewind removes what it does not find in its source, and fails at anything else.
  *
  * A rename puts the complete folder in place: the first process to rename gets it, and starts the prefetcher. A rename
  * also removes it, so that `mv` never finds half of it. The system reuses process ids (in containers at every start),
- * so `owner` holds start times, too.
+ * so `owner` holds start times, too. A copy of a data directory may come with a copy of this folder, so `owner` also
+ * holds which folder it was written for.
  */
-import { mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { isSegmentName } from '../../postgres/wal/wal-file.ts'
 import {
@@ -21,6 +23,7 @@ import {
   type Recovery,
   runningProcess,
 } from '../wal/recovery-process.ts'
+import { type ChannelAddress, newAddress } from './channel-address.ts'
 
 /** The content of `owner`. */
 export interface Owner {
@@ -28,6 +31,10 @@ export interface Owner {
   readonly recovery: Recovery
   /** The process that fills the folder, or that is about to start the prefetcher. */
   readonly prefetcher: ProcessIdentity
+  /** Where the prefetcher listens. */
+  readonly channel: ChannelAddress
+  /** Device and inode number of the folder: a copy has others. */
+  readonly folder: string
 }
 
 const doomedPrefix = '.old-'
@@ -61,8 +68,9 @@ export class ReadyFolder {
     return join(this.path, 'running', name)
   }
 
-  get socket(): string {
-    return join(this.path, 'socket')
+  /** The server's data directory, whose pg_wal may be a symbolic link. */
+  get dataDir(): string {
+    return join(this.path, '..', '..', '..')
   }
 
   /** Names of the segments that are ready. */
@@ -70,39 +78,45 @@ export class ReadyFolder {
     return (await readdir(this.path)).filter(isSegmentName)
   }
 
-  /** The folder's owner; undefined when the folder or its owner file is missing or damaged. */
+  /** The folder's owner; undefined when the folder or its owner file is missing, damaged or that of another folder. */
   owner(): Promise<Owner | undefined> {
     return readOwner(this.path)
   }
 
   /** True when it serves this recovery and its prefetcher lives. */
   async isServed(recovery: Recovery): Promise<boolean> {
+    return (await this.serving(recovery)) !== undefined
+  }
+
+  /** The owner when it serves this recovery and its prefetcher lives. */
+  async serving(recovery: Recovery): Promise<Owner | undefined> {
     const owner = await this.owner()
-    return owner !== undefined && isSame(owner.recovery, recovery) && isRunning(owner.prefetcher)
+    return owner && isSame(owner.recovery, recovery) && isRunning(owner.prefetcher) ? owner : undefined
   }
 
   /**
    * Creates the empty folder, unless it exists.
-   * @returns false when it exists: another process has it
+   * @returns its owner; undefined when it exists: another process has it
    */
-  async claim(owner: Owner): Promise<boolean> {
+  async claim(processes: Pick<Owner, 'recovery' | 'prefetcher'>): Promise<Owner | undefined> {
     const claim = join(this.#root, `${claimPrefix}${uniqueName()}`)
     await mkdir(join(claim, 'running'), { recursive: true, mode: 0o700 })
     try {
+      const owner = { ...processes, channel: newAddress(), folder: await folderIdentity(claim) }
       await writeOwner(claim, owner)
       await rename(claim, this.path)
-      return true
+      return owner
     } catch (error) {
       await rm(claim, { recursive: true, force: true })
       const { code } = error as NodeJS.ErrnoException
-      if (code === 'ENOTEMPTY' || code === 'EEXIST') return false
+      if (code === 'ENOTEMPTY' || code === 'EEXIST') return undefined
       throw error
     }
   }
 
   /** Hands a claimed folder to another process. */
-  async setOwner(owner: Owner): Promise<void> {
-    await writeOwner(this.path, owner)
+  async setPrefetcher(owner: Owner, { pid, startTime }: ProcessIdentity): Promise<void> {
+    await writeOwner(this.path, { ...owner, prefetcher: { pid, startTime } })
   }
 
   /** Removes the folder with everything in it, and the parent folder if it is empty then. */
@@ -158,13 +172,21 @@ async function removeWhole(root: string, name: string): Promise<void> {
 async function readOwner(path: string): Promise<Owner | undefined> {
   try {
     const owner = JSON.parse(await readFile(join(path, 'owner'), 'utf8')) as Partial<Owner>
-    const { prefetcher, recovery } = owner
+    const { channel, folder, prefetcher, recovery } = owner
     const identities = [prefetcher, recovery?.startup, recovery?.postmaster]
-    return identities.every(isIdentity) ? (owner as Owner) : undefined
+    if (!identities.every(isIdentity) || typeof channel?.name !== 'string' || typeof channel.secret !== 'string') {
+      return undefined
+    }
+    return folder === (await folderIdentity(path)) ? (owner as Owner) : undefined
   } catch {
     // Missing, or incomplete after a crash of the machine.
     return undefined
   }
+}
+
+async function folderIdentity(path: string): Promise<string> {
+  const { dev, ino } = await stat(path, { bigint: true })
+  return `${dev}:${ino}`
 }
 
 function isIdentity(value: ProcessIdentity | undefined): boolean {

@@ -46,11 +46,12 @@ export async function makeRecoveryWorld(
   major: PgMajor,
   method: WriteMethod,
   segmentCount: number,
+  settings: Readonly<Record<string, string>> = {},
 ): Promise<RecoveryWorld> {
   const root = newServerDirectory(`world${major}`)
   const archive = join(root, 'archive')
   await mkdir(archive, { recursive: true })
-  await using server = await startPostgres({ major, segmentSizeMb: 1, settings: { wal_keep_size: '1GB' } })
+  await using server = await startPostgres({ major, segmentSizeMb: 1, settings: { wal_keep_size: '1GB', ...settings } })
   await server.sql('create table t (id int)')
   const base = await copyDataDir(server, false)
   const half = Math.floor(segmentCount / 2)

@@ -25,7 +25,7 @@ beforeEach(async () => {
   dataDir = await mkdtemp(join(tmpdir(), 'walrx-client-'))
   await mkdir(join(dataDir, 'pg_wal'))
   process.chdir(dataDir)
-  startup = await startFakeStartup()
+  startup = await startFakeStartup(dataDir)
   starts = []
 })
 afterEach(async () => {
@@ -50,6 +50,7 @@ function open(startPrefetcher?: () => Promise<number>): PrefetchClient {
 }
 
 const folder = () => ReadyFolder.beside(dest, startup.pid)
+const address = async () => (await folder().owner())?.channel ?? assert.fail('no owner')
 
 describe('a prefetcher', () => {
   test('is started once for a recovery, for what follows, and has the folder then', async () => {
@@ -82,7 +83,7 @@ describe('a prefetcher', () => {
     await writeFile(folder().ready(segment), 'left over')
     const owner = await folder().owner()
     assert.ok(owner)
-    await folder().setOwner({ ...owner, prefetcher: { pid: 999_999_999, startTime: 1 } })
+    await folder().setPrefetcher(owner, { pid: 999_999_999, startTime: 1 })
     assert.equal(await client.take(segment, signal), false)
     await client.startBehind(segment, madeSegmentSize)
     assert.equal(starts.length, 2)
@@ -94,7 +95,7 @@ describe('a segment', () => {
   test('that is ready, or will be, is moved to the destination', async () => {
     const client = open()
     await client.startBehind(segment, madeSegmentSize)
-    const channel = await listenForWanted(folder().socket, async (name) => {
+    const channel = await listenForWanted(await address(), async (name) => {
       await writeFile(folder().ready(name), 'segment')
       return true
     })
@@ -110,7 +111,7 @@ describe('a segment', () => {
     await client.startBehind(segment, madeSegmentSize)
     assert.equal(await client.take(segment, signal), false, 'not listening yet')
     let answer = false
-    const channel = await listenForWanted(folder().socket, () => Promise.resolve(answer))
+    const channel = await listenForWanted(await address(), () => Promise.resolve(answer))
     assert.equal(await client.take(segment, signal), false)
     answer = true
     assert.equal(await client.take(segment, signal), false, 'said ready, but nothing lies there')
@@ -123,7 +124,7 @@ describe('a segment', () => {
     await writeFile(folder().ready(segment), 'of the recovery before')
     const old = folder().path
     await startup.end()
-    startup = await startFakeStartup()
+    startup = await startFakeStartup(dataDir)
     const client = open()
     assert.equal(await client.take(segment, signal), false)
     await assert.rejects(readdir(old), { code: 'ENOENT' })
@@ -135,6 +136,30 @@ test('nothing is prefetched for a caller that is no server: an absolute destinat
   assert.equal(PrefetchClient.open({ ...options, dest: '/tmp/x', startupPid: startup.pid }), undefined)
   assert.equal(runningProcess(999_999_999), undefined)
   assert.equal(PrefetchClient.open({ ...options, dest, startupPid: 999_999_999 }), undefined)
+})
+
+// patroni #1525, repmgr #697: pg_rewind -c runs the restore_command, too, and lists and removes files meanwhile.
+describe('pg_rewind gets no prefetcher', () => {
+  const open = (dest: string, startupPid: number) =>
+    PrefetchClient.open({ dest, startupPid, startPrefetcher: () => assert.fail('was started'), log: silentLog })
+
+  test('of the stopped server: there is no postmaster.pid', async () => {
+    assert.ok(open(dest, startup.pid))
+    await rm('postmaster.pid')
+    assert.equal(open(dest, startup.pid), undefined)
+  })
+
+  test('that runs elsewhere, with a relative path to the data directory', async () => {
+    await mkdir(join('a', 'pg_wal'), { recursive: true })
+    assert.equal(open(join('a', dest), startup.pid), undefined, "the postmaster.pid of the working directory isn't its")
+    await writeFile(join('a', 'postmaster.pid'), '1\n')
+    assert.equal(open(join('a', dest), startup.pid), undefined)
+  })
+
+  test('beside a postmaster.pid that a crash has left, and whose process id is that of the shell now', async () => {
+    await using other = await startFakeStartup()
+    assert.equal(open(dest, other.pid), undefined, 'another program than its parent')
+  })
 })
 
 test('a failure of the prefetcher never fails the fetch', async () => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
@@ -11,7 +11,7 @@ const segment = '000000010000000000000005'
 
 let pgWal: string
 let startup: FakeStartup
-let owner: Owner
+let owner: Pick<Owner, 'recovery' | 'prefetcher'>
 let folder: ReadyFolder
 beforeEach(async () => {
   pgWal = await mkdtemp(join(tmpdir(), 'walrx-ready-'))
@@ -32,11 +32,12 @@ const left = () => readdir(join(pgWal, '.walrx'))
 describe('a ready folder', () => {
   test('is where the printed restore_command looks, and nobody else may read it', async () => {
     assert.equal(folder.path, join(pgWal, '.walrx', String(startup.pid)))
-    assert.ok(await folder.claim(owner))
+    const claimed = await folder.claim(owner)
+    assert.ok(claimed)
     for (const path of [join(pgWal, '.walrx'), folder.path, join(folder.path, 'running')]) {
       assert.equal((await stat(path)).mode & 0o777, 0o700, path)
     }
-    assert.deepEqual(await folder.owner(), owner)
+    assert.deepEqual(await folder.owner(), claimed)
   })
 
   test('is given to one of many who claim it at the same time', async () => {
@@ -47,12 +48,13 @@ describe('a ready folder', () => {
 
   test('serves its recovery while prefetcher and startup process are the same ones', async () => {
     assert.ok(!(await folder.isServed(owner.recovery)))
-    await folder.claim(owner)
-    assert.ok(await folder.isServed(owner.recovery))
-    await folder.setOwner({ ...owner, prefetcher: { ...owner.prefetcher, startTime: 1 } })
+    const claimed = await folder.claim(owner)
+    assert.ok(claimed && (await folder.isServed(owner.recovery)))
+    await folder.setPrefetcher(claimed, { ...owner.prefetcher, startTime: 1 })
     assert.ok(!(await folder.isServed(owner.recovery)), 'a prefetcher that is gone')
     const { postmaster, startup: own } = owner.recovery
-    await folder.setOwner({ ...owner, recovery: { postmaster, startup: { ...own, startTime: 1 } } })
+    const earlier = { ...claimed, recovery: { postmaster, startup: { ...own, startTime: 1 } } }
+    await folder.setPrefetcher(earlier, owner.prefetcher)
     assert.ok(!(await folder.isServed(owner.recovery)), 'an earlier process of the same id')
   })
 
@@ -81,10 +83,12 @@ describe('a sweep', () => {
   })
 
   test('removes the folder of an earlier startup process with the same id', async () => {
-    await folder.claim(owner)
+    const claimed = await folder.claim(owner)
+    assert.ok(claimed)
     await writeFile(folder.ready(segment), 'of another archive, perhaps')
     const { postmaster, startup: own } = owner.recovery
-    await folder.setOwner({ ...owner, recovery: { postmaster, startup: { ...own, startTime: 1 } } })
+    const earlier = { ...claimed, recovery: { postmaster, startup: { ...own, startTime: 1 } } }
+    await folder.setPrefetcher(earlier, owner.prefetcher)
     await folder.sweep()
     assert.deepEqual(await readdir(pgWal), [])
     assert.ok(await folder.claim(owner))
@@ -94,6 +98,19 @@ describe('a sweep', () => {
     await folder.claim({ ...owner, prefetcher: { pid: 999_999_999, startTime: 1 } })
     await folder.sweep()
     assert.deepEqual(await readdir(pgWal), [])
+  })
+
+  test('removes a copy that came with a copied data directory, while the original is in use', async () => {
+    await folder.claim(owner)
+    await writeFile(folder.ready(segment), '')
+    const copy = await mkdtemp(join(tmpdir(), 'walrx-ready-copy-'))
+    await cp(join(pgWal, '.walrx'), join(copy, '.walrx'), { recursive: true })
+    const copied = ReadyFolder.beside(join(copy, 'RECOVERYXLOG'), startup.pid)
+    assert.ok(!(await copied.isServed(owner.recovery)))
+    await copied.sweep()
+    assert.deepEqual(await readdir(copy), [])
+    assert.deepEqual(await folder.readyNames(), [segment])
+    await rm(copy, { recursive: true })
   })
 
   test('removes the rest: other recoveries, claims of ended processes, half-finished removals, folders without an owner', async () => {
