@@ -106,7 +106,8 @@ function openPrefetch({ log, options, positionals, settings }: Context): Prefetc
     const flags = [...flagArguments(settings, 'wal-prefetch'), `--pg-wal-size=${segmentSize / MiB}`]
     return startDetached(node, [...process.execArgv, main, 'wal-prefetch', ...new Set(flags), '--', first, folder])
   }
-  return PrefetchClient.open({ dest: positionals.dest, startupPid: options.recoveryPid, startPrefetcher, log })
+  const { prefetchBytes: windowBytes, recoveryPid: startupPid } = options
+  return PrefetchClient.open({ dest: positionals.dest, startupPid, windowBytes, startPrefetcher, log })
 }
 
 /** A segment that was delivered. */

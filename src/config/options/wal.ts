@@ -145,7 +145,7 @@ export const fetchOptions = {
     default: '160MB',
     commands: ['all for a restore_command'],
     group: 'Fetch',
-    help: 'size of the segments that the prefetcher keeps ready in pg_wal/.walrx; two segments at least',
+    help: 'size of the segments that the prefetcher keeps ready in pg_wal/.walrx: two segments at least, and fewer where little space is free',
   },
   recoveryPid: {
     env: [],
@@ -165,7 +165,7 @@ export const fetchOptions = {
     default: '60s',
     commands: ['all for a restore_command'],
     group: 'Fetch',
-    help: 'how long to retry while the storage is out, or the file is missing before later ones, until the command ends with 126',
+    help: 'how long to retry while the storage is out, or the file is missing before later ones, until the command ends with 126; five times that while the file system is full',
   },
   standbyTail: {
     env: ['WALRX_STANDBY_TAIL'],

@@ -3,11 +3,12 @@
  * wants, and starts a prefetcher where none serves this recovery. A failure here never fails the fetch. Modules that
  * not every call needs are loaded on demand.
  */
-import { rename } from 'node:fs/promises'
+import { rename, statfs } from 'node:fs/promises'
 import { dirname, isAbsolute } from 'node:path'
 import type { Logger } from '../../observe/log.ts'
 import { parseSegmentName, segmentName } from '../../postgres/wal/wal-file.ts'
 import { findRecovery, isOfServer, type Recovery, runningProcess } from '../wal/recovery-process.ts'
+import { segmentsThatFit } from './prefetch-space.ts'
 import { ReadyFolder } from './ready-folder.ts'
 
 /** The arguments of a prefetcher. */
@@ -26,6 +27,8 @@ export interface PrefetchClientOptions {
   readonly dest: string
   /** Process id of the server's startup process. */
   readonly startupPid: number
+  /** Bytes of segments that a prefetcher keeps ready, where they fit. */
+  readonly windowBytes: number
   /** Starts a prefetcher that outlives this process; resolves with its process id. */
   readonly startPrefetcher: (start: PrefetchStart) => Promise<number>
   readonly log: Logger
@@ -89,6 +92,7 @@ export class PrefetchClient {
       const claimed = { recovery, prefetcher: { pid: self.pid, startTime: self.startTime } }
       const owner = await this.#folder.claim(claimed)
       if (!owner) return
+      await this.#warnOfLittleSpace(segmentSize)
       const first = segmentName(id.timeline, id.segno + 1n, segmentSize)
       try {
         const pid = await this.#options.startPrefetcher({ folder: this.#folder.path, first, segmentSize })
@@ -99,6 +103,21 @@ export class PrefetchClient {
         await this.#folder.remove()
         throw error
       }
+    })
+  }
+
+  /** The prefetcher itself has no log: its output is /dev/null. */
+  async #warnOfLittleSpace(segmentSize: number): Promise<void> {
+    const { bavail, bsize } = await statfs(this.#folder.path)
+    const wanted = Math.max(2, Math.floor(this.#options.windowBytes / segmentSize))
+    const segments = segmentsThatFit(bavail * bsize, segmentSize)
+    if (segments >= wanted) return
+    const { dest, log } = this.#options
+    log.warn('little space is free on the file system of pg_wal: prefetching fewer segments', {
+      directory: dirname(dest),
+      free_bytes: bavail * bsize,
+      segments,
+      wanted,
     })
   }
 

@@ -27,6 +27,7 @@ import { downloadWalFile, isOutOfSpace, localWork } from '../wal/wal-download.ts
 import type { ChannelAddress } from './channel-address.ts'
 import { listenForWanted, type PrefetchChannel } from './prefetch-channel.ts'
 import { following, PrefetchWindow, type Slot } from './prefetch-window.ts'
+import { hasRoomForAnother, isTooFull, type SegmentSpace } from './prefetch-space.ts'
 import type { ReadyFolder } from './ready-folder.ts'
 
 /** Options of {@link Prefetcher}. */
@@ -115,6 +116,7 @@ export class Prefetcher {
         if (end) return end
         await this.#noticeTaken()
         this.#abortStalled()
+        await this.#makeRoom()
         await this.#fill()
         await this.#sleep()
       }
@@ -192,8 +194,7 @@ export class Prefetcher {
       if (slot?.wasAbsent && (isWaiting || slot.state === 'running')) return
       if (slot?.state === 'running' || slot?.state === 'ready' || isWaiting) continue
       if (this.#window.inState('running').length >= runningMax) return
-      // The server itself needs disk space, too.
-      if ((await this.#options.freeBytes()) < 2 * this.#window.count * this.#options.segmentSize) return
+      if (!hasRoomForAnother(await this.#space())) return
       // Meanwhile the server may have asked for something else.
       if (this.#window.next !== next) return
       this.#start(id, slot)
@@ -270,6 +271,21 @@ export class Prefetcher {
       if (now - slot.lastProgressMs < stalledMs || slot.abort.signal.aborted) continue
       this.#options.log.warn(`download made no progress for ${stalledMs / 1000} s, aborting it`, { segment: name })
       slot.abort.abort()
+    }
+  }
+
+  async #space(): Promise<SegmentSpace> {
+    const { freeBytes, segmentSize } = this.#options
+    const [ready, running] = [this.#window.inState('ready').length, this.#window.inState('running').length]
+    return { freeBytes: await freeBytes(), segmentSize, ready, running }
+  }
+
+  /** Gives the server the space of segments that it wants last. The next one stays: a `mv` needs no space. */
+  async #makeRoom(): Promise<void> {
+    const order = (a: [string, Slot], b: [string, Slot]) => (a[1].id.segno < b[1].id.segno ? 1 : -1)
+    for (const [name, slot] of this.#window.inState('ready').sort(order)) {
+      if (slot.id.segno === this.#window.next.segno || !isTooFull(await this.#space())) return
+      if (this.#window.slots.get(name) === slot) this.#drop(name, slot)
     }
   }
 

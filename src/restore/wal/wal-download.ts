@@ -154,6 +154,8 @@ export async function localWork<T>(path: string, verb: string, work: Promise<T>)
 
 /** True when the local file system is full, or its quota is used up. */
 export function isOutOfSpace(error: unknown): boolean {
-  const code = hasCode(error, 'WALRX_DESTINATION') ? (error.cause as NodeJS.ErrnoException).code : undefined
+  const code = hasCode(error, 'WALRX_DESTINATION')
+    ? (error.cause as NodeJS.ErrnoException | undefined)?.code
+    : undefined
   return code === 'ENOSPC' || code === 'EDQUOT'
 }

@@ -19,7 +19,7 @@ import { type ArchiveView, viewArchive } from './archive-view.ts'
 import { RequiredSystems } from './required-systems.ts'
 import { runningProcess } from './recovery-process.ts'
 import { paddedFile, segmentTail } from './tail-fetch.ts'
-import { downloadWalFile, localWork } from './wal-download.ts'
+import { downloadWalFile, isOutOfSpace, localWork } from './wal-download.ts'
 
 /** Options of {@link fetchWalFile}. */
 export interface WalFetchOptions {
@@ -54,6 +54,14 @@ export interface WalFetchOptions {
   readonly clock?: Clock
 }
 
+/**
+ * How many times the retry timeout a full file system is waited for. The server's own restartpoint frees space, and a
+ * restartpoint is spread over most of checkpoint_timeout: with the defaults of both, five minutes.
+ */
+const fullDiskPatience = 5
+/** How often a wait for space is logged. */
+const fullDiskLogMs = 30_000
+
 /** The longest wait of a standby. */
 const standbyPatienceMs = 3_000
 /** How long to wait for a segment that the archive has only as a tail although later segments are there. */
@@ -79,25 +87,32 @@ const retriedCodes: readonly ErrorCode[] = [
  * Fetches a WAL file.
  * @returns `absent` when the storage has answered that the archive lacks it and every later segment of its timeline
  * @throws WALRX_ARCHIVE_HOLE, WALRX_OBJECT_DAMAGED, WALRX_STORAGE_…, after trying for `retryTimeoutMs`; at once
- * WALRX_USAGE, WALRX_OTHER_CLUSTER, WALRX_CODEC_UNSUPPORTED, WALRX_DESTINATION; WALRX_INTERRUPTED when `signal` aborts.
+ * WALRX_USAGE, WALRX_OTHER_CLUSTER, WALRX_CODEC_UNSUPPORTED, WALRX_DESTINATION but for a full file system; WALRX_INTERRUPTED when `signal` aborts.
  * Never WALRX_OBJECT_NOT_FOUND
  */
 export async function fetchWalFile(options: WalFetchOptions): Promise<'delivered' | 'absent'> {
   const { clock = systemClock, dest, isStandby, log, name, retryTimeoutMs, signal } = options
   await checkDestination(dest)
   const fetch = new WalFetch(options)
-  const patienceMs = isStandby ? Math.min(standbyPatienceMs, retryTimeoutMs) : retryTimeoutMs
   const backoff = new Backoff(isStandby ? { firstMs: 1000 } : { firstMs: 200, maxMs: 5_000 })
   const startMs = clock.now()
+  let loggedMs = startMs
   for (let attempt = 1; ; attempt++) {
     const result = await fetch.attempt().catch((error: unknown) => nameFailure(error))
     if (typeof result === 'string') return result
     if (signal.aborted) throw new WalrxError('WALRX_INTERRUPTED', `stopped by a signal before ${name} was delivered`)
-    if (!retriedCodes.includes(result.code)) throw result
+    const isFull = isOutOfSpace(result)
+    if (!isFull && !retriedCodes.includes(result.code)) throw result
+    const error = isFull ? fullDisk(result, dest) : result
+    const patienceMs = isFull ? fullDiskPatience * retryTimeoutMs : retryTimeoutMs
     const delayMs = backoff.next()
-    const isLast = clock.now() + delayMs - startMs > patienceMs || (isStandby && attempt > 1)
-    if (isLast) throw attempt === 1 ? result : givenUp(result, attempt, clock.now() - startMs)
-    if (attempt === 1) log.warn('WAL file not delivered yet, trying again', { file: name, error: result })
+    const nowMs = clock.now()
+    const isLast = nowMs + delayMs - startMs > (isStandby ? Math.min(standbyPatienceMs, patienceMs) : patienceMs)
+    if (isLast || (isStandby && attempt > 1)) throw attempt === 1 ? error : givenUp(error, attempt, nowMs - startMs)
+    if (attempt === 1 || (isFull && nowMs - loggedMs >= fullDiskLogMs)) {
+      log.warn('WAL file not delivered yet, trying again', { file: name, error })
+      loggedMs = nowMs
+    }
     await sleep(clock, delayMs, signal).catch(() => {})
   }
 }
@@ -107,6 +122,14 @@ function nameFailure(thrown: unknown): WalrxError {
   const error = toWalrxError(thrown)
   if (error.code !== 'WALRX_OBJECT_NOT_FOUND') return error
   return new WalrxError('WALRX_STORAGE_UNAVAILABLE', error.message, { cause: error })
+}
+
+/** Adds what to do. */
+function fullDisk(error: WalrxError, dest: string): WalrxError {
+  return new WalrxError(error.code, error.message, {
+    cause: error.cause,
+    hint: `free space on the file system of ${dirname(dest)}: the server removes WAL there at its next restartpoint, sooner with a smaller max_wal_size or checkpoint_timeout`,
+  })
 }
 
 function givenUp(error: WalrxError, attempts: number, ms: number): WalrxError {

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
-import { silentLog } from '../../../src/observe/log.ts'
+import { type Logger, silentLog } from '../../../src/observe/log.ts'
 import { listenForWanted } from '../../../src/restore/prefetch/prefetch-channel.ts'
 import { PrefetchClient, type PrefetchStart } from '../../../src/restore/prefetch/prefetch-client.ts'
 import { ReadyFolder } from '../../../src/restore/prefetch/ready-folder.ts'
@@ -35,15 +35,16 @@ afterEach(async () => {
 })
 
 /** A client that takes this process for its prefetcher. */
-function open(startPrefetcher?: () => Promise<number>): PrefetchClient {
+function open(startPrefetcher?: () => Promise<number>, windowBytes = 0, log: Logger = silentLog): PrefetchClient {
   const client = PrefetchClient.open({
     dest,
     startupPid: startup.pid,
+    windowBytes,
+    log,
     startPrefetcher: (start) => {
       starts.push(start)
       return startPrefetcher ? startPrefetcher() : Promise.resolve(process.pid)
     },
-    log: silentLog,
   })
   assert.ok(client)
   return client
@@ -68,6 +69,16 @@ describe('a prefetcher', () => {
   test('is started after the last segment of a group of names, too', async () => {
     await open().startBehind('0000000100000000' + '00000FFF', madeSegmentSize)
     assert.equal(starts[0]?.first, '000000010000000100000000')
+  })
+
+  test('that finds little space is announced, because it has no log of its own', async () => {
+    const warnings: string[] = []
+    const log = { ...silentLog, warn: (message: string) => void warnings.push(message) }
+    await open(undefined, 2 ** 52, log).startBehind(segment, madeSegmentSize)
+    assert.deepEqual(warnings, ['little space is free on the file system of pg_wal: prefetching fewer segments'])
+    await folder().remove()
+    await open(undefined, 2 * madeSegmentSize, log).startBehind(segment, madeSegmentSize)
+    assert.equal(warnings.length, 1)
   })
 
   test('that cannot be started leaves no folder', async () => {
@@ -132,7 +143,7 @@ describe('a segment', () => {
 })
 
 test('nothing is prefetched for a caller that is no server: an absolute destination, or no such process', () => {
-  const options = { startPrefetcher: () => Promise.resolve(0), log: silentLog }
+  const options = { windowBytes: 0, startPrefetcher: () => Promise.resolve(0), log: silentLog }
   assert.equal(PrefetchClient.open({ ...options, dest: '/tmp/x', startupPid: startup.pid }), undefined)
   assert.equal(runningProcess(999_999_999), undefined)
   assert.equal(PrefetchClient.open({ ...options, dest, startupPid: 999_999_999 }), undefined)
@@ -141,7 +152,13 @@ test('nothing is prefetched for a caller that is no server: an absolute destinat
 // patroni #1525, repmgr #697: pg_rewind -c runs the restore_command, too, and lists and removes files meanwhile.
 describe('pg_rewind gets no prefetcher', () => {
   const open = (dest: string, startupPid: number) =>
-    PrefetchClient.open({ dest, startupPid, startPrefetcher: () => assert.fail('was started'), log: silentLog })
+    PrefetchClient.open({
+      dest,
+      startupPid,
+      windowBytes: 0,
+      startPrefetcher: () => assert.fail('was started'),
+      log: silentLog,
+    })
 
   test('of the stopped server: there is no postmaster.pid', async () => {
     assert.ok(open(dest, startup.pid))

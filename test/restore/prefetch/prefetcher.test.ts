@@ -1,15 +1,13 @@
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { silentLog } from '../../../src/observe/log.ts'
-import { type Clock, systemClock } from '../../../src/primitives/clock.ts'
 import { WalrxError } from '../../../src/primitives/errors.ts'
 import { segmentName } from '../../../src/postgres/wal/wal-file.ts'
 import { askForSegment } from '../../../src/restore/prefetch/prefetch-channel.ts'
 import { type PrefetchEnd, Prefetcher, type PrefetcherOptions } from '../../../src/restore/prefetch/prefetcher.ts'
-import { runPrefetcher } from '../../../src/restore/prefetch/prefetch-run.ts'
 import { type Owner, ReadyFolder } from '../../../src/restore/prefetch/ready-folder.ts'
 import { findRecovery, runningProcess } from '../../../src/restore/wal/recovery-process.ts'
 import { tailKey } from '../../../src/walg/names.ts'
@@ -297,14 +295,42 @@ describe('an outage', () => {
 })
 
 describe('a full disk', () => {
-  test('stops the prefetcher before it is full: twice the window stays free', async () => {
+  /** Bytes that are free on a file system of so many segments, with `other` of them in use by the server. */
+  const freeOf = (segments: number, other: () => number) => async () => {
+    const files = [...(await folder.readyNames()), ...(await readdir(join(folder.path, 'running')))]
+    return (segments - other() - files.length) * madeSegmentSize
+  }
+
+  test('is not filled: the window shrinks, and leaves the server as much as it takes', async () => {
+    for (const [segments, kept] of [
+      [3, 1],
+      [5, 2],
+      [6, 3],
+      [20, 4],
+    ] as const) {
+      archive(...names(1, 4))
+      const clock = new FastClock(20)
+      const ended = start({ clock, freeBytes: freeOf(segments, () => 0), windowBytes: 4 * madeSegmentSize })
+      await untilReady(...names(1, kept))
+      const from = clock.now()
+      await until('some ticks', () => clock.now() - from > 1_000)
+      assert.deepEqual(await ready(), names(1, kept), `${segments}`)
+      abort.abort()
+      await ended
+      abort = new AbortController()
+    }
+  })
+
+  test('gets back what the server wants last, and is used again later', async () => {
     archive(...names(1, 4))
-    let free = 8 * madeSegmentSize - 1
-    void start({ freeBytes: () => Promise.resolve(free) })
-    await listens()
-    assert.equal(await ask(nameOf(0)), false)
-    assert.deepEqual(gets(), [])
-    free++
+    let other = 0
+    void start({ clock: new FastClock(20), freeBytes: freeOf(10, () => other) })
+    await untilReady(...names(1, 4))
+    other = 6
+    await untilReady(...names(1, 2))
+    other = 9
+    await untilReady(nameOf(1))
+    other = 0
     await untilReady(...names(1, 4))
   })
 
@@ -329,76 +355,5 @@ describe('a full disk', () => {
     assert.ok(refusals > 0 && refusals < 5, `${refusals}`)
     isFull = false
     await untilReady(...names(2, 5))
-  })
-})
-
-describe('the prefetcher process', () => {
-  const run = (clock: Clock = systemClock) =>
-    runPrefetcher({
-      clock,
-      reader: new WalReader(storage),
-      folder: folder.path,
-      first: nameOf(1),
-      segmentSize: madeSegmentSize,
-      windowBytes: 2 * madeSegmentSize,
-      concurrency: 2,
-      extension: '',
-      systems: () => Promise.resolve([]),
-      signal: abort.signal,
-      log: silentLog,
-    })
-
-  test('ends within a second of its recovery, and leaves nothing', async () => {
-    archive(...names(1, 9))
-    const ended = run()
-    await untilReady(...names(1, 2))
-    const startMs = performance.now()
-    await startup.end()
-    assert.equal(await ended, 'recovery over')
-    assert.ok(performance.now() - startMs < 1_000)
-    assert.deepEqual(await readdir(pgWal), [])
-  })
-
-  // patroni #1525, repmgr #697: pg_rewind, which may come next, fails at files that vanish and at files of other kinds.
-  test('sees at once that the server stops, and never keeps anything but regular files', async () => {
-    archive(...names(1, 9))
-    await writeFile(join(dataDir, 'postmaster.pid'), '')
-    // No tick ever comes.
-    const ended = run({ ...systemClock, setTimer: () => ({ cancel: () => {} }) })
-    await untilReady(...names(1, 2))
-    await listens()
-    const kept = await readdir(join(pgWal, '.walrx'), { recursive: true, withFileTypes: true })
-    assert.deepEqual(
-      kept.filter((entry) => !entry.isFile() && !entry.isDirectory()),
-      [],
-    )
-    await startup.end()
-    await rm(join(dataDir, 'postmaster.pid'))
-    assert.equal(await ended, 'recovery over')
-    assert.deepEqual(await readdir(pgWal), [])
-  })
-
-  test('ends at a signal in the middle of a download, and leaves nothing', async () => {
-    archive(...names(1, 9))
-    storage.before = ({ operation }) => (operation === 'get' ? new Promise(() => {}) : undefined)
-    const ended = run()
-    await until('a download', () => gets().length > 0)
-    abort.abort()
-    assert.equal(await ended, 'stopped')
-    assert.deepEqual(await readdir(pgWal), [])
-  })
-
-  test('takes over the folder that its starter has claimed, and no other', async () => {
-    const starter = runningProcess(process.ppid)
-    assert.ok(starter)
-    await folder.setPrefetcher(owner, starter)
-    const ended = run()
-    await until('the take-over', async () => (await folder.owner())?.prefetcher.pid === process.pid)
-    abort.abort()
-    await ended
-    assert.equal(await run(), 'not ours', 'no folder')
-    await folder.claim({ ...owner, prefetcher: { pid: startup.pid, startTime: 1 } })
-    assert.equal(await run(), 'not ours', "another's folder")
-    assert.equal((await folder.owner())?.prefetcher.pid, startup.pid)
   })
 })
