@@ -37,6 +37,8 @@ export interface Settings<C extends CommandName = CommandName> {
   describe(key: OptionKey): string
   /** PG* settings of environment and config file, with the flags laid over them: what libpq would see. */
   readonly pgEnvironment: Readonly<Record<string, string>>
+  /** Those of them that flags have set. */
+  readonly pgFlags: Readonly<Record<string, string>>
   /** The variables that they were loaded from: what a child process is to inherit. */
   readonly environment: Environment
   /** Path of the config file that was read; undefined for none. */
@@ -97,7 +99,8 @@ export async function loadSettings<C extends CommandName>(input: LoadInput<C>): 
     values: Object.freeze(values) as OptionValues<C>,
     source: (key) => found.get(key)?.source ?? 'default',
     describe: (key) => describe(optionTable[key], found.get(key), values[key]),
-    pgEnvironment: Object.freeze(pgEnvironment(environment, file, found)),
+    pgEnvironment: Object.freeze({ ...pgEnvironment(environment, file), ...pgFlags(found) }),
+    pgFlags: Object.freeze(pgFlags(found)),
     environment: input.environment,
     configFile,
     secrets: secretTexts(environment, file),
@@ -213,12 +216,16 @@ function sdkNotices(environment: ReadonlyMap<string, string>, file: ReadonlyMap<
 function pgEnvironment(
   environment: ReadonlyMap<string, string>,
   file: ReadonlyMap<string, string>,
-  found: ReadonlyMap<OptionKey, Found>,
 ): Record<string, string> {
   const result: Record<string, string> = {}
   for (const settings of [file, environment]) {
     for (const [name, text] of settings) if (/^PG[A-Z]/.test(name)) result[name] = text
   }
+  return result
+}
+
+function pgFlags(found: ReadonlyMap<OptionKey, Found>): Record<string, string> {
+  const result: Record<string, string> = {}
   for (const [key, at] of found) {
     const name = optionTable[key].env[0]
     if (at.source === 'flag' && name?.startsWith('PG')) result[name] = at.text

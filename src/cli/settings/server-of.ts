@@ -1,15 +1,17 @@
 /** The server that the options name, for every command that connects to one. */
+import { readFileSync } from 'node:fs'
 import { homedir, userInfo } from 'node:os'
 import type { OptionValues } from '../../config/options/options.ts'
 import type { Settings } from '../../config/load.ts'
 import type { Logger } from '../../observe/log.ts'
 import { PgServer } from '../../postgres/connect/connection.ts'
 import { type Conninfo, parseConninfo } from '../../postgres/connect/conninfo.ts'
+import { WalrxError } from '../../primitives/errors.ts'
 
 /** What a command's context knows of the server. */
 export interface ServerContext {
   readonly options: Pick<OptionValues<'wal-receive'>, 'conninfo'>
-  readonly settings: Pick<Settings<'wal-receive'>, 'pgEnvironment'>
+  readonly settings: Pick<Settings<'wal-receive'>, 'pgEnvironment' | 'pgFlags'>
   readonly log: Logger
 }
 
@@ -22,7 +24,20 @@ export function serverOf(context: ServerContext, acceptStandby: boolean): PgServ
 export function conninfoOf({ options, settings }: Omit<ServerContext, 'log'>): Conninfo {
   return parseConninfo(options.conninfo, {
     env: settings.pgEnvironment,
+    flags: settings.pgFlags,
+    readFile: readIfThere,
     osUser: userInfo().username,
     home: homedir(),
   })
+}
+
+/** The text of a service file. */
+function readIfThere(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
+    throw new WalrxError('WALRX_USAGE', `service file "${path}" cannot be read: ${code}`, { cause: error })
+  }
 }

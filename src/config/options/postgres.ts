@@ -11,7 +11,7 @@ export const postgresOptions = {
     valueName: 'CONNINFO',
     commands: ['all that talk to a server'],
     group: 'PostgreSQL',
-    help: 'connection string or postgresql:// URL, also with several hosts; it takes precedence over the PG* variables',
+    help: 'connection string or postgresql:// URL, also with several hosts or service=NAME; it takes precedence over the PG* variables',
   },
   pgHost: {
     env: ['PGHOST'],

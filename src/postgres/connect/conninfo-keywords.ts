@@ -12,8 +12,6 @@ export interface Keyword {
   readonly harmless?: RegExp
 }
 
-const noService = 'walrx does not read pg_service.conf; put the settings of the service into the connection string'
-
 /** Every keyword that a connection string may hold. */
 export const keywords = {
   host: { env: 'PGHOST' },
@@ -23,6 +21,8 @@ export const keywords = {
   user: { env: 'PGUSER' },
   password: { env: 'PGPASSWORD' },
   passfile: { env: 'PGPASSFILE' },
+  service: { env: 'PGSERVICE' },
+  servicefile: { env: 'PGSERVICEFILE' },
   application_name: { env: 'PGAPPNAME' },
   fallback_application_name: {},
   options: { env: 'PGOPTIONS' },
@@ -69,9 +69,6 @@ export const keywords = {
   requirepeer: { env: 'PGREQUIREPEER', refused: "walrx cannot check the owner of the server's process" },
   requiressl: { env: 'PGREQUIRESSL', refused: 'it is obsolete; use sslmode=require', harmless: /^0$/ },
   sslcrldir: { env: 'PGSSLCRLDIR', refused: 'walrx reads revocation lists from one file; use sslcrl' },
-  service: { env: 'PGSERVICE', refused: noService },
-  // Only names the file with the services.
-  servicefile: { env: 'PGSERVICEFILE', ignored: true },
   min_protocol_version: {
     env: 'PGMINPROTOCOLVERSION',
     refused: 'walrx supports only protocol 3.0',

@@ -1,11 +1,12 @@
 /**
- * The address of the server and the login, with libpq's rules: a connection string, else the PG* variables, else
- * libpq's defaults. Pure: this names files, and the code that connects reads them.
+ * The address of the server and the login, with libpq's rules: a connection string, else a service, else the PG*
+ * variables, else libpq's defaults. Pure: this names files, and others read them.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import { nearest } from '../../primitives/nearest.ts'
 import { type Keyword, type KeywordName, keywords } from './conninfo-keywords.ts'
 import { splitConninfo } from './conninfo-text.ts'
+import { findService, type ServiceRequest } from './service-file.ts'
 
 /** One host of a connection string. */
 export interface HostAddress {
@@ -83,6 +84,10 @@ export interface Conninfo {
 export interface ConninfoSurroundings {
   /** PG* variables; others are ignored, empty ones count as unset. */
   readonly env: Readonly<Record<string, string | undefined>>
+  /** Those of them that flags have set. They outrank a service, as psql's do. */
+  readonly flags?: Readonly<Record<string, string | undefined>>
+  /** Reads a service file: see {@link ServiceRequest}. Default: there is none. */
+  readonly readFile?: ServiceRequest['readFile']
   /** The operating system's user. */
   readonly osUser?: string | undefined
   /** Home directory. */
@@ -96,7 +101,7 @@ export interface ConninfoSurroundings {
  * support and must not ignore. No message repeats a value that could be secret.
  */
 export function parseConninfo(text: string | undefined, surroundings: ConninfoSurroundings): Conninfo {
-  const settings = new Settings(splitConninfo(text ?? ''), surroundings.env)
+  const settings = new Settings(splitConninfo(text ?? ''), surroundings)
   const { home, osUser } = surroundings
   const user = settings.get('user') ?? osUser
   if (user === undefined) {
@@ -133,17 +138,22 @@ export function isSocketDirectory(host: string): boolean {
   return /^[/@]/.test(host)
 }
 
-/** Values by keyword, from connection string and variables. */
+/** Values by keyword, from connection string, flags, service and variables. */
 class Settings {
   /** Given keywords and variables without effect. */
   readonly ignored: readonly string[]
   readonly #text: ReadonlyMap<string, string>
   readonly #env: ConninfoSurroundings['env']
+  readonly #flags: NonNullable<ConninfoSurroundings['flags']>
+  #service: ReadonlyMap<string, string> = new Map()
 
-  constructor(text: ReadonlyMap<string, string>, env: ConninfoSurroundings['env']) {
+  constructor(text: ReadonlyMap<string, string>, surroundings: ConninfoSurroundings) {
     this.#text = text
-    this.#env = env
+    this.#env = surroundings.env
+    this.#flags = surroundings.flags ?? {}
     for (const name of text.keys()) if (!Object.hasOwn(keywords, name)) throw unknownKeyword(name)
+    const service = this.get('service')
+    if (service !== undefined) this.#service = this.#readService(service, surroundings)
     const ignored: string[] = []
     for (const [name, keyword] of Object.entries<Keyword>(keywords)) {
       const value = this.get(name as KeywordName)
@@ -157,18 +167,34 @@ class Settings {
 
   /** The value, or undefined when it is missing or empty. An empty one in the text hides the variable, as in libpq. */
   get(name: KeywordName): string | undefined {
-    return (this.#text.get(name) ?? this.#variable(name)?.value) || undefined
+    return this.#find(name).value || undefined
   }
 
-  /** The keyword, or the variable if that set the value. */
+  /** What set the value: the keyword, the variable, or the service. */
   label(name: KeywordName): string {
-    return this.#text.has(name) ? name : (this.#variable(name)?.env ?? name)
+    return this.#find(name).label
   }
 
-  #variable(name: KeywordName): { env: string; value: string } | undefined {
+  #find(name: KeywordName): { label: string; value: string | undefined } {
     const { env }: Keyword = keywords[name]
+    const text = this.#text.get(name)
+    if (text !== undefined) return { label: name, value: text }
+    const flag = env === undefined ? undefined : this.#flags[env]
+    if (flag) return { label: env ?? name, value: flag }
+    const served = this.#service.get(name)
+    if (served !== undefined) return { label: `${name} of service "${this.get('service')}"`, value: served }
     const value = env === undefined ? undefined : this.#env[env]
-    return env !== undefined && value ? { env, value } : undefined
+    return { label: value ? (env ?? name) : name, value }
+  }
+
+  #readService(name: string, { env, home, readFile }: ConninfoSurroundings): ReadonlyMap<string, string> {
+    return findService({
+      name,
+      file: this.get('servicefile'),
+      home,
+      systemDirectory: env['PGSYSCONFDIR'] || undefined,
+      readFile: readFile ?? (() => undefined),
+    })
   }
 
   choice<T extends string>(name: KeywordName, values: readonly T[]): T | undefined {

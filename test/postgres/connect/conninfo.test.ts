@@ -209,7 +209,6 @@ describe('settings that cannot be honoured', () => {
     assert.match(refusal('', { PGREQUIREPEER: 'postgres' }, refused.code), /^PGREQUIREPEER: /)
     assert.match(refusal('', { PGGSSENCMODE: 'require' }, refused.code), /^PGGSSENCMODE: /)
     assert.match(refusal('', { PGSSLCRLDIR: '/x' }, refused.code), /^PGSSLCRLDIR: /)
-    assert.match(refusal('', { PGSERVICE: 'x' }, refused.code), /^PGSERVICE: .*pg_service\.conf/)
     assert.match(refusal('sslkey=pkcs11:id', {}, refused.code), /^sslkey: /)
     assert.equal(parse('gssencmode=prefer', { PGREQUIRESSL: '0' }).tls.mode, 'prefer')
   })
@@ -226,7 +225,9 @@ describe('settings that cannot be honoured', () => {
       if (env === undefined) continue
       const refusedOrTaken = (text: string, variables: Record<string, string>) => {
         try {
-          const { ignored, ...parsed } = parse(text, variables)
+          // The file is read for a service only.
+          const all = name === 'servicefile' ? { ...variables, PGSERVICE: 'x' } : variables
+          const { ignored, ...parsed } = parse(text, all)
           return JSON.stringify([ignored, parsed, [...parsed.authMethods]])
         } catch (error) {
           return `${(error as Error).message.replaceAll(env, name)}`
