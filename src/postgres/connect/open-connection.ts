@@ -8,6 +8,7 @@ import { openTransport, TlsError } from '../protocol/transport.ts'
 import { Wire } from '../protocol/wire.ts'
 import type { Conninfo, SslMode } from './conninfo.ts'
 import { logIn } from './login.ts'
+import { refusesOptions, sessionOptions } from './own-timeouts.ts'
 import { passwordFileLine, passwordFromFile, type PasswordKey } from './pgpass.ts'
 import type { Target } from './target.ts'
 import { prepareTls } from './tls.ts'
@@ -46,7 +47,7 @@ export async function openConnection(
   const plan = encryptionPlan('path' in target.address, settings.conninfo.tls.mode)
   for (const [index, useTls] of plan.entries()) {
     try {
-      return await openOnce(target, database, useTls, settings, signal)
+      return await openWithoutTimeouts(target, database, useTls, settings, signal)
     } catch (error) {
       signal.throwIfAborted()
       const failure = connectError(error, target.label, settings.conninfo.tls.mode)
@@ -73,6 +74,25 @@ function encryptionPlan(isUnixSocket: boolean, mode: SslMode): boolean[] {
  */
 function mayTryOtherEncryption(failure: WalrxError): boolean {
   return failure instanceof ServerError || hasCode(failure, 'WALRX_TLS_FAILED')
+}
+
+async function openWithoutTimeouts(
+  target: Target,
+  database: string | undefined,
+  useTls: boolean,
+  settings: ConnectionSettings,
+  signal: AbortSignal,
+): Promise<OpenConnection> {
+  const { options } = settings.conninfo
+  try {
+    const own = { ...settings, conninfo: { ...settings.conninfo, options: sessionOptions(options) } }
+    return await openOnce(target, database, useTls, own, signal)
+  } catch (error) {
+    signal.throwIfAborted()
+    if (!refusesOptions(error)) throw error
+    settings.log.debug('timeouts of the server stay on: the options of the session were refused', { error })
+    return await openOnce(target, database, useTls, settings, signal)
+  }
 }
 
 async function openOnce(

@@ -11,6 +11,7 @@ import type { SlotReading } from '../protocol/session.ts'
 import type { SummarizerState, WalSummary } from '../wal/wal-summaries.ts'
 import type { Wire } from '../protocol/wire.ts'
 import { type ConnectionSettings, openConnection } from './open-connection.ts'
+import { turnOffTimeouts } from './own-timeouts.ts'
 import { parseServerVersion, refuseSlotName } from './pg-session.ts'
 import type { Target } from './target.ts'
 
@@ -56,6 +57,12 @@ export async function tryOpenSql(
   try {
     const database = settings.conninfo.database ?? 'postgres'
     const { wire } = await openConnection(target, database, settings, signal)
+    try {
+      await orAborted(wire.query(turnOffTimeouts, 'SELECT'), signal)
+    } catch (error) {
+      wire.transport.destroy()
+      throw error
+    }
     return { sql: new SqlConnection(wire) }
   } catch (error) {
     if (isAbort(error) || signal.aborted) throw error

@@ -24,6 +24,7 @@ export type ErrorFields = Readonly<Record<string, string>>
 
 /** SQLSTATEs that this room handles. */
 export const sqlstates = {
+  protocolViolation: '08P01',
   featureNotSupported: '0A000',
   invalidAuthorization: '28000',
   invalidPassword: '28P01',

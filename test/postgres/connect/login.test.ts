@@ -17,6 +17,9 @@ import {
 } from '../../harness/postgres/scripted-server.ts'
 import { connectTo, type Script } from '../../harness/postgres/scripted-session.ts'
 
+const ownTimeouts =
+  '-c idle_session_timeout=0 -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c lock_timeout=0'
+
 describe('the startup message', () => {
   test('holds what was asked for and nothing from the environment', async () => {
     let startup = ''
@@ -36,7 +39,7 @@ describe('the startup message', () => {
     assert.equal(version, '\0\x03\0\0')
     assert.deepEqual(rest, [
       ...['user', 'someone', 'database', 'replication', 'application_name', 'mine', 'replication', 'true'],
-      ...['options', ' ', 'client_encoding', 'UTF8', '', ''],
+      ...['options', ownTimeouts, 'client_encoding', 'UTF8', '', ''],
     ])
   })
 
@@ -47,7 +50,27 @@ describe('the startup message', () => {
       connection.write(welcome())
     }
     await connectTo(script, undefined, "options='-c wal_sender_timeout=5s'")
-    assert.match(startup, /\0options\0-c wal_sender_timeout=5s\0/)
+    assert.ok(startup.includes(`\0options\0${ownTimeouts} -c wal_sender_timeout=5s\0`))
+  })
+
+  test('has no options of ours where something on the way refuses them, and others only once', async () => {
+    const startups: string[] = []
+    const refusing =
+      (sqlstate: string): Script =>
+      async (connection) => {
+        startups.push((await connection.readUntyped()).toString('latin1'))
+        const isRefused = startups.at(-1)?.includes('idle_session_timeout') === true
+        connection.write(isRefused ? errorResponse(sqlstate, 'unsupported startup parameter: options') : welcome())
+      }
+    for (const sqlstate of ['08P01', '42704', '0A000']) {
+      startups.length = 0
+      await connectTo(refusing(sqlstate), undefined, "options='-c wal_sender_timeout=5s'")
+      assert.equal(startups.length, 2, sqlstate)
+      assert.match(startups[1] ?? '', /\0options\0-c wal_sender_timeout=5s\0/)
+    }
+    startups.length = 0
+    await assert.rejects(connectTo(refusing('28P01')), { code: 'WALRX_AUTH_FAILED' })
+    assert.equal(startups.length, 1)
   })
 })
 
