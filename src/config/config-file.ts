@@ -53,12 +53,32 @@ function parseJson(path: string, text: string): unknown {
 }
 
 async function parseYaml(path: string, text: string): Promise<unknown> {
-  const { parseDocument } = await import('yaml')
-  const document = parseDocument(text, { prettyErrors: true })
-  const error = document.errors[0]
-  if (error) throw malformed(path, 'YAML', error.linePos?.[0].line)
-  return document.toJS() as unknown
+  const { isAlias, isMap, isScalar, LineCounter, parseDocument } = await import('yaml')
+  const lines = new LineCounter()
+  const document = parseDocument(text, { prettyErrors: true, lineCounter: lines })
+  // A warning is an unknown tag: the value would lose its first word.
+  const error = document.errors[0] ?? document.warnings[0]
+  if (error) throw malformed(path, 'YAML', error.linePos?.[0].line, yamlHint)
+  const values = new Map<unknown, unknown>()
+  for (const { key, value } of isMap(document.contents) ? document.contents.items : []) {
+    const line = isAlias(value) ? lines.linePos(value.range?.[0] ?? 0).line : undefined
+    if (isAlias(value) && value.resolve(document) === undefined) throw malformed(path, 'YAML', line, yamlHint)
+    const isAnchored = isScalar(value) && value.anchor !== undefined
+    if (isAnchored && value.value === null) {
+      throw malformed(path, 'YAML', lines.linePos(value.range?.[0] ?? 0).line, yamlHint)
+    }
+    // As written: a password of digits may begin with zeros.
+    if (isScalar(key) && isScalar(value) && typeof value.value === 'number') values.set(key.value, value.source)
+  }
+  try {
+    const plain = document.toJS() as unknown
+    return values.size === 0 ? plain : { ...(plain as object), ...Object.fromEntries(values) }
+  } catch {
+    throw malformed(path, 'YAML', undefined, yamlHint)
+  }
 }
+
+const yamlHint = 'put a value that begins with one of * & ! @ ` % { [ | > or that holds ": " or " #" into single quotes'
 
 async function parseToml(path: string, text: string): Promise<unknown> {
   const { parse } = await import('smol-toml')
@@ -112,9 +132,10 @@ function flatten(parsed: unknown, path: string): Map<string, string> {
   return settings
 }
 
-function malformed(path: string, what: string, line: number | undefined): WalrxError {
+function malformed(path: string, what: string, line: number | undefined, hint?: string): WalrxError {
   return new WalrxError(
     'WALRX_USAGE',
     `config file ${path} is not ${what}${line === undefined ? '' : ` (line ${line})`}`,
+    hint === undefined ? {} : { hint },
   )
 }

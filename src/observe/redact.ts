@@ -18,8 +18,12 @@ export function isSecretName(name: string): boolean {
 export function redactText(text: string, secrets: readonly string[] = []): string {
   let result = text
   for (const secret of secrets) if (secret.length >= 4) result = result.replaceAll(secret, mask)
-  return result
-    .replace(/\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'"]+)/gi, `$1${mask}`)
-    .replace(/(\b[a-z][a-z0-9+.-]*:\/\/[^\s:/@]*:)[^\s/@]+@/gi, `$1${mask}@`)
-    .replace(/\b(X-Amz-(?:Signature|Credential|Security-Token)=)[^\s&"']+/gi, `$1${mask}`)
+  return (
+    result
+      .replace(/\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'"]+)/gi, `$1${mask}`)
+      // To the last "@": a password that nobody has encoded may hold "@" and "/".
+      .replace(/(\bpostgres(?:ql)?:\/\/[^\s:/@]*:)\S+@/gi, `$1${mask}@`)
+      .replace(/(\b[a-z][a-z0-9+.-]*:\/\/[^\s:/@]*:)[^\s/@]+@/gi, `$1${mask}@`)
+      .replace(/\b(X-Amz-(?:Signature|Credential|Security-Token)=)[^\s&"']+/gi, `$1${mask}`)
+  )
 }

@@ -65,6 +65,28 @@ describe('readConfigFile', () => {
 
   test('refuses nested values and files that are no map', async () => {
     await assert.rejects(read('n.json', '{"A":{"B":1}}'), /: the value of A is a list or a map$/)
+    // certificates #1522: characters with a meaning in YAML at the beginning of a password.
+    for (const [value, line] of [
+      ['*s3cret', 2],
+      ['&s3cret', 2],
+      ['!s3cret word', 2],
+      ['@s3cret', 2],
+      ['%s3cret', 2],
+      ['`s3cret', 2],
+      ['{s3cret', undefined],
+      ['"s3cret', undefined],
+    ] as const) {
+      await assert.rejects(read('s.yaml', `A: 1\nPGPASSWORD: ${value}\nB: 2\n`), (error) => {
+        assert.ok(error instanceof WalrxError, String(error))
+        assert.equal(error.code, 'WALRX_USAGE')
+        assert.doesNotMatch(`${error.message} ${error.hint}`, /s3cret/)
+        if (line !== undefined) assert.match(error.message, new RegExp(`\\(line ${line}\\)`))
+        assert.match(error.hint ?? '', /single quotes/)
+        return true
+      })
+    }
+    const kept = "A: &x abc\nB: *x\nPGPASSWORD: 0071\nC: '*s'\n"
+    assert.deepEqual(await read('k.yaml', kept), { A: 'abc', B: 'abc', PGPASSWORD: '0071', C: '*s' })
     await assert.rejects(read('n.yaml', 'A: [1, 2]'), /: the value of A is a list or a map$/)
     await assert.rejects(read('l.json', '[1]'), /is not a map of settings$/)
   })

@@ -18,8 +18,23 @@ export function splitConninfo(text: string): KeywordValues {
 
 function broken(what: string): WalrxError {
   return new WalrxError('WALRX_USAGE', `the connection string ${what}`, {
-    hint: "write it as keywords, host=db1 port=5432 password='with spaces', or as postgresql://user@host:port/dbname",
+    hint: "write it as keywords, host=db1 port=5432 application_name='with spaces', or as postgresql://user@host:port/dbname",
   })
+}
+
+/** What a URL needs in place of characters that have a meaning there. */
+export const encodeHint =
+  'in user, password and database of a URL write %2F for "/", %40 for "@", %3A for ":" and %25 for "%"'
+
+/** A URL with an "@" where none can be: most likely there is a password that is not encoded. */
+function strayAt(where: string): WalrxError {
+  return new WalrxError(
+    'WALRX_USAGE',
+    `the connection string has an "@" ${where}, as a password that is not encoded has`,
+    {
+      hint: encodeHint,
+    },
+  )
 }
 
 const space = /\s/
@@ -82,6 +97,10 @@ function splitUri(text: string): KeywordValues {
     setDecoded(values, 'password', password)
   }
   const [path, query] = cut(rest, '?')
+  if (credentials === undefined && rest.includes('@') && /^[^/?]*:(?!\d*[/?])/.test(rest))
+    throw strayAt('after a "/" or "?"')
+  if (path.includes('@'))
+    throw strayAt(credentials === undefined ? 'after a "/"' : 'after the one that ends the password')
   const [hosts, database] = cut(path, '/')
   splitHosts(values, hosts)
   setDecoded(values, 'dbname', database)

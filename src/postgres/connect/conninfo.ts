@@ -5,7 +5,7 @@
 import { WalrxError } from '../../primitives/errors.ts'
 import { nearest } from '../../primitives/nearest.ts'
 import { type Keyword, type KeywordName, keywords } from './conninfo-keywords.ts'
-import { splitConninfo } from './conninfo-text.ts'
+import { encodeHint, splitConninfo } from './conninfo-text.ts'
 import { findService, type ServiceRequest } from './service-file.ts'
 
 /** One host of a connection string. */
@@ -151,7 +151,9 @@ class Settings {
     this.#text = text
     this.#env = surroundings.env
     this.#flags = surroundings.flags ?? {}
-    for (const name of text.keys()) if (!Object.hasOwn(keywords, name)) throw unknownKeyword(name)
+    for (const [index, name] of [...text.keys()].entries()) {
+      if (!Object.hasOwn(keywords, name)) throw unknownKeyword(name, index + 1)
+    }
     const service = this.get('service')
     if (service !== undefined) this.#service = this.#readService(service, surroundings)
     const ignored: string[] = []
@@ -215,12 +217,15 @@ class Settings {
   }
 }
 
-function unknownKeyword(name: string): WalrxError {
-  // The word before a "=" may be a fragment of a password that should have been quoted.
-  const shown = /^[a-z_]{2,40}$/i.test(name) ? `"${name}"` : 'a word before a "=" that is not a keyword'
+function unknownKeyword(name: string, number: number): WalrxError {
+  // The word may be a fragment of a password that should have been quoted or encoded; one that is nearly a keyword is not.
   const known = nearest(name, Object.keys(keywords))
-  return new WalrxError('WALRX_USAGE', `the connection string has the unknown keyword ${shown}`, {
-    hint: known === undefined ? "quote values with spaces: password='a b'" : `did you mean ${known}?`,
+  const shown = known === undefined ? `keyword, its number ${number}` : `keyword "${name}"`
+  return new WalrxError('WALRX_USAGE', `the connection string has an unknown ${shown}`, {
+    hint:
+      known === undefined
+        ? `put a value that holds spaces into single quotes: application_name='a b'; ${encodeHint}`
+        : `did you mean ${known}?`,
   })
 }
 
@@ -255,7 +260,11 @@ function parsePort(text: string, label: string): number {
   if (text.trim() === '') return 5432
   const port = /^\s*\d{1,5}\s*$/.test(text) ? Number(text) : 0
   if (port >= 1 && port <= 65_535) return port
-  throw new WalrxError('WALRX_USAGE', `${label} is "${text}"; it must be a number from 1 to 65535`)
+  if (/^\s*[+-]?\d+\s*$/.test(text)) {
+    throw new WalrxError('WALRX_USAGE', `${label} is "${text}"; it must be a number from 1 to 65535`)
+  }
+  // What is after the first ":" of a URL may be a piece of the password.
+  throw new WalrxError('WALRX_USAGE', `${label} is not a number from 1 to 65535`, { hint: encodeHint })
 }
 
 /** A comma-separated list of methods, either the allowed ones or, each with a `!`, the forbidden ones. */

@@ -26,7 +26,7 @@ export interface LoginOptions {
   /** Gets the password when the server asks for one; undefined when there is none. */
   readonly password: () => Promise<string | undefined>
   /** Where to put a password, for the hint. */
-  readonly passwordHint: string
+  readonly passwordHint: () => string
   readonly signal: AbortSignal
 }
 
@@ -126,7 +126,7 @@ class Login {
     throw new WalrxError(
       'WALRX_AUTH_FAILED',
       `${this.#wire.host} asks for the password of role "${this.#options.conninfo.user}", but none was given`,
-      { hint: this.#options.passwordHint },
+      { hint: this.#options.passwordHint() },
     )
   }
 
@@ -208,7 +208,7 @@ class Login {
       database: database ?? 'replication',
       clientAddress: localAddress,
       encrypted,
-      passwordHint,
+      passwordHint: passwordHint(),
     })
   }
 

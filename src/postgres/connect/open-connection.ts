@@ -142,19 +142,27 @@ function passwordSource(
   target: Target,
   database: string | undefined,
   { conninfo, log }: ConnectionSettings,
-): { password: () => Promise<string | undefined>; passwordHint: string } {
+): { password: () => Promise<string | undefined>; passwordHint: () => string } {
   const { passFile, password, user } = conninfo
   const { host, hostaddr, port } = target.host
   if (password !== undefined) {
     return {
       password: () => Promise.resolve(password),
-      passwordHint: 'it came from PGPASSWORD or the connection string',
+      passwordHint: () => 'it came from PGPASSWORD, a service or the connection string',
     }
   }
   const key: PasswordKey = { host: host ?? hostaddr, port, database: database ?? 'replication', user }
   const inFile = passFile === undefined ? '' : `, or put the line ${passwordFileLine(key)} into ${passFile} (mode 0600)`
+  let isFromFile = false
   return {
-    password: () => (passFile === undefined ? Promise.resolve(undefined) : passwordFromFile(passFile, key, log)),
-    passwordHint: `set PGPASSWORD${inFile}`,
+    async password() {
+      const found = passFile === undefined ? undefined : await passwordFromFile(passFile, key, log)
+      isFromFile = found !== undefined
+      return found
+    },
+    passwordHint: () =>
+      isFromFile
+        ? `it came from ${passFile}, from the first line that matches ${passwordFileLine(key)}`
+        : `set PGPASSWORD${inFile}`,
   }
 }

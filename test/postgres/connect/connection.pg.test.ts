@@ -65,7 +65,7 @@ describe('passwords', () => {
         )
         assert.equal(
           error.hint,
-          `check the password of role "${user}": it came from PGPASSWORD or the connection string`,
+          `check the password of role "${user}": it came from PGPASSWORD, a service or the connection string`,
         )
         return true
       })
@@ -78,6 +78,11 @@ describe('passwords', () => {
       const path = join(home, '.pgpass')
       await writeFile(path, `127.0.0.1:${server.port}:replication:scram:right\n*:*:*:*:wrong\n`, { mode: 0o600 })
       await connect(`${local} user=scram`, { home })
+      await writeFile(path, '*:*:*:*:wrong\n', { mode: 0o600 })
+      await assert.rejects(connect(`${local} user=scram`, { home }), (error: WalrxError) => {
+        assert.match(error.hint ?? '', /it came from .*\.pgpass, from the first line that matches 127\.0\.0\.1:/)
+        return true
+      })
       await assert.rejects(connect(`${local} user=hashed`, { home }), { code: 'WALRX_AUTH_FAILED', sqlstate: '28P01' })
       await connect(`${local} user=hashed password=right`, { home })
       await chmod(path, 0o644)

@@ -3,6 +3,7 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { type Conninfo, type ConninfoSurroundings, parseConninfo } from '../../../src/postgres/connect/conninfo.ts'
 import { type Keyword, keywords } from '../../../src/postgres/connect/conninfo-keywords.ts'
+import { redactText } from '../../../src/observe/redact.ts'
 import { type ErrorCode, WalrxError } from '../../../src/primitives/errors.ts'
 
 const nobody: ConninfoSurroundings = { env: {}, osUser: 'me', home: '/home/me' }
@@ -153,7 +154,7 @@ describe('URIs', () => {
     assert.deepEqual(hosts('postgresql://%2Frun%2Fpostgresql:77/db'), ['/run/postgresql|undefined|77'])
     assert.match(refusal('postgresql://[::1/db'), /neither a name, an address nor an IPv6 address/)
     assert.match(refusal('postgresql://[::1]x/db'), /neither a name/)
-    assert.match(refusal('postgresql://::1/db'), /port is ":1"/)
+    assert.match(refusal('postgresql://::1/db'), /port is not a number/)
   })
 
   test('any user and password survive percent-encoding', () => {
@@ -177,7 +178,46 @@ describe('URIs', () => {
     assert.doesNotMatch(refusal('postgresql://u:s3cret%00@h'), /s3cret/)
     assert.doesNotMatch(refusal('postgresql://h?password'), /s3cret/)
     assert.doesNotMatch(refusal('postgresql://h?password=s3cret=x'), /s3cret/)
-    assert.match(refusal('postgresql://h?nonsense=1'), /unknown keyword "nonsense"/)
+    assert.match(refusal('postgresql://h?nonsense=1'), /unknown keyword, its number 2/)
+  })
+})
+
+// dbmate #784, certificates #1522
+describe('a password that should have been encoded or quoted', () => {
+  for (const text of [
+    'postgresql://u:s3cr/et@h/db',
+    'postgresql://u:s3cr@et@h:5432/db',
+    'postgresql://u:s3cr:et/x@h',
+    'postgresql://u:12/s3cr@h',
+    'postgresql://u:s3cr?et=x@h',
+    'postgresql://u:s3cr/et?x@h',
+    'postgresql://u:s3cr/@et?sslmode=require',
+    'postgresql://u:s3cr%et@h',
+    'postgres://u:s3cr:et/@h',
+    'host=h password=a s3cr=t user=u',
+    'host=h password=a s3cret',
+    "host=h password='a s3cret",
+    "host=h password='a's3cr=et",
+  ]) {
+    test(text, () => {
+      try {
+        const { hosts, password } = parse(text)
+        assert.deepEqual([password, hosts[0]?.host], ['s3cr?et=x', 'h'], 'taken as it was meant')
+      } catch (error) {
+        assert.ok(error instanceof WalrxError)
+        assert.equal(error.code, 'WALRX_USAGE')
+        const printed = redactText(`${error.message} ${error.hint}`)
+        assert.doesNotMatch(printed, /s3cr|et@|et=|\bet\b/)
+        assert.doesNotMatch(printed, /redacted/, 'no hint hides itself')
+        assert.match(error.hint ?? '', /%2F for|application_name='/)
+      }
+      assert.doesNotMatch(redactText(`cannot use ${text.replace(/^host.*/, '')} for that`), /s3cr/)
+    })
+  }
+
+  test('is taken when it is encoded as the hint says', () => {
+    const parsed = parse('postgresql://u:a%2Fb%40c%3Ad%25@h/db%40x')
+    assert.deepEqual([parsed.password, parsed.database], ['a/b@c:d%', 'db@x'])
   })
 })
 
@@ -198,7 +238,7 @@ describe('several hosts', () => {
 
   test('a port outside 1 to 65535 is refused', () => {
     for (const port of ['0', '65536', '-1', '5432x', '1e3']) assert.match(refusal(`port=${port}`), /from 1 to 65535/)
-    assert.match(refusal('', { PGPORT: 'abc' }), /PGPORT is "abc"/)
+    assert.match(refusal('', { PGPORT: 'abc' }), /PGPORT is not a number/)
   })
 })
 
