@@ -65,6 +65,8 @@ function homeDirectory(): string | undefined {
   try {
     return os.homedir()
   } catch {
+    // The AWS SDK fails without one, also where the credentials are in the environment. OpenShift sets the same.
+    process.env['HOME'] = '/'
     return undefined
   }
 }

@@ -26,9 +26,18 @@ export function conninfoOf({ options, settings }: Omit<ServerContext, 'log'>): C
     env: settings.pgEnvironment,
     flags: settings.pgFlags,
     readFile: readIfThere,
-    osUser: userInfo().username,
-    home: homedir(),
+    osUser: ifKnown(() => userInfo().username),
+    home: ifKnown(homedir),
   })
+}
+
+/** Undefined for a user id that the system has no entry for, as containers give them. */
+function ifKnown(lookUp: () => string): string | undefined {
+  try {
+    return lookUp()
+  } catch {
+    return undefined
+  }
 }
 
 /** The text of a service file. */
