@@ -14,6 +14,7 @@ import type { JsonValue } from '../primitives/json.ts'
 import type { BaseBackupEnd } from '../postgres/backup/base-backup.ts'
 import type { ChecksumFailure } from '../postgres/backup/checksum-failures.ts'
 import { type ClusterFacts, readClusterFacts } from '../postgres/backup/cluster-facts.ts'
+import type { ChecksumState } from '../postgres/control-file.ts'
 import { formatLsn, type Timeline } from '../postgres/lsn.ts'
 import { BackupArchive } from '../walg/backup/backup-archive.ts'
 import { formatContents } from '../walg/backup/backup-contents.ts'
@@ -150,6 +151,7 @@ async function receive(
     end = await backup.receive(receiver, signal)
     refuseOtherTimeline(backup.start.timeline, end.endTimeline)
     content = await receiver.finish()
+    if (parent) refuseNewChecksums(cluster.checksums, content.checksums)
   } catch (error) {
     await receiver.drop(error as Error)
     throw error
@@ -186,6 +188,17 @@ function refuseOtherTimeline(start: Timeline, end: Timeline): void {
       hint: 'take the backup again',
     },
   )
+}
+
+/**
+ * PostgreSQL 19 switches checksums on while it runs. Then nothing shows how the backup that this one builds on was without
+ * them, and what lies in between.
+ */
+function refuseNewChecksums(start: ChecksumState, end: ChecksumState | undefined): void {
+  if (start !== 'off' || end === undefined || end === 'off') return
+  throw new WalrxError('WALRX_BACKUP_INCOMPLETE', `data_checksums went from ${start} to ${end} during the delta`, {
+    hint: 'take the backup again: it will be a full one',
+  })
 }
 
 /** A delta that is to stay is nothing without what it builds on: that is marked first, as WAL-G does. */

@@ -40,14 +40,14 @@ export async function scrub(options: ScrubOptions): Promise<ScrubResult> {
   const { log, maxRateKb, onProgress, server, signal } = options
   const session = await server.connect(signal)
   try {
-    const { hasChecksums, serverVersion, systemId } = await readClusterFacts(session)
+    const { checksums, serverVersion, systemId } = await readClusterFacts(session)
     const { host } = session
     if (serverVersion < 150_000) {
       throw new WalrxError('WALRX_SERVER_UNSUPPORTED', `${host} is too old: a scrub needs PostgreSQL 15 or later`, {
         hint: 'a backup reads every page too: walrx backup-push --verify',
       })
     }
-    if (!hasChecksums) {
+    if (checksums !== 'on') {
       throw new WalrxError('WALRX_SERVER_UNSUPPORTED', `the pages of ${host} have no checksums to verify`, {
         hint: 'pg_checksums --enable adds them to a cluster that is shut down',
       })

@@ -34,7 +34,7 @@ function named(relation: string, more: Partial<ChangedFork> = {}): ChangedFork {
 }
 
 function reportOf(changes: readonly ChangedFork[] | undefined, more: Partial<PlanReport> = {}): PlanReport {
-  const cluster = { systemId, serverVersion: 170_010, segmentSize: 1, blockSize: 8192, hasChecksums: true }
+  const cluster = { systemId, serverVersion: 170_010, segmentSize: 1, blockSize: 8192, checksums: 'on' } as const
   return {
     plan: { full: { code: 'steps', message: 'm' } },
     parent: undefined,

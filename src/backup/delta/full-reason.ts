@@ -12,9 +12,10 @@
  *     server     the server cannot take increments, or refused to
  *     history    the server's WAL is not a continuation of what the parent ends with
  *     summaries  the server does not know which blocks have changed
+ *     checksums  pages have checksums now, and those of the backup to build on may have none
  */
 export type FullCode =
-  'asked' | 'off' | 'no-backup' | 'steps' | 'permanent' | 'parent' | 'server' | 'history' | 'summaries'
+  'asked' | 'off' | 'no-backup' | 'steps' | 'permanent' | 'parent' | 'server' | 'history' | 'summaries' | 'checksums'
 
 /** See the file's header. */
 export interface FullReason {

@@ -7,6 +7,7 @@ import { isPermanent, listInOrder, readDetail, readDetails, selectBackup } from 
 import type { BackupDetail } from '../../catalog/backups.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import type { JsonValue } from '../../primitives/json.ts'
+import type { ClusterFacts } from '../../postgres/backup/cluster-facts.ts'
 import { formatLsn, type Lsn, type Timeline } from '../../postgres/lsn.ts'
 import { isMainFork } from '../../postgres/relations/relation-file.ts'
 import type { BackupArchive } from '../../walg/backup/backup-archive.ts'
@@ -15,6 +16,7 @@ import type { FilesMetadata } from '../../walg/backup/files-metadata.ts'
 import type { Sentinel } from '../../walg/backup/sentinel.ts'
 import type { EntryNames } from '../parts/tar-rewriter.ts'
 import type { FullReason } from './full-reason.ts'
+import { reasonOfChecksums } from './parent-checksums.ts'
 
 /** What the settings say of deltas. */
 export interface DeltaRules {
@@ -54,7 +56,7 @@ const chainMax = 64
 /**
  * Chooses.
  * @param isPermanentToBe of the new backup
- * @param systemId of the server
+ * @param cluster of the server
  * @throws WALRX_BACKUP_NOT_FOUND for a name that is not there, WALRX_USAGE where data is kept with several backups; what
  * the storage says
  */
@@ -62,7 +64,7 @@ export async function chooseParent(
   archive: BackupArchive,
   rules: DeltaRules,
   isPermanentToBe: boolean,
-  systemId: bigint,
+  cluster: Pick<ClusterFacts, 'checksums' | 'systemId'>,
   signal: AbortSignal,
 ): Promise<ParentChoice> {
   const asked = reasonBySettings(rules)
@@ -77,11 +79,14 @@ export async function chooseParent(
       parentName === candidate.name && candidate.sentinel
         ? candidate.sentinel
         : await archive.readSentinel(parentName, { signal })
-    const fullName = await rootOf(archive, parentName, sentinel, signal)
+    const chain = await chainOf(archive, parentName, sentinel, signal)
     const found = await archive.readFilesMetadata(parentName, sentinel, { signal })
     if (found.kind !== 'found') throw unfit(parentName, 'has no table of its files')
     await refuseIncomplete(archive, parentName, found.metadata, signal)
-    return { parent: parentOf(parentName, sentinel, found.metadata, { count, fullName, systemId }) }
+    const standing = { count, fullName: chain.at(-1) ?? parentName, systemId: cluster.systemId }
+    const parent = parentOf(parentName, sentinel, found.metadata, standing)
+    const full = await reasonOfChecksums(archive, chain, cluster.checksums, signal)
+    return full ? { full } : { parent }
   } catch (error) {
     if (error instanceof UnfitParent) return { full: { code: 'parent', message: error.message } }
     if (!hasCode(error, 'WALRX_OBJECT_DAMAGED') && !hasCode(error, 'WALRX_BACKUP_NOT_FOUND')) throw error
@@ -156,8 +161,9 @@ export function judgeCandidate(
   return { parentName: name, count }
 }
 
-/** The name of the full backup at the root; on the way there, whatever makes the chain unreadable. */
-async function rootOf(archive: BackupArchive, name: string, leaf: Sentinel, signal: AbortSignal): Promise<string> {
+/** The names of a chain, the full backup last. Throws {@link UnfitParent} for whatever makes it unreadable. */
+async function chainOf(archive: BackupArchive, name: string, leaf: Sentinel, signal: AbortSignal): Promise<string[]> {
+  const names = [name]
   let at = name
   let sentinel = leaf
   for (let length = 1; sentinel.delta; length++) {
@@ -167,9 +173,10 @@ async function rootOf(archive: BackupArchive, name: string, leaf: Sentinel, sign
     }
     if (length > chainMax) throw unfit(name, `has more than ${chainMax} ancestors`)
     at = parentName
+    names.push(at)
     sentinel = await archive.readSentinel(at, { signal })
   }
-  return at
+  return names
 }
 
 /** Whether everything is there, as far as a listing shows: WAL-G names parts with their extension, WAL-RUS without. */

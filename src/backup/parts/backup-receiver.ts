@@ -4,6 +4,7 @@ import type { Logger } from '../../observe/log.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { BackupTablespace, BaseBackupSink, ServerNotice } from '../../postgres/backup/base-backup-sink.ts'
 import { fullLabel, type IncrementOrigin } from '../../postgres/backup/incremental-label.ts'
+import { type ChecksumState, parseChecksumState } from '../../postgres/control-file.ts'
 import { controlFileName, labelFileName, withExtension } from '../../walg/backup/backup-names.ts'
 import type { FileRecord } from '../../walg/backup/files-metadata.ts'
 import type { StoredObject } from '../../walg/stored/object-sum.ts'
@@ -41,6 +42,8 @@ export interface StoredContent {
   /** Bytes of all tars, and of what is stored of them. */
   readonly tarBytes: number
   readonly storedBytes: number
+  /** Of the pages, by pg_control, which the server sends last; undefined where that does not show it. */
+  readonly checksums: ChecksumState | undefined
 }
 
 /** See the file's header. */
@@ -128,6 +131,7 @@ export class BackupReceiver implements BaseBackupSink {
       parts: tars.length,
       tarBytes: tars.reduce((sum, { tarBytes }) => sum + tarBytes, 0),
       storedBytes: tars.reduce((sum, { size }) => sum + size, 0),
+      checksums: parseChecksumState(control.content),
     }
   }
 

@@ -11,6 +11,7 @@ import type { ReadSummary } from '../../restore/backup/backup-reader.ts'
 import { fetchBackup, fetchFiles, refuseUsedDestination } from '../../restore/backup/backup-fetch.ts'
 import { fileMask } from '../../restore/backup/file-mask.ts'
 import { type BackupDocuments, chainOf, readDocuments } from '../../restore/backup/backup-documents.ts'
+import { refuseSwitchedChecksums } from '../../restore/backup/checksum-chain.ts'
 import { chooseBackup, recoveryBackup } from '../../restore/recovery/recovery-backup.ts'
 import { checkReachable, type ReachabilityCheck } from '../../restore/recovery/recovery-check.ts'
 import { parseRecoveryRequest, type RecoveryRequest } from '../../restore/recovery/recovery-request.ts'
@@ -267,6 +268,7 @@ async function choose(
   }
   const documents = await readDocuments(storage, archive, name, signal)
   if (!isWhole) return documents
+  await refuseSwitchedChecksums(archive, documents, { signal })
   const backup = recoveryBackup(name, documents.sentinel)
   if (!backup)
     log.warn('the sentinel has no start or end LSN: walrx cannot check that the WAL of the backup is in the archive', {

@@ -7,6 +7,7 @@ import { openStorage } from '../../config/open-storage.ts'
 import { formatJson } from '../../primitives/json.ts'
 import { readDocuments } from '../../restore/backup/backup-documents.ts'
 import { readBackup } from '../../restore/backup/backup-reader.ts'
+import { refuseSwitchedChecksums } from '../../restore/backup/checksum-chain.ts'
 import { nowhere } from '../../restore/backup/restore-sink.ts'
 import { BackupArchive } from '../../walg/backup/backup-archive.ts'
 import { chainNames, chainTitle, countsText, storedBytes } from '../terminal/chain-text.ts'
@@ -28,6 +29,7 @@ export const backupVerify: Command<'backup-verify', 'name'> = {
       const { name, notes } = await selectBackup(archive, positionals.name, { signal })
       for (const note of notes) log.warn(note)
       const documents = await readDocuments(storage, archive, name, signal)
+      await refuseSwitchedChecksums(archive, documents, { signal })
       const totalBytes = storedBytes(documents)
       const progress = await openProgress({ what: 'verify', stream: stderr, log, waits })
       try {

@@ -1,5 +1,6 @@
 /** The facts about a cluster that a replication connection can read. */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import { type ChecksumState, parseShownState } from '../control-file.ts'
 import type { ReplicationSession } from '../protocol/session.ts'
 import { parseSegmentSize } from '../wal/wal-file.ts'
 
@@ -12,8 +13,8 @@ export interface ClusterFacts {
   readonly segmentSize: number
   /** Bytes of a page. */
   readonly blockSize: number
-  /** True where pages have checksums. */
-  readonly hasChecksums: boolean
+  /** Whether pages have checksums. */
+  readonly checksums: ChecksumState
   /** Undefined where the role may not see it: that needs pg_read_all_settings. */
   readonly dataDirectory: string | undefined
 }
@@ -31,13 +32,12 @@ export async function readClusterFacts(
   if (!/^\d{1,5}$/.test(blockSize)) {
     throw new WalrxError('WALRX_PROTOCOL', `${session.host} reported block_size "${blockSize}", which is not a number`)
   }
-  const checksums = await session.show('data_checksums')
   return {
     systemId,
     serverVersion: session.serverVersion,
     segmentSize,
     blockSize: Number(blockSize),
-    hasChecksums: checksums === 'on',
+    checksums: parseShownState(await session.show('data_checksums')),
     dataDirectory: await readDataDirectory(session),
   }
 }

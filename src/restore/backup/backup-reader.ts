@@ -10,6 +10,7 @@ import type { BackupPart } from '../../walg/backup/backup-archive.ts'
 import { backupFolder } from '../../walg/backup/backup-names.ts'
 import { formOf } from '../../walg/stored/object-kinds.ts'
 import { openPieces } from '../../walg/stored/stored-reader.ts'
+import { type TarEntry, tarEntries } from '../../walg/backup/tar-entries.ts'
 import { blamingBackup, damaged, StoredSum } from './backup-damage.ts'
 import { type BackupDocuments, chainOf } from './backup-documents.ts'
 import { openChecksum } from './checksums.ts'
@@ -17,7 +18,6 @@ import { controlFile, entryPath, utilityFiles } from './entry-path.ts'
 import { applyIncrement } from './increment-apply.ts'
 import type { RestoreSink } from './restore-sink.ts'
 import type { RestoredSums } from './restored-manifest.ts'
-import { type TarEntry, tarEntries } from './tar-entries.ts'
 
 /** Options of {@link readBackup}. */
 export interface ReadOptions {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { chooseParent, type DeltaRules, relationPaths } from '../../../src/backup/delta/parent-choice.ts'
+import type { ChecksumState } from '../../../src/postgres/control-file.ts'
 import { parseLsn } from '../../../src/postgres/lsn.ts'
 import type { Lsn } from '../../../src/postgres/lsn.ts'
 import { BackupArchive } from '../../../src/walg/backup/backup-archive.ts'
@@ -8,7 +9,9 @@ import { metadataOf } from '../../../src/walg/backup/backup-metadata.ts'
 import { filesMetadataKey, metadataKey, partKey, sentinelKey } from '../../../src/walg/backup/backup-names.ts'
 import type { FileRecord } from '../../../src/walg/backup/files-metadata.ts'
 import type { DeltaOrigin, Sentinel } from '../../../src/walg/backup/sentinel.ts'
+import { madeControl } from '../../harness/made/made-control.ts'
 import { MemoryStorage } from '../../harness/store/memory-storage.ts'
+import { serverTar } from '../parts/tars.ts'
 
 const systemId = 7455523487659893045n
 const nameOf = (number: number) => `base_00000001000000000000000${number}`
@@ -58,13 +61,22 @@ class Archive {
     return this
   }
 
-  choose(more: Partial<DeltaRules> = {}, isPermanent = false, system = systemId) {
-    return chooseParent(this.archive, { ...rules, ...more }, isPermanent, system, new AbortController().signal)
+  /** Writes pg_control. @param checksums 0 off, 1 on, 2 and 3 in between */
+  control(name: string, checksums: number): this {
+    const file = { name: '/global/pg_control', kind: 'file', content: madeControl(1905, checksums) } as const
+    this.storage.objects.delete(partKey(name, 'pg_control.tar.zst'))
+    this.storage.seed(partKey(name, 'pg_control.tar'), serverTar([file]))
+    return this
+  }
+
+  choose(more: Partial<DeltaRules> = {}, isPermanent = false, checksums: ChecksumState = 'off') {
+    const all = { ...rules, ...more }
+    return chooseParent(this.archive, all, isPermanent, { systemId, checksums }, new AbortController().signal)
   }
 
   /** The reason, which there must be. */
-  async reason(more: Partial<DeltaRules> = {}, isPermanent = false, system = systemId): Promise<string> {
-    const { full, parent } = await this.choose(more, isPermanent, system)
+  async reason(more: Partial<DeltaRules> = {}, isPermanent = false, checksums?: ChecksumState): Promise<string> {
+    const { full, parent } = await this.choose(more, isPermanent, checksums)
     return full ? `${full.code}: ${full.message}` : assert.fail(`${parent.name} is no reason`)
   }
 }
@@ -192,6 +204,51 @@ describe('a full backup is taken', () => {
     assert.match(await archive.reason(), /lacks part_001\.tar\.zst/)
     const bare = await new Archive().add(nameOf(1), sentinelOf(1), ['/PG_VERSION', '/global/1260'])
     assert.match(await bare.reason(), /no relation/)
+  })
+})
+
+describe('data checksums (postgres 724477d67e, barman #963)', () => {
+  const second = `${nameOf(2)}_D_x`
+  const third = `${nameOf(3)}_D_000000010000000000000002`
+
+  /** The chain, with these numbers in its pg_controls. */
+  async function withStates(...states: readonly number[]): Promise<Archive> {
+    const archive = await chain()
+    for (const [index, name] of [nameOf(1), second, third].entries()) archive.control(name, states[index]!)
+    return archive
+  }
+
+  test('a server with checksums builds on backups with checksums only, down to the full one', async () => {
+    assert.ok((await (await withStates(1, 1, 1)).choose({}, false, 'on')).parent)
+    const words = /^checksums: (\S+) was taken with data_checksums = off, and the server has on: pages that have not/
+    assert.match(await (await withStates(1, 1, 0)).reason({}, false, 'on'), words)
+    const below =
+      /^checksums: (\S+), which (\S+) builds on, was taken with data_checksums = (\S+), and the server has (\S+):/
+    const found = async (states: readonly number[], server: ChecksumState) =>
+      below.exec(await (await withStates(...states)).reason({}, false, server))?.slice(1)
+    assert.deepEqual(await found([0, 1, 1], 'on'), [nameOf(1), third, 'off', 'on'])
+    assert.deepEqual(await found([1, 0, 1], 'on'), [second, third, 'off', 'on'])
+    assert.deepEqual(await found([1, 3, 1], 'on'), [second, third, 'inprogress-on', 'on'])
+    assert.deepEqual(await found([1, 2, 1], 'on'), [second, third, 'inprogress-off', 'on'])
+    assert.deepEqual(await found([0, 1, 1], 'inprogress-on'), [nameOf(1), third, 'off', 'inprogress-on'])
+  })
+
+  test('only the backup that is built on counts, not newer ones', async () => {
+    const archive = await withStates(1, 0, 0)
+    assert.equal((await archive.choose({ origin: 'LATEST_FULL' }, false, 'on')).parent?.name, nameOf(1))
+  })
+
+  test('a server without checksums builds on any', async () => {
+    for (const states of [
+      [0, 0, 0],
+      [1, 1, 1],
+      [0, 1, 0],
+    ])
+      assert.ok((await (await withStates(...states)).choose({}, false, 'off')).parent)
+  })
+
+  test('a pg_control that shows nothing is no promise', async () => {
+    assert.match(await (await chain()).reason({}, false, 'on'), /^checksums: .* has a pg_control that does not show/)
   })
 })
 

@@ -163,7 +163,7 @@ for (const major of majorsFor([14, 18])) {
         serverVersion: session.serverVersion,
         segmentSize: 16 * megabyte,
         blockSize: 8192,
-        hasChecksums: true,
+        checksums: 'on',
         dataDirectory: undefined,
       })
       const superuser = await connect(server, 'postgres')

@@ -16,7 +16,9 @@ import { makeRecoveryWorld, type RecoveryWorld } from '../../harness/walrx/recov
 
 const MiB = 1024 * 1024
 
-const tools = await Promise.all(pgMajors.map(async (major) => ({ major, path: await clientTool('pg_rewind', major) })))
+const tools = await Promise.all(
+  pgMajors.map(async (major: PgMajor) => ({ major, path: await clientTool('pg_rewind', major) })),
+)
 const tool = tools.findLast((one): one is { major: PgMajor; path: string } => one.path !== undefined)
 
 describe('pg_rewind -c', { skip: tool === undefined && 'this machine has no pg_rewind' }, () => {

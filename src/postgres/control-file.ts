@@ -1,0 +1,54 @@
+/**
+ * `global/pg_control` (ControlFileData in catalog/pg_control.h), as far as a backup needs it. The fields before
+ * `data_checksum_version` differ from version to version; those between it and the CRC at the end hardly do. So the end is
+ * found by the CRC, and the field from there.
+ */
+import { crc32c } from '@node-rs/crc32'
+
+/** Whether pages have checksums, in the words of `SHOW data_checksums`. Up to PostgreSQL 18 it is `off` or `on`. */
+export type ChecksumState = 'off' | 'on' | 'inprogress-off' | 'inprogress-on'
+
+/** By the number in the file (ChecksumStateType in storage/checksum.h). */
+const states: readonly ChecksumState[] = ['off', 'on', 'inprogress-off', 'inprogress-on']
+
+/** Where the fields lie in which the versions do not differ. */
+const versionAt = 8
+/** The file is shorter than a sector of a disk, with all fields that any version has. */
+const endMin = 128
+const endMax = 508
+
+/**
+ * Reads whether pages have checksums.
+ * @param file the content of pg_control
+ * @returns undefined for a version that walrx does not know, and for a file whose CRC is wrong
+ */
+export function parseChecksumState(file: Buffer): ChecksumState | undefined {
+  if (file.length < endMax + 4) return undefined
+  const distance = distanceToEnd(file.readUInt32LE(versionAt))
+  const end = findEnd(file)
+  if (distance === undefined || end === undefined) return undefined
+  return states[file.readUInt32LE(end - distance)]
+}
+
+/** What `SHOW data_checksums` says. A word that walrx does not know is a state in which pages may have no checksums yet. */
+export function parseShownState(text: string): ChecksumState {
+  return states.find((state) => state === text) ?? 'inprogress-on'
+}
+
+/** Bytes from data_checksum_version to the CRC: the nonce came with 10, the signedness of char with 18. */
+function distanceToEnd(version: number): number | undefined {
+  if (version >= 942 && version < 1000) return 4
+  if (version >= 1000 && version < 1800) return 4 + 32
+  if (version >= 1800 && version < 2000) return 4 + 36
+  return undefined
+}
+
+/** The offset of the CRC; undefined where there is none. */
+function findEnd(file: Buffer): number | undefined {
+  let sum = crc32c(file.subarray(0, endMin))
+  for (let end = endMin; end <= endMax; end += 4) {
+    if (sum === file.readUInt32LE(end)) return end
+    sum = crc32c(file.subarray(end, end + 4), sum)
+  }
+  return undefined
+}
