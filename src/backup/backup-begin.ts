@@ -83,7 +83,7 @@ const noDeltas: DeltaRules = { full: true, maxSteps: 0, origin: 'LATEST', fromNa
 export async function planBackup(options: PlanOptions, session: PgSession, cluster: ClusterFacts): Promise<BackupPlan> {
   const { delta = noDeltas, isPermanent, log, server, signal, storage } = options
   const archive = new BackupArchive(storage)
-  const { full, parent } = await chooseParent(archive, delta, isPermanent, cluster, signal)
+  const { full, parent } = await chooseParent(archive, delta, isPermanent, cluster, log, signal)
   if (full) return { full }
   const trySql = server.trySql && (() => server.trySql?.(session, signal) as Promise<SqlOpening>)
   const readiness = await judgeServer({ session, cluster, trySql, log, signal }, parent)

@@ -1,4 +1,6 @@
 /** The end of a backup: its WAL, the proof that everything is still there, the sentinel. */
+import { namesAfter } from '../catalog/backup-order.ts'
+import { finishSentinelOrder, putOvertaken } from '../catalog/sentinel-order.ts'
 import type { Logger } from '../observe/log.ts'
 import type { Clock } from '../primitives/clock.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
@@ -39,8 +41,9 @@ export async function finishBackup(options: FinishOptions): Promise<void> {
   await intent.prove(signal)
   await proveObjects(storage, name, intent.content.objects ?? [], signal)
   const sentinel = Buffer.from(intent.content.sentinel ?? '')
-  await proveParent(storage, parseSentinel(sentinel, sentinelKey(name)), signal)
-  await putSentinel(storage, name, sentinel, signal)
+  const parsed = parseSentinel(sentinel, sentinelKey(name))
+  await proveParent(storage, parsed, signal)
+  await putInOrder(options, name, parsed, () => putSentinel(storage, name, sentinel, signal))
   // From here on nothing may make the backup look as if it had failed; a later run removes an intent that stays.
   await intent.withdraw().catch((error: unknown) => {
     log.warn('the backup is complete, but its intent could not be removed: a later backup-push removes it', {
@@ -48,6 +51,39 @@ export async function finishBackup(options: FinishOptions): Promise<void> {
       error,
     })
   })
+}
+
+/**
+ * Backups that began later may have been finished already. Then the sentinel must not become LATEST to WAL-G and WAL-RUS,
+ * which go by the times in the storage. What goes wrong after the put only shows in the log: the backup is complete.
+ */
+async function putInOrder(
+  { clock, log, signal, storage }: FinishOptions,
+  name: string,
+  sentinel: Sentinel,
+  put: () => Promise<void>,
+): Promise<void> {
+  const archive = new BackupArchive(storage)
+  const writing = { archive, storage, clock, signal }
+  let putting: Promise<void> | undefined
+  let isRefused = false
+  const putOnce = () => (putting ??= put())
+  try {
+    await finishSentinelOrder(writing)
+    const newer = await namesAfter(archive, { name, ...sentinel }, { signal })
+    const putFirst = () =>
+      putOnce().catch((error: unknown) => {
+        isRefused = true
+        throw error
+      })
+    if (newer.length > 0) await putOvertaken(writing, name, newer, putFirst)
+  } catch (error) {
+    if (!isRefused) {
+      const hint = 'the next backup-push, backup-finish or backup-mark tries again to put newer sentinels after it'
+      log.warn('WAL-G and WAL-RUS may take the backup as LATEST, although others began later', { name, error, hint })
+    }
+  }
+  await putOnce()
 }
 
 /**

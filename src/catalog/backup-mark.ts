@@ -6,10 +6,10 @@
  */
 import { WalrxError } from '../primitives/errors.ts'
 import { metadataOf } from '../walg/backup/backup-metadata.ts'
+import { listInOrder } from './backup-order.ts'
 import {
   type BackupDetail,
   isPermanent,
-  listInOrder,
   type Permanence,
   readDetails,
   selectBackup,

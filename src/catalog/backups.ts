@@ -1,64 +1,15 @@
-/** The backups of an archive: which there are, in which order, which one a name or LATEST means, and what they say. */
+/** The backups of an archive: which one a name or LATEST means, and what they say. */
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { nearest } from '../primitives/nearest.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
 import type { BackupArchive, ListedBackup } from '../walg/backup/backup-archive.ts'
 import { type BackupMetadata, metadataOf } from '../walg/backup/backup-metadata.ts'
-import { parseBackupTime } from '../walg/backup/backup-time.ts'
 import type { Sentinel } from '../walg/backup/sentinel.ts'
+import { listInOrder, notesOnLatest } from './backup-order.ts'
 import { mapInParallel } from './map-in-parallel.ts'
 
-/** What stands for the newest backup. */
+/** What stands for the backup that began last. */
 export const latest = 'LATEST'
-
-/** What decides the order of backups with the same time in the storage. */
-interface Precedence extends ListedBackup {
-  /** Nanoseconds since 1970, by the clock of the host that took the backup; 0 where its sentinel doesn't say. */
-  readonly startTime: bigint
-  readonly startLsn: bigint
-}
-
-/** Oldest first. */
-function compare(a: Precedence, b: Precedence): number {
-  return (
-    a.lastModifiedMs - b.lastModifiedMs ||
-    Number(a.startTime > b.startTime) - Number(a.startTime < b.startTime) ||
-    Number(a.startLsn > b.startLsn) - Number(a.startLsn < b.startLsn) ||
-    (a.name < b.name ? -1 : 1)
-  )
-}
-
-/**
- * All backups, the oldest first, by the time of their sentinels as WAL-G and WAL-RUS have it. Many stores know whole
- * seconds only, and a copied archive may have one time for all: among equals the later start goes later, then the higher
- * start LSN. Their sentinels are read for that; the others are not.
- */
-export async function listInOrder(archive: BackupArchive, options?: StorageCallOptions): Promise<ListedBackup[]> {
-  const listed = await archive.listBackups(options)
-  const counts = new Map<number, number>()
-  for (const { lastModifiedMs } of listed) counts.set(lastModifiedMs, (counts.get(lastModifiedMs) ?? 0) + 1)
-  const known = await mapInParallel(listed, async (backup): Promise<Precedence> => {
-    const isAlone = counts.get(backup.lastModifiedMs) === 1
-    const sentinel = isAlone ? undefined : await sentinelIfReadable(archive, backup.name, options)
-    const startTime = parseBackupTime(sentinel?.startTime ?? '') ?? 0n
-    return { ...backup, startTime, startLsn: sentinel?.startLsn ?? 0n }
-  })
-  return known.sort(compare).map(({ name, lastModifiedMs }) => ({ name, lastModifiedMs }))
-}
-
-/** A damaged sentinel, or one that is gone since the listing, has no say in the order of its equals. */
-async function sentinelIfReadable(
-  archive: BackupArchive,
-  name: string,
-  options?: StorageCallOptions,
-): Promise<Sentinel | undefined> {
-  try {
-    return await archive.readSentinel(name, options)
-  } catch (error) {
-    if (hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_BACKUP_NOT_FOUND')) return undefined
-    throw error
-  }
-}
 
 /** A backup that was asked for. */
 export interface SelectedBackup extends ListedBackup {
@@ -67,7 +18,7 @@ export interface SelectedBackup extends ListedBackup {
 }
 
 /**
- * The backup of this name, or the newest for LATEST.
+ * The backup of this name, or the one that began last for LATEST.
  * @throws WALRX_BACKUP_NOT_FOUND, with the nearest name that there is
  */
 export async function selectBackup(
@@ -98,12 +49,8 @@ async function selectLatest(archive: BackupArchive, options?: StorageCallOptions
       hint: 'walrx backup-push takes one',
     })
   }
-  const equals = inOrder.filter(({ lastModifiedMs }) => lastModifiedMs === newest.lastModifiedMs)
-  if (equals.length === 1) return { ...newest, notes: [] }
-  const time = new Date(newest.lastModifiedMs).toISOString()
-  const names = equals.map(({ name }) => name).join(', ')
-  const note = `${equals.length} backups have the same time in the storage, ${time} (${names}): walrx takes ${newest.name}, which started last, as LATEST`
-  return { ...newest, notes: [note] }
+  const { lastModifiedMs, name } = newest
+  return { name, lastModifiedMs, notes: notesOnLatest(inOrder) }
 }
 
 /** A backup with what its documents say. */

@@ -1,8 +1,8 @@
 /**
- * Writes sentinels again without changing what LATEST means. The storage stamps them with the time of writing, so that a
+ * Writes sentinels without changing what LATEST means to WAL-G and WAL-RUS. The storage stamps them with the time of writing, so that a
  * sentinel that is written again has to be followed by all that were newer, the oldest first. What is going to be done is
- * written down before (`walrx_005/sentinel-order.json`): when the process ends in the middle, LATEST is wrong until the
- * next walrx backup-mark has finished the work. A deletion at the same time may be undone: a sentinel that was read before and
+ * written down before (`walrx_005/sentinel-order.json`): when the process ends in the middle, their LATEST is wrong until
+ * the next walrx backup-mark, backup-push or backup-finish has finished the work. A deletion at the same time may be undone: a sentinel that was read before and
  * is put after it is there again.
  */
 import { type Clock, sleep } from '../primitives/clock.ts'
@@ -15,7 +15,7 @@ import { sentinelOrderKey } from '../walg/names.ts'
 import { readDocument } from '../walg/stored/stored-reader.ts'
 import { createDocument, putDocument } from '../walg/stored/stored-writer.ts'
 import { withPermanence } from '../walg/backup/sentinel.ts'
-import { listInOrder } from './backups.ts'
+import { listInOrder } from './backup-order.ts'
 
 /** What is going to be done. */
 export interface SentinelOrder {
@@ -58,7 +58,11 @@ export async function finishSentinelOrder(writing: SentinelWriting): Promise<Sen
 }
 
 /** Notes what is going to be done. Of two calls at the same time one fails. */
-async function note({ storage, ...options }: SentinelWriting, bytes: Buffer): Promise<void> {
+async function note(
+  { storage, ...options }: SentinelWriting,
+  { known, marked, names, permanent }: SentinelOrder,
+): Promise<void> {
+  const bytes = Buffer.from(`${formatJson({ known, names, marked, permanent })}\n`)
   if ((await createDocument(storage, sentinelOrderKey, bytes, options)) === 'created') return
   const read = () => readDocument(storage, sentinelOrderKey, options)
   let theirs = await read()
@@ -89,9 +93,35 @@ async function clearNote({ storage, ...options }: SentinelWriting): Promise<void
  */
 export async function writeSentinelOrder(writing: SentinelWriting, order: SentinelOrder): Promise<void> {
   if (order.names.length === 0) return
-  const { known, marked, names, permanent } = order
-  await note(writing, Buffer.from(`${formatJson({ known, names, marked, permanent })}\n`))
+  await note(writing, order)
   await checkClock(writing, order)
+  await write(writing, order)
+}
+
+/** How many sentinels are put again at most after one that comes late: the newest, for LATEST must stay. */
+const putAgainMax = 32
+
+/**
+ * Writes the sentinel of a backup that others have overtaken: they began later, and have sentinels already. Theirs are
+ * put again after it, for WAL-G and WAL-RUS take the last one as LATEST.
+ * @param name of the backup
+ * @param newer names of those that began later, the oldest first
+ * @param put writes the sentinel
+ * @throws what `put` throws; WALRX_ARCHIVE_CONFLICT, before that, when a backup-mark writes sentinels; then what the
+ * storage says
+ */
+export async function putOvertaken(
+  writing: SentinelWriting,
+  name: string,
+  newer: readonly string[],
+  put: () => Promise<void>,
+): Promise<void> {
+  const { archive, signal } = writing
+  const others = (await archive.listBackups(signal && { signal })).map((each) => each.name)
+  const known = [...others.filter((each) => each !== name), name]
+  const order = { known, names: newer.slice(-putAgainMax), marked: [], permanent: false }
+  await note(writing, order)
+  await put()
   await write(writing, order)
 }
 
@@ -111,13 +141,16 @@ async function checkClock(writing: SentinelWriting, order: SentinelOrder): Promi
   )
 }
 
-/** The newest known backup that keeps its sentinel as it is. */
+/** Of the known backups that keep their sentinels as they are, the one with the latest time in the storage. */
 async function newestOfTheRest(
   { archive, signal }: SentinelWriting,
   { known, names }: SentinelOrder,
 ): Promise<ListedBackup | undefined> {
   const rest = new Set(known.filter((name) => !names.includes(name)))
-  return (await listInOrder(archive, signal && { signal })).findLast(({ name }) => rest.has(name))
+  const staying = (await archive.listBackups(signal && { signal })).filter(({ name }) => rest.has(name))
+  return staying.reduce<ListedBackup | undefined>((newest, each) => {
+    return newest && newest.lastModifiedMs >= each.lastModifiedMs ? newest : each
+  }, undefined)
 }
 
 async function write(writing: SentinelWriting, order: SentinelOrder): Promise<void> {

@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
-import { listInOrder } from '../catalog/backups.ts'
+import { listInOrder } from '../catalog/backup-order.ts'
 import { isOpenGap } from '../catalog/open-gaps.ts'
 import type { Logger } from '../observe/log.ts'
 import { formatLsn, type Lsn } from '../postgres/lsn.ts'

@@ -2,8 +2,12 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { finishBackup } from '../../src/backup/backup-finish.ts'
 import { Intent, readIntent } from '../../src/backup/intent.ts'
+import { selectBackup } from '../../src/catalog/backups.ts'
+import { finishSentinelOrder } from '../../src/catalog/sentinel-order.ts'
 import { type ErrorCode, hasCode } from '../../src/primitives/errors.ts'
+import { BackupArchive } from '../../src/walg/backup/backup-archive.ts'
 import { backupFolder, intentKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
+import { sentinelOrderKey } from '../../src/walg/names.ts'
 import { WalReader } from '../../src/walg/wal/wal-reader.ts'
 import { type MemoryCall, unavailable } from '../harness/store/memory-storage.ts'
 import { hour, IntentWorld, minute } from './intent-world.ts'
@@ -213,5 +217,101 @@ describe('a delta is finished only', () => {
     world.storage.seed(sentinelKey(parent), '{"LSN":16777256}')
     await world.finish()
     assert.ok(world.storage.peek(sentinelKey(name)))
+  })
+})
+
+describe('a backup that others have overtaken', () => {
+  const older = 'base_000000010000000000000001'
+  const newer = ['base_000000010000000000000003', 'base_000000010000000000000004'] as const
+  const began = (second: number) => `"StartTime":"2026-01-01T00:00:0${second}Z"`
+
+  /** They wait for WAL at the same time, and the newer ones are finished first. */
+  async function overtaken(): Promise<FinishWorld> {
+    const world = await FinishWorld.open()
+    await world.intent.update({ sentinel: sentinel.replace('{', `{${began(2)},`) })
+    world.storage.seed(sentinelKey(older), `{${began(1)}}`, world.clock.now())
+    for (const [index, each] of newer.entries()) {
+      await world.pass(1000)
+      world.storage.seed(sentinelKey(each), `{${began(3 + index)}}`, world.clock.now())
+    }
+    await world.pass(1000)
+    return world
+  }
+
+  /** As WAL-G and WAL-RUS have it: by the times in the storage. */
+  async function inStorage({ storage }: FinishWorld): Promise<string[]> {
+    const listed = await new BackupArchive(storage).listBackups()
+    return listed.sort((a, b) => a.lastModifiedMs - b.lastModifiedMs).map((each) => each.name)
+  }
+
+  async function finished(world: FinishWorld): Promise<void> {
+    const finishing = world.finish(undefined)
+    finishing.catch(() => {})
+    await world.await(finishing, minute)
+  }
+
+  test('does not become LATEST, for WAL-G and WAL-RUS either: their sentinels are put again after it', async () => {
+    const world = await overtaken()
+    const bytes = newer.map((each) => world.storage.peek(sentinelKey(each)))
+    await finished(world)
+    assert.deepEqual(await inStorage(world), [older, name, ...newer])
+    assert.equal((await selectBackup(new BackupArchive(world.storage), 'LATEST')).name, newer[1])
+    assert.deepEqual(
+      newer.map((each) => world.storage.peek(sentinelKey(each))),
+      bytes,
+    )
+    assert.equal(world.storage.peek(sentinelOrderKey), undefined)
+    assert.equal(world.storage.peek(intentKey(name)), undefined)
+    assert.deepEqual(world.log.of('warn'), [])
+  })
+
+  test('that began last is put as it is, and no other is touched', async () => {
+    const world = await overtaken()
+    await world.intent.update({ sentinel: sentinel.replace('{', `{${began(9)},`) })
+    world.storage.calls.length = 0
+    await finished(world)
+    assert.deepEqual(await inStorage(world), [older, ...newer, name])
+    assert.deepEqual(
+      world.storage.log.filter((line) => line.startsWith('put ')),
+      [`put ${sentinelKey(name)}`],
+    )
+  })
+
+  test('is whole wherever the process ends, and the next one puts the order right', async () => {
+    for (let failAt = 1; failAt <= 40; failAt++) {
+      for (const isStored of [false, true]) {
+        const world = await overtaken()
+        let calls = 0
+        const fail = () => {
+          if (++calls >= failAt) throw unavailable()
+        }
+        if (isStored) world.storage.after = fail
+        else world.storage.before = fail
+        await finished(world).catch(() => {})
+        world.storage.after = world.storage.before = undefined
+        const at = `call ${failAt}, stored ${isStored}`
+        assert.equal((await selectBackup(new BackupArchive(world.storage), 'LATEST')).name, newer[1], at)
+        if (world.storage.peek(intentKey(name))) await finished(world)
+        // Only a later one finishes what is left when the backup itself was complete.
+        const { clock, signal, storage } = world
+        const ending = finishSentinelOrder({ archive: new BackupArchive(storage), storage, clock, signal })
+        ending.catch(() => {})
+        await world.await(ending, minute)
+        assert.deepEqual(await inStorage(world), [older, name, ...newer], at)
+        assert.equal(storage.peek(sentinelOrderKey), undefined, at)
+        await world.intent.leave()
+      }
+    }
+  })
+
+  test('is complete though another backup-mark is at work, which a warning says', async () => {
+    const world = await overtaken()
+    world.storage.before = ({ key, operation }) => {
+      if (operation !== 'putIfAbsent' || key !== sentinelOrderKey) return
+      world.storage.seed(sentinelOrderKey, '{"known":[],"names":[],"marked":[],"permanent":true}')
+    }
+    await finished(world)
+    assert.ok(world.storage.peek(sentinelKey(name)))
+    assert.match(world.log.of('warn').join(), /WAL-G and WAL-RUS may take the backup as LATEST/)
   })
 })

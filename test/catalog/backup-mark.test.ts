@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { beforeEach, describe, test } from 'node:test'
 import fc from 'fast-check'
 import { type MarkableBackup, markBackup, planMark } from '../../src/catalog/backup-mark.ts'
-import { isPermanent, listInOrder, readDetails, selectBackup } from '../../src/catalog/backups.ts'
+import { isPermanent, readDetails, selectBackup } from '../../src/catalog/backups.ts'
 import { sentinelOrderKey } from '../../src/walg/names.ts'
 import { hasCode, WalrxError } from '../../src/primitives/errors.ts'
 import { BackupArchive } from '../../src/walg/backup/backup-archive.ts'
@@ -129,11 +129,14 @@ beforeEach(() => {
 function seed(name: string, ageSeconds: number, fields: object = {}): void {
   const sentinel = { LSN: 40, Unknown: [1, 'é'], IsPermanent: false, ...fields }
   storage.seed(sentinelKey(name), JSON.stringify(sentinel), clock.now() - ageSeconds * 1000)
-  storage.seed(metadataKey(name), '{"start_lsn":40,"is_permanent":false,"unknown":1}')
+  const start = new Date(clock.now() - ageSeconds * 1000).toISOString()
+  storage.seed(metadataKey(name), `{"start_time":"${start}","start_lsn":40,"is_permanent":false,"unknown":1}`)
 }
 
 const work = (signal?: AbortSignal) => ({ storage, archive, clock, ...(signal && { signal }) })
-const order = async () => (await listInOrder(archive)).map(({ name }) => name)
+/** As WAL-G and WAL-RUS have it. */
+const inStorage = async () => (await archive.listBackups()).sort((a, b) => a.lastModifiedMs - b.lastModifiedMs)
+const order = async () => (await inStorage()).map(({ name }) => name)
 const marksOf = async (name: string) => {
   const [detail] = await readDetails(archive, [{ name, lastModifiedMs: 0 }])
   return [detail?.permanence.inMetadata, detail?.permanence.inSentinel]
@@ -178,7 +181,7 @@ describe('a mark', () => {
       [two, three, four].map((name) => storage.peek(sentinelKey(name))),
       before,
     )
-    const times = (await listInOrder(archive)).map(({ lastModifiedMs }) => lastModifiedMs)
+    const times = (await inStorage()).map(({ lastModifiedMs }) => lastModifiedMs)
     assert.equal(new Set(times).size, 4)
     assert.equal(storage.peek(sentinelOrderKey), undefined)
   })
@@ -220,7 +223,8 @@ describe('a mark', () => {
       storage.after = ({ operation, key }) => {
         if (operation === 'list' || !key.includes('sentinel') || puts++ !== moment) return
         clock.nowMs += 1000
-        storage.seed(sentinelKey(three), '{"IsPermanent":false}')
+        const start = new Date(clock.nowMs).toISOString()
+        storage.seed(sentinelKey(three), `{"IsPermanent":false,"StartTime":"${start}"}`)
       }
       await markBackup(work(), mark(one, true))
       storage.after = undefined

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { beforeEach, describe, test } from 'node:test'
 import fc from 'fast-check'
-import { isPermanent, listInOrder, readDetails, selectBackup } from '../../src/catalog/backups.ts'
+import { listInOrder } from '../../src/catalog/backup-order.ts'
+import { isPermanent, readDetails, selectBackup } from '../../src/catalog/backups.ts'
 import { mapInParallel } from '../../src/catalog/map-in-parallel.ts'
 import { hasCode } from '../../src/primitives/errors.ts'
 import { BackupArchive } from '../../src/walg/backup/backup-archive.ts'
@@ -23,47 +24,81 @@ function seed(name: string, lastModifiedMs: number, fields = '{}'): void {
 
 const names = async () => (await listInOrder(archive)).map(({ name }) => name)
 
+/** A time in the second with this number. */
+const at = (second: number) => new Date(Date.UTC(2026, 0, 1) + second * 1000).toISOString()
+const began = (second: number, more = {}) => JSON.stringify({ StartTime: at(second), ...more })
+
 describe('the order of backups', () => {
-  test('is that of the times in the storage, whatever the names and the sentinels say', async () => {
-    seed(backup(1), 3000, '{"StartTime":"2030-01-01T00:00:00Z"}')
-    seed(backup(2), 1000)
-    seed(backup(3), 2000)
-    assert.deepEqual(await names(), [backup(2), backup(3), backup(1)])
-    assert.deepEqual(
-      storage.log.filter((call) => call.startsWith('get')),
-      [],
-    )
+  test('is that of their starts by their own documents, whatever the storage and the names say (wal-g #694)', async () => {
+    // As a copy of a bucket leaves them: in any order, or with one time for all.
+    for (const times of [
+      [1000, 2000, 3000],
+      [3000, 2000, 1000],
+      [2000, 3000, 1000],
+      [1000, 1000, 1000],
+    ]) {
+      seed(backup(9), times[0]!, began(1))
+      seed(backup(1), times[1]!, began(2))
+      seed(`${backup(3)}_D_000000010000000000000001`, times[2]!, began(3))
+      assert.deepEqual(await names(), [backup(9), backup(1), `${backup(3)}_D_000000010000000000000001`])
+    }
   })
 
-  test('among equal times is that of the starts, by time, then by position', async () => {
+  test('goes by metadata.json where the sentinel has no time, as the first versions of WAL-G wrote them', async () => {
+    seed(backup(1), 1000, '{"LSN":5,"StartTime":"0001-01-01T00:00:00Z"}')
+    storage.seed(metadataKey(backup(1)), JSON.stringify({ start_time: at(5) }))
+    seed(backup(2), 2000, began(4))
+    seed(backup(3), 3000, began(6))
+    storage.seed(metadataKey(backup(3)), JSON.stringify({ start_time: at(1) }))
+    assert.deepEqual(await names(), [backup(2), backup(1), backup(3)])
+    assert.ok(!storage.log.includes(`get ${metadataKey(backup(3))}`))
+  })
+
+  test('puts those that say no time first, by timeline and segment', async () => {
+    seed(backup(7), 9000, 'damaged')
+    seed('base_000000020000000000000001', 1000, '{}')
+    seed(backup(2), 8000, '{"LSN":9}')
+    seed(backup(1), 500, began(1))
+    assert.deepEqual(await names(), [backup(2), backup(7), 'base_000000020000000000000001', backup(1)])
+  })
+
+  test('among equal starts is that of the positions, then of the names', async () => {
+    const start = '2026-01-01T00:00:00.000000001Z'
     seed(backup(1), 1000, '{"StartTime":"2026-01-01T00:00:00.000000002Z","LSN":1}')
-    seed(backup(2), 1000, '{"StartTime":"2026-01-01T00:00:00.000000001Z","LSN":9}')
-    seed(backup(3), 1000, '{"StartTime":"2026-01-01T00:00:00.000000001Z","LSN":18446744073709551615}')
-    seed(backup(4), 1000, 'damaged')
-    seed(backup(5), 500, 'never read')
-    assert.deepEqual(await names(), [backup(5), backup(4), backup(2), backup(3), backup(1)])
-    assert.ok(!storage.log.includes(`get ${sentinelKey(backup(5))}`))
+    seed(backup(2), 1000, JSON.stringify({ StartTime: start, LSN: 9 }))
+    seed(backup(3), 1000, `{"StartTime":"${start}","LSN":18446744073709551615}`)
+    seed(backup(5), 1000, JSON.stringify({ StartTime: start, LSN: 9 }))
+    assert.deepEqual(await names(), [backup(2), backup(5), backup(3), backup(1)])
   })
 
-  test('is the same whatever order the storage lists in', async () => {
+  test('is a total one, the same whatever order the storage lists in', async () => {
     await fc.assert(
       fc.asyncProperty(
-        fc.array(fc.tuple(fc.integer({ min: 0, max: 2 }), fc.integer({ min: 0, max: 3 })), { maxLength: 12 }),
+        fc.array(fc.tuple(fc.integer({ min: -1, max: 2 }), fc.integer({ min: 0, max: 3 })), { maxLength: 12 }),
         async (entries) => {
           storage.objects.clear()
-          for (const [index, [time, lsn]] of entries.entries()) seed(backup(index), time * 1000, `{"LSN":${lsn}}`)
-          const order = await listInOrder(archive)
-          assert.equal(order.length, entries.length)
-          for (const [index, { lastModifiedMs, name }] of order.entries()) {
-            const next = order[index + 1]
-            if (!next) continue
-            const lsnOf = (each: string) => entries[parseInt(each.slice(-2), 16)]?.[1] ?? -1
-            assert.ok(lastModifiedMs <= next.lastModifiedMs)
-            if (lastModifiedMs === next.lastModifiedMs) assert.ok(lsnOf(name) <= lsnOf(next.name))
+          for (const [index, [second, lsn]] of entries.entries())
+            seed(backup(index), lsn, second < 0 ? '{}' : began(second, { LSN: lsn }))
+          const order = (await names()).map((name) => parseInt(name.slice(-2), 16))
+          const keyOf = (index: number) => {
+            const [second, lsn] = entries[index]!
+            return [second, second < 0 ? 0 : lsn, index]
           }
+          const expected = [...entries.keys()].sort((a, b) => {
+            const [left, right] = [keyOf(a), keyOf(b)]
+            const different = left.findIndex((value, place) => value !== right[place])
+            return (left[different] ?? 0) - (right[different] ?? 0)
+          })
+          assert.deepEqual(order, expected)
         },
       ),
     )
+  })
+
+  test('costs one request for each backup, several at a time', async () => {
+    for (let number = 0; number < 100; number++) seed(backup(number), 1000, began(number))
+    await names()
+    assert.equal(storage.log.filter((call) => call.startsWith('get')).length, 100)
   })
 
   test('ends with an outage, which is no order', async () => {
@@ -77,15 +112,30 @@ describe('the order of backups', () => {
 })
 
 describe('a backup that is asked for', () => {
-  test('by LATEST is the newest in the storage', async () => {
-    seed(backup(1), 3000)
-    seed(backup(2), 1000)
+  test('by LATEST is the one that began last', async () => {
+    seed(backup(2), 1000, began(1))
+    seed(backup(1), 3000, began(2))
     assert.deepEqual(await selectBackup(archive, 'LATEST'), { name: backup(1), lastModifiedMs: 3000, notes: [] })
   })
 
+  test('by LATEST is reported once, with both names, where the storage says otherwise', async () => {
+    seed(backup(1), 1000, began(3))
+    seed(backup(2), 3000, began(2))
+    seed(backup(3), 2000, began(1))
+    const { name, notes } = await selectBackup(archive, 'LATEST')
+    assert.equal(name, backup(1))
+    assert.deepEqual(notes, [
+      `LATEST is ${backup(1)} (began at 2026-01-01T00:00:03Z); by the times in the storage it would be ${backup(2)} (began at 2026-01-01T00:00:02Z), which WAL-G and WAL-RUS take`,
+    ])
+    seed(backup(4), 4000, 'damaged')
+    const again = await selectBackup(archive, 'LATEST')
+    assert.equal(again.name, backup(1))
+    assert.match(again.notes.join(), new RegExp(`it would be ${backup(4)} \\(no document says when it began\\)`))
+  })
+
   test('by LATEST is reported where the times in the storage do not decide', async () => {
-    seed(backup(1), 1000, '{"StartTime":"2026-01-01T00:00:02Z"}')
-    seed(backup(2), 1000, '{"StartTime":"2026-01-01T00:00:01Z"}')
+    seed(backup(1), 1000, began(2))
+    seed(backup(2), 1000, began(1))
     const { name, notes } = await selectBackup(archive, 'LATEST')
     assert.equal(name, backup(1))
     assert.equal(notes.length, 1)

@@ -3,8 +3,10 @@
  * and whether it can: any backup of WAL-G's layout can, as long as its table of files says what it has.
  */
 import { isDeepStrictEqual } from 'node:util'
-import { isPermanent, listInOrder, readDetail, readDetails, selectBackup } from '../../catalog/backups.ts'
+import { listInOrder, notesOnLatest } from '../../catalog/backup-order.ts'
+import { isPermanent, readDetail, readDetails, selectBackup } from '../../catalog/backups.ts'
 import type { BackupDetail } from '../../catalog/backups.ts'
+import type { Logger } from '../../observe/log.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import type { JsonValue } from '../../primitives/json.ts'
 import type { ClusterFacts } from '../../postgres/backup/cluster-facts.ts'
@@ -65,11 +67,12 @@ export async function chooseParent(
   rules: DeltaRules,
   isPermanentToBe: boolean,
   cluster: Pick<ClusterFacts, 'checksums' | 'systemId'>,
+  log: Logger,
   signal: AbortSignal,
 ): Promise<ParentChoice> {
   const asked = reasonBySettings(rules)
   if (asked) return { full: asked }
-  const candidate = await findCandidate(archive, rules, signal)
+  const candidate = await findCandidate(archive, rules, log, signal)
   if (!candidate) return { full: { code: 'no-backup', message: `there is no backup yet to build on` } }
   const judged = judgeCandidate(candidate, rules, isPermanentToBe)
   if ('code' in judged) return { full: judged }
@@ -112,13 +115,17 @@ function reasonBySettings({ full, maxSteps }: DeltaRules): FullReason | undefine
 async function findCandidate(
   archive: BackupArchive,
   { fromName, fromUserData }: DeltaRules,
+  log: Logger,
   signal: AbortSignal,
 ): Promise<BackupDetail | undefined> {
   if (fromName !== undefined) {
-    return readDetail(archive, await selectBackup(archive, fromName, { signal }), { signal })
+    const selected = await selectBackup(archive, fromName, { signal })
+    for (const note of selected.notes) log.warn(note)
+    return readDetail(archive, selected, { signal })
   }
   const inOrder = await listInOrder(archive, { signal })
   if (fromUserData === undefined) {
+    for (const note of notesOnLatest(inOrder)) log.warn(note)
     const newest = inOrder.at(-1)
     return newest && readDetail(archive, newest, { signal })
   }

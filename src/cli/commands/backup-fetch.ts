@@ -1,23 +1,19 @@
 /** `walrx backup-fetch DEST NAME`: a backup as a data directory, and the recovery that it goes into. */
 import { isAbsolute, relative, resolve } from 'node:path'
-import { listInOrder, selectBackup } from '../../catalog/backups.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import { valueSeparator } from '../../config/options/option-types.ts'
 import type { OptionValues } from '../../config/options/options.ts'
 import type { Logger } from '../../observe/log.ts'
-import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson } from '../../primitives/json.ts'
+import { shellWord } from '../../primitives/shell-word.ts'
 import type { ReadSummary } from '../../restore/backup/backup-reader.ts'
 import { fetchBackup, fetchFiles, refuseUsedDestination } from '../../restore/backup/backup-fetch.ts'
 import { fileMask } from '../../restore/backup/file-mask.ts'
-import { type BackupDocuments, chainOf, readDocuments } from '../../restore/backup/backup-documents.ts'
-import { refuseSwitchedChecksums } from '../../restore/backup/checksum-chain.ts'
-import { chooseBackup, recoveryBackup } from '../../restore/recovery/recovery-backup.ts'
-import { checkReachable, type ReachabilityCheck } from '../../restore/recovery/recovery-check.ts'
+import { type BackupDocuments, chainOf } from '../../restore/backup/backup-documents.ts'
 import { parseRecoveryRequest, type RecoveryRequest } from '../../restore/recovery/recovery-request.ts'
 import { type SettingsReport, writeRecoverySettings } from '../../restore/recovery/recovery-settings.ts'
-import { Histories } from '../../restore/recovery/recovery-timelines.ts'
-import { restoreCommand, shellWord } from '../../restore/wal/restore-command.ts'
+import { restoreCommand } from '../../restore/wal/restore-command.ts'
 import {
   parseMappings,
   type PlacedTablespace,
@@ -25,10 +21,9 @@ import {
   refuseUsedFolders,
 } from '../../restore/backup/tablespaces.ts'
 import type { Storage } from '../../storage/storage.ts'
-import { BackupArchive } from '../../walg/backup/backup-archive.ts'
-import { WalReader } from '../../walg/wal/wal-reader.ts'
 import { chainNames, chainTitle, countsText, plainBytes, storedBytes } from '../terminal/chain-text.ts'
 import type { Command, CommandContext } from '../command.ts'
+import { backupToRestore } from '../settings/backup-to-restore.ts'
 import { flagArguments, ownProgram } from '../settings/own-program.ts'
 import { nextSteps } from '../terminal/next-steps.ts'
 import { openProgress } from '../terminal/progress.ts'
@@ -36,9 +31,6 @@ import { settingsJson, settingsText } from '../terminal/restore-text.ts'
 import { StoreWaits } from '../terminal/store-waits.ts'
 import { type RestoredDirectory, restoredDirectory } from '../settings/next-start.ts'
 import { type NeededSettings, neededSettings } from '../settings/server-environment.ts'
-
-/** The least that every restored backup needs: the WAL up to where it is consistent. */
-const toItsEnd = { target: { kind: 'immediate' }, inclusive: true, timeline: 'current' } as const
 
 /** See the file's header. */
 export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
@@ -58,7 +50,7 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
     },
   ],
   async run(context) {
-    const { log, options, positionals, signals } = context
+    const { log, options, positionals, settings, signals } = context
     const destination = resolve(positionals.dest)
     const wish = readWish(options, destination)
     await refuseUsedDestination(destination, wish.walDirectory)
@@ -66,7 +58,9 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
     const storage = await openStorage(options, waits.onTrouble)
     try {
       const asked = { name: positionals.name, request: wish.request, isWhole: wish.mask === undefined }
-      const documents = await choose(storage, asked, log, signals.drain)
+      const flags = flagArguments(settings, 'backup-fetch')
+      const again = (name: string) => ['walrx', 'backup-fetch', destination, name, ...flags].map(shellWord).join(' ')
+      const documents = await backupToRestore({ storage, asked, again, log, signal: signals.drain })
       sayWhatIsRestored(documents, log)
       const tablespaces = wish.mask ? [] : placeTablespaces(documents.sentinel.spec, wish.mappings, destination)
       await refuseUsedFolders(tablespaces)
@@ -225,60 +219,6 @@ function sayWhatTheServerNeeds({ configFile, environment }: NeededSettings, log:
 /** Tars at the same time: each costs a decoder, and beyond a few the disk is the limit. */
 function lanes({ downloadConcurrency }: Pick<OptionValues<'backup-fetch'>, 'downloadConcurrency'>): number {
   return Math.min(downloadConcurrency, 4)
-}
-
-/** Without a recovery by walrx the WAL may come from elsewhere: this is a warning, and no error. */
-async function warnOfLackingWal(check: Omit<ReachabilityCheck, 'request'>, log: Logger): Promise<void> {
-  try {
-    await checkReachable({ ...check, request: toItsEnd })
-  } catch (error) {
-    if (!hasCode(error, 'WALRX_TARGET_UNREACHABLE')) throw error
-    log.warn('the archive lacks WAL that the backup needs to start', {
-      because: error.message,
-      hint: 'give the restored server that WAL by another restore_command, or restore an earlier backup',
-    })
-  }
-}
-
-/** What is asked for; not whole where only some files of it are. */
-interface Asked {
-  readonly name: string
-  readonly request: RecoveryRequest
-  readonly isWhole: boolean
-}
-
-async function choose(
-  storage: Storage,
-  { isWhole, name: asked, request }: Asked,
-  log: Logger,
-  signal: AbortSignal,
-): Promise<BackupDocuments> {
-  const archive = new BackupArchive(storage)
-  const reader = new WalReader(storage)
-  const histories = new Histories(reader)
-  let name = asked
-  if (asked === 'LATEST' && request.recover) {
-    const names = (await listInOrder(archive, { signal })).map((backup) => backup.name).reverse()
-    const load = async (each: string) => recoveryBackup(each, await archive.readSentinel(each, { signal }))
-    name = (await chooseBackup({ names, load, histories, request, signal })).name
-  } else {
-    const selected = await selectBackup(archive, asked, { signal })
-    for (const note of selected.notes) log.warn(note)
-    name = selected.name
-  }
-  const documents = await readDocuments(storage, archive, name, signal)
-  if (!isWhole) return documents
-  await refuseSwitchedChecksums(archive, documents, { signal })
-  const backup = recoveryBackup(name, documents.sentinel)
-  if (!backup)
-    log.warn('the sentinel has no start or end LSN: walrx cannot check that the WAL of the backup is in the archive', {
-      name,
-    })
-  else if (request.recover) {
-    const { warnings } = await checkReachable({ reader, backup, request, histories, signal })
-    for (const warning of warnings) log.warn(warning)
-  } else await warnOfLackingWal({ reader, backup, histories, signal }, log)
-  return documents
 }
 
 function sayWhatIsRestored(documents: BackupDocuments, log: Logger): void {

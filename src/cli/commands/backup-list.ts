@@ -1,5 +1,6 @@
 /** `walrx backup-list`: the backups of the archive, in the form of WAL-G's. */
-import { type BackupDetail, isPermanent, listInOrder, readDetails } from '../../catalog/backups.ts'
+import { listInOrder, notesOnLatest } from '../../catalog/backup-order.ts'
+import { type BackupDetail, isPermanent, readDetails } from '../../catalog/backups.ts'
 import { type BackupChain, followChain, linkOf } from '../../catalog/chains.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
@@ -7,7 +8,7 @@ import { formatLsn, invalidLsn } from '../../postgres/lsn.ts'
 import { BackupArchive, type ListedBackup } from '../../walg/backup/backup-archive.ts'
 import { metadataToJson } from '../../walg/backup/backup-metadata.ts'
 import { parseBackupName } from '../../walg/backup/backup-names.ts'
-import { formatBackupTime, parseBackupTime } from '../../walg/backup/backup-time.ts'
+import { formatBackupTime } from '../../walg/backup/backup-time.ts'
 import type { JsonObject } from '../../walg/json-document.ts'
 import type { DeltaOrigin } from '../../walg/backup/sentinel.ts'
 import type { Command } from '../command.ts'
@@ -33,9 +34,10 @@ export const backupList: Command<'backup-list'> = {
       const backups = await listInOrder(archive, { signal })
       if (backups.length === 0)
         log.info('the archive has no backup', { archive: storage.location, hint: 'walrx backup-push takes one' })
+      for (const note of notesOnLatest(backups)) log.warn(note)
       const { chains, detail } = options
       const details = detail || chains ? await readDetails(archive, backups, { signal }) : []
-      const rows = toRows(detail ? details.toSorted(byStart) : backups, chains ? details : [])
+      const rows = toRows(detail ? details : backups, chains ? details : [])
       const text = options.json ? `${formatJson(rows.map(toJson))}\n` : toTable(rows, detail, chains)
       await new Promise<void>((resolve) => void stdout.write(text, () => resolve()))
       const problems = details.flatMap((each) => [...each.problems])
@@ -68,16 +70,6 @@ function toRows(backups: readonly (ListedBackup | BackupDetail)[], details: read
     const { name } = backup
     return { backup, link: links.has(name) ? { delta: deltas.get(name), chain: followChain(name, links) } : undefined }
   })
-}
-
-/** WAL-G's order with --detail. */
-function byStart(a: BackupDetail, b: BackupDetail): number {
-  const [left, right] = [startOf(a), startOf(b)]
-  return left < right ? -1 : left > right ? 1 : 0
-}
-
-function startOf({ metadata }: BackupDetail): bigint {
-  return parseBackupTime(metadata?.startTime ?? '') ?? 0n
 }
 
 /** WAL-G can have several (fail-over storages), walrx has one. */

@@ -5,6 +5,7 @@ import { optionsOf, type Settings } from '../../config/load.ts'
 import type { CommandName, OptionSpec } from '../../config/options/option-types.ts'
 import { formatBytes, formatDurationMs } from '../../config/options/option-values.ts'
 import type { OptionKey } from '../../config/options/options.ts'
+import { formatLsn, type Lsn } from '../../postgres/lsn.ts'
 
 /** Path of the Node that runs this, and of the program file: what `walrx` stands for, whatever PATH says later. */
 export function ownProgram(): { readonly node: string; readonly main: string } {
@@ -35,5 +36,6 @@ export function flagArguments(settings: Settings, command: CommandName): string[
 function flagText({ type }: OptionSpec, value: unknown): string {
   if (type.kind === 'bytes') return formatBytes(value as number)
   if (type.kind === 'duration') return formatDurationMs(value as number)
+  if (type.kind === 'lsn') return formatLsn(value as Lsn)
   return String(value)
 }

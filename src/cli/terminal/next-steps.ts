@@ -1,5 +1,5 @@
 /** What comes after a restore, in commands that work when they are pasted into the shell that ran it. */
-import { shellWord } from '../../restore/wal/restore-command.ts'
+import { shellWord } from '../../primitives/shell-word.ts'
 
 /** A variable that the server needs in its environment. */
 export interface NeededVariable {

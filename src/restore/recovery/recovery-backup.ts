@@ -42,15 +42,14 @@ export interface BackupChoice extends StorageCallOptions {
 }
 
 /**
- * The newest backup that finished before the target, in the history of the target timeline. For an LSN or a time,
- * newest means the highest start LSN: the WAL between the backup and the target must be replayed. For other targets it
- * is the one that LATEST means.
+ * The newest backup that finished before the target, in the history of the target timeline: the WAL between the two must
+ * be replayed.
  * @throws WALRX_TARGET_UNREACHABLE when there is none, with the reason against the oldest backup
  */
 export async function chooseBackup(choice: BackupChoice): Promise<RecoveryBackup> {
   const { load, request } = choice
   let why = 'the archive has no backup'
-  for (const name of ordered(choice.names, request.target)) {
+  for (const name of choice.names) {
     const backup = await load(name)
     if (!backup) continue
     // Backups come newest first: where none fits, the oldest one's reason is the one to report.
@@ -75,12 +74,6 @@ async function whyNotFrom(choice: BackupChoice, backup: RecoveryBackup): Promise
     if (hasCode(error, 'WALRX_TARGET_UNREACHABLE')) return error.message
     throw error
   }
-}
-
-/** Names by start LSN, the highest first; in the given order for a target that is no LSN and no time. */
-function ordered(names: readonly string[], target: RecoveryTarget | undefined): string[] {
-  // A name begins with timeline and segment, and both only increase along one history.
-  return target?.kind === 'lsn' || target?.kind === 'time' ? [...names].sort().reverse() : [...names]
 }
 
 function whyTooLate(backup: RecoveryBackup, target: RecoveryTarget | undefined): string | undefined {

@@ -1,7 +1,6 @@
 /** The restore_command that recovers through walrx. */
 
-/** Characters that need no quotes in a POSIX shell. */
-const plainWord = /^[A-Za-z0-9_@+=:,./-]+$/
+import { shellWord } from '../../primitives/shell-word.ts'
 
 /**
  * The value of restore_command: a `mv` of a prefetched segment, else wal-fetch.
@@ -20,11 +19,6 @@ export function restoreCommand(program: readonly string[], flags: readonly strin
     `${words} --recovery-pid "$PPID" "%f" "%p"`,
     '{ [ $? -eq 74 ] && exit 74; [ -e standby.signal ] && exit 1; exit 126; }',
   ].join(' || ')
-}
-
-/** A text as one word for a POSIX shell. */
-export function shellWord(word: string): string {
-  return plainWord.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
 }
 
 /** A word for the shell. PostgreSQL replaces `%` in a restore_command, so it is doubled. */

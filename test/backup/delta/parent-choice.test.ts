@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { chooseParent, type DeltaRules, relationPaths } from '../../../src/backup/delta/parent-choice.ts'
+import { silentLog } from '../../../src/observe/log.ts'
 import type { ChecksumState } from '../../../src/postgres/control-file.ts'
 import { parseLsn } from '../../../src/postgres/lsn.ts'
 import type { Lsn } from '../../../src/postgres/lsn.ts'
@@ -71,7 +72,14 @@ class Archive {
 
   choose(more: Partial<DeltaRules> = {}, isPermanent = false, checksums: ChecksumState = 'off') {
     const all = { ...rules, ...more }
-    return chooseParent(this.archive, all, isPermanent, { systemId, checksums }, new AbortController().signal)
+    return chooseParent(
+      this.archive,
+      all,
+      isPermanent,
+      { systemId, checksums },
+      silentLog,
+      new AbortController().signal,
+    )
   }
 
   /** The reason, which there must be. */
