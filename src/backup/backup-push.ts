@@ -13,11 +13,11 @@ import { WalrxError } from '../primitives/errors.ts'
 import type { JsonValue } from '../primitives/json.ts'
 import type { BaseBackupEnd } from '../postgres/backup/base-backup.ts'
 import type { ChecksumFailure } from '../postgres/backup/checksum-failures.ts'
-import { type ClusterFacts, readClusterFacts } from '../postgres/backup/cluster-facts.ts'
+import { type ClusterFacts, readClusterFacts, readOutside } from '../postgres/backup/cluster-facts.ts'
 import type { ChecksumState } from '../postgres/control-file.ts'
 import { formatLsn, type Timeline } from '../postgres/lsn.ts'
 import { BackupArchive } from '../walg/backup/backup-archive.ts'
-import { formatContents } from '../walg/backup/backup-contents.ts'
+import { formatContents, type LeftOut } from '../walg/backup/backup-contents.ts'
 import { metadataOf } from '../walg/backup/backup-metadata.ts'
 import { backupFolder, backupName, contentsKey, deltaName, sentinelKey } from '../walg/backup/backup-names.ts'
 import { formatSentinel, type Sentinel } from '../walg/backup/sentinel.ts'
@@ -62,6 +62,7 @@ export interface PushedBackup {
   readonly full: FullReason | undefined
   /** Damage that it holds, because that was accepted. */
   readonly checksumFailures: readonly ChecksumFailure[]
+  readonly leftOut: LeftOut
 }
 
 /**
@@ -73,8 +74,10 @@ export async function pushBackup(options: PushOptions): Promise<PushedBackup> {
   const { archive, clock, log, server, signal, storage } = options
   const session = await server.connect(signal)
   let cluster: ClusterFacts
+  let outside: Readonly<Record<string, string>>
   try {
     cluster = await readClusterFacts(session)
+    outside = await readOutside(session, cluster.dataDirectory)
     await archive.bindSystem(cluster.systemId, cluster.segmentSize, { signal })
     const onKept = (name: string, error: WalrxError) => {
       log.warn('the objects of a dead backup stay: the storage lets us remove nothing', { name, error })
@@ -86,7 +89,7 @@ export async function pushBackup(options: PushOptions): Promise<PushedBackup> {
     throw error
   }
   const startedAt = clock.now()
-  const opened = { cluster, startedAt, ...(await beginBackup(options, session, cluster)) }
+  const opened = { cluster, outside, startedAt, ...(await beginBackup(options, session, cluster)) }
   try {
     return await take(options, opened)
   } finally {
@@ -98,6 +101,8 @@ export async function pushBackup(options: PushOptions): Promise<PushedBackup> {
 interface Opened extends BegunBackup {
   readonly cluster: ClusterFacts
   readonly startedAt: number
+  /** See {@link readOutside}. */
+  readonly outside: Readonly<Record<string, string>>
 }
 
 async function take(options: PushOptions, opened: Opened): Promise<PushedBackup> {
@@ -161,7 +166,8 @@ async function receive(
   const { start } = backup
   const sentinel = sentinelOf({ ...opened, start, end, content, finishedAt, isPermanent, userData })
   const objects = content.objects
-  await putDocument(storage, contentsKey(name), formatContents(objects), { signal })
+  const leftOut = { paths: content.leftOut, outside: opened.outside }
+  await putDocument(storage, contentsKey(name), formatContents(objects, leftOut), { signal })
   const documents = new BackupArchive(storage)
   if (parent && isPermanent) await keepAncestors(options, documents, parent.name)
   await documents.putMetadata(name, metadataOf(sentinel), { signal })
@@ -176,7 +182,8 @@ async function receive(
   onStored()
   await finishBackup({ ...options, intent, segments })
   const { checksumFailures } = end
-  return { name, sentinel, parts: content.parts, files: content.files.size, full: opened.full, checksumFailures }
+  const { files, parts } = content
+  return { name, sentinel, parts, files: files.size, full: opened.full, checksumFailures, leftOut }
 }
 
 function refuseOtherTimeline(start: Timeline, end: Timeline): void {

@@ -3,6 +3,7 @@ import { hasCode, type WalrxError } from '../primitives/errors.ts'
 import type { JsonValue } from '../primitives/json.ts'
 import type { ObjectInfo, StorageCallOptions } from '../storage/storage.ts'
 import type { BackupArchive, BackupPart, FoundFilesMetadata, ListedBackup } from '../walg/backup/backup-archive.ts'
+import { type LeftOut, nothingLeftOut } from '../walg/backup/backup-contents.ts'
 import { parseBackupName } from '../walg/backup/backup-names.ts'
 import { JsonDocument } from '../walg/json-document.ts'
 import { listInOrder } from './backup-order.ts'
@@ -23,6 +24,8 @@ export interface BackupDescription {
   readonly chain: BackupChain
   /** Names of the deltas that build on it directly. */
   readonly children: readonly string[]
+  /** What the server had and the backup does not have. */
+  readonly leftOut: LeftOut
   /** Only where it was asked for, and can be read. */
   readonly files: FoundFilesMetadata | undefined
   /** Documents that cannot be read. */
@@ -54,6 +57,7 @@ export async function describeBackup(
     manifest: await archive.findManifest(name, options),
     chain: followChain(name, new Map(links.map((link) => [link.name, link]))),
     children: links.filter(({ parentName }) => parentName === name).map((link) => link.name),
+    leftOut: await readLeftOut(archive, name, problems, options),
     files: options.withFiles ? await readFiles(archive, detail, problems, options) : undefined,
     problems,
   }
@@ -84,6 +88,21 @@ async function readLinks(
     if (isFull) return { name: backup.name, parentName: undefined, isParentKnown: true }
     return linkOf(await readDetail(archive, backup, options))
   })
+}
+
+async function readLeftOut(
+  archive: BackupArchive,
+  name: string,
+  problems: WalrxError[],
+  options: StorageCallOptions,
+): Promise<LeftOut> {
+  try {
+    return (await archive.readContents(name, options))?.leftOut ?? nothingLeftOut
+  } catch (error) {
+    if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
+    problems.push(error)
+    return nothingLeftOut
+  }
 }
 
 async function readFiles(

@@ -5,7 +5,6 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
-import { listInOrder } from '../catalog/backup-order.ts'
 import { isOpenGap } from '../catalog/open-gaps.ts'
 import type { Logger } from '../observe/log.ts'
 import { formatLsn, type Lsn } from '../postgres/lsn.ts'
@@ -14,6 +13,7 @@ import { toWalrxError } from '../primitives/errors.ts'
 import { Backoff } from '../primitives/backoff.ts'
 import type { Storage } from '../storage/storage.ts'
 import { BackupArchive } from '../walg/backup/backup-archive.ts'
+import { parseBackupName } from '../walg/backup/backup-names.ts'
 import { type GapRange, gapRanges } from '../walg/wal/gap-records.ts'
 import { readSystem } from '../walg/wal/system-marker.ts'
 import { WalReader } from '../walg/wal/wal-reader.ts'
@@ -129,11 +129,14 @@ export class GapBackup {
     return undefined
   }
 
-  /** Where the newest backup was begun; undefined where there is none that says so. */
+  /** Where the backup of the highest segment was begun; undefined where there is none that says so. */
   async #newestStart(): Promise<Lsn | undefined> {
     const { signal } = this.#stopped
     const archive = new BackupArchive(this.#options.storage)
-    for (const { name } of (await listInOrder(archive, { signal })).reverse()) {
+    // By their names: what counts is the position, and one sentinel is enough.
+    const positionOf = (name: string) => parseBackupName(name)?.segment.slice(8) ?? ''
+    const names = (await archive.listBackups({ signal })).map((backup) => backup.name)
+    for (const name of names.sort((a, b) => (positionOf(a) < positionOf(b) ? 1 : -1))) {
       const { startLsn } = await archive.readSentinel(name, { signal })
       if (startLsn !== undefined) return startLsn
     }

@@ -90,7 +90,7 @@ describe('a backup', { timeout }, () => {
       }
 
       // Every object with its size and checksum, but for the documents about them.
-      const stored = parseContents(storage.peek(contentsKey(backup)) ?? Buffer.alloc(0), 'walrx.json')
+      const stored = parseContents(storage.peek(contentsKey(backup)) ?? Buffer.alloc(0), 'walrx.json').objects
       const documents = ['walrx.json', 'metadata.json', 'files_metadata.json']
       const objects = [...storage.objects].flatMap(([key, { bytes }]) => {
         const name = key.slice(folder.length)

@@ -12,7 +12,7 @@ import { backup } from './backup-server.ts'
  */
 export function assertNoSentinelWithoutData(storage: MemoryStorage): boolean {
   if (!storage.peek(sentinelKey(backup))) return false
-  const contents = parseContents(storage.peek(contentsKey(backup)) ?? Buffer.alloc(0), 'walrx.json')
+  const contents = parseContents(storage.peek(contentsKey(backup)) ?? Buffer.alloc(0), 'walrx.json').objects
   assert.ok(contents.size > 4)
   for (const { crc32c: sum, name, size } of contents.values()) {
     const stored = storage.peek(backupFolder(backup) + name)

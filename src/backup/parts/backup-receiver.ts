@@ -5,6 +5,7 @@ import { WalrxError } from '../../primitives/errors.ts'
 import type { BackupTablespace, BaseBackupSink, ServerNotice } from '../../postgres/backup/base-backup-sink.ts'
 import { fullLabel, type IncrementOrigin } from '../../postgres/backup/incremental-label.ts'
 import { type ChecksumState, parseChecksumState } from '../../postgres/control-file.ts'
+import { LeftOutFiles } from '../../postgres/backup/left-out-files.ts'
 import { controlFileName, labelFileName, withExtension } from '../../walg/backup/backup-names.ts'
 import type { FileRecord } from '../../walg/backup/files-metadata.ts'
 import type { StoredObject } from '../../walg/stored/object-sum.ts'
@@ -44,6 +45,8 @@ export interface StoredContent {
   readonly storedBytes: number
   /** Of the pages, by pg_control, which the server sends last; undefined where that does not show it. */
   readonly checksums: ChecksumState | undefined
+  /** Paths that the server left out, relative to the data directory. */
+  readonly leftOut: readonly string[]
 }
 
 /** See the file's header. */
@@ -55,6 +58,7 @@ export class BackupReceiver implements BaseBackupSink {
   #manifest: ObjectWriter | undefined
   #check: IncrementCheck | undefined
   #receivedBytes = 0
+  readonly #leftOut = new LeftOutFiles()
 
   constructor(options: ReceiverOptions) {
     this.#options = options
@@ -96,6 +100,7 @@ export class BackupReceiver implements BaseBackupSink {
 
   onNotice(notice: ServerNotice): void {
     this.#options.log.warn('the server says', { severity: notice['S'], message: notice['M'], detail: notice['D'] })
+    this.#leftOut.note(notice)
   }
 
   /** Drops what is under way. */
@@ -132,6 +137,7 @@ export class BackupReceiver implements BaseBackupSink {
       tarBytes: tars.reduce((sum, { tarBytes }) => sum + tarBytes, 0),
       storedBytes: tars.reduce((sum, { size }) => sum + size, 0),
       checksums: parseChecksumState(control.content),
+      leftOut: this.#leftOut.list,
     }
   }
 

@@ -25,6 +25,7 @@ import { chainNames, chainTitle, countsText, plainBytes, storedBytes } from '../
 import type { Command, CommandContext } from '../command.ts'
 import { backupToRestore } from '../settings/backup-to-restore.ts'
 import { flagArguments, ownProgram } from '../settings/own-program.ts'
+import { type MissingFiles, missingFiles, whereConfigurationWas } from '../terminal/missing-files.ts'
 import { nextSteps } from '../terminal/next-steps.ts'
 import { openProgress } from '../terminal/progress.ts'
 import { settingsJson, settingsText } from '../terminal/restore-text.ts'
@@ -65,6 +66,7 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
       const tablespaces = wish.mask ? [] : placeTablespaces(documents.sentinel.spec, wish.mappings, destination)
       await refuseUsedFolders(tablespaces)
       const restore = { ...wish, storage, documents, destination, tablespaces, waits }
+      if (!wish.mask) sayWhatIsMissing(missingFiles(documents), log)
       if (options.dryRun) sayItCanBeRestored(restore, context)
       else await restoreBackup(restore, context)
       return 0
@@ -143,7 +145,10 @@ async function restoreBackup(restore: Restore, context: Context): Promise<void> 
     const restored = restore.mask ? undefined : await restoredDirectory(settings, destination, locations)
     if (restored) warnOfRoot(restored, log)
     if (options.json) {
-      stdout.write(`${formatJson({ backup_name: name, backups, destination, ...summary, ...settingsJson(report) })}\n`)
+      const { configuration, outside, paths } = missingFiles(documents)
+      const missing = { left_out: [...paths], outside, configuration_missing: [...configuration] }
+      const said = { backup_name: name, backups, destination, ...summary, ...missing, ...settingsJson(report) }
+      stdout.write(`${formatJson(said)}\n`)
       return
     }
     stdout.write(`${chainTitle(documents)} is restored to ${destination}: ${countsText(summary)}${checked}\n`)
@@ -219,6 +224,15 @@ function sayWhatTheServerNeeds({ configFile, environment }: NeededSettings, log:
 /** Tars at the same time: each costs a decoder, and beyond a few the disk is the limit. */
 function lanes({ downloadConcurrency }: Pick<OptionValues<'backup-fetch'>, 'downloadConcurrency'>): number {
   return Math.min(downloadConcurrency, 4)
+}
+
+/** Two lines at most, before the hours that a restore may take. */
+function sayWhatIsMissing(missing: MissingFiles, log: Logger): void {
+  const { configuration, paths } = missing
+  if (paths.length > 0) log.warn('the server left files out of the backup: links and special files', { files: paths })
+  if (configuration.length === 0) return
+  const files = configuration
+  log.warn('the backup has no such configuration file', { files, hint: whereConfigurationWas(missing) })
 }
 
 function sayWhatIsRestored(documents: BackupDocuments, log: Logger): void {

@@ -110,7 +110,7 @@ async function openMetrics(path: string | undefined, log: Logger): Promise<Backu
   )
 }
 
-function toJson({ checksumFailures, files, full, name, parts, sentinel }: PushedBackup): JsonValue {
+function toJson({ checksumFailures, files, full, leftOut, name, parts, sentinel }: PushedBackup): JsonValue {
   return {
     backup_name: name,
     start_lsn: sentinel.startLsn ?? null,
@@ -125,5 +125,7 @@ function toJson({ checksumFailures, files, full, name, parts, sentinel }: Pushed
     parts,
     files,
     checksum_failures: checksumFailures.map(({ blocks, count, file }) => ({ file, blocks: [...blocks], count })),
+    left_out: [...leftOut.paths],
+    outside: leftOut.outside,
   }
 }

@@ -56,6 +56,8 @@ async function* toJson(description: BackupDescription): AsyncGenerator<string, u
     manifest: manifest ? { key: manifest.key, size: manifest.size } : null,
     chain: description.chain.names,
     deltas: description.children,
+    left_out: [...description.leftOut.paths],
+    outside: description.leftOut.outside,
   }
   const text = formatJson(head)
   if (files?.kind !== 'found') {
@@ -76,6 +78,7 @@ function toText(description: BackupDescription, detail: boolean): string {
     ...timeLines(description),
     ...serverLines(description),
     ...sizeLines(description),
+    ...leftOutLines(description),
     ['permanent', permanenceText(description.detail.permanence)],
   ]
   const userData = description.detail.metadata?.userData
@@ -141,6 +144,12 @@ function sizeLines({ detail, files, manifest, parts }: BackupDescription): Line[
   if (files)
     lines.push(['files', files.kind === 'found' ? String(files.metadata.files.size) : filesMissing[files.kind]])
   return lines
+}
+
+function leftOutLines({ leftOut }: BackupDescription): Line[] {
+  const outside = Object.entries(leftOut.outside).map(([setting, path]) => `${path} (${setting})`)
+  const paths = leftOut.paths.map((path) => `${path} (a link or a special file)`)
+  return [...paths, ...outside].map((text) => ['not in it', text])
 }
 
 const filesMissing = {

@@ -75,6 +75,9 @@ export async function startBaseBackup(
   return backup
 }
 
+/** How many messages of the server are kept, to know them again. */
+const saidMax = 1000
+
 /** A running base backup. Created by {@link startBaseBackup}. */
 export class BaseBackup {
   readonly #session: ReplicationSession
@@ -93,6 +96,7 @@ export class BaseBackup {
   /** Notices that came before there was a sink: a server sends few about a checkpoint. */
   #early: ServerNotice[] = []
   readonly #failures = new ChecksumFailures()
+  readonly #said = new Set<string>()
 
   constructor(session: ReplicationSession, acceptsFailures: boolean) {
     this.#session = session
@@ -233,7 +237,11 @@ export class BaseBackup {
     }
   }
 
+  /** The server reads its folders twice, for the sizes first: what it said then need not be heard again. */
   #onNotice(notice: ServerNotice): void {
+    const message = notice['M'] ?? ''
+    if (this.#said.has(message)) return
+    if (this.#said.size < saidMax) this.#said.add(message)
     this.#failures.note(notice)
     if (this.#sink) this.#sink.onNotice?.(notice)
     else this.#early.push(notice)

@@ -42,9 +42,33 @@ export async function readClusterFacts(
   }
 }
 
-async function readDataDirectory(session: Pick<ReplicationSession, 'show'>): Promise<string | undefined> {
+function readDataDirectory(session: Pick<ReplicationSession, 'show'>): Promise<string | undefined> {
+  return showIfAllowed(session, 'data_directory')
+}
+
+/** Settings that name the files that a server cannot start without, or lets nobody in. */
+const fileSettings = ['config_file', 'hba_file', 'ident_file'] as const
+
+/**
+ * Configuration files that no backup has, because they are not in the data directory; by the setting that names them.
+ * Empty where the role may not see that.
+ */
+export async function readOutside(
+  session: Pick<ReplicationSession, 'show'>,
+  dataDirectory: string | undefined,
+): Promise<Record<string, string>> {
+  const outside: Record<string, string> = {}
+  if (dataDirectory === undefined) return outside
+  for (const setting of fileSettings) {
+    const path = await showIfAllowed(session, setting)
+    if (path !== undefined && path !== '' && !path.startsWith(`${dataDirectory}/`)) outside[setting] = path
+  }
+  return outside
+}
+
+async function showIfAllowed(session: Pick<ReplicationSession, 'show'>, setting: string): Promise<string | undefined> {
   try {
-    return await session.show('data_directory')
+    return await session.show(setting)
   } catch (error) {
     if (hasCode(error, 'WALRX_NO_PRIVILEGE')) return undefined
     throw error

@@ -1,14 +1,14 @@
 /**
  * The documents of a backup, read and checked before any part is: what is missing or does not fit shows here already.
  */
-import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import { WalrxError } from '../../primitives/errors.ts'
 import { type ManifestFile, readManifest } from '../../postgres/backup/backup-manifest.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import type { BackupArchive, BackupPart } from '../../walg/backup/backup-archive.ts'
-import { parseContents } from '../../walg/backup/backup-contents.ts'
-import { backupFolder, contentsKey, filesMetadataKey } from '../../walg/backup/backup-names.ts'
+import { type LeftOut, nothingLeftOut } from '../../walg/backup/backup-contents.ts'
+import { backupFolder, filesMetadataKey } from '../../walg/backup/backup-names.ts'
 import type { StoredObject } from '../../walg/stored/object-sum.ts'
-import { openObject, readDocument } from '../../walg/stored/stored-reader.ts'
+import { openObject } from '../../walg/stored/stored-reader.ts'
 import type { FilesMetadata } from '../../walg/backup/files-metadata.ts'
 import type { Sentinel } from '../../walg/backup/sentinel.ts'
 import {
@@ -39,6 +39,8 @@ export interface BackupDocuments {
   readonly manifestKey: string | undefined
   /** By name below the backup's folder; undefined where walrx did not take the backup. */
   readonly contents: ReadonlyMap<string, StoredObject> | undefined
+  /** What the server had and the backup does not have, as far as walrx.json says. */
+  readonly leftOut: LeftOut
   /** The backups that a delta builds on, the full one first; empty for a full backup. */
   readonly parents: readonly BackupDocuments[]
 }
@@ -90,7 +92,7 @@ async function readOne(
 ): Promise<OneOfChain> {
   const options = { signal }
   const parts = await archive.listParts(name, options)
-  const contents = await readContents(storage, name, signal)
+  const { leftOut, objects: contents } = (await archive.readContents(name, options)) ?? {}
   if (contents) refuseOtherObjects(storage, name, parts, contents)
   const metadata = await readFilesMetadata(storage, archive, { name, sentinel }, options)
   if (metadata) refuseMissingParts(storage, name, parts, metadata)
@@ -112,7 +114,8 @@ async function readOne(
   if (stored) sum.check(stored, manifestAt)
   const tarFileSets: FilesMetadata['tarFileSets'] = metadata?.tarFileSets ?? new Map<string, string[]>()
   const manifestOfFiles = listed && sentinel.delta ? unconverted(listed) : listed
-  const documents = { name, sentinel, parts, files, tarFileSets, contents, manifestKey: manifest?.key, parents: [] }
+  const known = { name, sentinel, parts, files, tarFileSets, contents, leftOut: leftOut ?? nothingLeftOut }
+  const documents = { ...known, manifestKey: manifest?.key, parents: [] }
   return { documents: { ...documents, manifest: manifestOfFiles }, below }
 }
 
@@ -171,20 +174,6 @@ function storedManifest(
   const stored = key === undefined ? undefined : contents.get(key.slice(backupFolder(name).length))
   if (key !== undefined && !stored) throw damaged(`${storage.location}/${key} is not listed in the backup's walrx.json`)
   return stored
-}
-
-async function readContents(
-  storage: Storage,
-  name: string,
-  signal: AbortSignal,
-): Promise<ReadonlyMap<string, StoredObject> | undefined> {
-  const key = contentsKey(name)
-  try {
-    return parseContents(await readDocument(storage, key, { signal }), `${storage.location}/${key}`)
-  } catch (error) {
-    if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
-    throw error
-  }
 }
 
 /** Checks the parts against walrx.json: every part is there, with its size, and no other part. */

@@ -7,7 +7,7 @@ import { isAbsolute, join, relative } from 'node:path'
 import { formatTablespaceMap } from '../../postgres/backup/tablespace-map.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { TablespaceSpec } from '../../walg/backup/tablespace-spec.ts'
-import { shellWord } from '../wal/restore-command.ts'
+import { shellWord } from '../../primitives/shell-word.ts'
 import { contentsOf, type DirectorySink } from './restore-sink.ts'
 
 /** A tablespace and the directory to restore it to. */

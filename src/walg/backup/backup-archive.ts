@@ -7,9 +7,11 @@ import type { ObjectInfo, Storage, StorageCallOptions } from '../../storage/stor
 import { isTempName } from '../../storage/temp-name.ts'
 import { openDocument, openObject, readDocument } from '../stored/stored-reader.ts'
 import { putDocument } from '../stored/stored-writer.ts'
+import { type BackupContents, parseContents } from './backup-contents.ts'
 import { type BackupMetadata, formatMetadata, parseMetadata } from './backup-metadata.ts'
 import {
   backupFolder,
+  contentsKey,
   filesMetadataKey,
   manifestKey,
   metadataKey,
@@ -100,6 +102,17 @@ export class BackupArchive {
     const key = metadataKey(name)
     try {
       return parseMetadata(await readDocument(this.#storage, key, options), this.#at(key))
+    } catch (error) {
+      if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
+      throw error
+    }
+  }
+
+  /** A backup's walrx.json; undefined where walrx did not take the backup. Throws WALRX_OBJECT_DAMAGED. */
+  async readContents(name: string, options?: StorageCallOptions): Promise<BackupContents | undefined> {
+    const key = contentsKey(name)
+    try {
+      return parseContents(await readDocument(this.#storage, key, options), this.#at(key))
     } catch (error) {
       if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
       throw error

@@ -1,25 +1,52 @@
 /**
  * `<name>/walrx.json`: every object that walrx stored for a backup, with its size and checksum as stored, so that any
- * flipped bit and any missing object is found and named. Neither WAL-G nor WAL-RUS reads it.
+ * flipped bit and any missing object is found and named; and what the backup does not have. Neither WAL-G nor WAL-RUS
+ * reads it.
  *
- *     {"version":1,"objects":[{"name":"tar_partitions/part_001.tar.zst","size":123,"crc32c":305419896},…]}
+ *     {"version":1,"objects":[{"name":"tar_partitions/part_001.tar.zst","size":123,"crc32c":305419896},…],
+ *      "left_out":["pg_hba.conf"],"outside":{"config_file":"/etc/postgresql/postgresql.conf"}}
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson, type JsonValue, parseJson } from '../../primitives/json.ts'
 import type { StoredObject } from '../stored/object-sum.ts'
 
+/** What the server had and the backup does not have. */
+export interface LeftOut {
+  /** Paths relative to the data directory: symbolic links and special files. */
+  readonly paths: readonly string[]
+  /** Configuration files outside of the data directory, by the setting that names them. */
+  readonly outside: Readonly<Record<string, string>>
+}
+
+/** What the object says. */
+export interface BackupContents {
+  /** By name below the backup's folder. */
+  readonly objects: ReadonlyMap<string, StoredObject>
+  readonly leftOut: LeftOut
+}
+
+/** Where nothing is known to be left out. */
+export const nothingLeftOut: LeftOut = { paths: [], outside: {} }
+
 /** The object's bytes. */
-export function formatContents(objects: readonly StoredObject[]): Buffer {
+export function formatContents(objects: readonly StoredObject[], { outside, paths }: LeftOut = nothingLeftOut): Buffer {
   const list = objects.map(({ crc32c, name, size }) => ({ name, size, crc32c }))
-  return Buffer.from(formatJson({ version: 1, objects: list }))
+  return Buffer.from(
+    formatJson({
+      version: 1,
+      objects: list,
+      ...(paths.length > 0 && { left_out: [...paths] }),
+      ...(Object.keys(outside).length > 0 && { outside }),
+    }),
+  )
 }
 
 /**
- * Reads the list; by name.
+ * Reads it.
  * @param key names the object in errors
  * @throws WALRX_OBJECT_DAMAGED
  */
-export function parseContents(bytes: Uint8Array, key: string): ReadonlyMap<string, StoredObject> {
+export function parseContents(bytes: Uint8Array, key: string): BackupContents {
   try {
     const value = parseJson(Buffer.from(bytes).toString('utf8')) as { readonly [key: string]: JsonValue }
     if (value['version'] !== 1) throw new SyntaxError(`it has version ${formatJson(value['version'] ?? null)}, not 1`)
@@ -28,8 +55,28 @@ export function parseContents(bytes: Uint8Array, key: string): ReadonlyMap<strin
       typeof each.name === 'string' && Number.isSafeInteger(each.size) && Number.isSafeInteger(each.crc32c)
     if (!Array.isArray(objects) || !objects.every(isRight))
       throw new SyntaxError('objects is not a list of names, sizes and checksums')
-    return new Map(objects.map((object) => [object.name, object]))
+    const leftOut = { paths: textsOf(value['left_out']), outside: outsideOf(value['outside']) }
+    return { objects: new Map(objects.map((object) => [object.name, object])), leftOut }
   } catch (error) {
     throw new WalrxError('WALRX_OBJECT_DAMAGED', `${key} cannot be read: ${(error as Error).message}`, { cause: error })
   }
+}
+
+function textsOf(value: JsonValue | undefined): string[] {
+  const list = value ?? []
+  const isTexts = Array.isArray(list) && (list as readonly JsonValue[]).every((each) => typeof each === 'string')
+  if (!isTexts) throw new SyntaxError('left_out is not a list of paths')
+  return list as string[]
+}
+
+function outsideOf(value: JsonValue | undefined): Record<string, string> {
+  const outside = value ?? {}
+  if (
+    typeof outside !== 'object' ||
+    outside === null ||
+    Array.isArray(outside) ||
+    textsOf(Object.values(outside)) === undefined
+  )
+    throw new SyntaxError('outside is not a list of settings')
+  return outside as Record<string, string>
 }

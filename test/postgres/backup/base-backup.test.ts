@@ -127,7 +127,7 @@ for (const framing of framings) {
       await assert.rejects(backup.receive(sink), (error) => hasCode(error, 'WALRX_INTERNAL'))
     })
 
-    test('hands on notices of all phases, and passes over settings that change', async () => {
+    test('hands on notices of all phases, each of them once, and passes over settings that change', async () => {
       const script = [noticeMessage('before'), ...opening(archives), noticeMessage('between')]
       const parts = copies(framing, archives, manifest)
       script.push(...parts.flatMap((part) => [part, parameterStatus('in_hot_standby', 'off'), noticeMessage('amid')]))
@@ -136,8 +136,7 @@ for (const framing of framings) {
       await backup.receive(sink)
       assertWhole(framing, sink)
       const texts = sink.notices.map(({ M }) => M)
-      assert.deepEqual(texts.slice(0, 2), ['before', 'between'])
-      assert.equal(texts.length, 2 + parts.length)
+      assert.deepEqual(texts, ['before', 'between', 'amid'])
     })
 
     test('ends with what the sink throws, at once or later, and calls it no more', async () => {
