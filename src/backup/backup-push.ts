@@ -9,12 +9,14 @@ import { hostname } from 'node:os'
 import { markBackup } from '../catalog/backup-mark.ts'
 import type { WriteCodec } from '../compression/codec.ts'
 import type { Clock } from '../primitives/clock.ts'
-import { WalrxError } from '../primitives/errors.ts'
+import { hasCode, WalrxError } from '../primitives/errors.ts'
 import type { JsonValue } from '../primitives/json.ts'
 import type { BaseBackupEnd } from '../postgres/backup/base-backup.ts'
 import type { ChecksumFailure } from '../postgres/backup/checksum-failures.ts'
 import { type ClusterFacts, readClusterFacts, readOutside } from '../postgres/backup/cluster-facts.ts'
 import type { ChecksumState } from '../postgres/control-file.ts'
+import { refuseUnusableNames } from '../postgres/backup/unusable-names.ts'
+import type { PgSession } from '../postgres/connect/pg-session.ts'
 import { formatLsn, type Timeline } from '../postgres/lsn.ts'
 import { BackupArchive } from '../walg/backup/backup-archive.ts'
 import { formatContents, type LeftOut } from '../walg/backup/backup-contents.ts'
@@ -78,6 +80,7 @@ export async function pushBackup(options: PushOptions): Promise<PushedBackup> {
   try {
     cluster = await readClusterFacts(session)
     outside = await readOutside(session, cluster.dataDirectory)
+    await lookForUnusableNames(options, session)
     await archive.bindSystem(cluster.systemId, cluster.segmentSize, { signal })
     const onKept = (name: string, error: WalrxError) => {
       log.warn('the objects of a dead backup stay: the storage lets us remove nothing', { name, error })
@@ -94,6 +97,21 @@ export async function pushBackup(options: PushOptions): Promise<PushedBackup> {
     return await take(options, opened)
   } finally {
     await opened.backup.close()
+  }
+}
+
+/** Looks before anything is sent, where the role may list files: others meet such a name when the server sends it. */
+async function lookForUnusableNames({ log, server, signal }: PushOptions, session: PgSession): Promise<void> {
+  if (!server.trySql || (await session.show('is_superuser')) !== 'on') return
+  const { sql } = await server.trySql(session, signal)
+  if (!sql) return
+  try {
+    await refuseUnusableNames(sql, signal)
+  } catch (error) {
+    if (!hasCode(error, 'WALRX_SERVER_ERROR') && !hasCode(error, 'WALRX_NO_PRIVILEGE')) throw error
+    log.debug('the names of files cannot be looked at before the backup', { error })
+  } finally {
+    await sql.close()
   }
 }
 

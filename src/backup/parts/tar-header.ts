@@ -6,7 +6,9 @@
  * The server's (src/port/tar.c, tarCreateHeader): ustar, names of up to 99 bytes, sizes in octal or, beyond 8 GiB, in
  * base 256; type `0` file, `5` directory, `2` symbolic link.
  */
+import { isUtf8 } from 'node:buffer'
 import { WalrxError } from '../../primitives/errors.ts'
+import { unusableName } from '../../postgres/backup/unusable-names.ts'
 
 /** Bytes of a block. */
 export const tarBlockBytes = 512
@@ -47,8 +49,7 @@ const kinds: Readonly<Record<string, ServerTarEntry['kind']>> = {
 /**
  * Reads one block.
  * @returns undefined for a block of zeros: the archive's end
- * @throws WALRX_PROTOCOL for a wrong checksum, an unknown type, and a name that is not UTF-8 (WAL-G's documents could not
- * hold it)
+ * @throws WALRX_PROTOCOL for a wrong checksum and an unknown type; WALRX_BACKUP_INCOMPLETE for a name that is not UTF-8
  */
 export function parseServerHeader(block: Buffer): ServerTarEntry | undefined {
   if (block.every((byte) => byte === 0)) return undefined
@@ -57,10 +58,12 @@ export function parseServerHeader(block: Buffer): ServerTarEntry | undefined {
   const typeflag = String.fromCharCode(block[156] ?? 0)
   const kind = kinds[typeflag]
   if (!kind) throw bad(`a tar entry of type "${typeflag}"`)
-  const prefix = block.toString('latin1', 257, 262) === 'ustar' ? textAt(block, 345, 155) : ''
-  const own = textAt(block, 0, 100)
+  const prefix = block.toString('latin1', 257, 262) === 'ustar' ? fieldAt(block, 345, 155) : Buffer.alloc(0)
+  const own = fieldAt(block, 0, 100)
+  const name = prefix.length === 0 ? own : Buffer.concat([prefix, Buffer.from('/'), own])
+  if (!isUtf8(name)) throw unusableName(name)
   return {
-    name: prefix === '' ? own : `${prefix}/${own}`,
+    name: name.toString('utf8'),
     kind,
     size: kind === 'file' ? numberAt(block, 124, 12) : 0,
     mode: numberAt(block, 100, 8) & 0o7777,
@@ -69,21 +72,10 @@ export function parseServerHeader(block: Buffer): ServerTarEntry | undefined {
 }
 
 /** A cstring that need not end within its field. */
-function textAt(block: Buffer, at: number, length: number): string {
+function fieldAt(block: Buffer, at: number, length: number): Buffer {
   const field = block.subarray(at, at + length)
   const end = field.indexOf(0)
-  const bytes = end === -1 ? field : field.subarray(0, end)
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
-  } catch {
-    throw new WalrxError(
-      'WALRX_PROTOCOL',
-      `the data directory has a file with a name that is not UTF-8: ${bytes.toString('latin1')}`,
-      {
-        hint: "rename or remove it: WAL-G's format cannot hold this name",
-      },
-    )
-  }
+  return end === -1 ? field : field.subarray(0, end)
 }
 
 function numberAt(block: Buffer, at: number, length: number): number {
