@@ -10,16 +10,19 @@ import path from 'node:path'
 import process from 'node:process'
 import v8 from 'node:v8'
 import { failureStatus } from './cli/exit-status.ts'
+import { reportError } from './cli/report.ts'
 import { commandRow } from './config/commands.ts'
-import { redactText } from './observe/redact.ts'
+import { toWalrxError, WalrxError } from './primitives/errors.ts'
 
 const command = process.argv[2]
 const home = homeDirectory()
+let isStdoutOpen = false
 
 /** Ends the process with an error outside of the program, with the exit status that the command has for it. */
-function fail(message: string, exitStatus: number): never {
-  process.stderr.write(`walrx: ${redactText(message)}\n`)
-  process.exit(failureStatus(command, { exitStatus }))
+function fail(error: unknown): never {
+  const debug = process.env['WALRX_LOG_LEVEL'] === 'debug'
+  reportError(error, { write: (text) => void process.stderr.write(text), debug })
+  process.exit(failureStatus(command, toWalrxError(error)))
 }
 
 /** zstd came to Node with 22.15 and 23.8. */
@@ -51,13 +54,20 @@ function keepHeapSmall(): void {
 
 /** Standard output; when its reader goes away, as in `walrx wal-show | head`, that is the end and no error. */
 function openStdout(): typeof process.stdout {
+  isStdoutOpen = true
   if (process.stdout.listenerCount('error') === 0) {
     process.stdout.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'EPIPE') process.exit(0)
-      throw error
+      fail(new WalrxError('WALRX_SYSTEM', `standard output cannot be written: ${error.message}`, { cause: error }))
     })
   }
   return process.stdout
+}
+
+/** Standard error; without a reader, or on a full disk, the command goes on, and its exit status says how it ended. */
+function openStderr(): typeof process.stderr {
+  if (process.stderr.listenerCount('error') === 0) process.stderr.on('error', () => {})
+  return process.stderr
 }
 
 /** Undefined for a user without a home, as in a container with a number for a user. */
@@ -72,32 +82,32 @@ function homeDirectory(): string | undefined {
 }
 
 if (isTooOld(process.versions.node)) {
-  fail(`Node.js ${process.versions.node} is too old: install 22.15 or later (of the 23 line, 23.8 or later)`, 2)
+  const version = `Node.js ${process.versions.node}`
+  fail(new WalrxError('WALRX_USAGE', `${version} is too old: install 22.15 or later (of the 23 line, 23.8 or later)`))
 }
-process.on('uncaughtException', (error) => {
-  fail(`unexpected error: ${process.env['WALRX_LOG_LEVEL'] === 'debug' ? (error.stack ?? '') : error.message}`, 1)
-})
+process.on('uncaughtException', fail)
 // Should nothing be left to wait for before the program has said how it ends, Node would end with 13.
 process.exitCode = failureStatus(command, { exitStatus: 1 })
 enableCompileCache()
 if (commandRow(command)?.keepsHeapSmall) keepHeapSmall()
 const { runProgram } = await import('./cli/program.ts')
-process.exit(
-  await runProgram({
-    args: process.argv.slice(2),
-    environment: process.env,
-    home,
-    // Opened when they are used: wal-fetch mostly writes nothing.
-    get stdin() {
-      return process.stdin
-    },
-    get stdout() {
-      return openStdout()
-    },
-    get stderr() {
-      return process.stderr
-    },
-    signals: process,
-    exit: (status) => process.exit(status),
-  }),
-)
+const status = await runProgram({
+  args: process.argv.slice(2),
+  environment: process.env,
+  home,
+  // Opened when they are used: wal-fetch mostly writes nothing.
+  get stdin() {
+    return process.stdin
+  },
+  get stdout() {
+    return openStdout()
+  },
+  get stderr() {
+    return openStderr()
+  },
+  signals: process,
+  exit: (code) => process.exit(code),
+})
+// A failed write is reported one turn later.
+if (isStdoutOpen) await new Promise((resolve) => setImmediate(resolve))
+process.exit(status)

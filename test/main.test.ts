@@ -29,6 +29,13 @@ function walrx(
   return { status, stdout, stderr }
 }
 
+/** Runs a line of bash in which `walrx` is walrx. */
+function shell(line: string) {
+  const script = `walrx() { '${process.execPath}' '${main}' "$@"; }; ${line}`
+  const env = { PATH: process.env['PATH'] ?? '', HOME: directory }
+  return spawnSync('bash', ['-c', script], { encoding: 'utf8', env, cwd: directory })
+}
+
 /** Makes Node say that it is another version. */
 const pretend = (version: string) => [
   '--import',
@@ -92,7 +99,28 @@ test('a crash that nothing caught is one line, with 126 for a recovering server'
   const throwing = "queueMicrotask(()=>{throw new Error('boom password=hush')})"
   const crash = `data:text/javascript,process.on('newListener',(name)=>{if(name==='uncaughtException')${throwing}})`
   const { status, stderr } = walrx(['wal-fetch', '--help'], { nodeArgs: ['--import', crash] })
-  assert.deepEqual([status, stderr], [126, 'walrx: unexpected error: boom password=[redacted]\n'])
+  assert.equal(status, 126)
+  const defect = 'this is a defect of walrx: run the command again with --log-level debug, and report it with the stack'
+  assert.equal(stderr, `walrx: unexpected error: boom password=[redacted]\nhint: ${defect}\n`)
+})
+
+describe('what the machine refuses', () => {
+  test('standard output on a full disk is 9, and no success', () => {
+    for (const args of ['--help', '--version', `wal-show --file-prefix ${directory}`]) {
+      const { status, stderr } = shell(`walrx ${args} >/dev/full`)
+      assert.equal(status, 9, args)
+      assert.match(stderr, /^walrx: standard output cannot be written: ENOSPC/)
+    }
+  })
+
+  test('a reader of standard output that goes away is no failure', () => {
+    assert.equal(shell('walrx --help | head -n 1; exit "${PIPESTATUS[0]}"').status, 0)
+  })
+
+  test('standard error that cannot be written changes nothing', () => {
+    assert.equal(shell(`walrx backup-list --file-prefix ${directory} 2>/dev/full`).status, 0)
+    assert.equal(shell('walrx no-such-command 2>/dev/full').status, 2)
+  })
 })
 
 test('a program that stops waiting without an end is no missing file for a recovering server', () => {

@@ -9,7 +9,7 @@ import { hostname } from 'node:os'
 import { markBackup } from '../catalog/backup-mark.ts'
 import type { WriteCodec } from '../compression/codec.ts'
 import type { Clock } from '../primitives/clock.ts'
-import { hasCode, WalrxError } from '../primitives/errors.ts'
+import { hasCode, isAbort, StoppedError, WalrxError } from '../primitives/errors.ts'
 import type { JsonValue } from '../primitives/json.ts'
 import type { BaseBackupEnd } from '../postgres/backup/base-backup.ts'
 import type { ChecksumFailure } from '../postgres/backup/checksum-failures.ts'
@@ -238,6 +238,8 @@ function leftForFinish({ log }: PushOptions, { name }: Intent, error: unknown): 
   if (error instanceof WalrxError && error.hint !== undefined) return error
   const command = `walrx backup-finish ${name}`
   log.warn('the data of the backup is stored, and stays for a day', { name, completeBy: command })
+  if (isAbort(error))
+    return new StoppedError(`the data is stored; complete the backup within a day by: ${command}`, error)
   if (!(error instanceof WalrxError)) return error
   const hint = `the data is stored; when the WAL is there, complete the backup within a day by: ${command}`
   return new WalrxError(error.code, error.message, { hint, cause: error })

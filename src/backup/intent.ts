@@ -10,6 +10,7 @@ import { isBuiltOn } from '../catalog/chains.ts'
 import type { Clock, Timer } from '../primitives/clock.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { formatJson, type JsonValue, parseJson } from '../primitives/json.ts'
+import { isSegmentName } from '../postgres/wal/wal-file.ts'
 import { BackupArchive } from '../walg/backup/backup-archive.ts'
 import { backupFolder, intentKey, sentinelKey } from '../walg/backup/backup-names.ts'
 import { intentsPrefix } from '../walg/names.ts'
@@ -53,6 +54,10 @@ export async function readIntent(
   try {
     const value = parseJson(text) as { readonly [key: string]: JsonValue }
     if (typeof value['owner'] !== 'string') throw new SyntaxError('it names no owner')
+    const { objects = [], segments, sentinel = '' } = value as unknown as IntentContent
+    const isPair = segments === undefined || (segments.length === 2 && segments.every(isSegmentName))
+    if (!isPair || !Array.isArray(objects) || typeof sentinel !== 'string')
+      throw new SyntaxError('its fields are wrong')
     return value as unknown as IntentContent
   } catch (error) {
     throw new WalrxError('WALRX_OBJECT_DAMAGED', `${storage.location}/${key} is not an intent of a backup`, {

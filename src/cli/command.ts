@@ -53,4 +53,9 @@ export interface Command<C extends CommandName = CommandName, P extends string =
    * Does the work. Returns the exit status; throws WalrxError, which the caller prints and turns into an exit status.
    */
   run(context: CommandContext<C, P>): Promise<number>
+  /**
+   * What a signal has left of the command, and what to do next: printed when `run` gave up because of one and its error
+   * does not say it. Undefined where nothing is left.
+   */
+  whatIsLeft?(context: CommandContext<C, P>): string | undefined
 }

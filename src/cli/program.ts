@@ -1,9 +1,9 @@
 /** The walrx program: finds the command, loads its settings, runs it, and turns what it throws into an exit status. */
 import type { EventEmitter } from 'node:events'
-import { commandTable } from '../config/commands.ts'
+import { type CommandKind, commandTable } from '../config/commands.ts'
 import { type Environment, loadSettings, type Settings } from '../config/load.ts'
 import { createLog, type RootLogger } from '../observe/log.ts'
-import { isAbort, toWalrxError, WalrxError } from '../primitives/errors.ts'
+import { isAbort, StoppedError, toWalrxError, WalrxError } from '../primitives/errors.ts'
 import { nearest } from '../primitives/nearest.ts'
 import { packageVersion } from '../primitives/version.ts'
 import { type CheckedArguments, checkArguments, type RawArguments } from './arguments/arguments.ts'
@@ -11,7 +11,7 @@ import type { Command, CommandContext, StopSignals } from './command.ts'
 import { type CommandEntry, commands, type Registry } from './command-loaders.ts'
 import { failureStatus } from './exit-status.ts'
 import { parsePlain } from './arguments/plain-arguments.ts'
-import { reportError } from './report.ts'
+import { reportError, type ReportOptions, reportStop } from './report.ts'
 import { signalStatus, watchSignals } from './signals.ts'
 
 /** A stream that may be a terminal. */
@@ -32,8 +32,8 @@ export interface Outside {
   readonly exit: (status: number) => void
 }
 
-/** Exit status of a command that a signal stopped before it was done. */
-const stoppedStatus = 7
+/** Exit status of a service that a third signal ended: WAL that it received may not be archived. */
+const drainlessStatus = 7
 
 /** Runs the program. Returns the exit status; never throws. */
 export async function runProgram(outside: Outside, registry: Registry = commands): Promise<number> {
@@ -57,7 +57,7 @@ export async function runProgram(outside: Outside, registry: Registry = commands
 
 /** yargs takes a tenth of a second to load, and 12 MB for as long as a command runs: only short ones can bear it. */
 async function parse(command: Command, args: readonly string[]): Promise<RawArguments> {
-  if (commandTable[command.name].kind !== 'short') return parsePlain(command, args)
+  if (kindOf(command) !== 'short') return parsePlain(command, args)
   const { parseWithYargs } = await import('./arguments/yargs-arguments.ts')
   return parseWithYargs(command, args)
 }
@@ -67,25 +67,42 @@ async function runCommand(command: Command, { flags, positionals }: CheckedArgum
   const settings = await loadSettings({ command: command.name, flags, environment, home })
   const log = openLog(settings, outside)
   logNotices(settings, log)
-  using signals = watchSignals(outside.signals, () =>
-    outside.exit(failureStatus(command.name, { exitStatus: stoppedStatus })),
-  )
+  using signals = watchSignals(outside.signals, (name) => {
+    const exitStatus = kindOf(command) === 'service' ? drainlessStatus : signalStatus(name)
+    outside.exit(failureStatus(command.name, { exitStatus }))
+  })
+  const context = contextOf(settings, positionals, log, signals, outside)
   try {
-    return await command.run(contextOf(settings, positionals, log, signals, outside))
+    return await command.run(context)
   } catch (error) {
-    if (isAbort(error) && signals.received) {
-      return failureStatus(command.name, { exitStatus: signalStatus(signals.received) })
-    }
-    reportError(error, {
+    const report: ReportOptions = {
       write: (text) => void outside.stderr.write(text),
       log: logFormat(settings, outside) === 'json' ? log : undefined,
       secrets: settings.secrets,
       debug: settings.values.logLevel === 'debug',
-    })
+    }
+    if (isAbort(error) && signals.received)
+      return stopped(command, context, { error, signal: signals.received, report })
+    reportError(error, report)
     return failureStatus(command.name, toWalrxError(error))
   } finally {
     log.flush()
   }
+}
+
+/** A recovering server stops wal-fetch by the hundred, and says so itself: the quick commands say nothing. */
+function stopped(
+  command: Command,
+  context: CommandContext,
+  { error, report, signal }: { error: unknown; report: ReportOptions; signal: NodeJS.Signals },
+): number {
+  const hint = error instanceof StoppedError ? error.hint : command.whatIsLeft?.(context)
+  if (kindOf(command) !== 'quick') reportStop({ command: command.name, signal, hint }, report)
+  return failureStatus(command.name, { exitStatus: signalStatus(signal) })
+}
+
+function kindOf({ name }: Pick<Command, 'name'>): CommandKind {
+  return commandTable[name].kind
 }
 
 /** The context passes the streams on without opening them. */

@@ -32,6 +32,22 @@ export function reportError(thrown: unknown, options: ReportOptions): void {
     options.write(`${redactText(stackOf(thrown), options.secrets)}\n`)
 }
 
+/** What a signal ended. */
+export interface Stop {
+  readonly command: string
+  readonly signal: NodeJS.Signals
+  /** What is left, and what to do next. */
+  readonly hint: string | undefined
+}
+
+/** Writes that a signal stopped the command, and what is left, or one log line. */
+export function reportStop({ command, hint, signal }: Stop, options: Pick<ReportOptions, 'write' | 'log' | 'secrets'>) {
+  const message = `${signal} stopped ${command} before it was done`
+  const clean = hint === undefined ? undefined : redactText(hint, options.secrets)
+  if (options.log) options.log.warn(message, clean === undefined ? {} : { hint: clean })
+  else options.write(`walrx: ${message}\n${clean === undefined ? '' : `hint: ${clean}\n`}`)
+}
+
 function defectHint(debug: boolean | undefined): string {
   return debug
     ? 'this is a defect of walrx: please report it with this stack'

@@ -12,14 +12,14 @@ export interface WatchedSignals extends StopSignals, Disposable {
 /**
  * Listens for SIGTERM and SIGINT until disposed of.
  * @param source emits signals by name: the process
- * @param exit called at the third signal, when even dropping everything takes too long
+ * @param exit called at the third signal, with its name, when even dropping everything takes too long
  */
-export function watchSignals(source: EventEmitter, exit: () => void): WatchedSignals {
+export function watchSignals(source: EventEmitter, exit: (name: NodeJS.Signals) => void): WatchedSignals {
   const drain = new AbortController()
   const now = new AbortController()
   let received: NodeJS.Signals | undefined
   const onSignal = (name: NodeJS.Signals) => {
-    if (now.signal.aborted) exit()
+    if (now.signal.aborted) exit(name)
     else if (drain.signal.aborted) now.abort()
     else drain.abort()
     received ??= name

@@ -149,7 +149,8 @@ function findOption(
 }
 
 function parseFor(command: CommandName, spec: OptionSpec, text: string, at: Found | undefined): unknown {
-  const parsed = parseOptionText(spec.type, text)
+  // A JSON file can have one; no path and no name can.
+  const parsed = text.includes('\0') ? { problem: 'must not contain a zero byte' } : parseOptionText(spec.type, text)
   const { unsupported } = spec
   const refusal = unsupported && isIn(command, unsupported.commands) ? unsupported : undefined
   if ('value' in parsed) {

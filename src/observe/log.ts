@@ -131,10 +131,10 @@ function openSink(options: LogOptions): Sink {
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
   }
-  const stream = options.write
-    ? { write: options.write }
-    : pino.destination({ fd: 2, sync: !options.buffered, ...(options.buffered && { maxLength: backlogBytesMax }) })
-  const flush = () => ('flushSync' in stream ? stream.flushSync() : undefined)
+  const { flush, write } = options.write
+    ? { write: options.write, flush: () => {} }
+    : openStandardError(pino, options.buffered === true)
+  const stream = { write }
   if (options.format() === 'json') return { pino: pino(settings, stream), flush }
   const pretty = require('pino-pretty') as typeof import('pino-pretty')
   const format = pretty.prettyFactory({
@@ -143,7 +143,30 @@ function openSink(options: LogOptions): Sink {
     singleLine: true,
     errorLikeObjectKeys: options.level === 'debug' ? ['error'] : [],
   })
-  return { pino: pino(settings, { write: (line: string) => void stream.write(format(line)) }), flush }
+  return { pino: pino(settings, { write: (line: string) => write(format(line)) }), flush }
+}
+
+/**
+ * Standard error. When it cannot be written, because its disk is full or its reader is gone, lines are lost and the
+ * command goes on: pino's own destination would then try for ever to write the rest at the end of the process.
+ */
+function openStandardError(pino: typeof import('pino').pino, isBuffered: boolean) {
+  const stream = pino.destination({ fd: 2, sync: !isBuffered, ...(isBuffered && { maxLength: backlogBytesMax }) })
+  let [isFailing, isClosed] = [false, false]
+  const close = () => {
+    isClosed = true
+    stream.destroy()
+  }
+  stream.on('error', () => {
+    isFailing = true
+    // Lines that are written at once leave nothing to be written later.
+    if (!isBuffered) close()
+  })
+  stream.on('write', () => (isFailing = false))
+  return {
+    write: (line: string) => void (isClosed || stream.write(line)),
+    flush: () => (isClosed ? undefined : isFailing ? close() : stream.flushSync()),
+  }
 }
 
 /** A value for the log: without secrets and bigints, with errors as plain objects. */

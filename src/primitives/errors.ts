@@ -2,6 +2,7 @@
  * Every error code of walrx, in one table: its meaning, whether a retry can help, and the exit status of a command that
  * ends with it. `--help` and docs/reference.md print the exit statuses from here.
  */
+import { isNetworkError, isSystemError, type SystemError, systemErrorHint, systemErrorText } from './system-error.ts'
 
 /** The row of one error code. */
 export interface ErrorKind {
@@ -16,7 +17,7 @@ export interface ErrorKind {
 /** Exit statuses, by number, as documented. PostgreSQL reads 1 to 125 from a restore_command as "no such file". */
 export const exitStatuses = {
   0: 'done',
-  1: 'unexpected error; from wal-fetch on a standby: the file is not there yet, the standby asks again',
+  1: 'a defect of walrx; from wal-fetch on a standby: the file is not there yet, the standby asks again; from wal-prefetch: any failure',
   2: 'usage or configuration: unknown option, bad value, unsupported setting',
   3: 'the server could not be reached, or refused the connection or a command',
   4: 'the storage could not be reached, or refused a request',
@@ -24,8 +25,11 @@ export const exitStatuses = {
   6: 'WAL is gone from the server before it was archived',
   7: 'stopped before all received WAL was archived (--drain-timeout, or a second signal); the slot still holds it',
   8: 'no backup was taken: the standby has had no restartpoint since the end of the parent',
+  9: 'this machine: a file or directory cannot be read or written, the destination is not empty, a disk is full, a limit is reached',
   74: 'wal-fetch: the storage has answered, and has neither the file nor a later segment of that timeline',
   126: 'wal-fetch: the storage did not answer, the file is damaged or missing before later ones, or the call is wrong: PostgreSQL does not promote',
+  130: 'stopped by SIGINT (Ctrl-C) before it was done',
+  143: 'stopped by SIGTERM before it was done; wal-receive ends with 0 when all received WAL is archived',
 } as const
 
 /** The table of error codes. */
@@ -164,8 +168,13 @@ export const errorTable = {
     transient: false,
     meaning: 'a backup cannot be completed: its WAL did not come in time, or objects that it stored are missing',
   },
+  WALRX_SYSTEM: {
+    exitStatus: 9,
+    transient: true,
+    meaning: 'the operating system refused a request: permissions, a full disk, a limit, a missing file',
+  },
   WALRX_RESTORE_FAILED: {
-    exitStatus: 1,
+    exitStatus: 9,
     transient: false,
     meaning: 'a backup could not be written to its destination',
   },
@@ -195,9 +204,9 @@ export const errorTable = {
     meaning: 'a backup cannot be marked as requested: a delta builds on it, or its sentinel would contradict the mark',
   },
   WALRX_DESTINATION: {
-    exitStatus: 126,
+    exitStatus: 9,
     transient: false,
-    meaning: 'wal-fetch cannot write the file to its destination: permissions, or a full disk',
+    meaning: 'a file cannot be written to its destination: permissions, or a full disk; wal-fetch makes 126 of it',
   },
   WALRX_INTERRUPTED: { exitStatus: 126, transient: true, meaning: 'wal-fetch was stopped by a signal' },
   WALRX_DRAIN_INCOMPLETE: {
@@ -248,11 +257,34 @@ export function hasCode(error: unknown, code: ErrorCode): error is WalrxError {
   return error instanceof WalrxError && error.code === code
 }
 
-/** Any thrown value as a WalrxError; any other value becomes WALRX_INTERNAL with the value as its cause. */
+/**
+ * Any thrown value as a WalrxError. A failed system call is a matter of the machine or of the network (WALRX_SYSTEM,
+ * WALRX_CONNECTION_LOST); anything else becomes WALRX_INTERNAL. The value is the cause.
+ */
 export function toWalrxError(error: unknown): WalrxError {
   if (error instanceof WalrxError) return error
+  const failedCall = error instanceof AggregateError ? error.errors.find(isSystemError) : error
+  if (isSystemError(failedCall)) return ofSystem(failedCall, error)
   const message = error instanceof Error ? error.message : String(error)
   return new WalrxError('WALRX_INTERNAL', message, { cause: error })
+}
+
+function ofSystem(error: SystemError, cause: unknown): WalrxError {
+  const hint = systemErrorHint(error)
+  const code = isNetworkError(error) ? 'WALRX_CONNECTION_LOST' : 'WALRX_SYSTEM'
+  return new WalrxError(code, systemErrorText(error), { cause, ...(hint !== undefined && { hint }) })
+}
+
+/** What a stopped command throws instead of the signal's own error, where it has left something: {@link isAbort} holds. */
+export class StoppedError extends Error {
+  /** What is left, and what to do next. */
+  readonly hint: string
+
+  constructor(hint: string, cause: unknown) {
+    super('stopped', { cause })
+    this.name = 'AbortError'
+    this.hint = hint
+  }
 }
 
 /** True for the error that an aborted AbortSignal raises. */

@@ -7,6 +7,7 @@ import { unavailable } from '../harness/store/memory-storage.ts'
 import { hour, IntentWorld, minute } from './intent-world.ts'
 import { settle, withNothingUnhandled } from './parts/watched-storage.ts'
 
+const one = '000000010000000000000002'
 const name = 'base_000000010000000000000002'
 const key = intentKey(name)
 
@@ -157,7 +158,11 @@ describe('an intent', () => {
     const world = new IntentWorld()
     const intent = await announce(world)
     const objects = [{ name: 'backup_manifest.zst', size: 12 }]
-    const change = { sentinel: '{"LSN":18446744073709551615}', segments: ['1', '2'] as [string, string], objects }
+    const change = {
+      sentinel: '{"LSN":18446744073709551615}',
+      segments: [one, '000000010000000000000003'] as [string, string],
+      objects,
+    }
     await intent.update(change)
     for (let beat = 0; beat < 3; beat++) {
       const content = await readIntent(world.storage, name)
@@ -205,7 +210,7 @@ describe('an intent', () => {
   test('is adopted with all that it says, under a new owner, so that who had it knows', async () => {
     const world = new IntentWorld()
     const first = await announce(world)
-    await first.update({ sentinel: '{}', segments: ['a', 'b'] })
+    await first.update({ sentinel: '{}', segments: [one, '000000010000000000000003'] })
     await first.leave()
     const second = await Intent.adopt(world.storage, name, first.content, world.clock)
     const third = await Intent.adopt(world.storage, name, second.content, world.clock)

@@ -6,7 +6,7 @@ import type { Command, CommandContext } from '../../src/cli/command.ts'
 import type { Registry } from '../../src/cli/command-loaders.ts'
 import { runProgram } from '../../src/cli/program.ts'
 import type { CommandName } from '../../src/config/options/option-types.ts'
-import { WalrxError } from '../../src/primitives/errors.ts'
+import { StoppedError, WalrxError } from '../../src/primitives/errors.ts'
 
 type Run = (context: CommandContext) => Promise<number>
 
@@ -19,7 +19,11 @@ function registry(run: Run): Registry {
     run,
   })
   const entry = (found: Command) => ({ summary: `does ${found.name}`, load: () => Promise.resolve(found) })
-  return { 'wal-receive': entry(command('wal-receive')), 'wal-fetch': entry(command('wal-fetch', 'name', 'dest')) }
+  return {
+    'backup-push': entry(command('backup-push')),
+    'wal-receive': entry(command('wal-receive')),
+    'wal-fetch': entry(command('wal-fetch', 'name', 'dest')),
+  }
 }
 
 /** Runs the program with a command line; what it printed, and how it ended. */
@@ -201,10 +205,33 @@ describe('signals', () => {
     }
   }
 
-  test('a command that gives up because of one ends as the signal would have ended it, without a word', async () => {
+  test('a command that gives up because of one ends as the signal would have ended it, and reports it', async () => {
     const signals = new EventEmitter()
-    const { status, stderr } = await run('wal-receive', givesUp(signals), {}, signals)
-    assert.deepEqual([status, stderr], [143, ''])
+    const { status, stderr } = await run('wal-receive --log-format pretty', givesUp(signals), {}, signals)
+    assert.deepEqual([status, stderr], [143, 'walrx: SIGTERM stopped wal-receive before it was done\n'])
+  })
+
+  test('what is left of the command comes with it: by its error, else by the command', async () => {
+    const stopAtOnce = new EventEmitter()
+    const left: Run = () => {
+      stopAtOnce.emit('SIGINT', 'SIGINT')
+      return Promise.reject(new StoppedError('all but the last byte is stored', new Error('aborted')))
+    }
+    const { status, stderr } = await run('wal-receive --log-format pretty', left, {}, stopAtOnce)
+    assert.equal(status, 130)
+    assert.match(
+      stderr,
+      /^walrx: SIGINT stopped wal-receive before it was done\nhint: all but the last byte is stored\n$/,
+    )
+  })
+
+  test('a third one ends a command that is no service as the signal would', async () => {
+    const signals = new EventEmitter()
+    const impatient: Run = () => {
+      for (const name of ['SIGINT', 'SIGINT', 'SIGINT']) signals.emit(name, name)
+      return Promise.resolve(0)
+    }
+    assert.deepEqual((await run('backup-push', impatient, {}, signals)).exits, [130])
   })
 
   test('never make a wal-fetch end with a status that PostgreSQL takes for its own signal or for a missing file', async () => {

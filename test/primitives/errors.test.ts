@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
+import { connect } from 'node:net'
 import { describe, test } from 'node:test'
 import {
   type ErrorCode,
@@ -62,6 +64,29 @@ test('whatever is thrown becomes a WalrxError that keeps it', () => {
   assert.equal(toWalrxError(error).cause, error)
   assert.equal(toWalrxError('text').message, 'text')
 })
+
+test('a failed system call is a matter of the machine or of the network, and no defect', async () => {
+  const call = await readFile('/nonexistent/x').catch((error: unknown) => error)
+  const found = toWalrxError(call)
+  assert.deepEqual([found.code, found.exitStatus], ['WALRX_SYSTEM', 9])
+  assert.equal(found.message, 'open /nonexistent/x: no such file or directory (ENOENT)')
+  assert.equal(found.hint, 'create it, or correct the path')
+  assert.equal(found.cause, call)
+  const refused = await fetchNothing()
+  assert.deepEqual([refused.code, refused.exitStatus], ['WALRX_CONNECTION_LOST', 3])
+  assert.equal(refused.message, 'connect 127.0.0.1:1: ECONNREFUSED')
+  const all = new AggregateError([refused.cause], '')
+  assert.equal(toWalrxError(all).code, 'WALRX_CONNECTION_LOST')
+  const madeUp = Object.assign(new TypeError('The argument must be a string'), { code: 'ERR_INVALID_ARG_TYPE' })
+  assert.equal(toWalrxError(madeUp).code, 'WALRX_INTERNAL')
+})
+
+/** The error of a connection that nobody accepts. */
+async function fetchNothing(): Promise<WalrxError> {
+  const { promise, resolve } = Promise.withResolvers<Error>()
+  connect(1, '127.0.0.1').on('error', resolve)
+  return toWalrxError(await promise)
+}
 
 test('an aborted signal is recognised, and nothing else', () => {
   const controller = new AbortController()

@@ -1,5 +1,6 @@
 /** `walrx backup-fetch DEST NAME`: a backup as a data directory, and the recovery that it goes into. */
-import { isAbsolute, relative, resolve } from 'node:path'
+import { existsSync } from 'node:fs'
+import { isAbsolute, join, relative, resolve } from 'node:path'
 import { openStorage } from '../../config/open-storage.ts'
 import { valueSeparator } from '../../config/options/option-types.ts'
 import type { OptionValues } from '../../config/options/options.ts'
@@ -8,7 +9,7 @@ import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson } from '../../primitives/json.ts'
 import { shellWord } from '../../primitives/shell-word.ts'
 import type { ReadSummary } from '../../restore/backup/backup-reader.ts'
-import { fetchBackup, fetchFiles, refuseUsedDestination } from '../../restore/backup/backup-fetch.ts'
+import { fetchBackup, fetchFiles, incompleteMarker, refuseUsedDestination } from '../../restore/backup/backup-fetch.ts'
 import { fileMask } from '../../restore/backup/file-mask.ts'
 import { type BackupDocuments, chainOf } from '../../restore/backup/backup-documents.ts'
 import { parseRecoveryRequest, type RecoveryRequest } from '../../restore/recovery/recovery-request.ts'
@@ -73,6 +74,11 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
     } finally {
       await storage.close()
     }
+  },
+  whatIsLeft({ positionals }) {
+    const destination = resolve(positionals.dest)
+    if (!existsSync(join(destination, incompleteMarker))) return undefined
+    return `${destination} has a part of the backup, and no server starts on it: empty it and the directories of its tablespaces, then restore again`
   },
 }
 

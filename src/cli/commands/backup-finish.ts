@@ -5,6 +5,7 @@ import { segmentsFromTo } from '../../backup/wal-wait.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import { systemClock } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
+import { parseBackupName } from '../../walg/backup/backup-names.ts'
 import { readSystem } from '../../walg/wal/system-marker.ts'
 import { WalReader } from '../../walg/wal/wal-reader.ts'
 import { StoreWaits } from '../terminal/store-waits.ts'
@@ -26,12 +27,13 @@ export const backupFinish: Command<'backup-finish', 'name'> = {
     const waits = new StoreWaits(log)
     const storage = await openStorage(options, waits.onTrouble)
     try {
-      const content = await readIntent(storage, name, signal)
+      // A name that could not be one is the name of no backup.
+      const content = parseBackupName(name) && (await readIntent(storage, name, signal))
       const system = await readSystem(storage, { signal })
       if (content?.sentinel === undefined || !content.segments || !system) {
         throw new WalrxError(
           'WALRX_BACKUP_NOT_FOUND',
-          `no backup ${name} waits to be completed at ${storage.location}`,
+          `no backup "${name}" waits to be completed at ${storage.location}`,
           {
             hint: 'only a backup with all of its data in the archive can be completed: take a new one with walrx backup-push',
           },
@@ -58,4 +60,5 @@ export const backupFinish: Command<'backup-finish', 'name'> = {
       await storage.close()
     }
   },
+  whatIsLeft: ({ positionals }) => `the backup still waits: run walrx backup-finish ${positionals.name} again`,
 }

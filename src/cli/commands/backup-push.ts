@@ -93,6 +93,7 @@ export const backupPush: Command<'backup-push'> = {
       await storage.close()
     }
   },
+  whatIsLeft: () => 'no backup is listed; what was stored of it is removed, at the latest by the next backup-push',
 }
 
 async function openMetrics(path: string | undefined, log: Logger): Promise<BackupMetricsFile | undefined> {

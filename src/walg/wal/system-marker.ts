@@ -1,6 +1,7 @@
 /** The marker `walrx_005/system.json`, which names the cluster that an archive belongs to. */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { jsonBigint, type JsonValue, parseJson } from '../../primitives/json.ts'
+import { segmentSizeMax, segmentSizeMin } from '../../postgres/wal/wal-file.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { systemKey } from '../names.ts'
 import { readDocument } from '../stored/stored-reader.ts'
@@ -27,7 +28,12 @@ export async function readSystem(storage: Storage, options?: StorageCallOptions)
     throw new WalrxError('WALRX_OBJECT_DAMAGED', `${storage.location}/${systemKey} names no SystemIdentifier`)
   }
   const segmentSize = jsonBigint(fields.WalSegmentSize)
-  return { systemId, segmentSize: segmentSize === undefined ? undefined : Number(segmentSize) }
+  if (segmentSize === undefined) return { systemId, segmentSize }
+  const isPossible = segmentSize >= segmentSizeMin && segmentSize <= segmentSizeMax
+  if (!isPossible || (segmentSize & (segmentSize - 1n)) !== 0n) {
+    throw new WalrxError('WALRX_OBJECT_DAMAGED', `${storage.location}/${systemKey} has the segment size ${segmentSize}`)
+  }
+  return { systemId, segmentSize: Number(segmentSize) }
 }
 
 /** The fields of a JSON object. Throws WALRX_OBJECT_DAMAGED, naming `key`, for anything else. */
