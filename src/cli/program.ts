@@ -10,9 +10,11 @@ import { type CheckedArguments, checkArguments, type RawArguments } from './argu
 import type { Command, CommandContext, StopSignals } from './command.ts'
 import { type CommandEntry, commands, type Registry } from './command-loaders.ts'
 import { failureStatus } from './exit-status.ts'
+import { foreignCommand } from './arguments/foreign-words.ts'
 import { parsePlain } from './arguments/plain-arguments.ts'
 import { reportError, type ReportOptions, reportStop } from './report.ts'
 import { signalStatus, watchSignals } from './signals.ts'
+import { columnsOf, wantsColours } from './terminal/terminal-rules.ts'
 
 /** A stream that may be a terminal. */
 export type OutStream = NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number }
@@ -38,16 +40,17 @@ const drainlessStatus = 7
 /** Runs the program. Returns the exit status; never throws. */
 export async function runProgram(outside: Outside, registry: Registry = commands): Promise<number> {
   const [name, ...args] = outside.args
+  const { environment } = outside
   try {
     if (name === undefined) {
-      await showHelp(registry, outside.stderr)
+      await showHelp(registry, environment, outside.stderr)
       return 2
     }
     if (/^(--version|-V)$/.test(name)) return show(outside.stdout, `walrx ${packageVersion()}\n`)
-    if (/^(--help|-h|help)$/.test(name)) return await showHelp(registry, outside.stdout, args[0])
+    if (/^(--help|-h|help)$/.test(name)) return await showHelp(registry, environment, outside.stdout, args[0])
     const command = await findCommand(registry, name).load()
     const raw = await parse(command, args)
-    if (raw.help) return await showHelp(registry, outside.stdout, name)
+    if (raw.help) return await showHelp(registry, environment, outside.stdout, name)
     return await runCommand(command, checkArguments(command, raw), outside)
   } catch (error) {
     reportError(error, { write: (text) => void outside.stderr.write(text) })
@@ -136,7 +139,7 @@ function openLog(settings: Settings, outside: Outside): RootLogger {
     level: settings.values.logLevel,
     format: () => logFormat(settings, outside),
     secrets: settings.secrets,
-    colours: () => outside.stderr.isTTY === true,
+    colours: () => wantsColours(outside.stderr, outside.environment),
     buffered: commandTable[settings.command].kind === 'service',
   })
 }
@@ -155,9 +158,9 @@ function logNotices({ command, notices }: Settings, log: RootLogger): void {
   }
 }
 
-async function showHelp(registry: Registry, to: OutStream, name?: string): Promise<number> {
+async function showHelp(registry: Registry, environment: Environment, to: OutStream, name?: string): Promise<number> {
   const { commandHelp, rootHelp } = await import('./arguments/yargs-arguments.ts')
-  const columns = to.columns ?? 110
+  const columns = columnsOf(to, environment, 110)
   if (name === undefined) return show(to, await rootHelp(registry, columns))
   const entry = findCommand(registry, name)
   return show(to, await commandHelp(await entry.load(), entry.summary, columns))
@@ -176,6 +179,8 @@ function findCommand(registry: Registry, name: string): CommandEntry {
       hint: 'write walrx COMMAND [options]',
     })
   }
+  const foreign = foreignCommand(name)
+  if (foreign !== undefined) throw new WalrxError('WALRX_USAGE', `there is no command ${name}`, { hint: foreign })
   const suggestion = nearest(name, Object.keys(registry))
   throw new WalrxError('WALRX_USAGE', `there is no command ${name}`, {
     hint: suggestion === undefined ? 'see walrx --help' : `did you mean ${suggestion}?`,

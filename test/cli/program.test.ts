@@ -63,7 +63,8 @@ describe('help', () => {
     assert.equal(status, 0)
     assert.match(stdout, /walrx wal-receive +does wal-receive\n/)
     assert.match(stdout, /Exit status:\n +0 +done\n/)
-    assert.match(stdout, /restore_command = 'walrx wal-fetch %f %p'/)
+    assert.match(stdout, /\n {2}WALG_S3_PREFIX=s3:\/\/backups\/db1 walrx backup-fetch \/srv\/pgdata LATEST --recover\n/)
+    assert.doesNotMatch(stdout, /\[command\]/)
     assert.equal((await run('help')).stdout, stdout)
   })
 
@@ -77,6 +78,20 @@ describe('help', () => {
     assert.doesNotMatch(stdout, /--download-concurrency/)
     assert.equal((await run('help wal-receive')).stdout, stdout)
     assert.match((await run('wal-fetch -h')).stdout, /^walrx wal-fetch NAME DEST \[options\]\n/)
+  })
+
+  test('of a command has its own options before those of the storage, and S3 last', async () => {
+    const { stdout } = await run('wal-receive --help')
+    const groups = [...stdout.matchAll(/^(\w+):$/gm)].map(([, group]) => group)
+    assert.deepEqual(groups, ['Examples', 'Receive', 'General', 'PostgreSQL', 'Storage', 'Compression', 'S3'])
+  })
+
+  test('wraps at COLUMNS, all but the examples', async () => {
+    for (const line of ['--help', 'wal-receive --help', 'wal-fetch --help']) {
+      const { stdout } = await run(line, undefined, { COLUMNS: '72' })
+      const wide = stdout.split('\n').filter((each) => each.length > 72 && !/^ {2}(#|\w+=|walrx)/.test(each))
+      assert.deepEqual(wide, [], line)
+    }
   })
 
   test('goes to standard error with status 2 when nothing was asked', async () => {

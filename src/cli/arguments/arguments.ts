@@ -9,6 +9,7 @@ import type { OptionKey } from '../../config/options/options.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { nearest } from '../../primitives/nearest.ts'
 import type { Command } from '../command.ts'
+import { foreignOption } from './foreign-words.ts'
 
 /** A command line taken apart. */
 export interface RawArguments {
@@ -61,13 +62,33 @@ function checkPositionals(command: Command, given: readonly string[]): Record<st
   if (missing) throw usage(command, `${missing.name.toUpperCase()} is missing`)
   const extra = given[command.positionals.length]
   if (extra !== undefined) throw usage(command, `${command.name} takes no argument "${extra}"`)
+  refuseOddBackup(command, given)
   return Object.fromEntries(command.positionals.map(({ name }, index) => [name, given[index] ?? '']))
 }
 
+/** Before the archive is asked: the arguments of backup-fetch in the wrong order, and LATEST in small letters. */
+function refuseOddBackup(command: Command, given: readonly string[]): void {
+  const at = command.positionals.findIndex(({ name }) => name === 'name')
+  if (!command.name.startsWith('backup-') || at < 0) return
+  const [name = '', first = ''] = [given[at], given[0]]
+  const isBackup = (text: string) => /^(latest$|base_[0-9a-f]{24})/i.test(text)
+  if (at > 0 && isBackup(first) && !isBackup(name)) {
+    throw new WalrxError('WALRX_USAGE', `${command.name} takes the directory first, then the backup`, {
+      hint: `write walrx ${command.name} ${name} ${first}`,
+    })
+  }
+  if (name !== 'LATEST' && name.toLowerCase() === 'latest') {
+    throw new WalrxError('WALRX_USAGE', `no backup is called ${name}`, { hint: 'did you mean LATEST?' })
+  }
+}
+
 function unknownOption(command: Command, unknown: string): WalrxError {
-  const known = flagsOf(command.name).map(({ flag }) => `--${flag}`)
-  const suggestion = nearest(unknown, known)
+  const flags = flagsOf(command.name).map(({ flag }) => flag)
   const message = `${command.name} has no option ${unknown}`
+  const hint = foreignOption(unknown, flags)
+  if (hint !== undefined) return new WalrxError('WALRX_USAGE', message, { hint })
+  const known = flags.map((flag) => `--${flag}`)
+  const suggestion = nearest(unknown, known)
   return suggestion === undefined
     ? usage(command, message)
     : new WalrxError('WALRX_USAGE', message, { hint: `did you mean ${suggestion}?` })

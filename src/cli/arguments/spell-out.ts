@@ -7,7 +7,8 @@ import { flagsOf, type FlagSpec } from './arguments.ts'
 
 /**
  * Every flag of the command as `--flag=value`: one-letter flags, also several switches in one word, values in the next
- * word, `--no-switch`. A value that is missing is empty; `-h` is `--help`. Of one-letter flags that the command doesn't
+ * word, `--no-switch`. A value that is missing is empty; `-h` is `--help`,
+ * but for a `-h HOST`, which is left as `-h`. Of one-letter flags that the command doesn't
  * have the first is left, as `-x`. All other words, and all from `--` on, stay as they are.
  */
 export function spellOut(command: Command, args: readonly string[]): string[] {
@@ -41,6 +42,7 @@ function spellLetters(letters: string, next: string | undefined, flags: readonly
   const [letter = ''] = letters
   const rest = letters.slice(letter.length)
   const flag = flags.find(({ spec }) => spec.alias === letter)
+  if (!flag && letter === 'h' && isHost(rest, next, flags)) return { spelt: ['-h'], tookNext: rest === '' }
   if (!flag && letter !== 'h') return { spelt: [`-${letter}`] }
   if (flag && rest === '') return withNext(flag, next)
   if (flag && (!isSwitch(flag) || rest.startsWith('-'))) return { spelt: [`--${flag.flag}=${rest}`] }
@@ -48,6 +50,12 @@ function spellLetters(letters: string, next: string | undefined, flags: readonly
   if (rest === '') return { spelt: [spelt] }
   const others = spellLetters(rest, next, flags)
   return { ...others, spelt: [spelt, ...others.spelt] }
+}
+
+/** In psql and its kin `-h` has a host as its value. For a command without a server it is `--help`, whatever follows. */
+function isHost(rest: string, next: string | undefined, flags: readonly FlagSpec[]): boolean {
+  if (!flags.some(({ flag }) => flag === 'pghost')) return false
+  return rest === '' ? next !== undefined && !next.startsWith('-') : /^[\w/][\w./-]+$/.test(rest)
 }
 
 function withNext(flag: FlagSpec, next: string | undefined): Spelling {

@@ -1,10 +1,10 @@
 /** The command line and its help by yargs, generated from the option table. */
 import yargs, { type Argv } from 'yargs'
 import { optionsOf } from '../../config/load.ts'
-import { optionGroups } from '../../config/options/option-types.ts'
+import { type OptionGroup, optionGroups } from '../../config/options/option-types.ts'
 import type { OptionKey } from '../../config/options/options.ts'
 import { exitStatuses } from '../../primitives/errors.ts'
-import type { Command } from '../command.ts'
+import type { Command, Example } from '../command.ts'
 import type { Registry } from '../command-loaders.ts'
 import { flagsOf, type RawArguments, usageLine } from './arguments.ts'
 import { flagWithValue, optionHelp } from './option-help.ts'
@@ -54,38 +54,83 @@ function quoteValue(word: string): string {
 
 /** The text of `walrx COMMAND --help`. */
 export async function commandHelp(command: Command, summary: string, columns: number): Promise<string> {
-  const parser = helpParser(command)
-    .usage(`${usageLine(command)}\n\n${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`)
-    .wrap(Math.min(columns, helpColumnsMax))
-  for (const { call, means } of command.examples) parser.example(call, means)
+  const width = Math.min(columns, helpColumnsMax)
+  const text = `${usageLine(command)}\n\n${summary.charAt(0).toUpperCase()}${summary.slice(1)}.`
+  const parser = helpParser(command).wrap(width)
+  const shown = examplesText(command.examples) + argumentsText(command)
   const noFlag = optionsOf(command.name).filter(([, spec]) => spec.flag === undefined)
-  const lines = noFlag.map(([, spec]) => `  ${spec.env[0] ?? ''}: ${spec.help}`)
+  const lines = noFlag.map(([, spec]) => wrapped(`${spec.env[0] ?? ''}: ${spec.help}`, width, 2, 6))
   if (lines.length > 0) parser.epilogue(`By environment or config file only:\n${lines.join('\n')}`)
-  return `${await parser.getHelp()}\n`
+  return `${text}\n${shown}\n${await parser.getHelp()}\n`
+}
+
+/** Examples on lines of their own, never wrapped: they are pasted. */
+function examplesText(examples: readonly Example[]): string {
+  if (examples.length === 0) return ''
+  return `\nExamples:\n${examples.map(({ call, means }) => `  # ${means}\n  ${call}\n`).join('')}`
+}
+
+function argumentsText({ positionals }: Command): string {
+  if (positionals.length === 0) return ''
+  return `\nArguments:\n${positionals.map(({ help, name }) => `  ${name.toUpperCase()}: ${help}\n`).join('')}`
+}
+
+/** Words in lines of `width` at most; the first line begins after `first` blanks, all others after `further`. */
+function wrapped(text: string, width: number, first: number, further: number): string {
+  const lines: string[] = []
+  let line = ' '.repeat(first)
+  for (const word of text.split(' ')) {
+    if (line.trim() !== '' && line.length + word.length > width) {
+      lines.push(line.trimEnd())
+      line = ' '.repeat(further)
+    }
+    line += `${word} `
+  }
+  return [...lines, line.trimEnd()].join('\n')
 }
 
 /** The text of `walrx --help`. */
 export async function rootHelp(registry: Registry, columns: number): Promise<string> {
+  const width = Math.min(columns, helpColumnsMax)
+  const what = "Streams PostgreSQL's WAL into S3 or a directory in WAL-G's format, and serves it back."
+  const head = `walrx COMMAND [options]\n\n${wrapped(what, width, 0, 0)}\n${examplesText(rootExamples)}`
   const parser = plainYargs()
-    .usage(
-      "walrx COMMAND [options]\n\nStreams PostgreSQL's WAL into S3 or a directory in WAL-G's format, and serves it back.",
-    )
     .option('help', { alias: 'h', type: 'boolean', describe: 'show this, or with a command its options' })
     .option('version', { alias: 'V', type: 'boolean', describe: 'show the version' })
-    .wrap(Math.min(columns, helpColumnsMax))
+    .wrap(width)
   for (const [name, entry] of Object.entries(registry)) parser.command(name, entry.summary)
-  parser.example(
-    'WALG_FILE_PREFIX=/archive walrx wal-receive -d postgresql://replicator@db1',
-    'archive into a directory',
+  const statuses = Object.entries(exitStatuses).map(([status, meaning]) =>
+    wrapped(`${status.padStart(3, '\u00a0')}\u00a0 ${meaning}`, width, 2, 7).replaceAll('\u00a0', ' '),
   )
-  parser.example('WALG_S3_PREFIX=s3://bucket/db1 walrx wal-receive -d service', 'archive into a bucket')
-  parser.example("restore_command = 'walrx wal-fetch %f %p'", 'recover, in postgresql.conf')
-  const statuses = Object.entries(exitStatuses).map(([status, meaning]) => `  ${status.padStart(3)}  ${meaning}`)
-  parser.epilogue(
-    `Every option can also be set in the environment or a config file, by WAL-G's own names.\n\nExit status:\n${statuses.join('\n')}`,
-  )
-  return `${await parser.getHelp()}\n`
+  const hint =
+    "walrx COMMAND --help shows the options of a command. Each can also be set in the environment or a config file, by WAL-G's own names."
+  const foot = `${wrapped(hint, width, 0, 0)}\n\nExit status:\n${statuses.join('\n')}`
+  // yargs begins with a usage line of its own.
+  const listed = (await parser.getHelp()).replace(/^walrx \[command\]\n+/, '')
+  return `${head}\n${listed}\n\n${foot}\n`
 }
+
+/** The examples of `walrx --help`. */
+export const rootExamples: readonly Example[] = [
+  {
+    call: 'WALG_FILE_PREFIX=/archive walrx wal-receive -d postgresql://walrx@db1',
+    means: 'archive the WAL of a server into a directory',
+  },
+  {
+    call: 'WALG_S3_PREFIX=s3://backups/db1 walrx backup-push -d "host=db1 user=walrx"',
+    means: 'take a backup into a bucket, while wal-receive runs',
+  },
+  {
+    call: 'WALG_S3_PREFIX=s3://backups/db1 walrx backup-fetch /srv/pgdata LATEST --recover',
+    means: 'restore it, with all WAL of the archive',
+  },
+]
+
+/** The options of the command itself come first, those that many commands share last. */
+const helpOrder: readonly OptionGroup[] = [
+  ...optionGroups.filter((group) => !['Storage', 'S3', 'PostgreSQL', 'Compression', 'General'].includes(group)),
+  ...(['General', 'PostgreSQL', 'Storage', 'Compression', 'S3'] as const),
+]
 
 function plainYargs(): Argv {
   const parser = yargs([])
@@ -112,7 +157,9 @@ function plainYargs(): Argv {
 function helpParser(command: Command): Argv {
   const parser = plainYargs()
   const flags = flagsOf(command.name)
-  for (const group of optionGroups) {
+  for (const group of helpOrder) {
+    if (group === 'General')
+      parser.option('help', { alias: 'h', type: 'boolean', group: 'General:', describe: 'show this' })
     for (const { spec } of flags.filter((each) => each.spec.group === group)) {
       parser.option(flagWithValue(spec), {
         ...(spec.alias !== undefined && { alias: spec.alias }),
@@ -122,5 +169,5 @@ function helpParser(command: Command): Argv {
       })
     }
   }
-  return parser.option('help', { alias: 'h', type: 'boolean', group: 'General:', describe: 'show this' })
+  return parser
 }

@@ -136,7 +136,13 @@ function sayItCanBeRestored({ destination, documents }: Restore, { stdout }: Con
 async function restoreBackup(restore: Restore, context: Context): Promise<void> {
   const { log, options, settings, stderr, stdout } = context
   const { destination, documents, request, waits } = restore
-  const progress = await openProgress({ what: 'restore', stream: stderr, log, waits })
+  const progress = await openProgress({
+    what: 'restore',
+    stream: stderr,
+    environment: settings.environment,
+    log,
+    waits,
+  })
   try {
     const totalBytes = storedBytes(documents)
     const { report, summary } = await fetchAll(restore, context, (bytes) => progress.update(bytes, totalBytes))

@@ -38,7 +38,9 @@ export const backupList: Command<'backup-list'> = {
       const { chains, detail } = options
       const details = detail || chains ? await readDetails(archive, backups, { signal }) : []
       const rows = toRows(detail ? details : backups, chains ? details : [])
-      const text = options.json ? `${formatJson(rows.map(toJson))}\n` : toTable(rows, detail, chains)
+      const text = options.json
+        ? `${formatJson(rows.map(toJson), options.pretty ? 4 : undefined)}\n`
+        : toTable(rows, detail, chains)
       await new Promise<void>((resolve) => void stdout.write(text, () => resolve()))
       const problems = details.flatMap((each) => [...each.problems])
       for (const { message } of problems.slice(1)) log.warn(message)

@@ -1,6 +1,7 @@
 /** `walrx backup-push`: a full backup, or a delta, over a replication connection. */
-import { describeBackup, pushBackup, type PushedBackup } from '../../backup/backup-push.ts'
+import { describeBackup, pushBackup, type PushedBackup, type PushOptions } from '../../backup/backup-push.ts'
 import { openCodec, openStorage } from '../../config/open-storage.ts'
+import type { OptionValues } from '../../config/options/options.ts'
 import type { BackupMetricsFile } from '../../observe/backup-metrics.ts'
 import type { Logger } from '../../observe/log.ts'
 import { systemClock } from '../../primitives/clock.ts'
@@ -22,21 +23,21 @@ export const backupPush: Command<'backup-push'> = {
       means: 'back db1 up; wal-receive has to run beside it',
     },
     {
-      call: 'walrx backup-push -d service=db1 --permanent --max-rate 50MB',
+      call: 'walrx backup-push -d "host=db1 user=walrx" --permanent --max-rate 50MB',
       means: 'a permanent backup, at 50 MB per second at most',
     },
     {
-      call: 'walrx backup-push -d service=db1 --delta-max-steps 6',
+      call: 'walrx backup-push -d "host=db1 user=walrx" --delta-max-steps 6',
       means: 'only what has changed since the newest backup; every seventh backup is a full one',
     },
     {
-      call: 'walrx backup-push -d service=db1 --delta-max-steps 6 --dry-run',
+      call: 'walrx backup-push -d "host=db1 user=walrx" --delta-max-steps 6 --dry-run',
       means: 'show whether that would be a delta, and how large',
     },
   ],
   async run(context) {
     if (context.options.dryRun) return (await import('./backup-plan.ts')).runPlan(context)
-    const { log, options, signals, stderr, stdout } = context
+    const { log, options, settings, signals, stderr, stdout } = context
     const codec = openCodec(options)
     const server = serverOf(context, true)
     const userData = parseUserData(options.userData)
@@ -44,7 +45,13 @@ export const backupPush: Command<'backup-push'> = {
     const storage = await openStorage(options, waits.onTrouble)
     const signal = signals.drain
     try {
-      const progress = await openProgress({ what: 'backup', stream: stderr, log, waits })
+      const progress = await openProgress({
+        what: 'backup',
+        stream: stderr,
+        environment: settings.environment,
+        log,
+        waits,
+      })
       const metrics = await openMetrics(options.metricsFile, log)
       let pushed: PushedBackup | undefined
       try {
@@ -56,14 +63,7 @@ export const backupPush: Command<'backup-push'> = {
           clock: systemClock,
           log,
           signal,
-          backup: {
-            label: options.backupLabel,
-            checkpoint: options.checkpoint,
-            verifyChecksums: options.verifyChecksums,
-            acceptChecksumFailures: options.acceptChecksumFailures,
-            manifestChecksums: 'CRC32C',
-            ...(options.maxRateBytes === undefined ? {} : { maxRateKb: Math.floor(options.maxRateBytes / 1024) }),
-          },
+          backup: requestOf(options),
           delta: deltaRulesOf(options),
           requireIncremental: options.requireIncremental,
           partBytesMax: options.tarSizeThreshold,
@@ -94,6 +94,18 @@ export const backupPush: Command<'backup-push'> = {
     }
   },
   whatIsLeft: () => 'no backup is listed; what was stored of it is removed, at the latest by the next backup-push',
+}
+
+/** What is asked of the server. */
+function requestOf(options: OptionValues<'backup-push'>): PushOptions['backup'] {
+  return {
+    label: options.backupLabel,
+    checkpoint: options.checkpoint,
+    verifyChecksums: options.verifyChecksums,
+    acceptChecksumFailures: options.acceptChecksumFailures,
+    manifestChecksums: 'CRC32C',
+    ...(options.maxRateBytes === undefined ? {} : { maxRateKb: Math.floor(options.maxRateBytes / 1024) }),
+  }
 }
 
 async function openMetrics(path: string | undefined, log: Logger): Promise<BackupMetricsFile | undefined> {

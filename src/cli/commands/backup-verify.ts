@@ -20,7 +20,7 @@ export const backupVerify: Command<'backup-verify', 'name'> = {
   name: 'backup-verify',
   positionals: [{ name: 'name', help: 'name of the backup, or LATEST' }],
   examples: [{ call: 'walrx backup-verify LATEST', means: 'read the newest backup and check every file of it' }],
-  async run({ log, options, positionals, signals, stderr, stdout }) {
+  async run({ log, options, positionals, settings, signals, stderr, stdout }) {
     const waits = new StoreWaits(log)
     const storage = await openStorage(options, waits.onTrouble)
     const signal = signals.drain
@@ -31,7 +31,13 @@ export const backupVerify: Command<'backup-verify', 'name'> = {
       const documents = await readDocuments(storage, archive, name, signal)
       await refuseSwitchedChecksums(archive, documents, { signal })
       const totalBytes = storedBytes(documents)
-      const progress = await openProgress({ what: 'verify', stream: stderr, log, waits })
+      const progress = await openProgress({
+        what: 'verify',
+        stream: stderr,
+        environment: settings.environment,
+        log,
+        waits,
+      })
       try {
         const summary = await readBackup({
           storage,

@@ -15,11 +15,11 @@ export const scrubCommand: Command<'scrub'> = {
   positionals: [],
   examples: [
     { call: 'walrx scrub --dbname "host=db1 user=walrx"', means: 'exit status 5 when a page is damaged' },
-    { call: 'walrx scrub -d service=db1 --max-rate 50MB --json', means: 'slowly, for a script' },
+    { call: 'walrx scrub -d "host=db1 user=walrx" --max-rate 50MB --json', means: 'slowly, for a script' },
   ],
   async run(context) {
-    const { log, options, signals, stderr, stdout } = context
-    const progress = await openProgress({ what: 'scrub', stream: stderr, log })
+    const { log, options, settings, signals, stderr, stdout } = context
+    const progress = await openProgress({ what: 'scrub', stream: stderr, environment: settings.environment, log })
     try {
       const { bytes, failures, host, systemId } = await scrub({
         server: serverOf(context, true),

@@ -3,6 +3,7 @@ import type { SingleBar } from 'cli-progress'
 import type { Logger } from '../../observe/log.ts'
 import { durationText } from './duration-text.ts'
 import type { StoreWaits } from './store-waits.ts'
+import { canRedraw, type TerminalVariables } from './terminal-rules.ts'
 
 /** A bar or its replacement. */
 export interface Progress {
@@ -18,6 +19,8 @@ export interface ProgressOptions {
   readonly what: string
   /** Where the bar goes, if it is a terminal. */
   readonly stream: NodeJS.WritableStream & { readonly isTTY?: boolean }
+  /** TERM says whether the terminal can show a bar. */
+  readonly environment: TerminalVariables
   readonly log: Logger
   /** Where requests wait for the store, the bar shows for how long. */
   readonly waits?: StoreWaits
@@ -32,7 +35,7 @@ const MB = 1e6
 
 /** Nothing is shown before the first update. */
 export async function openProgress(options: ProgressOptions): Promise<Progress> {
-  if (options.stream.isTTY !== true) return new LogLines(options)
+  if (!canRedraw(options.stream, options.environment)) return new LogLines(options)
   // Only a terminal needs it, and it takes a while to load.
   const progress = await import('cli-progress')
   return new Bar(options, progress.default)
@@ -70,9 +73,11 @@ class Bar implements Progress {
     }
     this.#bar.setTotal(total)
     const seconds = (now - this.#begunAt) / 1000
-    const left = doneBytes > 0 ? (Math.max(0, total * MB - doneBytes) / doneBytes) * seconds : undefined
-    const rest = this.#waitText() ?? (left === undefined ? '' : `${durationText(left)} to go`)
-    this.#bar.update(doneBytes / MB, { rate: (doneBytes / MB / seconds).toFixed(0), rest })
+    // Of the first moment nothing follows.
+    const isEarly = doneBytes === 0 || seconds < 1
+    const left = (Math.max(0, total * MB - doneBytes) / doneBytes) * seconds
+    const rest = this.#waitText() ?? (isEarly ? '' : `${durationText(left)} to go`)
+    this.#bar.update(doneBytes / MB, { rate: isEarly ? '-' : (doneBytes / MB / seconds).toFixed(0), rest })
   }
 
   /** While requests wait no bytes come, and nothing else would show it. */

@@ -12,6 +12,15 @@ export const catalogOptions = {
     group: 'Catalogue',
     help: 'backup-list: also the fields of metadata.json; backup-show: also every part, and with --json the table of files',
   },
+  pretty: {
+    env: [],
+    flag: 'pretty',
+    type: { kind: 'boolean' },
+    default: 'false',
+    commands: ['backup-list'],
+    group: 'Catalogue',
+    help: "WAL-G's option: with --json the output is indented; without it nothing changes",
+  },
   chains: {
     env: [],
     flag: 'chains',

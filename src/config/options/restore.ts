@@ -48,7 +48,7 @@ export const restoreOptions = {
     type: { kind: 'boolean' },
     default: 'false',
     commands: ['backup-fetch', 'wal-finalize', 'backup-push'],
-    group: 'Restore',
+    group: 'General',
     help: 'check the request and write nothing; for backup-push, print the plan as backup-plan does',
   },
 } as const satisfies Record<string, OptionSpec>
