@@ -19,7 +19,7 @@ export const backupPlan: Command<'backup-plan'> = {
       means: 'what it would build on, what has changed since, and how large it would be',
     },
     {
-      call: 'walrx backup-plan -d "host=db1 user=walrx" --json | jq .expected.delta.bytes',
+      call: 'walrx backup-plan -d "host=db1 user=walrx" --delta-max-steps 6 --json | jq .expected.delta.bytes',
       means: 'the size, for a program',
     },
   ],
