@@ -9,6 +9,9 @@ import { serverIdentity } from '../test/harness/postgres/postgres-files.ts'
 
 const main = findProgram()
 
+/** What `walrx` stands for in the commands that the demo prints. */
+export const walrxCommand = `node ${main}`
+
 /** The compiled program, which starts faster, unless something in `src` is newer; then the source. */
 function findProgram(): string {
   const source = fileURLToPath(new URL('../src', import.meta.url))

@@ -15,7 +15,7 @@ import { newServerDirectory } from '../test/harness/walrx/test-workspace.ts'
 import { compareWithServer, readArchive } from './demo-archive.ts'
 import { createTables, DemoLoad, inspectLoad } from './demo-load.ts'
 import { grouped, Story } from './demo-story.ts'
-import { RunningReceiver, runWalrx } from './demo-walrx.ts'
+import { RunningReceiver, runWalrx, walrxCommand } from './demo-walrx.ts'
 
 /** The server is killed when so many segments have been archived: about ten seconds of work. */
 const segmentsBeforeKill = 8
@@ -66,7 +66,8 @@ async function setTheScene(story: Story): Promise<Scene> {
 async function archiveAndKill(scene: Scene): Promise<{ readonly load: DemoLoad; readonly moment: Moment }> {
   const { archive, conninfo, environment, server, story } = scene
   story.step('walrx streams the WAL into a directory')
-  story.command(`walrx wal-receive --dbname "${conninfo}" --file-prefix ${archive}`)
+  story.command(`alias walrx='${walrxCommand}'; export WALG_FILE_PREFIX=${archive}`)
+  story.command(`walrx wal-receive --dbname "${conninfo}"`)
   await using receiver = new RunningReceiver(['--dbname', conninfo], environment)
   await receiver.line('connected')
   const [slot] = await server.sql<{ slot_name: string; restart_lsn: string }>(
@@ -196,7 +197,7 @@ async function restoreToTheEnd(scene: Scene, load: DemoLoad): Promise<TestPostgr
   const found = await inspectLoad(restored)
   story.check(
     safe > 0 && found.lastRow >= safe,
-    `rows up to ${grouped(safe)} were archived; restored: ${grouped(found.lastRow)}`,
+    `rows up to ${grouped(safe)} were in whole segments; restored: up to ${grouped(found.lastRow)}`,
   )
   story.check(found.rowCount === found.lastRow, `${grouped(found.rowCount)} rows without a gap`)
   story.check(found.wrongRows === 0, 'every row has the content that was written')
@@ -205,9 +206,13 @@ async function restoreToTheEnd(scene: Scene, load: DemoLoad): Promise<TestPostgr
     `no transaction is torn: the accounts add up to ${grouped(found.accountSum)}`,
   )
   const lost = load.lastRow - found.lastRow
-  story.fact(
-    `${grouped(lost)} rows were in the unfinished segment and went with the server: that is what one segment of loss means`,
-  )
+  const inTail = found.lastRow - safe
+  if (inTail > 0)
+    story.fact(
+      `${grouped(inTail)} of them were in the unfinished segment, of which walrx sends what is new every second`,
+    )
+  if (lost > 0) story.fact(`${grouped(lost)} rows of the last moment went with the server: they were not sent yet`)
+  else story.fact('no row that the server acknowledged is lost')
   return restored
 }
 
@@ -230,7 +235,8 @@ async function keep(story: Story, archive: string, restored: TestPostgres): Prom
   const kept = join(tmpdir(), `walrx-demo-${process.pid}`)
   await rename(restored.directory, kept)
   await rename(archive, join(kept, 'archive'))
-  story.fact(`kept in ${kept}: archive and data (the restored data directory)`)
+  story.fact(`kept in ${kept}: archive, and data (the restored data directory)`)
+  story.command(`WALG_FILE_PREFIX=${join(kept, 'archive')} ${walrxCommand} wal-show`)
 }
 
 async function demo(): Promise<boolean> {
@@ -243,6 +249,10 @@ async function demo(): Promise<boolean> {
   await using restored = await restoreToTheEnd(scene, load)
   await restoreToMoment(scene, moment)
   if (values.keep) await keep(story, scene.archive, restored)
+  else
+    story.fact(
+      'the servers and the archive are removed; npm run demo -- --keep keeps the archive and what was restored',
+    )
   await server[Symbol.asyncDispose]()
   story.end()
   return story.isHappy
