@@ -26,8 +26,6 @@ export interface FinishedFacts {
 /** Makes it. */
 export function sentinelOf(facts: FinishedFacts): Sentinel {
   const { cluster, content, end, parent, start } = facts
-  // The place is only shown, walrx never uses it.
-  const dataDirectory = cluster.dataDirectory ?? '/'
   const tablespaces = start.tablespaces.filter(isElsewhere).map(({ location, oid }) => {
     return { oid, location, link: `pg_tblspc/${oid}` }
   })
@@ -40,14 +38,16 @@ export function sentinelOf(facts: FinishedFacts): Sentinel {
     uncompressedSize: content.tarBytes,
     compressedSize: content.storedBytes,
     dataCatalogSize: 0,
-    spec: { basePrefix: dataDirectory, tablespaces },
+    // Readers want a path here; walrx never uses it.
+    spec: { basePrefix: cluster.dataDirectory ?? '/', tablespaces },
     userData: facts.userData,
     filesMetadataDisabled: false,
     version: 2,
     startTime: formatBackupTime(facts.startedAt),
     finishTime: formatBackupTime(facts.finishedAt),
     hostname: hostname(),
-    dataDir: dataDirectory,
+    // Empty where the role may not see it: WAL-RUS wants a text.
+    dataDir: cluster.dataDirectory,
     isPermanent: facts.isPermanent,
     extra: {},
   }

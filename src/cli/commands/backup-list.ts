@@ -133,7 +133,7 @@ function detailCells({ metadata, permanence }: BackupDetail): string[] {
     wholeSeconds(metadata.startTime),
     wholeSeconds(metadata.finishTime),
     metadata.hostname ?? '',
-    metadata.dataDir ?? '',
+    metadata.dataDir || '-',
     String(metadata.pgVersion ?? 0),
     formatLsn(metadata.startLsn ?? invalidLsn),
     formatLsn(metadata.finishLsn ?? invalidLsn),
