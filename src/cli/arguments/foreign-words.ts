@@ -30,6 +30,7 @@ const foreignCommands: Readonly<Record<string, string>> = {
   check: 'walrx backup-verify LATEST checks a backup, walrx wal-show what WAL is missing, walrx backup-plan the server',
   status: 'walrx wal-show shows how far the archive reaches; wal-receive has a status page, see docs/monitoring.md',
   keep: 'did you mean backup-mark?',
+  annotate: 'did you mean backup-mark? data of your own goes into a backup by backup-push --add-user-data',
   'wal-verify': 'did you mean wal-show?',
   'wal-receive-start': 'did you mean wal-receive?',
   'receive-wal': 'did you mean wal-receive?',
