@@ -21,6 +21,8 @@ export interface FinishOptions {
   readonly intent: Intent
   /** Names of the segments that the backup needs. */
   readonly segments: readonly string[]
+  /** Their size in bytes. */
+  readonly segmentSize: number
   /** Undefined does not wait. */
   readonly walTimeoutMs: number | undefined
   readonly clock: Clock
@@ -33,11 +35,11 @@ export interface FinishOptions {
  * @throws WALRX_BACKUP_INCOMPLETE
  */
 export async function finishBackup(options: FinishOptions): Promise<void> {
-  const { archive, clock, intent, log, segments, signal, storage, walTimeoutMs } = options
-  if (walTimeoutMs !== undefined) {
-    await waitForWal({ archive, segments, clock, timeoutMs: walTimeoutMs, log, signal })
-  }
+  const { intent, log, signal, storage, walTimeoutMs } = options
   const { name } = intent
+  if (walTimeoutMs !== undefined) {
+    await waitForWal({ ...options, name, timeoutMs: walTimeoutMs })
+  }
   await intent.prove(signal)
   await proveObjects(storage, name, intent.content.objects ?? [], signal)
   const sentinel = Buffer.from(intent.content.sentinel ?? '')

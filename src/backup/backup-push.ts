@@ -198,7 +198,7 @@ async function receive(
     objects: objects.map(({ name: object, size }) => ({ name: object, size })),
   })
   onStored()
-  await finishBackup({ ...options, intent, segments })
+  await finishBackup({ ...options, intent, segments, segmentSize: cluster.segmentSize })
   const { checksumFailures } = end
   const { files, parts } = content
   return { name, sentinel, parts, files: files.size, full: opened.full, checksumFailures, leftOut }

@@ -4,6 +4,7 @@ import { type Clock, sleep } from '../primitives/clock.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import { addBytes, type Lsn, segmentNumber, type Timeline } from '../postgres/lsn.ts'
 import { parseSegmentName, segmentName, segmentStartLsn } from '../postgres/wal/wal-file.ts'
+import { describeGap, gapHolding } from '../walg/wal/gap-records.ts'
 import type { WalReader } from '../walg/wal/wal-reader.ts'
 
 /** The segments from `startLsn` to `endLsn`, by name. */
@@ -33,6 +34,10 @@ export function segmentsFromTo([first, last]: readonly [string, string], segment
 export interface WalWaitOptions {
   readonly archive: WalReader
   readonly segments: readonly string[]
+  /** The backup that needs them, for messages. */
+  readonly name: string
+  /** In bytes. */
+  readonly segmentSize: number
   readonly clock: Clock
   readonly timeoutMs: number
   readonly log: Logger
@@ -41,17 +46,21 @@ export interface WalWaitOptions {
 
 /** How often the archive is looked at. */
 const pollMs = 500
+/** How often the recorded gaps are looked at. */
+const gapsMs = 5_000
 /** How often it is said what is missing. */
 const sayMs = 30_000
 
 /**
  * Resolves when the archive has all segments.
- * @throws WALRX_BACKUP_INCOMPLETE after the time-out, naming the first segment that is missing
+ * @throws WALRX_BACKUP_INCOMPLETE after the time-out, naming the first segment that is missing; at once where a recorded
+ * gap shows that it will never come
  */
 export async function waitForWal(options: WalWaitOptions): Promise<void> {
   const { archive, clock, log, segments, signal, timeoutMs } = options
   const begunAt = clock.now()
   let saidAt: number | undefined
+  let gapsReadAt: number | undefined
   let at = 0
   for (;;) {
     for (; at < segments.length; at++) {
@@ -61,6 +70,10 @@ export async function waitForWal(options: WalWaitOptions): Promise<void> {
     const missing = segments[at]
     if (missing === undefined) return
     const now = clock.now()
+    if (gapsReadAt === undefined || now - gapsReadAt >= gapsMs) {
+      await refuseLost(options, segments.slice(at))
+      gapsReadAt = now
+    }
     if (now - begunAt >= timeoutMs) {
       throw new WalrxError(
         'WALRX_BACKUP_INCOMPLETE',
@@ -76,5 +89,21 @@ export async function waitForWal(options: WalWaitOptions): Promise<void> {
       saidAt = now
     }
     await sleep(clock, pollMs, signal)
+  }
+}
+
+/** Throws where a recorded gap holds one of the segments that are missing: the server has removed it. */
+async function refuseLost(options: WalWaitOptions, missing: readonly string[]): Promise<void> {
+  const { archive, name, segmentSize, signal } = options
+  const gaps = await archive.gaps({ signal })
+  for (const segment of missing) {
+    const id = parseSegmentName(segment, segmentSize)
+    const gap = id && gapHolding(gaps, id, segmentSize)
+    // One that has come since, from another writer, is not lost.
+    if (!gap || (await archive.find(segment, { signal })).some(({ kind }) => kind === 'segment')) continue
+    const what = `backup ${name} needs segment ${segment}, which will not come into ${archive.location}`
+    throw new WalrxError('WALRX_BACKUP_INCOMPLETE', `${what}: ${describeGap(gap)}, because ${gap.reason}`, {
+      hint: 'this backup cannot be completed: take a new one with walrx backup-push, while walrx wal-receive runs',
+    })
   }
 }

@@ -215,8 +215,9 @@ export class ReceiveRun {
         segments: this.#segments,
         signal,
       })
-      start = await this.#planner.choose(source, signal)
-      await this.#missing.fillBefore(source, start.startLsn, signal)
+      const chosen = await this.#planner.choose(source, signal)
+      start = await this.#missing.fillBefore(source, chosen, signal)
+      if (start !== chosen) this.#planner.resumeAt(start, chosen)
       const first = segmentNameAt(start.timeline, start.startLsn, this.#segmentSize)
       await this.#options.archive.lookAhead(first, { signal })
       this.#planner.begun()
@@ -270,22 +271,20 @@ export class ReceiveRun {
   }
 
   /**
-   * The server no longer has WAL at our position. With a fallback the other hosts are asked for what lies before it, what
-   * they lack is recorded as a gap, and the next run begins there; without one the next run is planned again, and what the
-   * archive lacks before it is dealt with then.
+   * The server no longer has WAL at our position. With a fallback the next run begins there, or earlier where the server
+   * still has WAL before it; without one it is planned again. What the archive lacks before is dealt with then.
    * @returns true when there is a place to go on at once
    * @throws the signal's reason, and what the archive says
    */
   async skipRemoved(signal: AbortSignal): Promise<boolean> {
-    const from = this.assembler.heldEnd
+    const { heldEnd, segmentStart } = this.assembler
     // One that was passed long ago is of no use: what is missing lies after it.
-    const fallback = this.#planner.fallbackAfter(this.assembler.segmentStart)
-    if (from > this.queue.runStart || this.#planner.hasSettled) this.#missing.brokeOffAt(from)
+    const fallback = this.#planner.fallbackAfter(segmentStart)
+    const isOwed = heldEnd > this.queue.runStart || this.#planner.hasSettled || this.#options.slot === undefined
+    if (fallback || isOwed) this.#missing.brokeOffAt(heldEnd)
     await this.restart(signal)
-    if (!fallback || !this.#source) return false
-    await this.#missing.fill(this.#source, from, fallback.startLsn, signal)
+    if (!fallback) return false
     this.#planner.resumeAt(fallback)
-    this.#missing.isOver()
     return true
   }
 

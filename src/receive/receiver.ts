@@ -297,7 +297,8 @@ export class Receiver {
     if (code === 'WALRX_SERVER_STARTING' || code === 'WALRX_CONNECTION_LOST') return waitedMs > startPatienceMs
     // Once a server has let us in, one that is gone a moment later is restarting: its address is right.
     if (code === 'WALRX_CONNECT_FAILED' && this.#run) return waitedMs > startPatienceMs
-    if (code === 'WALRX_WAL_REMOVED' && this.#run?.hasFallback === true) return false
+    // Without a slot a checkpoint may remove the first segment before it is asked for.
+    if (code === 'WALRX_WAL_REMOVED' && (this.#run?.hasFallback === true || !this.#options.slot)) return false
     return this.#hasRemadeSlot || !this.#isSlotUseless(failure)
   }
 

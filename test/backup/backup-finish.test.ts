@@ -17,6 +17,7 @@ import { forever } from './parts/watched-storage.ts'
 const name = 'base_000000010000000000000002'
 const folder = backupFolder(name)
 const segment = '000000010000000000000002'
+const segmentSize = 16 * 1024 ** 2
 const sentinel = '{"LSN":33554472,"SystemIdentifier":7455523487659893045}'
 const objects = [
   { name: 'tar_partitions/part_001.tar.zst', size: 10 },
@@ -48,7 +49,7 @@ class FinishWorld extends IntentWorld {
   finish(walTimeoutMs: number | undefined = minute, signal = this.signal, segments = [segment]): Promise<void> {
     const { clock, intent, log, storage } = this
     const archive = new WalReader(storage)
-    return finishBackup({ storage, archive, intent, segments, walTimeoutMs, clock, log, signal })
+    return finishBackup({ storage, archive, intent, segments, segmentSize, walTimeoutMs, clock, log, signal })
   }
 
   /** It fails so, and there is no sentinel; everything else stays, for a later backup-finish. */
@@ -98,7 +99,17 @@ describe('finishing a backup', () => {
     world.storage.objects.delete(`wal_005/${segment}.zst`)
     const { clock, intent, log, signal, storage } = world
     const archive = new WalReader(storage)
-    await finishBackup({ storage, archive, intent, segments: [segment], walTimeoutMs: undefined, clock, log, signal })
+    await finishBackup({
+      storage,
+      archive,
+      intent,
+      segments: [segment],
+      segmentSize,
+      walTimeoutMs: undefined,
+      clock,
+      log,
+      signal,
+    })
     assert.ok(storage.peek(sentinelKey(name)))
   })
 

@@ -184,7 +184,17 @@ describe('a backup', { timeout }, () => {
     assert.deepEqual(content.segments, [segment, segment])
     const intent = await Intent.adopt(storage, backup, content, clock)
     const archive = new WalReader(storage)
-    await finishBackup({ storage, archive, intent, segments: [segment], walTimeoutMs: 0, clock, log, signal })
+    await finishBackup({
+      storage,
+      archive,
+      intent,
+      segments: [segment],
+      segmentSize: 16 * 1024 ** 2,
+      walTimeoutMs: 0,
+      clock,
+      log,
+      signal,
+    })
     const sentinel = await new BackupArchive(storage).readSentinel(backup)
     assert.equal(sentinel.systemIdentifier, systemId)
     assert.equal(storage.peek(intentKey(backup)), undefined)

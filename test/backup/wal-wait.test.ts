@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { segmentsBetween, segmentsFromTo, waitForWal } from '../../src/backup/wal-wait.ts'
 import { hasCode } from '../../src/primitives/errors.ts'
 import { parseLsn, toLsn } from '../../src/postgres/lsn.ts'
+import { writeGap } from '../../src/walg/wal/gap-records.ts'
 import { WalReader } from '../../src/walg/wal/wal-reader.ts'
 import { unavailable } from '../harness/store/memory-storage.ts'
 import { hour, IntentWorld, minute } from './intent-world.ts'
@@ -16,7 +17,16 @@ const segments = ['000000010000000000000002', '000000010000000000000003', '00000
 function wait(world: IntentWorld, timeoutMs: number, signal = world.signal, names: readonly string[] = segments) {
   const log = new RecordingLog()
   const archive = new WalReader(world.storage)
-  const waiting = waitForWal({ archive, segments: names, clock: world.clock, timeoutMs, log, signal })
+  const waiting = waitForWal({
+    archive,
+    segments: names,
+    name: 'base_000000010000000000000002',
+    segmentSize: 16 * megabyte,
+    clock: world.clock,
+    timeoutMs,
+    log,
+    signal,
+  })
   waiting.catch(() => {})
   return { log, waiting }
 }
@@ -124,11 +134,45 @@ describe('waiting for WAL', () => {
     assert.equal(world.clock.now() - begunAt, 90_000)
   })
 
+  test('ends at once when a recorded gap holds what is missing, and not for one that has been filled', async () => {
+    const world = new IntentWorld()
+    const gap = (startLsn: string, endLsn: string, timeline = 1) =>
+      writeGap(world.storage, {
+        timeline,
+        startLsn: parseLsn(startLsn),
+        endLsn: parseLsn(endLsn),
+        detectedAt: '2026-03-01T12:00:00Z',
+        reason: 'nothing kept it and the server removed it',
+        host: 'db:5432',
+        slot: undefined,
+      })
+    world.storage.seed(`wal_005/${segments[0]}.zst`, 'x')
+    await gap('0/1000000', '0/3000000')
+    await gap('0/3000000', '0/4000000', 2)
+    await gap('0/5000000', '0/6000000')
+    const { waiting } = wait(world, hour)
+    let isOver = false
+    void waiting.catch(() => (isOver = true))
+    await world.pass(minute)
+    assert.equal(isOver, false)
+    await gap('0/4000000', '0/5000000')
+    const begunAt = world.clock.now()
+    await assert.rejects(world.await(waiting, hour), (error) => {
+      const expected =
+        'backup base_000000010000000000000002 needs segment 000000010000000000000004, which will not come into ' +
+        'memory://test: WAL from 0/4000000 to 0/5000000 on timeline 1 was lost (detected at 2026-03-01T12:00:00Z), ' +
+        'because nothing kept it and the server removed it'
+      assert.equal((error as Error).message, expected)
+      return hasCode(error, 'WALRX_BACKUP_INCOMPLETE')
+    })
+    assert.ok(world.clock.now() - begunAt <= 10_000)
+  })
+
   test('looks once where it may not wait at all, and takes what comes in the last moment', async () => {
     const world = new IntentWorld()
     const { waiting } = wait(world, 0)
     await assert.rejects(world.await(waiting, hour), (error) => hasCode(error, 'WALRX_BACKUP_INCOMPLETE'))
-    assert.equal(world.storage.calls.length, 1)
+    assert.equal(world.storage.calls.length, 2, 'the segment, and the gaps')
     const late = wait(world, minute, world.signal, segments.slice(0, 1))
     await world.pass(minute - 1)
     world.storage.seed(`wal_005/${segments[0]}.zst`, 'x')

@@ -201,6 +201,10 @@ export class FakeHost {
         const content = this.lineage.history(timeline)
         return content && { timeline, fileName: historyName(timeline), content }
       },
+      hasWal: async (_timeline, lsn) => {
+        await this.#command(epoch)
+        return lsn >= this.#oldestLsn
+      },
       takeOver: (): ByteSocket => {
         const sender = new FakeWalsender(this)
         this.senders.add(sender)

@@ -1,7 +1,7 @@
 /** Stand-ins at the receiver's contracts: an archive, a meter and a replication session in the hands of a test. */
 import { setImmediate } from 'node:timers/promises'
 import { WalrxError } from '../../src/primitives/errors.ts'
-import { formatLsn, type Lsn, type Timeline } from '../../src/postgres/lsn.ts'
+import { formatLsn, type Lsn, minLsn, segmentStart, type Timeline } from '../../src/postgres/lsn.ts'
 import type { HistoryFile, ReplicationSession, SlotReading } from '../../src/postgres/protocol/session.ts'
 import { historyName, parseSegmentName } from '../../src/postgres/wal/wal-file.ts'
 import type { ArchivedSegment, CallOptions, ReceiveArchive, ReceiveMeter } from '../../src/receive/ports.ts'
@@ -179,8 +179,12 @@ export class FakeArchive implements ReceiveArchive {
     return Promise.resolve('created')
   }
 
+  /** Thrown when a gap is recorded, while set. */
+  gapOutage: Error | undefined
+
   recordGap(gap: GapRecord): Promise<'created' | 'same'> {
-    if (this.outage) return Promise.reject(this.outage)
+    const failure = this.outage ?? this.gapOutage
+    if (failure) return Promise.reject(failure)
     const isKnown = this.gaps.some(({ startLsn, endLsn }) => startLsn === gap.startLsn && endLsn === gap.endLsn)
     this.gaps.push(gap)
     return Promise.resolve(isKnown ? 'same' : 'created')
@@ -329,6 +333,16 @@ export class FakeSession implements ReplicationSession {
     const text = this.histories.get(timeline)
     if (text === undefined) return Promise.resolve(undefined)
     return Promise.resolve({ timeline, fileName: historyName(timeline), content: Buffer.from(text) })
+  }
+
+  /** The oldest WAL of the server; by default what its slots keep, or the segment that it writes to. */
+  oldestLsn: Lsn | undefined
+
+  hasWal(timeline: Timeline, lsn: Lsn): Promise<boolean> {
+    this.calls.push(`has ${timeline} ${formatLsn(lsn)}`)
+    const kept = [...this.slots.values()].flatMap((slot) => (slot.kind === 'physical' ? (slot.restartLsn ?? []) : []))
+    const oldest = this.oldestLsn ?? kept.reduce(minLsn, this.xlogpos)
+    return Promise.resolve(lsn >= segmentStart(oldest, 1024 * 1024))
   }
 
   takeOver(): FakeSocket {

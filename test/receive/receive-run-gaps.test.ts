@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { segmentSize, timelineOne } from '../faults/recorded-wal.ts'
-import { storageOut } from './fakes.ts'
+import { type FakeSession, storageOut } from './fakes.ts'
 import { at, nameOf } from './receiver-bench.ts'
-import { never, RunBench, type Server, where } from './run-bench.ts'
+import { never, RunBench, type Server, show, source, where } from './run-bench.ts'
 
 describe('WAL that the server no longer has', () => {
   /** The slot was created again at 3, the archive ends at 1: there is something to try, and somewhere to go on. */
@@ -18,8 +18,8 @@ describe('WAL that the server no longer has', () => {
     const bench = await behindSlot()
     assert.ok(bench.run.hasFallback)
     assert.equal(await bench.run.skipRemoved(never), true)
-    assert.deepEqual(bench.meter.lines, ['gap 0/600000 0/800000'])
     assert.equal(await bench.begin({ slot: 3.5, end: 3.6 }), where(1, 3))
+    assert.deepEqual(bench.meter.lines, ['gap 0/600000 0/800000'])
     assert.equal(bench.run.queue.durableLsn, at(3))
     assert.equal(bench.run.hasFallback, false)
   })
@@ -27,13 +27,14 @@ describe('WAL that the server no longer has', () => {
   test('is recorded before anything goes on after it, with what the archive already holds left out', async () => {
     const bench = await behindSlot()
     await bench.feed(1.25)
-    bench.archive.outage = storageOut()
-    const skipped = bench.run.skipRemoved(never)
+    assert.equal(await bench.run.skipRemoved(never), true)
+    bench.archive.gapOutage = storageOut()
+    const begun = bench.begin({ slot: 3.5, end: 3.6 })
     await bench.pass(30_000)
     assert.deepEqual([bench.meter.lines.filter((line) => line.startsWith('gap')), bench.archive.gaps], [[], []])
-    bench.archive.outage = undefined
+    bench.archive.gapOutage = undefined
     await bench.pass(20_000)
-    assert.equal(await skipped, true)
+    assert.equal(await begun, where(1, 3))
     const [gap] = bench.archive.gaps
     assert.deepEqual(
       { ...gap, detectedAt: undefined },
@@ -65,6 +66,7 @@ describe('WAL that the server no longer has', () => {
     }
     assert.equal(await bench.begin(server), where(1, 1))
     assert.equal(await bench.run.skipRemoved(never), true)
+    assert.equal(await bench.begin(server), where(4, 5))
     assert.deepEqual(
       bench.archive.gaps.map(({ endLsn, startLsn, timeline }) => [timeline, startLsn, endLsn]),
       [
@@ -74,17 +76,22 @@ describe('WAL that the server no longer has', () => {
         [4, at(4), at(5)],
       ],
     )
-    assert.equal(await bench.begin(server), where(4, 5))
   })
 
   test('is reported once, even if the store fails before the next run has begun', async () => {
     const bench = await behindSlot()
     await bench.run.skipRemoved(never)
-    bench.archive.outage = storageOut()
-    await assert.rejects(bench.begin({ slot: 3.5, end: 3.6 }), bench.archive.outage)
-    bench.archive.outage = undefined
-    assert.equal(await bench.begin({ slot: 3.5, end: 3.6 }), where(1, 3))
+    const server: Server = { slot: 3.5, end: 3.6, oldest: 2 }
+    const { lookAhead } = bench.archive
+    bench.archive.lookAhead = () => Promise.reject(storageOut())
+    await assert.rejects(bench.begin(server), storageOut())
+    bench.archive.lookAhead = lookAhead
     assert.equal(bench.meter.lines.length, 1)
+    assert.equal(await bench.begin(server), where(1, 2))
+    assert.equal(bench.meter.lines.length, 1)
+    assert.equal(await bench.run.skipRemoved(never), true, 'what was found may be removed before it is streamed')
+    assert.equal(await bench.begin({ ...server, oldest: 3 }), where(1, 3))
+    assert.deepEqual(bench.meter.lines, ['gap 0/600000 0/700000', 'gap 0/700000 0/800000'])
   })
 
   test('much later is no gap that leads back to where the run once could have begun', async () => {
@@ -107,6 +114,62 @@ describe('WAL that the server no longer has', () => {
     assert.equal(await bench.begin({ slot: 2, end: 3 }), where(1, 2))
   })
 
+  test('is no more than what is gone: what the server still has is received', async () => {
+    for (const [oldest, requests] of [
+      [2, 3],
+      [3, 2],
+      [4, 3],
+      [5, 2],
+    ] as const) {
+      const bench = new RunBench()
+      bench.archive.files.set(nameOf(0), timelineOne.bytes.subarray(0, segmentSize))
+      const server: Server = { slot: 5.5, end: 5.6, oldest }
+      assert.equal(await bench.begin(server), where(1, 1))
+      assert.equal(await bench.run.skipRemoved(never), true)
+      const next = source(server)
+      assert.equal(show(await bench.run.begin(next, never)), where(1, oldest))
+      assert.deepEqual(
+        bench.archive.gaps.map(({ endLsn, startLsn }) => [startLsn, endLsn]),
+        [[at(1), at(oldest)]],
+      )
+      const asked = (next.session as FakeSession).calls.filter((call) => call.startsWith('has'))
+      assert.ok(asked.length <= requests, asked.join())
+    }
+  })
+
+  test('is no gap where the server has it after all', async () => {
+    const bench = await behindSlot()
+    assert.equal(await bench.run.skipRemoved(never), true)
+    assert.equal(await bench.begin({ slot: 3.5, end: 3.6, oldest: 0 }), where(1, 1))
+    assert.deepEqual(bench.archive.gaps, [])
+  })
+
+  test('reaches as far as the removal, beyond the place at which the run was to go on', async () => {
+    const bench = await behindSlot()
+    assert.equal(await bench.run.skipRemoved(never), true)
+    assert.equal(await bench.begin({ slot: 3.5, end: 6.5, oldest: 5 }), where(1, 5))
+    assert.deepEqual(bench.meter.lines, ['gap 0/600000 0/A00000'])
+  })
+
+  test('is asked for on the timeline of each place', async () => {
+    const bench = new RunBench()
+    bench.archive.files.set(nameOf(0), timelineOne.bytes.subarray(0, segmentSize))
+    const server: Server = { slot: 5.5, end: 6, oldest: 2, timeline: 2, ends: [[1, 3.5]] }
+    assert.equal(await bench.begin(server), where(1, 1))
+    assert.equal(await bench.run.skipRemoved(never), true)
+    assert.equal(await bench.begin(server), where(1, 2))
+    assert.equal(await bench.run.skipRemoved(never), true)
+    assert.equal(await bench.begin({ ...server, oldest: 5 }), where(2, 5))
+    assert.deepEqual(
+      bench.archive.gaps.map(({ endLsn, startLsn, timeline }) => [timeline, startLsn, endLsn]),
+      [
+        [1, at(1), at(2)],
+        [1, at(2), at(3.5)],
+        [2, at(3.5), at(5)],
+      ],
+    )
+  })
+
   test('is a gap although another receiver has gone on after it', async () => {
     const bench = new RunBench()
     await bench.begin({ slot: 0, end: 2 })
@@ -120,7 +183,8 @@ describe('WAL that the server no longer has', () => {
     assert.equal(await bench.begin({ slot: 6, end: 6.5 }), where(1, 6))
     assert.deepEqual(
       bench.meter.lines.filter((entry) => entry.startsWith('gap')),
-      ['gap 0/600000 0/B00000'],
+      ['gap 0/600000 0/900000'],
+      'what the other one has is none',
     )
   })
 

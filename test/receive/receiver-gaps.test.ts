@@ -58,15 +58,42 @@ describe('a receiver', () => {
   test('creates a slot again that cannot be read when WAL is gone, for it may keep nothing', async () => {
     const bench = new ReceiverBench()
     bench.archive.files.set(nameOf(0), Buffer.from(timelineOne.bytes.subarray(0, segmentSize)))
-    bench.prepare = (session) => session.slots.set('walrx', { kind: 'unreadable' })
+    bench.prepare = (session) => {
+      session.slots.set('walrx', { kind: 'unreadable' })
+      session.oldestLsn = at(6)
+    }
     bench.start()
     await settle()
     assert.match(String(bench.socket.writes[0]), /PHYSICAL 0\/600000/)
     bench.socket.deliver(copyBoth, errorMessage('58P01', 'has already been removed'))
+    await bench.pass(0)
     await settle()
     assert.deepEqual(bench.meter.lines, ['gap 0/600000 0/B00000'])
     assert.ok(bench.session.calls.includes('drop walrx'))
     assert.match(String(bench.socket.writes[0]), /PHYSICAL 0\/b00000/i)
+  })
+
+  test('goes on without a slot when its first segment is removed before it is sent, and receives the rest', async () => {
+    const bench = new ReceiverBench({ slot: undefined })
+    bench.slotLsn = undefined
+    let end = 1.5
+    bench.prepare = (session) => {
+      session.xlogpos = at(end)
+      session.oldestLsn = at(2)
+    }
+    bench.start()
+    await settle()
+    assert.match(String(bench.socket.writes[0]), /PHYSICAL 0\/600000/)
+    // A backup switches to the next segment, and its checkpoint removes the one before.
+    end = 3.5
+    bench.socket.deliver(copyBoth, errorMessage('58P01', 'has already been removed'))
+    await bench.pass(200)
+    assert.equal(bench.outcome, undefined)
+    assert.match(String(bench.socket.writes[0]), /PHYSICAL 0\/700000/)
+    assert.deepEqual(bench.meter.lines, ['gap 0/600000 0/700000'])
+    await bench.begin()
+    await bench.send(2, 3)
+    assert.deepEqual(bench.archive.segmentNames, [nameOf(2)])
   })
 
   test('never goes on after a gap that could not be recorded', async () => {
@@ -75,11 +102,11 @@ describe('a receiver', () => {
     bench.slotLsn = at(3.5)
     bench.start()
     await settle()
-    bench.archive.outage = storageOut()
+    bench.archive.gapOutage = storageOut()
     bench.socket.deliver(copyBoth, errorMessage('58P01', 'has already been removed'))
     await bench.pass(120_000)
-    assert.deepEqual([bench.sessions.length, bench.archive.gaps.length], [1, 0])
-    bench.archive.outage = undefined
+    assert.deepEqual([bench.sessions.length, bench.socket.writes, bench.archive.gaps], [2, [], []])
+    bench.archive.gapOutage = undefined
     await bench.pass(20_000)
     assert.equal(bench.archive.gaps.length, 1)
     assert.match(String(bench.socket.writes[0]), /PHYSICAL 0\/800000/)
@@ -93,7 +120,7 @@ describe('a receiver', () => {
     bench.slotLsn = at(3.5)
     bench.start()
     await settle()
-    bench.archive.outage = storageOut()
+    bench.archive.gapOutage = storageOut()
     bench.socket.deliver(copyBoth, errorMessage('58P01', 'has already been removed'))
     await bench.pass(5_000)
     bench.drain.abort()

@@ -23,15 +23,19 @@ export const where = (timeline: Timeline, segments: number): string => show({ ti
 export interface Server {
   readonly slot: number | undefined
   readonly end: number
+  /** The oldest WAL that it has; by default what the slot keeps. */
+  readonly oldest?: number
   readonly timeline?: Timeline
   readonly ends?: readonly [Timeline, number][]
 }
 
 /** A server that a run can begin on. */
-export function source({ slot, end, timeline = 1, ends = [] }: Server): PreparedSource {
+export function source({ slot, end, oldest, timeline = 1, ends = [] }: Server): PreparedSource {
   const entries = ends.map(([ended, switchpoint]) => ({ timeline: ended, switchpoint: at(switchpoint) }))
+  const session = new FakeSession(at(end))
+  session.oldestLsn = at(oldest ?? slot ?? end)
   return {
-    session: new FakeSession(at(end)),
+    session,
     systemId,
     segmentSize,
     walSenderTimeoutMs: 60_000,

@@ -39,13 +39,15 @@ export const backupFinish: Command<'backup-finish', 'name'> = {
           },
         )
       }
+      const { segmentSize = defaultSegmentSize } = system
       const intent = await Intent.adopt(storage, name, content, systemClock)
       try {
         await finishBackup({
           storage,
           archive: new WalReader(storage),
           intent,
-          segments: segmentsFromTo(content.segments, system.segmentSize ?? defaultSegmentSize),
+          segments: segmentsFromTo(content.segments, segmentSize),
+          segmentSize,
           walTimeoutMs: options.walTimeoutMs,
           clock: systemClock,
           log,

@@ -1,6 +1,6 @@
 /** One replication connection: the commands of a walsender (walsender.c, repl_gram.y), then its socket. */
-import { WalrxError } from '../../primitives/errors.ts'
-import type { Row } from '../protocol/frames.ts'
+import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import { encodeStartReplication, type Row } from '../protocol/frames.ts'
 import { type Lsn, parseLsn, type Timeline } from '../lsn.ts'
 import { ServerError, sqlstates } from '../protocol/server-error.ts'
 import type {
@@ -135,6 +135,19 @@ export class PgSession implements ReplicationSession {
    */
   async uploadManifest(pieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<void> {
     await this.#wire.copyIn('UPLOAD_MANIFEST', 'UPLOAD_MANIFEST', pieces)
+  }
+
+  async hasWal(timeline: Timeline, lsn: Lsn): Promise<boolean> {
+    try {
+      await this.#wire.copyFirst(
+        encodeStartReplication({ slot: undefined, timeline, startLsn: lsn }),
+        'START_REPLICATION',
+      )
+      return true
+    } catch (error) {
+      if (hasCode(error, 'WALRX_WAL_REMOVED')) return false
+      throw error
+    }
   }
 
   takeOver(): ByteSocket {

@@ -76,6 +76,13 @@ export interface ReplicationSession {
   /** TIMELINE_HISTORY; undefined for timeline 1 and where the server lacks the file (58P01). */
   timelineHistory(timeline: Timeline): Promise<HistoryFile | undefined>
   /**
+   * Whether the server still has the WAL at a position: asks it to stream from there, without a slot, and ends the stream
+   * at once.
+   * @param lsn of a segment that the server has written to its end
+   * @throws what the server says, except that the WAL is removed
+   */
+  hasWal(timeline: Timeline, lsn: Lsn): Promise<boolean>
+  /**
    * Hands the idle connection's socket over. The session is unusable afterwards; `close` still ends it.
    */
   takeOver(): ByteSocket

@@ -33,6 +33,9 @@ export interface WireOptions {
   readonly commandTimeoutMs: number
 }
 
+/** First byte of CopyData with WAL: `w`. */
+const walData = 0x77
+
 /** `X`: Terminate. */
 const terminate = Buffer.from([0x58, 0, 0, 0, 4])
 
@@ -47,6 +50,8 @@ interface RunningQuery {
   readonly settled: PromiseWithResolvers<Row[]>
   /** Called when the server asks for data; undefined for a command without data. */
   readonly onCopyIn: (() => void) | undefined
+  /** For a command that copies both ways: whether CopyDone was sent. */
+  copyBoth?: { isDone: boolean }
 }
 
 /** A connection on which messages come one at a time. */
@@ -131,8 +136,20 @@ export class Wire {
     await this.#inTime(answer, name)
   }
 
+  /**
+   * Runs one command that copies both ways, only to see whether it can: the copy is ended at the first data, and what is
+   * under way then is dropped.
+   * @param query the whole message
+   * @throws as {@link query} does
+   */
+  async copyFirst(query: Buffer, name: string): Promise<void> {
+    const answer = this.#send(query, name, undefined)
+    if (this.#query) this.#query.copyBoth = { isDone: false }
+    await this.#inTime(answer, name)
+  }
+
   /** Sends a command; resolves with its answer. */
-  #send(text: string, name: string, onCopyIn: (() => void) | undefined): Promise<Row[]> {
+  #send(text: string | Buffer, name: string, onCopyIn: (() => void) | undefined): Promise<Row[]> {
     if (this.#failure) return Promise.reject(this.#failure)
     if (this.#query) {
       const message = `${name} was sent to ${this.host} while ${this.#query.name} runs`
@@ -140,7 +157,7 @@ export class Wire {
     }
     const settled = Promise.withResolvers<Row[]>()
     this.#query = { name, rows: [], fields: undefined, settled, onCopyIn }
-    this.transport.write(encodeQuery(text))
+    this.transport.write(typeof text === 'string' ? encodeQuery(text) : text)
     return settled.promise
   }
 
@@ -259,6 +276,17 @@ export class Wire {
       case 'G': // CopyInResponse
         if (!query?.onCopyIn) break
         query.onCopyIn()
+        return
+      case 'W': // CopyBothResponse
+        if (query?.copyBoth) return
+        break
+      case 'c': // CopyDone
+      case 'd': // CopyData
+        if (!query?.copyBoth) break
+        // The keepalive that a server may send first says nothing about its WAL.
+        if (type === 'd' && body[0] !== walData) return
+        if (!query.copyBoth.isDone) this.transport.write(encodeCopyDone())
+        query.copyBoth.isDone = true
         return
       case 'D':
         if (!query) break

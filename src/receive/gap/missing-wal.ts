@@ -1,8 +1,15 @@
-/** WAL that the server no longer has: other hosts are asked for it, and what they lack is recorded as a gap. */
-import { type Lsn, minLsn } from '../../postgres/lsn.ts'
+/**
+ * WAL that the server no longer has: it is found out how much that is, other hosts are asked for it, and what they lack is
+ * recorded as a gap.
+ */
+import { formatLsn, type Lsn, maxLsn, minLsn, segmentStart } from '../../postgres/lsn.ts'
 import type { ReplicationServer } from '../../postgres/protocol/session.ts'
-import { endOfHole } from '../source/start-position.ts'
+import { orAborted } from '../../primitives/wait.ts'
+import { holesBetween } from '../source/archive-holes.ts'
+import { oldestWal } from '../source/oldest-wal.ts'
 import type { PreparedSource } from '../source/prepared-source.ts'
+import { position, type StartPosition } from '../source/start-position.ts'
+import { uploadWindow } from '../segment/upload-queue.ts'
 import type { GapRecorder } from './gap-recorder.ts'
 import { GapRepair } from './gap-repair.ts'
 import type { RepairMeans } from './repair-stream.ts'
@@ -24,9 +31,9 @@ export class MissingWal {
     this.#options = options
   }
 
-  /** The server lacks what follows `lsn`; the first such position counts until WAL comes again. */
+  /** The server lacks what follows `lsn`; the lowest such position counts until WAL comes again. */
   brokeOffAt(lsn: Lsn): void {
-    this.#brokenAt ??= lsn
+    this.#brokenAt = minLsn(this.#brokenAt ?? lsn, lsn)
   }
 
   /** WAL comes again, or what was missing is filled. */
@@ -35,28 +42,55 @@ export class MissingWal {
   }
 
   /**
-   * Has other hosts fill what lies between two positions, and records what they lack.
-   * @param source the server that lacks it
-   * @throws the signal's reason, and what the archive says
+   * A run that broke off is to go on farther ahead. What lies between may have come from another receiver; where it did
+   * not the archive has holes, which a look at its end alone does not show. What the server still has of them it sends.
+   * Other hosts are asked for the WAL before that, and what they lack is recorded as a gap.
+   * @param chosen where the next run is to begin
+   * @returns where it begins: `chosen`, or another place
+   * @throws the signal's reason, and what server and archive say
    */
-  async fill(source: PreparedSource, from: Lsn, to: Lsn, signal: AbortSignal): Promise<void> {
+  async fillBefore(source: PreparedSource, chosen: StartPosition, signal: AbortSignal): Promise<StartPosition> {
+    const { archive, uploadConcurrency } = this.#options
+    const { chain, segmentSize, serverEnd } = source
+    const from = this.#brokenAt
+    if (from === undefined || chosen.startLsn <= from) return chosen
+    // Even the place that was chosen may be removed by now; the end of the server's WAL is not.
+    const to = maxLsn(chosen.startLsn, segmentStart(serverEnd, segmentSize))
+    const holeWindow = uploadWindow(uploadConcurrency)
+    const holes = await holesBetween({ chain, segmentSize, from, to, holeWindow }, archive, signal)
+    const [first] = holes
+    let start = chosen.startLsn
+    if (first && first.startLsn < start) {
+      const oldest = await this.#oldest(source, first.startLsn, to, signal)
+      for (const { endLsn, startLsn } of holes.filter((hole) => hole.startLsn < oldest)) {
+        const lostEnd = minLsn(endLsn, oldest)
+        await this.#fill(source, startLsn, lostEnd, signal)
+        this.#brokenAt = lostEnd
+      }
+      const next = holes.find((hole) => hole.endLsn > oldest)?.startLsn ?? start
+      start = maxLsn(oldest, minLsn(segmentStart(next, segmentSize), start))
+    }
+    this.#brokenAt = undefined
+    return start === chosen.startLsn ? chosen : position(source, start)
+  }
+
+  /** Has other hosts fill what lies between two positions, and records what they lack. */
+  async #fill(source: PreparedSource, from: Lsn, to: Lsn, signal: AbortSignal): Promise<void> {
     const { everyHost, gaps } = this.#options
     const repair = everyHost && new GapRepair({ ...this.#options, server: everyHost }, source)
     const reached = repair ? await repair.fill(from, to, signal) : from
     if (reached < to) await gaps.record(source.chain, reached, to, signal)
   }
 
-  /**
-   * A run that broke off goes on farther ahead: what lies between may have come from another receiver, and where it did
-   * not the archive has a hole, which a look at its end alone does not show.
-   * @param startLsn where the next run begins
-   * @throws the signal's reason, and what the archive says
-   */
-  async fillBefore(source: PreparedSource, startLsn: Lsn, signal: AbortSignal): Promise<void> {
-    const from = this.#brokenAt
-    if (from === undefined || startLsn <= from) return
-    const to = minLsn(await endOfHole(source, from, startLsn, this.#options.archive, signal), startLsn)
-    if (to > from) await this.fill(source, from, to, signal)
-    this.#brokenAt = undefined
+  async #oldest(source: PreparedSource, from: Lsn, to: Lsn, signal: AbortSignal): Promise<Lsn> {
+    const { requests, startLsn } = await orAborted(oldestWal(source, from, to), signal)
+    const [asked, oldest] = [from, startLsn].map(formatLsn)
+    this.#options.log.warn('WAL is gone from the server: found the oldest that it still has', {
+      host: source.session.host,
+      from: asked,
+      oldest,
+      requests,
+    })
+    return startLsn
   }
 }

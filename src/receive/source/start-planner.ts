@@ -18,6 +18,8 @@ export class StartPlanner {
   readonly #options: StartPlannerOptions
   #settled: SettledRun | undefined
   #resumeAt: StartPosition | undefined
+  /** Where to go on if the server lacks WAL at {@link #resumeAt}. */
+  #resumeFallback: StartPosition | undefined
   #fallback: StartPosition | undefined
 
   constructor(options: StartPlannerOptions) {
@@ -39,14 +41,20 @@ export class StartPlanner {
     this.#settled = undefined
   }
 
-  /** The next run begins there, without a plan: after a gap, or where bytes are compared. */
-  resumeAt(position: StartPosition): void {
+  /**
+   * The next run begins there, without a plan: after a gap, or where bytes are compared.
+   * @param fallback where to go on if the server lacks WAL there; default nowhere
+   */
+  resumeAt(position: StartPosition, fallback?: StartPosition): void {
     this.#resumeAt = position
+    this.#resumeFallback = fallback
+    this.#fallback = fallback
   }
 
   /** The run has begun that was to begin where {@link resumeAt} said. */
   begun(): void {
     this.#resumeAt = undefined
+    this.#resumeFallback = undefined
   }
 
   /** Where to go on if the server lacks WAL at the last start that was planned; undefined where that is not after `lsn`. */
@@ -61,7 +69,7 @@ export class StartPlanner {
   async choose(source: PreparedSource, signal: AbortSignal): Promise<StartPosition> {
     const { archive, holeWindow, log } = this.#options
     const known = this.#resumeAt ?? (this.#settled && positionAfter(this.#settled, source))
-    this.#fallback = undefined
+    this.#fallback = this.#resumeAt && this.#resumeFallback
     if (known) return known
     const isSlotNew = source.slotState === 'missing' || source.slotState === 'useless'
     const plan = await planStart({ ...source, isSlotNew, holeWindow }, archive, signal)

@@ -23,7 +23,7 @@ import {
   type Timeline,
 } from '../../postgres/lsn.ts'
 import type { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
-import { segmentName, segmentNameAt } from '../../postgres/wal/wal-file.ts'
+import { segmentName } from '../../postgres/wal/wal-file.ts'
 import type { ArchivedSegment, ReceiveArchive } from '../ports.ts'
 
 /** What the decision rests on. */
@@ -116,8 +116,8 @@ async function planFromArchive(facts: StartFacts, archive: Archive, signal: Abor
  * The timeline to ask for WAL from `startLsn` on is the one the byte belongs to. When it ends within that segment, the
  * stream delivers its tail for the `.partial` and then names the next one.
  */
-function position(facts: ServerFacts, startLsn: Lsn): StartPosition {
-  return { timeline: facts.chain.at(startLsn).timeline, startLsn }
+export function position({ chain }: Pick<StartFacts, 'chain'>, startLsn: Lsn): StartPosition {
+  return { timeline: chain.at(startLsn).timeline, startLsn }
 }
 
 /**
@@ -168,27 +168,6 @@ async function newestArchivedEnd(
     return segmentStart(link.end, segmentSize)
   }
   return undefined
-}
-
-/**
- * Where the archive goes on after `from`, whatever wrote that; a position not below `to` where nothing does before `to`.
- * @returns `from` where the archive has its segment
- */
-export async function endOfHole(
-  { chain, segmentSize }: Pick<StartFacts, 'chain' | 'segmentSize'>,
-  from: Lsn,
-  to: Lsn,
-  archive: Pick<ReceiveArchive, 'has'>,
-  signal: AbortSignal,
-): Promise<Lsn> {
-  let end = from
-  while (end < to) {
-    const next = addBytes(segmentStart(end, segmentSize), segmentSize)
-    const name = segmentNameAt(chain.at(addBytes(next, -1)).timeline, end, segmentSize)
-    if (await archive.has(name, { signal })) break
-    end = next
-  }
-  return end
 }
 
 async function endOfTimeline(

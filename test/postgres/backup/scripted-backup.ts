@@ -87,6 +87,7 @@ export function fakeSession(socket: ByteSocket, serverVersion: number): Replicat
     createSlot: never,
     dropSlot: never,
     timelineHistory: never,
+    hasWal: never,
     takeOver: () => socket,
     close: async () => socket.destroy(),
   }

@@ -6,7 +6,7 @@ import { after, before, describe, test } from 'node:test'
 import { parseConninfo } from '../../../src/postgres/connect/conninfo.ts'
 import { PgServer } from '../../../src/postgres/connect/connection.ts'
 import { encodeQuery } from '../../../src/postgres/protocol/frames.ts'
-import { formatLsn, parseLsn } from '../../../src/postgres/lsn.ts'
+import { addBytes, formatLsn, parseLsn, segmentStart } from '../../../src/postgres/lsn.ts'
 import { parseServerVersion, type PgSession } from '../../../src/postgres/connect/pg-session.ts'
 import type { ByteSocket } from '../../../src/postgres/protocol/session.ts'
 import { withNext } from '../../harness/extent.ts'
@@ -64,6 +64,19 @@ for (const major of withNext(pgMajors)) {
         `select application_name as name from pg_stat_replication where pid = ${session.backendPid}`,
       )
       assert.equal(own?.name, 'walrx')
+    })
+
+    test('it is said which WAL the server still has, and the connection can be used afterwards', async () => {
+      await generateWal(server, { segments: 3 })
+      const { xlogpos } = await session.identifySystem()
+      const written = segmentStart(addBytes(xlogpos, -2 * 1024 * 1024), 1024 * 1024)
+      for (let turn = 0; turn < 3; turn++) {
+        assert.equal(await session.hasWal(1, parseLsn('0/100000')), false)
+        assert.equal(await session.hasWal(1, written), true)
+      }
+      await assert.rejects(session.hasWal(7, written), { code: 'WALRX_SERVER_ERROR' })
+      assert.equal((await session.identifySystem()).timeline, 1)
+      assert.equal(await session.show('wal_segment_size'), '1MB')
     })
 
     test('settings are shown, and what the role may not see is refused as such', async () => {
