@@ -1,12 +1,12 @@
 /** Recorded gaps that are still open: segments of them may have come since, from another writer. */
 import type { StorageCallOptions } from '../storage/storage.ts'
-import { type GapRange, type GapRecord, segmentsOf } from '../walg/wal/gap-records.ts'
+import { type GapRange, type GapRecord, isBreak, segmentsOf } from '../walg/wal/gap-records.ts'
 import type { WalReader } from '../walg/wal/wal-reader.ts'
 import type { WalInventory } from './wal-inventory.ts'
 
-/** A gap with segments that are missing. */
+/** A gap with segments that are missing, or a break. */
 export interface OpenGap extends GapRecord {
-  /** How many. */
+  /** How many; none for a break. */
   readonly missingCount: bigint
 }
 
@@ -19,6 +19,8 @@ export function openGaps(
   { segmentSize, timelines }: Pick<WalInventory, 'segmentSize' | 'timelines'>,
 ): OpenGap[] {
   const open = gaps.flatMap((gap): OpenGap[] => {
+    // Nothing that comes later fills a break.
+    if (isBreak(gap)) return [{ ...gap, missingCount: 0n }]
     const lost = segmentsOf(gap, segmentSize)
     if (!lost) return []
     let missingCount = lost.last - lost.first + 1n
@@ -28,7 +30,7 @@ export function openGaps(
     }
     return missingCount > 0n ? [{ ...gap, missingCount }] : []
   })
-  return open.filter((gap) => !open.some((other) => other !== gap && holds(other, gap)))
+  return open.filter((gap) => isBreak(gap) || !open.some((other) => other !== gap && holds(other, gap)))
 }
 
 /**
@@ -43,6 +45,7 @@ export async function isOpenGap(
   segmentSize: number,
   options?: StorageCallOptions,
 ): Promise<boolean> {
+  if (isBreak(gap)) return true
   const lost = segmentsOf(gap, segmentSize)
   if (!lost) return false
   let next = lost.first

@@ -25,6 +25,7 @@ import { ByteArena } from './segment/byte-arena.ts'
 import { defaultMemoryBytes, planMemory } from './memory-budget.ts'
 import { GapRecorder } from './gap/gap-recorder.ts'
 import { MissingWal } from './gap/missing-wal.ts'
+import { WalLevelWatch } from './gap/wal-level-watch.ts'
 import type { ReceiveArchive, ReceiveMeter } from './ports.ts'
 import type { PreparedSource } from './source/prepared-source.ts'
 import { SegmentAssembler } from './segment/segment-assembler.ts'
@@ -69,6 +70,7 @@ export class ReceiveRun {
   readonly gaps: GapRecorder
   readonly #planner: StartPlanner
   readonly #missing: MissingWal
+  readonly #walLevel: WalLevelWatch
   readonly #options: ReceiveRunOptions
   readonly #segmentSize: number
   readonly #segments: SegmentArchiver
@@ -90,7 +92,10 @@ export class ReceiveRun {
     const budget = planMemory(memoryBytes ?? defaultMemoryBytes(segmentSize), segmentSize, tailMemory(options.tailPace))
     this.#options = options
     this.#segmentSize = segmentSize
-    this.#segments = new SegmentArchiver({ ...options, segmentSize, systemId, magic: () => this.#magic })
+    this.gaps = new GapRecorder({ ...options, segmentSize, slot: options.slot, onGap: options.onGap })
+    this.#walLevel = new WalLevelWatch(this.gaps)
+    const observed = { ...options, ...this.#walLevel.observers(options.onSegment) }
+    this.#segments = new SegmentArchiver({ ...observed, segmentSize, systemId, magic: () => this.#magic })
     this.pool = new SegmentPool(segmentSize, budget.buffers)
     this.queue = new UploadQueue({
       archive,
@@ -110,9 +115,8 @@ export class ReceiveRun {
       this.queue.pushSegment(segment)
     })
     this.arrivals = new ArrivalTimes(clock)
-    this.gaps = new GapRecorder({ ...options, segmentSize, slot: options.slot, onGap: options.onGap })
     this.#planner = new StartPlanner({ archive, log, holeWindow: uploadWindow(uploadConcurrency) })
-    this.#missing = new MissingWal({ ...options, gaps: this.gaps, pool: this.pool })
+    this.#missing = new MissingWal({ ...observed, gaps: this.gaps, pool: this.pool })
     this.tails = new TailWriter({
       archive,
       assembler: this.assembler,
@@ -149,6 +153,7 @@ export class ReceiveRun {
   destroy(): void {
     this.tails.destroy()
     this.queue.destroy()
+    this.#walLevel.destroy()
   }
 
   /** The newest timeline that any server knew. */
@@ -201,6 +206,7 @@ export class ReceiveRun {
     this.#newestTimeline = Math.max(this.#newestTimeline, source.chain.newest.timeline)
     this.#source = source
     this.gaps.connected(source)
+    this.#walLevel.connected(source)
     this.#magic = walMagic(source.session.serverVersion)
     let start = { timeline: this.assembler.timeline, startLsn: this.assembler.segmentStart }
     if (this.#isOpen && this.#hasGoneBack(source)) {

@@ -260,6 +260,7 @@ describe('recorded gaps', () => {
           'LOST_SEGMENTS',
           [
             {
+              kind: 'gap',
               start_lsn: 0x500000,
               end_lsn: 0x900000,
               segments_count: 4,

@@ -105,6 +105,20 @@ describe('a gap', () => {
     }
   })
 
+  test('of nothing but wal_level=minimal needs one too: no segment that comes later fills it', async () => {
+    const storage = new MemoryStorage()
+    addSegments(storage, 1, 9)
+    addBackup(storage, 0x4000000n)
+    await writeGap(storage, { ...gap, endLsn: toLsn(gap.startLsn + 1n) })
+    const { backup, runCount } = setUp(storage, '')
+    const looking = backup.look()
+    await until('the backup', async () => (await runCount()) === 1)
+    addBackup(storage, 0x6000000n)
+    await looking
+    await backup.close()
+    assert.equal(await runCount(), 1)
+  })
+
   test('that others have filled needs none: not before all of its segments are there', async () => {
     const filled = new MemoryStorage()
     await writeGap(filled, gap)

@@ -13,7 +13,7 @@ import { systemClock } from '../../primitives/clock.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
 import { formatLsn, invalidLsn } from '../../postgres/lsn.ts'
 import { segmentName } from '../../postgres/wal/wal-file.ts'
-import { describeGap } from '../../walg/wal/gap-records.ts'
+import { describeGap, isBreak } from '../../walg/wal/gap-records.ts'
 import { readSystem } from '../../walg/wal/system-marker.ts'
 import { WalReader } from '../../walg/wal/wal-reader.ts'
 import type { Command } from '../command.ts'
@@ -114,6 +114,7 @@ function withLostOnes(timelines: readonly TimelineInventory[], open: readonly Op
 /** Keys are those of WAL-G's documents where it has them: LSNs as numbers. */
 function gapToJson({ detectedAt, endLsn, host, missingCount, reason, slot, startLsn }: OpenGap): JsonValue {
   return {
+    kind: isBreak({ endLsn, startLsn }) ? 'break' : 'gap',
     start_lsn: startLsn,
     end_lsn: endLsn,
     segments_count: missingCount,
@@ -145,7 +146,7 @@ async function writeAll(to: NodeJS.WritableStream, pieces: Iterable<string>, sig
 const gapLinesMax = 20
 
 function toText({ segmentSize, timelines }: WalInventory, open: readonly OpenGap[], location: string): string {
-  const lost = open.map((gap) => `${describeGap(gap)}: ${gap.reason}\n`).join('')
+  const lost = open.map((gap) => `${describeGap(gap)}${isBreak(gap) ? '' : `: ${gap.reason}`}\n`).join('')
   if (timelines.length === 0) return `no WAL at ${location}\n${lost}`
   const rows = timelines.map((entry) => timelineCells(entry, segmentSize, open))
   const missing = timelines.flatMap((entry) => missingLines(entry, segmentSize))

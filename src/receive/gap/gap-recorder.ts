@@ -6,7 +6,7 @@ import type { Logger } from '../../observe/log.ts'
 import { formatLsn, type Lsn, maxLsn, minLsn, segmentNumber } from '../../postgres/lsn.ts'
 import type { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
 import type { Clock } from '../../primitives/clock.ts'
-import type { GapRange, GapRecord } from '../../walg/wal/gap-records.ts'
+import { type GapRange, type GapRecord, isBreak } from '../../walg/wal/gap-records.ts'
 import type { ReceiveArchive, ReceiveMeter } from '../ports.ts'
 import type { PreparedSource } from '../source/prepared-source.ts'
 import { untilStored } from '../until-stored.ts'
@@ -90,6 +90,17 @@ export class GapRecorder {
     this.#reason = undefined
   }
 
+  /**
+   * Records that no recovery passes a place; see {@link isBreak}.
+   * @throws as {@link record} does
+   */
+  async recordBreak(range: GapRange, signal: AbortSignal): Promise<void> {
+    const { clock, slot } = this.#options
+    const detectedAt = new Date(clock.now()).toISOString()
+    const reason = 'the server ran with wal_level=minimal'
+    await this.#recordOne({ ...range, detectedAt, reason, host: this.#host, slot }, signal)
+  }
+
   async #recordOne(gap: GapRecord, signal: AbortSignal): Promise<void> {
     const { archive, clock, log, meter, onGap, random } = this.#options
     const { endLsn, host, reason, slot, startLsn, timeline } = gap
@@ -104,7 +115,10 @@ export class GapRecorder {
         log.error('could not record the gap, trying again', { ...facts, attempt, error: message }),
     })
     meter.gap(startLsn, endLsn)
-    log.error('WAL is gone from the server: the archive has a gap, take a new base backup', {
+    const what = isBreak(gap)
+      ? 'the server ran with wal_level=minimal: no recovery passes that, take a new base backup'
+      : 'WAL is gone from the server: the archive has a gap, take a new base backup'
+    log.error(what, {
       ...facts,
       reason,
       outcome,

@@ -8,7 +8,7 @@ import type { Lsn, Timeline } from '../../postgres/lsn.ts'
 import type { ReplicationSession } from '../../postgres/protocol/session.ts'
 import { segmentNameAt } from '../../postgres/wal/wal-file.ts'
 import { walMagic } from '../../postgres/wal/wal-page.ts'
-import { SegmentArchiver, type SegmentObserver } from '../../walg/wal/segment-archiver.ts'
+import { SegmentArchiver, type SegmentArchiverOptions, type SegmentObserver } from '../../walg/wal/segment-archiver.ts'
 import type { Clock } from '../../primitives/clock.ts'
 import { hasCode, toWalrxError, WalrxError } from '../../primitives/errors.ts'
 import { orAborted } from '../../primitives/wait.ts'
@@ -42,6 +42,8 @@ export interface RepairMeans {
   readonly meter: ReceiveMeter
   /** Looks at every segment before it is compressed; default nobody. */
   readonly onSegment?: SegmentObserver | undefined
+  /** Settles before a segment is stored; default at once. */
+  readonly beforeStore?: SegmentArchiverOptions['beforeStore']
 }
 
 /** What {@link RepairStream} needs. */

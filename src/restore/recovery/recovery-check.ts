@@ -15,11 +15,12 @@ import type { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
 import { parseSegmentName } from '../../postgres/wal/wal-file.ts'
 import { transactionTime, type WalRecord } from '../../postgres/wal/wal-record.ts'
 import type { StorageCallOptions } from '../../storage/storage.ts'
-import { describeGap, gapHolding, type GapRecord } from '../../walg/wal/gap-records.ts'
+import { describeGap, gapHolding, type GapRecord, isBreak } from '../../walg/wal/gap-records.ts'
 import type { WalReader } from '../../walg/wal/wal-reader.ts'
 import { describeTarget, type RecoveryRequest, type RecoveryTarget } from './recovery-request.ts'
 import { Histories, recoveryChain, type RecoveryStart, whyNotOnChain } from './recovery-timelines.ts'
 import { formatTimestamp, type TimestampTz } from './recovery-time.ts'
+import { firstBreak, walUpTo } from './wal-breaks.ts'
 import { findLast, type LastFound, type ReachableWal, reachableWal } from './recovery-wal.ts'
 
 /** A backup with the times from its sentinel: by the clock of the machine that took it. */
@@ -72,8 +73,11 @@ export async function checkReachable(check: ReachabilityCheck): Promise<Reachabi
     throw unreachable(offChain, 'choose a backup of that timeline, or another timeline with --target-timeline')
   }
   const segmentSize = check.segmentSize ?? (await segmentSizeOfBackup(check))
-  const wal = await reachableWal(reader, chain, backup.startLsn, segmentSize, check)
-  const gap = gapAt(wal, await reader.gaps(check))
+  const gaps = await reader.gaps(check)
+  const found = await reachableWal(reader, chain, backup.startLsn, segmentSize, check)
+  const broken = firstBreak(found, chain, backup.startLsn, gaps)
+  const wal = broken ? walUpTo(found, broken) : found
+  const gap = broken ?? gapAt(wal, gaps)
   if (wal.end < backup.finishLsn) {
     const [needed, end] = [backup.finishLsn, wal.end].map(formatLsn)
     const have = wal.runs.length === 0 ? 'has none of that WAL' : `reaches only ${end}`
@@ -126,8 +130,12 @@ async function refuseGap(known: Known): Promise<void> {
   const { gap, wal } = known
   if (!wal.isGap && !gap) return
   const last = (await tryToRead(known, () => lastRecord(known)))?.found ?? known.backup.finishLsn
-  const message = `the archive has a gap: ${gap ? describeGap(gap) : missingSegment(wal)}`
-  throw unreachable(message, `to recover the WAL before the gap, use --target-lsn=${formatLsn(last)}`)
+  const what = gap ? describeGap(gap) : missingSegment(wal)
+  const message = gap && isBreak(gap) ? what : `the archive has a gap: ${what}`
+  throw unreachable(
+    message,
+    `to recover the WAL before ${gap && isBreak(gap) ? 'that' : 'the gap'}, use --target-lsn=${formatLsn(last)}`,
+  )
 }
 
 async function checkLsn(known: Known, lsn: Lsn): Promise<void> {
@@ -200,7 +208,8 @@ async function tryToRead<T>(known: Known, read: () => Promise<T>): Promise<T | u
 /**
  * The server asks for the new timeline's first segment and, where the archive lacks it, continues with the old one's.
  */
-function warnOfFork({ chain, request, wal, warnings }: Known): void {
+function warnOfFork({ chain, gap, request, wal, warnings }: Known): void {
+  if (gap && isBreak(gap)) return
   const isExact = request.target?.kind === 'lsn' || request.target?.kind === 'immediate'
   const isTail = wal.tail?.segment === wal.missing
   if (wal.end % BigInt(wal.segmentSize) === 0n || isExact || isTail) return

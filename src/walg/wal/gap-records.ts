@@ -3,6 +3,9 @@
  * of its own, `walrx_005/gap/<timeline>/<start>-<end>.json`, written before the stream goes on after it, so that a
  * restore years later shows why segments are missing, and since when that was known.
  *
+ * A record of one byte is a **break**: all WAL is there, but no recovery passes that place, because the server went on
+ * with wal_level=minimal. It lacks no segment.
+ *
  * A record says what was lost when it was written. Whether it still is missing is for its readers to see: segments may
  * have come since, from another receiver or from an archive_command.
  */
@@ -35,6 +38,14 @@ export interface GapRecord extends GapRange {
   readonly host: string
   /** The slot that should have kept it; undefined without one. */
   readonly slot: string | undefined
+}
+
+/** Alignment of records (MAXALIGN), of ends of timelines, and of segments. */
+const alignment = 8n
+
+/** True for a break: WAL is not lost, but a recovery from before `startLsn` ends there. */
+export function isBreak({ endLsn, startLsn }: Pick<GapRange, 'endLsn' | 'startLsn'>): boolean {
+  return endLsn - startLsn === 1n && startLsn % alignment === 0n
 }
 
 const hex = (value: number | bigint, digits: number): string => value.toString(16).toUpperCase().padStart(digits, '0')
@@ -137,6 +148,10 @@ export function isInGap(gap: GapRange, id: SegmentId, segmentSize: number): bool
 
 /** A gap for people: `WAL from 0/6000000 to 0/8000000 on timeline 1 was lost (detected at 2026-03-01T12:00:00Z)`. */
 export function describeGap({ detectedAt, endLsn, startLsn, timeline }: GapRecord): string {
+  if (isBreak({ endLsn, startLsn })) {
+    const from = `from ${formatLsn(startLsn)} on timeline ${timeline} on`
+    return `the server ran with wal_level=minimal ${from}, and no recovery passes that (detected at ${detectedAt})`
+  }
   const range = `from ${formatLsn(startLsn)} to ${formatLsn(endLsn)} on timeline ${timeline}`
   return `WAL ${range} was lost (detected at ${detectedAt})`
 }

@@ -59,6 +59,8 @@ export interface SegmentArchiverOptions {
   readonly pages?: 'all' | 'first'
   /** Looks at what passes; default nobody. */
   readonly onSegment?: SegmentObserver | undefined
+  /** Settles before a segment is stored: what its observer has to record comes first. Default at once. */
+  readonly beforeStore?: ((options?: StorageCallOptions) => Promise<void>) | undefined
 }
 
 /** See the file's header. */
@@ -94,7 +96,8 @@ export class SegmentArchiver {
    * @returns `same` when it was there with the same decoded bytes
    * @throws WALRX_ARCHIVE_CONFLICT when other bytes are there; what the storage says
    */
-  store(name: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<'created' | 'same'> {
+  async store(name: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<'created' | 'same'> {
+    await this.#options.beforeStore?.(options)
     return this.#options.archive.archive(name, encoded, options)
   }
 

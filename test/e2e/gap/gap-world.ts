@@ -121,6 +121,11 @@ export class GapWorld implements AsyncDisposable {
     await this.server.sql('checkpoint')
   }
 
+  /** Flags of a recovery to a mark. */
+  target(mark: string): string[] {
+    return ['--target-lsn', this.#marks.get(mark)?.lsn ?? '']
+  }
+
   /** Restores to the last mark that was set before, from the newest backup, and compares. */
   async assertRestored(mark = 'last'): Promise<void> {
     const directory = newServerDirectory(`gap${this.#major}-restored`)

@@ -7,6 +7,8 @@ import { madeSegmentSize, madeSystemId } from './made-wal.ts'
 export interface MadeRecord {
   readonly resourceManager: number
   readonly info: number
+  /** Default 777. */
+  readonly transactionId?: number
   /** Everything after the header. */
   readonly body: Uint8Array
 }
@@ -52,6 +54,14 @@ export function otherRecord(bytes: number): MadeRecord {
   return { resourceManager: 10, info: 0x20, body: Buffer.alloc(bytes, 0xa5) }
 }
 
+/** What a server writes down of its settings when it starts: wal_level is 0 for minimal. */
+export function parameterChangeRecord(walLevel: number): MadeRecord {
+  const body = Buffer.alloc(30)
+  body.set([0xff, 28])
+  for (const [index, value] of [100, 8, 10, 0, 64, walLevel].entries()) body.writeInt32LE(value, 2 + 4 * index)
+  return { resourceManager: 0, info: 0x60, transactionId: 0, body }
+}
+
 /** The record after which the rest of a segment stays empty. */
 export const switchRecord: MadeRecord = { resourceManager: 0, info: 0x40, body: new Uint8Array(0) }
 
@@ -90,10 +100,10 @@ export class MadeRecords {
   }
 
   /** Appends a record; a switch goes on in the next segment. */
-  add({ body, info, resourceManager }: MadeRecord): void {
+  add({ body, info, resourceManager, transactionId = 777 }: MadeRecord): void {
     const record = Buffer.alloc(24 + body.length)
     record.writeUInt32LE(record.length, 0)
-    record.writeUInt32LE(777, 4)
+    record.writeUInt32LE(transactionId, 4)
     record.writeBigUInt64LE(this.#previous, 8)
     record.writeUInt8(info, 16)
     record.writeUInt8(resourceManager, 17)

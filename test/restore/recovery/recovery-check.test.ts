@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { WalrxError } from '../../../src/primitives/errors.ts'
-import { type Lsn, toLsn } from '../../../src/postgres/lsn.ts'
+import { addBytes, formatLsn, type Lsn, toLsn } from '../../../src/postgres/lsn.ts'
 import { segmentName } from '../../../src/postgres/wal/wal-file.ts'
 import { checkReachable, type RecoveryBackup } from '../../../src/restore/recovery/recovery-check.ts'
 import type { RecoveryTarget, RecoveryTimeline } from '../../../src/restore/recovery/recovery-request.ts'
@@ -207,6 +207,47 @@ describe('every recovery', () => {
       /000000010000000000000007 is missing: recovery fails if restore point "x" comes after it/,
     )
     await check(world, { target: { kind: 'immediate' } })
+  })
+})
+
+describe('WAL of wal_level=minimal', () => {
+  /** The server wrote down its level after 20 o'clock. */
+  function makeBreak() {
+    const world = makeArchive()
+    const [before, at7] = world.made.records.slice(-5)
+    assert.ok(before && at7)
+    const startLsn = toLsn(at7.start)
+    const range = { timeline: 1, startLsn, endLsn: addBytes(startLsn, 1) }
+    const facts = { detectedAt: '2026-03-01T12:15:00Z', reason: 'test', host: 'db1', slot: undefined }
+    return { ...world, before: toLsn(before.start), startLsn, broken: { ...range, ...facts } }
+  }
+  const why = /the server ran with wal_level=minimal from 0\/7[0-9A-F]{5} on timeline 1 on, and no recovery passes that/
+
+  test('is never recovered from an older backup, up to its beginning all is well', async () => {
+    const world = makeBreak()
+    await writeGap(world.storage, world.broken)
+    await check(world, { target: lsn(world.before) })
+    await check(world, { target: time(9) })
+    await check(world, { target: { kind: 'immediate' } })
+    for (const target of [lsn(world.startLsn), lsn(0x800028n), time(25)]) {
+      const error = await refusal(world, { target })
+      assert.match(error.message, why)
+      assert.match(error.hint ?? '', /choose a backup that started after it, or an earlier target/)
+    }
+    const whole = await refusal(world, {})
+    assert.match(whole.message, why)
+    assert.match(whole.hint ?? '', new RegExp(`--target-lsn=${formatLsn(world.before)}$`))
+    const { warnings } = await check(world, { target: { kind: 'name', name: 'later' } })
+    assert.match(warnings.join(), why)
+  })
+
+  test('is nothing to a backup that was begun after it, nor on another timeline', async () => {
+    const world = makeBreak()
+    const { broken } = world
+    await writeGap(world.storage, { ...broken, startLsn: toLsn(0x4ffff8n), endLsn: toLsn(0x4ffff9n) })
+    await writeGap(world.storage, { ...broken, timeline: 2 })
+    await check(world, { target: lsn(world.last) })
+    await check(world, {})
   })
 })
 

@@ -4,6 +4,7 @@ import { parseLsn } from '../../../src/postgres/lsn.ts'
 import {
   describeGap,
   gapKey,
+  isBreak,
   type GapRecord,
   listGaps,
   parseGapKey,
@@ -24,6 +25,15 @@ const gap: GapRecord = {
   slot: 'walrx',
 }
 const key = 'walrx_005/gap/0000001A/0000000106000000-0000000108000000.json'
+
+test('a record of one byte is a break, which lacks no segment; one of a lost byte is none', () => {
+  const range = (start: string, end: string) => ({ startLsn: parseLsn(start), endLsn: parseLsn(end), timeline: 1 })
+  assert.equal(isBreak(range('1/6000028', '1/6000029')), true)
+  assert.equal(isBreak(range('1/6FFFFF8', '1/6FFFFF9')), true)
+  assert.equal(segmentsOf(range('1/6FFFFF8', '1/6FFFFF9'), 16 * MiB), undefined)
+  assert.equal(isBreak(range('1/6FFFFFF', '1/7000000')), false)
+  assert.equal(isBreak(range('1/6000028', '1/6000030')), false)
+})
 
 describe('the object of a gap', () => {
   test('says what was lost, and is read back as it was written', async () => {
