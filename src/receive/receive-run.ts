@@ -31,7 +31,7 @@ import type { PreparedSource } from './source/prepared-source.ts'
 import { SegmentAssembler } from './segment/segment-assembler.ts'
 import { SegmentPool } from './segment/segment-pool.ts'
 import { StartPlanner } from './source/start-planner.ts'
-import { comparePosition, describePosition, type StartPosition } from './source/start-position.ts'
+import { comparePosition, type StartPosition } from './source/start-position.ts'
 import { tailMemory, type TailPace } from './tail/tail-pace.ts'
 import { TailWriter } from './tail/tail-writer.ts'
 import { clearTails, finaliseTails, preloadTail } from './tail/leftover-tails.ts'
@@ -237,7 +237,6 @@ export class ReceiveRun {
       this.#isOpen = true
       clearTails({ archive, log, signal: this.queue.failed })
     } else this.assembler.begin(start.timeline, start.startLsn)
-    log.info('streaming', { ...describePosition(start), host: source.session.host })
     return start
   }
 

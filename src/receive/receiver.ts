@@ -14,7 +14,9 @@ import { streamTimings } from './stream/stream-timings.ts'
 import { type Acknowledger, PulseAcknowledger, SynchronousAcknowledger } from './stream/acknowledger.ts'
 import { refusedHosts } from './source/host-choice.ts'
 import { type PreparedSource, prepareSource } from './source/prepared-source.ts'
+import { describePosition } from './source/start-position.ts'
 import { ReceiveRun, type ReceiveRunOptions } from './receive-run.ts'
+import { BusySlot } from './slot/busy-slot.ts'
 import { overBudgetReason, type SlotLagLimit } from './slot/slot-lag-limit.ts'
 import { type SessionEnd, StreamSession } from './stream/stream-session.ts'
 
@@ -56,7 +58,7 @@ export interface ReceiverSnapshot {
   readonly lastError: string | undefined
 }
 
-/** How long a server that is starting up is waited for at the start; for a busy slot two wal_sender_timeouts. */
+/** How long a server that is starting up is waited for at the start. A slot that is in use is waited for as long as it takes. */
 const startPatienceMs = 60_000
 
 /** How long the server may take to end the stream with us. */
@@ -73,16 +75,17 @@ export class Receiver {
   #session: StreamSession | undefined
   #hasStreamed = false
   #serverEnd: Lsn = invalidLsn
-  #walSenderTimeoutMs = 0
   #lastError: string | undefined
   /** The host on which the slot is to be created again: on another host the slot may be as good as it looks. */
   #uselessSlotOn: string | undefined
   #hasRemadeSlot = false
+  readonly #busy: BusySlot
   #isCandidate = false
 
   constructor(options: ReceiverOptions) {
     this.#options = options
     this.#startedAtMs = options.clock.now()
+    this.#busy = new BusySlot(options.log, options.slot)
   }
 
   /** The present state, as plain values. */
@@ -162,6 +165,7 @@ export class Receiver {
     try {
       if (!(outcome instanceof WalrxError)) return await this.#afterEnd(outcome, drain)
       this.#lastError = outcome.message
+      if (this.#busy.isReason(outcome, this.#run?.host)) return true
       log.error('the stream broke', { error: outcome.message, code: outcome.code, hint: outcome.hint })
       return await this.#afterFailure(outcome, drain)
     } catch (error) {
@@ -178,7 +182,8 @@ export class Receiver {
     const connection = await server.connect(drain, async (session) => {
       const refusal = refused.get(session.host)
       if (refusal) throw refusal
-      const prepare = { archive, allowStandby, archivedHistories: this.#archivedHistories, log, signal: drain, slot }
+      const tools = { archive, archivedHistories: this.#archivedHistories, log: this.#busy.log, signal: drain }
+      const prepare = { ...tools, allowStandby, slot }
       const remakeSlot = session.host === this.#uselessSlotOn
       const known = { newestTimeline: this.#run?.newestTimeline ?? 0, remakeSlot }
       source = await orAborted(prepareSource(session, { ...prepare, ...known }), drain)
@@ -187,7 +192,6 @@ export class Receiver {
     this.#source = source
     this.#uselessSlotOn = undefined
     this.#serverEnd = source.serverEnd
-    this.#walSenderTimeoutMs = source.walSenderTimeoutMs
     this.#run ??= new ReceiveRun(this.#options, source)
     const run = this.#run
     if (guard?.takeDropped()) run.gaps.because(overBudgetReason)
@@ -204,6 +208,12 @@ export class Receiver {
       meter,
       timings: streamTimings(source.walSenderTimeoutMs),
       acknowledger: this.#acknowledger(run, source),
+      onStarted: () => {
+        this.#state = 'streaming'
+        this.#busy.isOver()
+        this.#options.watch?.start(connection)
+        log.info('streaming', { ...describePosition(start), host: connection.host })
+      },
       onReceived: () => run.noteReceived(),
       onServerEnd: (lsn) => this.#onServerEnd(lsn),
       onReported: (lsn) => {
@@ -212,15 +222,8 @@ export class Receiver {
       },
       onProgress,
     })
-    this.#state = 'streaming'
-    this.#options.watch?.start(connection)
-    const signals = [
-      drain,
-      stop.signal,
-      run.queue.failed,
-      ...(guard ? [guard.streamBegan(source, start.startLsn)] : []),
-    ]
-    return await orAborted(this.#session.run({ ...start, slot }), ...signals)
+    const overBudget = guard ? [guard.streamBegan(source, start.startLsn)] : []
+    return await orAborted(this.#session.run({ ...start, slot }), drain, stop.signal, run.queue.failed, ...overBudget)
   }
 
   #acknowledger({ queue, tails }: ReceiveRun, source: PreparedSource): Acknowledger {
@@ -291,9 +294,9 @@ export class Receiver {
     // One host contradicts the archive, and the right one does not answer just now: that may pass.
     if (code === 'WALRX_ARCHIVE_CONFLICT' && transient && this.#hasStreamed) return false
     if (code === 'WALRX_ARCHIVE_CONFLICT' || code === 'WALRX_WAL_INVALID' || code === 'WALRX_INTERNAL') return true
-    if (this.#hasStreamed) return false
+    // Who has waited for a slot has come to the right server.
+    if (this.#hasStreamed || this.#busy.hasWaited || code === 'WALRX_SLOT_ACTIVE') return false
     const waitedMs = this.#options.clock.now() - this.#startedAtMs
-    if (code === 'WALRX_SLOT_ACTIVE') return waitedMs > 2 * (this.#walSenderTimeoutMs || startPatienceMs)
     if (code === 'WALRX_SERVER_STARTING' || code === 'WALRX_CONNECTION_LOST') return waitedMs > startPatienceMs
     // Once a server has let us in, one that is gone a moment later is restarting: its address is right.
     if (code === 'WALRX_CONNECT_FAILED' && this.#run) return waitedMs > startPatienceMs

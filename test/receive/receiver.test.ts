@@ -16,6 +16,7 @@ import {
   readyForQuery,
   walMessage,
 } from '../postgres/server-messages.ts'
+import { RecordingLog } from '../backup/recording-log.ts'
 import { type FakeSession, settle, storageOut } from './fakes.ts'
 import { at, failure, nameOf, ReceiverBench, refuseUnhandledRejections } from './receiver-bench.ts'
 
@@ -188,23 +189,39 @@ describe('the start', () => {
     await bench.assertNothingLeft()
   })
 
-  test('waits two wal_sender_timeouts for a slot that is in use: a dead receiver may still hold it', async () => {
-    const bench = new ReceiverBench().start()
-    await settle()
-    const busy = async () => {
-      bench.socket.deliver(errorMessage('55006', 'is active for PID 1'))
+  test('waits for a slot that is in use, says so once, and goes on when it is free', async () => {
+    const log = new RecordingLog()
+    const bench = new ReceiverBench({ log }).start()
+    const warnings = () => log.lines.filter(({ level }) => level === 'warn' || level === 'error')
+    const said = (message: string) => log.lines.filter((line) => line.level !== 'debug' && line.message === message)
+    for (let turn = 0; turn < 50; turn++) {
+      await bench.pass(turn === 0 ? 0 : 10_000)
+      bench.socket.deliver(errorMessage('55006', 'replication slot "walrx" is active for PID 4711'))
       await settle()
+      assert.equal(bench.state, 'waiting')
     }
-    const startMs = bench.clock.now()
-    for (let turn = 0; bench.outcome === undefined; turn++) {
-      assert.ok(turn < 100)
-      await busy()
-      if (bench.outcome === undefined) await bench.pass(10_000)
+    assert.deepEqual(
+      warnings().map(({ message }) => message),
+      ['the slot is in use by PID 4711: waiting until it is free'],
+    )
+    assert.match(bench.receiver.snapshot().lastError ?? '', /is active for PID 4711/)
+    assert.equal(said('connected').length, 1)
+    assert.deepEqual(said('streaming'), [])
+    // Meanwhile the other one has moved the slot, and what it has acknowledged is removed.
+    for (const index of [0, 1, 2]) {
+      const from = index * segmentSize
+      bench.archive.files.set(nameOf(index), Buffer.from(timelineOne.bytes.subarray(from, from + segmentSize)))
     }
-    assert.equal(bench.code, 'WALRX_SLOT_ACTIVE')
-    const waitedMs = bench.clock.now() - startMs
-    assert.ok(waitedMs > 120_000 && waitedMs < 150_000, `${waitedMs} ms`)
-    await bench.assertNothingLeft()
+    bench.slotLsn = at(3)
+    await bench.pass(10_000)
+    bench.socket.deliver(copyBoth, errorMessage('58P01', 'has already been removed'))
+    await bench.pass(20_000)
+    assert.match(String(bench.socket.writes[0]), /PHYSICAL 0\/800000/)
+    await bench.begin()
+    assert.equal(bench.state, 'streaming')
+    assert.deepEqual(bench.archive.gaps, [])
+    bench.drain.abort()
+    await settle()
   })
 
   test('waits a minute for a server that is starting up', async () => {

@@ -37,6 +37,8 @@ export interface StreamSessionOptions {
   readonly meter: ReceiveMeter
   /** Decides what is reported; made for this stream. */
   readonly acknowledger: Acknowledger
+  /** Called when the server has begun to stream: it may still lack the WAL. Default nobody. */
+  readonly onStarted?: () => void
   /** Called when WAL was taken. */
   readonly onReceived: () => void
   /** Called with the server's end of WAL whenever it is heard. */
@@ -91,6 +93,7 @@ export class StreamSession implements WalSink {
       this.#stream.start(start)
       await this.#stream.started
       this.#cancel('start')
+      this.#options.onStarted?.()
       this.#every('status', timings.statusMs, () => this.#sendStatus())
       this.#every('liveness', timings.probeAfterMs / 2, () => this.#checkLiveness())
       this.#onProgress()
