@@ -6,6 +6,7 @@ import type { WebIdentity } from '../storage/s3/s3-options.ts'
 import type { Storage, StorageTrouble } from '../storage/storage.ts'
 import { archiveFolders } from '../walg/names.ts'
 import type { OptionValues } from './options/options.ts'
+import { parseS3Prefix, withoutUser } from './s3-prefix.ts'
 
 /** Options that say where the archive is: all commands take them. */
 export type StorageValues = Omit<OptionValues<'wal-show'>, 'walSegmentMegabytes' | 'json'> & {
@@ -24,9 +25,13 @@ export async function openStorage(
 ): Promise<Storage> {
   const { filePrefix, s3Prefix } = values
   if (s3Prefix !== undefined && filePrefix !== undefined) {
-    throw new WalrxError('WALRX_USAGE', `both an S3 prefix (${s3Prefix}) and a directory (${filePrefix}) are given`, {
-      hint: 'unset WALG_S3_PREFIX or WALG_FILE_PREFIX: WAL-G would use the first and WAL-RUS the second',
-    })
+    throw new WalrxError(
+      'WALRX_USAGE',
+      `both an S3 prefix (${withoutUser(s3Prefix)}) and a directory (${filePrefix}) are given`,
+      {
+        hint: 'unset WALG_S3_PREFIX or WALG_FILE_PREFIX: WAL-G would use the first and WAL-RUS the second',
+      },
+    )
   }
   if (s3Prefix !== undefined) return openS3(s3Prefix, values, onTrouble)
   if (filePrefix !== undefined) return openDirectory(filePrefix, values)
@@ -56,16 +61,12 @@ async function openS3(
   values: StorageValues,
   onTrouble: ((trouble: StorageTrouble) => void) | undefined,
 ): Promise<Storage> {
-  const match = /^s3:\/\/([^/]+)(\/.*)?$/.exec(prefix)
-  if (!match) {
-    throw new WalrxError('WALRX_USAGE', `WALG_S3_PREFIX is "${prefix}", and must be s3://bucket/path`)
-  }
+  const { bucket, folder } = parseS3Prefix(prefix, values.storagePrefix)
   const { S3Storage } = await import('../storage/s3/s3-storage.ts')
-  const folders = [match[2] ?? '', values.storagePrefix ?? ''].map((part) => part.replace(/^\/+|\/+$/g, ''))
   return new S3Storage({
-    bucket: match[1] ?? '',
+    bucket,
     folders: archiveFolders,
-    prefix: folders.filter((part) => part !== '').join('/'),
+    prefix: folder,
     region: values.awsRegion,
     endpoint: values.awsEndpoint,
     forcePathStyle: values.s3ForcePathStyle,

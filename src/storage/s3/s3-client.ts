@@ -173,8 +173,16 @@ type HandlerOptions = Extract<NonNullable<S3ClientConfig['requestHandler']>, { h
 
 function checkedEndpoint(endpoint: string): string {
   const url = URL.parse(endpoint)
-  if (url?.protocol === 'http:' || url?.protocol === 'https:') return endpoint
-  throw new WalrxError('WALRX_USAGE', `the S3 endpoint ${endpoint} is not an http:// or https:// URL`)
+  const shown = endpoint.replace(/^([a-z0-9+.-]*:\/\/|)[^/]*@/i, '$1…@')
+  if (url?.protocol !== 'http:' && url?.protocol !== 'https:') {
+    throw new WalrxError('WALRX_USAGE', `the S3 endpoint ${shown} is not an http:// or https:// URL`)
+  }
+  if (url.username !== '' || url.password !== '') {
+    throw new WalrxError('WALRX_USAGE', `the S3 endpoint ${shown} has text before an @: keys have no place there`, {
+      hint: 'put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY',
+    })
+  }
+  return endpoint
 }
 
 async function knowsRegion(client: S3Client): Promise<boolean> {
