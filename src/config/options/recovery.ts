@@ -10,7 +10,7 @@ export const recoveryOptions = {
     default: 'false',
     commands: ['backup-fetch'],
     group: 'Recovery',
-    help: 'write recovery.signal and the restore_command; every option below except --archive-mode implies it',
+    help: 'write recovery.signal and the restore_command; every option below except --archive-mode and --keep-settings implies it',
   },
   targetTime: {
     env: [],

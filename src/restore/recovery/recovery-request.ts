@@ -84,7 +84,7 @@ export function parseRecoveryRequest(options: RecoveryOptions): RecoveryRequest 
     timeline: parseTimeline(targetTimeline ?? 'latest'),
     restoreCommand,
     archiveMode: options.archiveMode,
-    keep: parseKept(options.keepSettings ?? '', recover),
+    ...(options.keepSettings !== undefined && { keep: parseKept(options.keepSettings, recover) }),
   }
 }
 

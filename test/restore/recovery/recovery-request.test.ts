@@ -30,6 +30,14 @@ describe('a request', () => {
     assert.deepEqual(await requested({ archiveMode: 'off' }), { ...nothing, archiveMode: 'off' })
   })
 
+  test('of settings to keep has their names, and starts no recovery', async () => {
+    const keepSettings = 'Primary_Conninfo,restore_command, standby.signal'
+    const keep = ['primary_conninfo', 'restore_command', 'standby.signal']
+    assert.deepEqual(await requested({ keepSettings }), { ...nothing, keep })
+    const both = await requested({ recover: 'true', keepSettings: 'recovery_end_command' })
+    assert.deepEqual(both, { ...nothing, recover: true, keep: ['recovery_end_command'] })
+  })
+
   for (const [flags, expected] of [
     [{ recover: 'true' }, {}],
     [{ targetTime: '2026-03-01 11:00:00Z' }, { target: { kind: 'time', time: parseTimestamp('2026-03-01 11:00Z') } }],
@@ -70,6 +78,9 @@ describe('a request', () => {
     [{ targetTimeline: '4294967296' }, /is not a timeline/],
     [{ targetAction: 'promote' }, /without a target/],
     [{ targetInclusive: 'false', recover: 'true' }, /without a target/],
+    [{ keepSettings: 'work_mem' }, /"work_mem" is no setting that walrx turns off/],
+    [{ keepSettings: 'restore_command', recover: 'true' }, /restore_command is given with a recovery/],
+    [{ keepSettings: 'standby.signal', targetXid: '700' }, /standby.signal is given with a recovery/],
     [{ targetInclusive: 'true', targetName: 'x' }, /no effect with --target-name/],
   ] as [Partial<Record<OptionKey, string>>, RegExp][]) {
     test(`is refused by ${JSON.stringify(flags)}`, async () => {
