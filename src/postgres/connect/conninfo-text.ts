@@ -4,6 +4,7 @@
  * password, or a fragment of one that was not quoted.
  */
 import { WalrxError } from '../../primitives/errors.ts'
+import { textOfBytes } from '../protocol/password-text.ts'
 
 /** Keywords with their values as written; a later one has replaced an earlier one. */
 export type KeywordValues = Map<string, string>
@@ -148,12 +149,20 @@ function setParameter(values: KeywordValues, parameter: string): void {
   else values.set(keyword, decoded)
 }
 
+function percentBytes(text: string): Buffer {
+  const parts = text.split(/(%[0-9A-Fa-f]{2})/)
+  return Buffer.concat(
+    parts.map((part) => (part.startsWith('%') ? Buffer.from(part.slice(1), 'hex') : Buffer.from(part))),
+  )
+}
+
 function decodePercent(text: string, part: string): string {
   if (/%(?![0-9A-Fa-f]{2})/.test(text)) throw broken(`has a "%" in its ${part} without two hex digits after it`)
   if (text.includes('%00')) throw broken(`has a zero byte in its ${part}`)
   try {
     return decodeURIComponent(text)
   } catch {
+    if (part === 'password') return textOfBytes(percentBytes(text))
     throw broken(`has percent-encoded bytes in its ${part} that are not UTF-8`)
   }
 }

@@ -1,6 +1,7 @@
 /**
- * The login: `pg` writes the startup message and answers the server's authentication requests (md5, SCRAM with and
- * without channel binding). walrx owns the socket, reads every message, and enforces libpq's rules that pg does not.
+ * The login: `pg` writes the startup message and answers requests for a password, in clear text or by md5. walrx owns the
+ * socket, reads every message, enforces libpq's rules that pg does not, and does SCRAM itself: pg limits the iterations,
+ * and cannot hash a password that SASLprep refuses.
  *
  * pg gets a fake socket through its `stream` option, and of the server's messages only the authentication. This file
  * relies on these facts: pg calls `stream` once; after `connect()` of the stream comes its event `connect`; then pg
@@ -8,15 +9,22 @@
  * the callback of `Client.connect` before that `data` event returns, or later where pg computes in between.
  * So `package.json` names one version of pg, and `pinned-pg.test.ts` fails when one of these changes.
  */
-import { EventEmitter } from 'node:events'
+import { createHash } from 'node:crypto'
+import { createRequire } from 'node:module'
 import type { Duplex } from 'node:stream'
 import { Client, type ClientConfig } from 'pg'
 import { WalrxError } from '../../primitives/errors.ts'
 import { parseErrorFields } from '../protocol/frames.ts'
 import { loginError } from '../protocol/server-error.ts'
-import type { Transport } from '../protocol/transport.ts'
+import { ScramClient, scramPlain, scramPlus } from '../protocol/scram.ts'
 import type { Message, Wire } from '../protocol/wire.ts'
 import type { AuthMethod, Conninfo } from './conninfo.ts'
+import { LoginStream } from './login-stream.ts'
+
+/** pg reads the name of the hash, such as `SHA-256`, out of a certificate. It has no types for this. */
+const { signatureAlgorithmHashFromCertificate: signatureHash } = createRequire(import.meta.url)(
+  'pg/lib/crypto/cert-signatures',
+) as { readonly signatureAlgorithmHashFromCertificate: (certificate: Buffer) => string }
 
 /** The options of a login. */
 export interface LoginOptions {
@@ -65,6 +73,7 @@ class Login {
   #method: AuthMethod | undefined
   /** False between the beginning of SCRAM and the server's proof that it knows the password too. */
   #serverProved = true
+  #scram: ScramClient | undefined
   #isAuthenticated = false
   #backendPid = 0
   #failure: Error | undefined
@@ -100,7 +109,6 @@ class Login {
   /** Sets every option that pg would otherwise take from the process's environment. */
   #clientConfig(): ClientConfig & { replication?: string } {
     const { conninfo, database } = this.#options
-    const { encrypted } = this.#wire.transport
     return {
       stream: () => this.#stream as unknown as Duplex,
       ssl: false,
@@ -116,7 +124,6 @@ class Login {
       options: conninfo.options ?? ' ',
       password: () => this.#password(),
       connectionTimeoutMillis: 0,
-      enableChannelBinding: encrypted && conninfo.channelBinding !== 'disable',
     }
   }
 
@@ -163,8 +170,56 @@ class Login {
       if (refusal !== undefined) return this.#refuse(refusal)
       this.#serverProved = code !== authSasl
     }
+    if (code === authSasl) return this.#beginScram(mechanismsOf(body))
+    if (code === authSaslContinue) return void this.#continueScram(body.toString('utf8', 4))
+    if (code === authSaslFinal) {
+      if (this.#scram?.isProof(body.toString('utf8', 4)) !== true) return this.#refuse('does not know the password')
+      this.#serverProved = true
+      return
+    }
     this.#stream.receive(whole)
-    if (code === authSaslFinal && !this.#failure) this.#serverProved = true
+  }
+
+  #beginScram(mechanisms: readonly string[]): void {
+    const { encrypted } = this.#wire.transport
+    const canBind = encrypted && this.#options.conninfo.channelBinding !== 'disable'
+    const isBound = canBind && mechanisms.includes(scramPlus)
+    if (!isBound && !mechanisms.includes(scramPlain))
+      return this.#refuse(`offers only ${scramPlus}, without TLS for it`)
+    const kind = canBind ? 'not offered' : 'none'
+    const binding = isBound ? { kind: 'bound' as const, certificateHash: this.#certificateHash() } : ({ kind } as const)
+    const scram = new ScramClient(binding)
+    this.#scram = scram
+    const first = Buffer.from(scram.first)
+    const length = Buffer.alloc(4)
+    length.writeInt32BE(first.length)
+    this.#answer(Buffer.concat([Buffer.from(`${isBound ? scramPlus : scramPlain}\0`), length, first]))
+  }
+
+  async #continueScram(serverFirst: string): Promise<void> {
+    try {
+      const scram = this.#scram
+      if (!scram) return this.#refuse('sent a message of SCRAM out of turn')
+      const last = await scram.last(serverFirst, await this.#password())
+      if (!this.#failure) this.#answer(Buffer.from(last))
+    } catch (error) {
+      this.#fail(error as Error)
+    }
+  }
+
+  /** Sends a PasswordMessage, SASLInitialResponse or SASLResponse: all have this type. */
+  #answer(body: Buffer): void {
+    const header = Buffer.from('p\0\0\0\0', 'latin1')
+    header.writeInt32BE(4 + body.length, 1)
+    this.#wire.transport.write(Buffer.concat([header, body]))
+  }
+
+  /** With the hash of the certificate's signature, and SHA-256 instead of older ones (RFC 5929). */
+  #certificateHash(): Buffer {
+    const { raw } = this.#wire.transport.peerCertificate as { raw: Buffer }
+    const name = signatureHash(raw)
+    const hash = name === 'MD5' || name === 'SHA-1' ? 'sha256' : name.replace('-', '').toLowerCase()
+    return createHash(hash).update(raw).digest()
   }
 
   /** Why walrx refuses this request of the server, before it sends anything derived from the password. */
@@ -175,7 +230,7 @@ class Login {
       return `asks for the login method ${method ?? code}, which walrx does not support`
     }
     if (!authMethods.has(method)) return `asks for the login method ${method}, which require_auth does not allow`
-    const mechanisms = method === 'scram-sha-256' ? body.toString('latin1', 4).split('\0').filter(Boolean) : []
+    const mechanisms = method === 'scram-sha-256' ? mechanismsOf(body) : []
     if (method === 'scram-sha-256' && !mechanisms.some((mechanism) => mechanism.startsWith('SCRAM-SHA-256'))) {
       return `offers only the login mechanisms ${mechanisms.join(', ')}, which walrx does not support`
     }
@@ -229,73 +284,7 @@ class Login {
   }
 }
 
-/** The fake socket for pg. */
-class LoginStream extends EventEmitter {
-  readonly #transport: Transport
-  #isDetached = false
-
-  constructor(transport: Transport) {
-    super()
-    this.#transport = transport
-  }
-
-  get writable(): boolean {
-    return !this.#isDetached
-  }
-
-  /** From here on pg has no effect. */
-  detach(): void {
-    this.#isDetached = true
-    this.removeAllListeners()
-    this.on('error', () => {})
-  }
-
-  /** Passes one message to pg. */
-  receive(message: Buffer): void {
-    // pg keeps no part of it, but it may hold on to the bytes until its SCRAM answer is computed.
-    try {
-      this.emit('data', Buffer.from(message))
-    } catch (error) {
-      this.emit('error', error)
-    }
-  }
-
-  connect(): this {
-    // The real socket is connected already.
-    process.nextTick(() => this.emit('connect'))
-    return this
-  }
-
-  write(bytes: Uint8Array): boolean {
-    if (!this.#isDetached) this.#transport.write(Uint8Array.from(bytes))
-    return true
-  }
-
-  getPeerCertificate(): unknown {
-    return this.#transport.peerCertificate
-  }
-
-  setNoDelay(): this {
-    return this
-  }
-
-  setKeepAlive(): this {
-    return this
-  }
-
-  ref(): this {
-    return this
-  }
-
-  unref(): this {
-    return this
-  }
-
-  end(): this {
-    return this
-  }
-
-  destroy(): this {
-    return this
-  }
+/** The mechanisms that an AuthenticationSASL offers. */
+function mechanismsOf(body: Buffer): string[] {
+  return body.toString('latin1', 4).split('\0').filter(Boolean)
 }

@@ -1,6 +1,7 @@
 /** Passwords from libpq's password file (passwordFromFile in fe-connect.c). */
 import { readFile, stat } from 'node:fs/promises'
 import type { Logger } from '../../observe/log.ts'
+import { textOfBytes } from '../protocol/password-text.ts'
 
 /** The values that select a line of the file. */
 export interface PasswordKey {
@@ -30,11 +31,11 @@ export async function passwordFromFile(path: string, key: PasswordKey, log: Logg
     log.warn('password file ignored: other users may read it; run chmod 0600 on it', { path })
     return undefined
   }
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+  const bytes = await readFile(path).catch((error: unknown) => {
     log.warn('password file ignored: it cannot be read', { path, error })
-    return ''
+    return Buffer.alloc(0)
   })
-  return findPassword(text, key)
+  return findPassword(textOfBytes(bytes), key)
 }
 
 /** The password of the first line `host:port:database:user:password` that matches, or undefined. */

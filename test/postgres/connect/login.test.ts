@@ -160,7 +160,7 @@ describe('the login', () => {
     }
     await assert.rejects(connectTo(script, undefined, 'password=x'), {
       code: 'WALRX_AUTH_FAILED',
-      message: /server signature does not match/,
+      message: /does not know the password/,
     })
   })
 
