@@ -2,9 +2,10 @@
 import { readFile, stat } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
-import { checkServerIdentity, createSecureContext, getCACertificates, type SecureContextOptions } from 'node:tls'
+import { createSecureContext, getCACertificates, type SecureContextOptions } from 'node:tls'
 import type { Logger } from '../../observe/log.ts'
 import { WalrxError } from '../../primitives/errors.ts'
+import { hostMismatch } from '../protocol/certificate-name.ts'
 import type { TlsRequest } from '../protocol/transport.ts'
 import type { Conninfo, TlsSettings } from './conninfo.ts'
 
@@ -38,9 +39,7 @@ export async function prepareTls(
     context: makeContext(options, files),
     serverName: tls.sni && host !== undefined && isIP(host) === 0 ? host : undefined,
     verifyChain,
-    // Node compares names as RFC 6125 asks: alternative names first, the common name only without any.
-    verifyName: (_, certificate) =>
-      tls.mode === 'verify-full' ? checkServerIdentity(host ?? '', certificate) : undefined,
+    verifyName: (_, certificate) => (tls.mode === 'verify-full' ? hostMismatch(host ?? '', certificate) : undefined),
   }
 }
 
