@@ -14,6 +14,8 @@ export type SlotState = 'none' | 'found' | 'missing' | 'useless'
 export interface EnsureSlotOptions {
   /** True when the server has shown that the slot keeps nothing: it is dropped, and created again. */
   readonly remakeSlot: boolean
+  /** Whether nothing is archived yet: that the slot is missing is as it should be then. Asked where it is missing. */
+  readonly isFirstStart: () => Promise<boolean>
   readonly log: Logger
 }
 
@@ -34,7 +36,7 @@ export const noSlot: EnsuredSlot = { restartLsn: undefined, state: 'none' }
 export async function ensureSlot(
   session: ReplicationSession,
   slot: string,
-  { log, remakeSlot }: EnsureSlotOptions,
+  { isFirstStart, log, remakeSlot }: EnsureSlotOptions,
 ): Promise<EnsuredSlot> {
   const found = await session.readSlot(slot)
   if (found.kind === 'logical') throw isLogical(slot, session.host)
@@ -46,8 +48,10 @@ export async function ensureSlot(
     })
     await session.dropSlot(slot)
   } else if (found.kind === 'physical') return { restartLsn: found.restartLsn, state: 'found' }
+  // Asked first: a slot that was made before a failure would be found at the next attempt.
+  const level = found.kind === 'missing' && ((await isFirstStart()) ? 'info' : 'warn')
   await session.createSlot(slot)
-  if (found.kind === 'missing') log.warn('created the replication slot', { slot, host: session.host })
+  if (level) log[level]('created the replication slot', { slot, host: session.host })
   const made = await session.readSlot(slot)
   if (made.kind === 'logical') throw isLogical(slot, session.host)
   if (made.kind === 'unreadable') return noSlot

@@ -61,7 +61,9 @@ export async function prepareSource(session: ReplicationSession, options: Prepar
   await archive.bindSystem(identity.systemId, segmentSize, { signal })
   const { chain, file } = await readServerHistory(session, identity.timeline)
   await refuseFormerPrimary(session, chain, options)
-  const slot = options.slot === undefined ? noSlot : await ensureSlot(session, options.slot, options)
+  const isFirstStart = () => isEmpty(archive, signal)
+  const slot =
+    options.slot === undefined ? noSlot : await ensureSlot(session, options.slot, { ...options, isFirstStart })
   await archiveHistories(session, chain, file, options)
   log.info('connected', {
     host: session.host,
@@ -83,6 +85,12 @@ export async function prepareSource(session: ReplicationSession, options: Prepar
     slotRestart: slot.restartLsn,
     slotState: slot.state,
   }
+}
+
+/** True when the archive has no WAL file of any timeline. One request. */
+async function isEmpty(archive: ReceiveArchive, signal: AbortSignal): Promise<boolean> {
+  for await (const _ of archive.timelinesAfter(0, { signal })) return false
+  return true
 }
 
 /**

@@ -4,6 +4,7 @@ import { silentLog } from '../../../src/observe/log.ts'
 import { WalrxError } from '../../../src/primitives/errors.ts'
 import { parseLsn } from '../../../src/postgres/lsn.ts'
 import { type PreparedSource, type PrepareOptions, prepareSource } from '../../../src/receive/source/prepared-source.ts'
+import { RecordingLog } from '../../backup/recording-log.ts'
 import { FakeArchive, FakeSession, storageOut } from '../fakes.ts'
 
 const end = parseLsn('0/9500000')
@@ -91,6 +92,23 @@ describe('the slot', () => {
       bench.session.calls.filter((call) => call.endsWith('walrx')),
       ['read walrx', 'create walrx', 'read walrx'],
     )
+  })
+
+  test('is expected to be missing at the first start: afterwards that is a warning', async () => {
+    for (const [level, files] of [
+      ['info', []],
+      ['warn', ['000000010000000000000005']],
+    ] as const) {
+      const bench = new Bench()
+      for (const name of files) bench.archive.files.set(name, Buffer.alloc(0))
+      const log = new RecordingLog()
+      await bench.prepare({ log })
+      const made = log.lines.filter(({ message }) => message === 'created the replication slot')
+      assert.deepEqual(
+        made.map((entry) => entry.level),
+        [level],
+      )
+    }
   })
 
   test('is taken as it is when it is there', async () => {
