@@ -177,7 +177,7 @@ function listenError(error: NodeJS.ErrnoException, { host, port }: ListenAddress
   }
   const why = reasons[error.code ?? ''] ?? error.message
   return new WalrxError('WALRX_USAGE', `the status page cannot listen at ${host}:${port}: ${why}`, {
-    hint: 'give another address with --status-listen HOST:PORT, or --status-listen off for no status page',
+    hint: 'give another address with --status-listen HOST:PORT or WALRX_STATUS_LISTEN, or off for no status page',
     cause: error,
   })
 }
