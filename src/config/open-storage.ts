@@ -82,6 +82,7 @@ async function openS3(
     useFipsEndpoint: values.awsUseFipsEndpoint,
     useDualstackEndpoint: values.awsUseDualstackEndpoint,
     caFile: values.s3CaCertFile,
+    proxy: { httpsProxy: values.httpsProxy, httpProxy: values.httpProxy, noProxy: values.noProxy },
     storageClass: values.s3StorageClass,
     sse: values.s3Sse,
     sseKmsKeyId: values.s3SseKmsId,

@@ -6,6 +6,7 @@ import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3'
 import { WalrxError } from '../../primitives/errors.ts'
 import { credentialChain } from './s3-credentials.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
+import { proxyAgents } from './s3-proxy.ts'
 import { refuseStrangeAnswers } from './s3-strange-answers.ts'
 
 /** The loaded SDK. Loading takes 100 ms, which a command without S3 doesn't spend. */
@@ -155,13 +156,14 @@ async function agents(
   shared: S3Shared,
 ): Promise<Pick<HandlerOptions, 'httpAgent' | 'httpsAgent'>> {
   const agent = { keepAlive: true, maxSockets: options.maxSockets ?? s3Defaults.maxSockets }
-  if (options.caFile === undefined) return { httpAgent: agent, httpsAgent: agent }
+  const through = (tls: { readonly ca?: Buffer }) => proxyAgents(options.proxy ?? {}, agent, tls)
+  if (options.caFile === undefined) return (await through({})) ?? { httpAgent: agent, httpsAgent: agent }
   try {
     const ca = shared.ca ?? (await readFile(options.caFile))
     // Node accepts any bytes as an authority, and then trusts no certificate.
     new X509Certificate(ca)
     shared.ca = ca
-    return { httpAgent: agent, httpsAgent: { ...agent, ca } }
+    return (await through({ ca })) ?? { httpAgent: agent, httpsAgent: { ...agent, ca } }
   } catch (cause) {
     const problem = `the CA file ${options.caFile} holds no readable certificate`
     throw new WalrxError('WALRX_USAGE', `${problem}: ${(cause as Error).message}`, { cause })

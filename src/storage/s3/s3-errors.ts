@@ -12,6 +12,8 @@ export interface S3Task {
   readonly location: string
   /** What a policy must allow for it, as IAM calls it. */
   readonly action: string
+  /** The proxy on the way, without user and password; undefined for none. */
+  readonly proxy?: string | undefined
 }
 
 /** A failure, for the retry loop and the caller. */
@@ -48,6 +50,10 @@ const RETRY: Meaning = { code: 'WALRX_STORAGE_UNAVAILABLE', shouldRetry: true }
 const DENIED: Meaning = {
   code: 'WALRX_STORAGE_DENIED',
   hint: 'allow it in the policy of the access key or of the bucket: docs/operations.md has a table of the actions of each command',
+}
+const REFUSED_BY_PROXY: Meaning = {
+  code: 'WALRX_STORAGE_DENIED',
+  hint: 'the proxy asks for a user and a password: write them into HTTPS_PROXY or HTTP_PROXY, or name the store in NO_PROXY',
 }
 const FAILING_SOURCE: Meaning = {
   ...RETRY,
@@ -161,10 +167,13 @@ export function explainFailure(error: unknown, task: S3Task): S3Failure {
   const meaning = meaningOf(error, status, code)
   const answer = status === undefined ? code : isKnownName(code) ? `HTTP ${status} ${code}` : `HTTP ${status}`
   const detail = oneLine((error as SdkError | undefined)?.message)
+  // What has no code of S3's may be the proxy's own answer.
+  const isOfProxy = task.proxy !== undefined && (status === undefined || !isReadable(error))
+  const via = isOfProxy ? ` through the proxy ${task.proxy}` : ''
   const lacking = meaning === DENIED ? `: the access key lacks ${task.action}` : ''
   const walrxError = new WalrxError(
     meaning.code,
-    `${describeTask(task)} failed: ${answer}${detail === '' || detail === code ? '' : ` (${detail})`}${lacking}`,
+    `${describeTask(task)}${via} failed: ${answer}${detail === '' || detail === code ? '' : ` (${detail})`}${lacking}`,
     {
       cause: error,
       ...(meaning.hint !== undefined && { hint: meaning.hint }),
@@ -206,6 +215,7 @@ function meaningOf(error: unknown, status: number | undefined, code: string): Me
   if (status === undefined) return isDefect(error) ? { code: 'WALRX_INTERNAL' } : RETRY
   // An unreadable answer: incomplete, or not from S3.
   if (status < 300) return RETRY
+  if (status === 407) return REFUSED_BY_PROXY
   if (status === 408 || status === 429) return RETRY
   if (status >= 500 && status !== 501 && status !== 505) return RETRY
   if (status === 301 || status === 307) return BY_CODE.PermanentRedirect!

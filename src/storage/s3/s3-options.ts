@@ -1,6 +1,7 @@
 /** The options of an S3 storage, and their defaults. */
 import type { Clock } from '../../primitives/clock.ts'
 import type { StorageFolders, StorageTrouble } from '../storage.ts'
+import type { ProxySettings } from './s3-proxy.ts'
 
 /** A role that is assumed by a token of somebody else (AssumeRoleWithWebIdentity). */
 export interface WebIdentity {
@@ -46,6 +47,8 @@ export interface S3StorageOptions {
   readonly useDualstackEndpoint?: boolean | undefined
   /** PEM file of the trusted certificate authorities, instead of Node's own. */
   readonly caFile?: string | undefined
+  /** Proxies on the way to the store. Default none. */
+  readonly proxy?: ProxySettings | undefined
   /** Storage class of new objects. Default the bucket's. */
   readonly storageClass?: string | undefined
   /** Server-side encryption of new objects. Default the bucket's. */

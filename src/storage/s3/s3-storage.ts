@@ -6,6 +6,7 @@
  * bare 404: a proxy, a wrong path and a missing bucket also answer that, and a recovering server would take it for the
  * end of the archive.
  */
+import { isIP } from 'node:net'
 import type { Readable } from 'node:stream'
 import type { PutObjectCommandInput, StorageClass } from '@aws-sdk/client-s3'
 import { abortable } from '../abortable.ts'
@@ -27,6 +28,7 @@ import { abortUploads, deleteObjects } from './s3-delete.ts'
 import { type S3Task, isConditionRefused, statusOf } from './s3-errors.ts'
 import { type S3ListingPlace, listObjects, testListing } from './s3-listing.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
+import { describeProxy, proxyFor } from './s3-proxy.ts'
 import { S3Reads } from './s3-reads.ts'
 import { smallPartBytes, uploadStream } from './s3-upload.ts'
 
@@ -201,7 +203,17 @@ export class S3Storage implements Storage {
   }
 
   #task(operation: keyof typeof actions, key: string): S3Task {
-    return { operation, key, location: this.location, action: actions[operation] }
+    return { operation, key, location: this.location, action: actions[operation], proxy: this.#proxy() }
+  }
+
+  /** The proxy to the host of the bucket, for messages. */
+  #proxy(): string | undefined {
+    const { bucket, endpoint, forcePathStyle, proxy, region } = this.#options
+    const url = proxy && URL.parse(endpoint ?? `https://s3.${region ?? 'us-east-1'}.amazonaws.com`)
+    if (!url) return undefined
+    if (forcePathStyle !== true && !isIP(url.hostname)) url.hostname = `${bucket}.${url.hostname}`
+    const used = proxyFor(proxy, url)
+    return used && describeProxy(used)
   }
 
   /** Bucket, key and the settings of every new object. */
