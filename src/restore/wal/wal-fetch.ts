@@ -5,8 +5,8 @@
  * no later segment of its timeline is there, and that the archive holds anything at all (an empty one is an unmounted
  * directory or a mistyped prefix). Any other failure is retried for a while and then is an error.
  */
-import { lstat, readdir, rename, unlink } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { lstat, rename, unlink } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import type { Logger } from '../../observe/log.ts'
 import { type Clock, sleep, systemClock, type Timer } from '../../primitives/clock.ts'
 import { type ErrorCode, toWalrxError, WalrxError } from '../../primitives/errors.ts'
@@ -17,9 +17,9 @@ import { describeGap, type GapRecord } from '../../walg/wal/gap-records.ts'
 import { WalReader } from '../../walg/wal/wal-reader.ts'
 import { type ArchiveView, viewArchive } from './archive-view.ts'
 import { RequiredSystems } from './required-systems.ts'
-import { runningProcess } from './recovery-process.ts'
 import { paddedFile, segmentTail } from './tail-fetch.ts'
 import { downloadWalFile, isOutOfSpace, localWork } from './wal-download.ts'
+import { temporaryName } from './wal-temporaries.ts'
 
 /** Options of {@link fetchWalFile}. */
 export interface WalFetchOptions {
@@ -342,20 +342,5 @@ class StallGuard {
     return this.#clock.setTimer(this.#stalledMs, () =>
       this.#abort.abort(new WalrxError('WALRX_STORAGE_UNAVAILABLE', message)),
     )
-  }
-}
-
-/** Path of the file until it is complete: hidden, in the destination's directory, with the process id in its name. */
-function temporaryName(dest: string, pid: number): string {
-  return join(dirname(dest), `.${basename(dest)}.walrx-${pid}`)
-}
-
-/** Removes temporary files that killed processes have left in the destination's directory. Ignores errors. */
-export async function sweepTemporaries(dest: string): Promise<void> {
-  const directory = dirname(dest)
-  for (const name of await readdir(directory).catch(() => [])) {
-    const pid = /^\..+\.walrx-(\d+)$/.exec(name)?.[1]
-    if (pid === undefined || runningProcess(Number(pid))) continue
-    await unlink(join(directory, name)).catch(() => {})
   }
 }

@@ -4,10 +4,10 @@ import { type Clock, sleep, systemClock } from '../../primitives/clock.ts'
 import { Backoff } from '../../primitives/backoff.ts'
 import { abortable } from '../abortable.ts'
 import { SourceError } from '../source.ts'
+import type { StorageTrouble } from '../storage.ts'
 import type { S3Connection, S3Shared } from './s3-client.ts'
 import { type S3Failure, type S3Task, explainFailure } from './s3-errors.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
-import { S3Outage } from './s3-outage.ts'
 
 /** The SDK, and a function that sends one of its commands under the signal of the call. */
 export interface S3Attempt {
@@ -176,5 +176,54 @@ async function accessKeyOf(connecting: Promise<S3Connection>): Promise<string | 
     return (await (await connecting).client.config.credentials()).accessKeyId
   } catch {
     return undefined
+  }
+}
+
+/** A request that fails for longer than this is reported, */
+const reportAfterMs = 3_000
+/** and again at this distance. */
+const reportEveryMs = 60_000
+
+interface S3OutageOptions {
+  readonly clock: Clock
+  readonly onTrouble: ((trouble: StorageTrouble) => void) | undefined
+}
+
+/** Gathers the failures of all requests: one report for as many as wait. */
+class S3Outage {
+  readonly #options: S3OutageOptions
+  /** Requests that are reported to wait. */
+  readonly #waiting = new Set<object>()
+  #sinceMs = 0
+  #reportedMs = -Infinity
+
+  constructor(options: S3OutageOptions) {
+    this.#options = options
+  }
+
+  /**
+   * A request failed and is sent again.
+   * @param call stands for the request through all its attempts
+   * @param sinceMs when its first attempt began
+   * @param untilMs when it gives up
+   * @param reason what the last attempt ended with
+   */
+  failed(call: object, sinceMs: number, untilMs: number, reason: string): void {
+    const { clock, onTrouble } = this.#options
+    const now = clock.now()
+    if (now - sinceMs < reportAfterMs) return
+    if (this.#waiting.size === 0) this.#sinceMs = sinceMs
+    this.#waiting.add(call)
+    if (now - this.#reportedMs < reportEveryMs) return
+    this.#reportedMs = now
+    onTrouble?.({ kind: 'waiting', reason, forMs: now - this.#sinceMs, leftMs: Math.max(0, untilMs - now) })
+  }
+
+  /** A request is over. */
+  over(call: object, hasSucceeded: boolean): void {
+    if (!this.#waiting.delete(call) || this.#waiting.size > 0) return
+    const { clock, onTrouble } = this.#options
+    this.#reportedMs = -Infinity
+    onTrouble?.({ kind: 'over', hasSucceeded, forMs: clock.now() - this.#sinceMs })
   }
 }

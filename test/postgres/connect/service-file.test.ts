@@ -111,7 +111,10 @@ describe('a service', () => {
   })
 
   test('is named where one of its values is wrong, and refused where walrx cannot honour it', () => {
-    assert.match(refusal({ [own]: '[db1]\nport=x' }, 'service=db1'), /^port of service "db1" is "x"/)
+    assert.match(
+      refusal({ [own]: '[db1]\nport=x' }, 'service=db1'),
+      /^port of service "db1" is not a number from 1 to 65535/,
+    )
     const peer = { [own]: '[db1]\nrequirepeer=postgres' }
     assert.match(refusal(peer, 'service=db1', {}, 'WALRX_OPTION_UNSUPPORTED'), /^requirepeer of service "db1": /)
   })
