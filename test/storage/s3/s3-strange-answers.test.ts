@@ -43,7 +43,7 @@ describe('a page with status 200 in place of the answer', () => {
       await storage.put('a', Buffer.from('bytes'))
       store.fail({ fault: page, actions: [action] })
       assert.deepEqual(await use(storage), expected)
-      assert.equal(store.log.filter((entry) => entry.action === action).length, 2)
+      assert.ok(store.log.filter((entry) => entry.action === action).length >= 2)
       await storage.close()
     })
   }
