@@ -7,13 +7,17 @@ import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import type { S3Client } from '@aws-sdk/client-s3'
 
-/** The element that the XML of an answer begins with, by the SDK's name of the command (S3 API reference). */
+/**
+ * The element that the XML of an answer begins with, without `Result` at its end, by the operation (S3 API reference).
+ * A store may name it after the operation, and may end it in `Response` or `Output`: the SDK does not read the name. moto
+ * answers CompleteMultipartUploadResponse.
+ */
 const roots: Readonly<Record<string, string>> = {
-  ListObjectsV2Command: 'ListBucketResult',
-  CreateMultipartUploadCommand: 'InitiateMultipartUploadResult',
-  CompleteMultipartUploadCommand: 'CompleteMultipartUploadResult',
-  DeleteObjectsCommand: 'DeleteResult',
-  ListMultipartUploadsCommand: 'ListMultipartUploadsResult',
+  ListObjectsV2: 'ListBucket',
+  CreateMultipartUpload: 'InitiateMultipartUpload',
+  CompleteMultipartUpload: 'CompleteMultipartUpload',
+  DeleteObjects: 'Delete',
+  ListMultipartUploads: 'ListMultipartUploads',
 }
 
 /** Commands that every store answers with the ETag of the object or part. */
@@ -49,12 +53,14 @@ async function check(command: string, answer: RawAnswer): Promise<void> {
     if (answer.body instanceof Readable) answer.body.destroy()
     throw strange(answer, 'without an ETag')
   }
-  const root = roots[command]
+  const operation = command.replace(/Command$/, '')
+  const root = roots[operation]
   if (root === undefined || !(answer.body instanceof Readable)) return
   const bytes = await buffer(answer.body)
   const first = /<(?![?!])(?:[\w-]+:)?([\w-]+)/.exec(bytes.toString('utf8', 0, 4096))?.[1]
+  const name = /^(\w+)(?:Result|Response|Output)$/.exec(first ?? '')?.[1]
   // S3 answers Error with status 200 when a completion fails: the SDK knows.
-  if (first !== root && first !== 'Error') throw strange(answer, `without ${root}`)
+  if (name !== root && name !== operation && first !== 'Error') throw strange(answer, `without ${root}Result`)
   answer.body = Readable.from([bytes])
 }
 

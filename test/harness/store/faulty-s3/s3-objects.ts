@@ -41,6 +41,8 @@ export interface S3Traits {
   readonly hidesMissing?: boolean
   /** Deletes are refused. Default false. */
   readonly isWriteOnce?: boolean
+  /** What the first element of an answer ends in. Default `Result`, which is S3's. */
+  readonly rootEndsIn?: 'Result' | 'Response' | 'Output'
 }
 
 interface Upload {
@@ -62,6 +64,14 @@ export class S3Objects {
 
   /** Carries a request out. */
   answer(request: S3Request): S3Answer {
+    const { rootEndsIn } = this.traits
+    const answer = this.#carryOut(request)
+    if (rootEndsIn === undefined || answer.headers['content-type'] !== 'application/xml') return answer
+    const text = answer.body.toString()
+    return { ...answer, body: Buffer.from(text.replace(/(?<=<\/?\w+)Result(?=>)/g, rootEndsIn)) }
+  }
+
+  #carryOut(request: S3Request): S3Answer {
     if (request.bucket !== this.traits.bucket) return s3Error(404, 'NoSuchBucket', `no bucket ${request.bucket}`)
     switch (request.action) {
       case 'PutObject':
