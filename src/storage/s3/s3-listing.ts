@@ -7,6 +7,7 @@
  * - An empty answer to a listing after a key counts only when a listing without the key agrees.
  * - After a page that is marked as the last one, a listing after its last key must be empty. A store that has ever
  *   announced a next page is believed.
+ * - A key that does not begin with the prefix that was asked for is an error.
  */
 import type { ListObjectsV2CommandOutput } from '@aws-sdk/client-s3'
 import { WalrxError } from '../../primitives/errors.ts'
@@ -63,7 +64,7 @@ export async function* listObjects(options: S3ListingOptions): AsyncGenerator<Ob
     // A store that ignores StartAfter begins with the first key.
     if (after !== undefined && compareKeys(object.key, after) <= 0) continue
     const key = object.key.slice(root.length)
-    if (!object.key.startsWith(root) || key === '' || key.endsWith('/')) continue
+    if (key === '' || key.endsWith('/')) continue
     yield { ...object, key }
     signal?.throwIfAborted()
   }
@@ -220,6 +221,8 @@ class S3Listing {
         size: Size ?? 0,
         lastModifiedMs: LastModified?.getTime() ?? 0,
       }))
+      const other = objects.find(({ key }) => !key.startsWith(prefix))
+      if (other !== undefined) throw otherKey(task, prefix, other.key)
       return { objects, isTruncated: answer.IsTruncated === true, token: answer.NextContinuationToken }
     })
   }
@@ -228,6 +231,21 @@ class S3Listing {
 /** A store that does not support the encoding does not echo it, and sends keys as they are. */
 function decodeKey(key: string, { EncodingType }: ListObjectsV2CommandOutput): string {
   return EncodingType === 'url' ? decodeURIComponent(key.replaceAll('+', ' ')) : key
+}
+
+/**
+ * The error for a store that keeps a key in another form, as SeaweedFS does with a backslash: it lists an archive under
+ * keys that are not its own, and walrx must not take that for an empty archive.
+ */
+function otherKey(task: S3Task, prefix: string, key: string): WalrxError {
+  return new WalrxError(
+    'WALRX_STORAGE_UNAVAILABLE',
+    `${describeTask(task)} failed: asked for keys that begin with ${prefix}, the store lists ${key}`,
+    {
+      transient: false,
+      hint: 'the store changes characters of keys: use a prefix of letters, digits, - and _ only, or another store',
+    },
+  )
 }
 
 function disorder(task: S3Task, before: string, after: string): WalrxError {

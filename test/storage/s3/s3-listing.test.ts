@@ -90,6 +90,33 @@ describe('a store that cannot list all keys', () => {
   })
 })
 
+describe('a store that keeps keys in another form', () => {
+  // SeaweedFS makes a slash of a backslash.
+  for (const isProbed of [true, false]) {
+    test(`is refused where the prefix is concerned${isProbed ? ', by the probe' : ''}`, async () => {
+      await using store = await startFaultyS3({ turnsBackslashes: true })
+      const storage = storageOn(store, 'db\\1')
+      await storage.put('a', Buffer.from('a'))
+      const expected = {
+        code: 'WALRX_STORAGE_UNAVAILABLE',
+        message: /that begin with db\\1\/.*, the store lists db\/1\//,
+        transient: false,
+      }
+      await assert.rejects(isProbed ? storage.probe() : keysOf(storage.list('')), expected)
+      await storage.close()
+    })
+  }
+
+  test('is as good as any where walrx makes all the characters', async () => {
+    await using store = await startFaultyS3({ turnsBackslashes: true })
+    const storage = storageOn(store, 'db1')
+    await storage.put('a', Buffer.from('a'))
+    assert.deepEqual(await storage.probe(), { conditionalPut: true })
+    assert.deepEqual(await keysOf(storage.list('')), ['a'])
+    await storage.close()
+  })
+})
+
 describe('a sound store', () => {
   test('is asked once for each page after a probe, and once more where nothing is known', async () => {
     await using store = await startFaultyS3()

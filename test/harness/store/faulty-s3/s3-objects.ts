@@ -43,6 +43,8 @@ export interface S3Traits {
   readonly isWriteOnce?: boolean
   /** What the first element of an answer ends in. Default `Result`, which is S3's. */
   readonly rootEndsIn?: 'Result' | 'Response' | 'Output'
+  /** A backslash in a key or a prefix becomes a slash, as in SeaweedFS. Default false. */
+  readonly turnsBackslashes?: boolean
 }
 
 interface Upload {
@@ -64,8 +66,9 @@ export class S3Objects {
 
   /** Carries a request out. */
   answer(request: S3Request): S3Answer {
-    const { rootEndsIn } = this.traits
-    const answer = this.#carryOut(request)
+    const { rootEndsIn, turnsBackslashes } = this.traits
+    const isTurned = turnsBackslashes === true
+    const answer = this.#carryOut(isTurned ? { ...request, key: request.key.replaceAll('\\', '/') } : request)
     if (rootEndsIn === undefined || answer.headers['content-type'] !== 'application/xml') return answer
     const text = answer.body.toString()
     return { ...answer, body: Buffer.from(text.replace(/(?<=<\/?\w+)Result(?=>)/g, rootEndsIn)) }
@@ -160,7 +163,8 @@ export class S3Objects {
   }
 
   #list({ query }: S3Request): S3Answer {
-    const prefix = query.get('prefix') ?? ''
+    const given = query.get('prefix') ?? ''
+    const prefix = this.traits.turnsBackslashes === true ? given.replaceAll('\\', '/') : given
     const token = query.get('continuation-token')
     const startAfter = query.get('start-after') ?? ''
     const { endsPagesEarly, listsInDisorder, losesTokens, pageSize = 1000 } = this.traits
