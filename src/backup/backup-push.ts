@@ -11,11 +11,12 @@ import type { WriteCodec } from '../compression/codec.ts'
 import type { Clock } from '../primitives/clock.ts'
 import { hasCode, isAbort, StoppedError, WalrxError } from '../primitives/errors.ts'
 import type { JsonValue } from '../primitives/json.ts'
-import type { BaseBackupEnd } from '../postgres/backup/base-backup.ts'
+import type { BaseBackup, BaseBackupEnd } from '../postgres/backup/base-backup.ts'
 import type { ChecksumFailure } from '../postgres/backup/checksum-failures.ts'
 import { type ClusterFacts, readClusterFacts, readOutside } from '../postgres/backup/cluster-facts.ts'
+import { LeftOutFiles } from '../postgres/backup/left-out-files.ts'
 import type { ChecksumState } from '../postgres/control-file.ts'
-import { refuseUnusableNames } from '../postgres/backup/unusable-names.ts'
+import { findUnusableNames, refuseUnusableNames } from '../postgres/backup/unusable-names.ts'
 import type { PgSession } from '../postgres/connect/pg-session.ts'
 import { formatLsn, type Timeline } from '../postgres/lsn.ts'
 import { BackupArchive } from '../walg/backup/backup-archive.ts'
@@ -77,10 +78,11 @@ export async function pushBackup(options: PushOptions): Promise<PushedBackup> {
   const session = await server.connect(signal)
   let cluster: ClusterFacts
   let outside: Readonly<Record<string, string>>
+  let unusable: readonly Buffer[]
   try {
     cluster = await readClusterFacts(session)
     outside = await readOutside(session, cluster.dataDirectory)
-    await lookForUnusableNames(options, session)
+    unusable = await lookForUnusableNames(options, session)
     await archive.bindSystem(cluster.systemId, cluster.segmentSize, { signal })
     const onKept = (name: string, error: WalrxError) => {
       log.warn('the objects of a dead backup stay: the storage lets us remove nothing', { name, error })
@@ -94,22 +96,34 @@ export async function pushBackup(options: PushOptions): Promise<PushedBackup> {
   const startedAt = clock.now()
   const opened = { cluster, outside, startedAt, ...(await beginBackup(options, session, cluster)) }
   try {
+    if (unusable.length > 0) refuseUnusableNames(unusable, leftOutSoFar(opened.backup))
     return await take(options, opened)
   } finally {
     await opened.backup.close()
   }
 }
 
+/** What the server has said, while it added up the sizes, that it leaves out. */
+function leftOutSoFar(backup: BaseBackup): readonly string[] {
+  const leftOut = new LeftOutFiles()
+  for (const notice of backup.noticesSoFar) leftOut.note(notice)
+  return leftOut.list
+}
+
 /** Looks before anything is sent, where the role may list files: others meet such a name when the server sends it. */
-async function lookForUnusableNames({ log, server, signal }: PushOptions, session: PgSession): Promise<void> {
-  if (!server.trySql || (await session.show('is_superuser')) !== 'on') return
+async function lookForUnusableNames(
+  { log, server, signal }: PushOptions,
+  session: PgSession,
+): Promise<readonly Buffer[]> {
+  if (!server.trySql || (await session.show('is_superuser')) !== 'on') return []
   const { sql } = await server.trySql(session, signal)
-  if (!sql) return
+  if (!sql) return []
   try {
-    await refuseUnusableNames(sql, signal)
+    return await findUnusableNames(sql, signal)
   } catch (error) {
     if (!hasCode(error, 'WALRX_SERVER_ERROR') && !hasCode(error, 'WALRX_NO_PRIVILEGE')) throw error
     log.debug('the names of files cannot be looked at before the backup', { error })
+    return []
   } finally {
     await sql.close()
   }

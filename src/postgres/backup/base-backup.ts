@@ -124,6 +124,11 @@ export class BaseBackup {
     return this.#failures.list
   }
 
+  /** What the server has said so far, before {@link receive}. */
+  get noticesSoFar(): readonly ServerNotice[] {
+    return this.#early
+  }
+
   /** Sends the command; called by {@link startBaseBackup}. */
   async begin(command: string, signal: AbortSignal): Promise<void> {
     this.#reader.start()

@@ -23,29 +23,78 @@ function escaped(path: Buffer): string {
   return `$'${bytes.join('')}'`
 }
 
-/** Folders in which only the server makes files, and many: theirs are refused when they come. */
-const unread = ['base', 'global', 'pg_tblspc', 'pg_wal']
+/** Folders that hold the server's own files, and many: only their names are read, not what each is. */
+const many = ['base', 'global', 'pg_tblspc', 'pg_wal']
 
-/** Paths as hex, whatever the encoding of the database is: none of these functions looks at the bytes. */
-const namesQuery = `with recursive entry(path, is_directory) as (
+/**
+ * The most entries that are looked at elsewhere, those nearest to the top first. The server's functions follow links: one
+ * may lead to a whole disk, and two that lead back to the data directory never end.
+ */
+const entriesMax = 20_000
+
+/** Names that are not plain ASCII, as hex, whatever the encoding of the database is: no function looks at the characters. */
+const unusualPaths = `select encode(bytes, 'hex') from paths,
+  lateral decode(replace(path, chr(92), chr(92) || chr(92)), 'escape') as name(bytes)
+  where strpos(encode(bytes, 'escape'), chr(92)) > 0`
+
+const ownQuery = `with recursive entry(path, is_directory) as (
     select top.name, file.isdir
     from pg_ls_dir('.', true, false) as top(name), lateral pg_stat_file(top.name, true) as file
-    where top.name not in (${unread.map((name) => `'${name}'`).join(', ')})
+    where top.name not in (${many.map((name) => `'${name}'`).join(', ')})
   union all
     select entry.path || '/' || below.name, file.isdir
     from entry, lateral pg_ls_dir(entry.path, true, false) as below(name),
       lateral pg_stat_file(entry.path || '/' || below.name, true) as file
     where entry.is_directory
+  ), paths as (select path from entry limit ${entriesMax})
+  ${unusualPaths}`
+
+const relationsQuery = `with tablespace(path) as (
+    select 'base' union all
+    select 'pg_tblspc/' || link.name || '/' || version.name
+    from pg_ls_dir('pg_tblspc', true, false) as link(name),
+      lateral pg_ls_dir('pg_tblspc/' || link.name, true, false) as version(name)
+    where version.name ~ '^PG_[0-9_]+$'
+  ), database(path) as (
+    select 'global' union all
+    select tablespace.path || '/' || below.name
+    from tablespace, lateral pg_ls_dir(tablespace.path, true, false) as below(name),
+      lateral pg_stat_file(tablespace.path || '/' || below.name, true) as file
+    where file.isdir
+  ), paths as (
+    select database.path || '/' || file.name as path
+    from database, lateral pg_ls_dir(database.path, true, false) as file(name)
   )
-  select encode(decode(replace(path, chr(92), chr(92) || chr(92)), 'escape'), 'hex') from entry`
+  ${unusualPaths}`
 
 /**
  * Looks for them.
- * @throws WALRX_BACKUP_INCOMPLETE for the first; what the server says where the role may not list files
+ * @returns paths relative to the data directory, also of files that links lead to: the server does not send those
+ * @throws what the server says where the role may not list files
  */
-export async function refuseUnusableNames(sql: Pick<SqlConnection, 'stream'>, signal: AbortSignal): Promise<void> {
-  for await (const [hex = ''] of sql.stream(namesQuery, signal)) {
-    const path = Buffer.from(hex, 'hex')
-    if (!isUtf8(path)) throw unusableName(path)
+export async function findUnusableNames(
+  sql: Pick<SqlConnection, 'stream'>,
+  signal: AbortSignal,
+): Promise<readonly Buffer[]> {
+  const found: Buffer[] = []
+  for (const query of [relationsQuery, ownQuery]) {
+    for await (const [hex = ''] of sql.stream(query, signal)) {
+      const path = Buffer.from(hex, 'hex')
+      if (!isUtf8(path)) found.push(path)
+    }
   }
+  return found
+}
+
+/**
+ * Refuses the first that the server would send.
+ * @param leftOut paths that it has said it leaves out
+ * @throws WALRX_BACKUP_INCOMPLETE
+ */
+export function refuseUnusableNames(paths: readonly Buffer[], leftOut: readonly string[]): void {
+  const skipped = leftOut.map((path) => Buffer.from(path))
+  const isSkipped = (path: Buffer) =>
+    skipped.some((link) => path.subarray(0, link.length).equals(link) && [undefined, 0x2f].includes(path[link.length]))
+  const [first] = paths.filter((path) => !isSkipped(path))
+  if (first) throw unusableName(first)
 }
