@@ -26,7 +26,8 @@ const depthMax = 10
  * A name, an optional `=`, and a value: quoted, or of characters that need no quotes. Blanks are needed only where name and
  * value would be one word. Comments are no part of it.
  */
-const settingLine = /^[ \t\r]*([a-z_\x80-\xff][\w$.\x80-\xff]*)(?![\w$.\x80-\xff])[ \t\r]*=?[ \t\r]*('(?:[^'\\]|\\.|'')*'|[^\s#'=][^\s#']*)/i
+const settingLine =
+  /^[ \t\r]*([a-z_\x80-\xff][\w$.\x80-\xff]*)(?![\w$.\x80-\xff])[ \t\r]*=?[ \t\r]*('(?:[^'\\]|\\.|'')*'|[^\s#'=][^\s#']*)/i
 
 /** All settings of a data directory's files, in the order in which the server reads them: the last of a name wins. */
 export async function readConfiguration(dataDirectory: string): Promise<FoundSetting[]> {

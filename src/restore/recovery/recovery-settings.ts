@@ -167,8 +167,9 @@ function signalText(recovery: readonly Setting[], wanted: readonly SourceSetting
   const ending = endCommand === '' ? cleaning : `{ ${cleaning}; }; ${endCommand}`
   return [
     '# The settings of this recovery, by walrx backup-fetch. postgresql.auto.conf includes this file, and PostgreSQL',
-    '# removes it when the recovery ends. To change them, stop the server and edit this file. To make a standby, leave',
-    '# it here and create standby.signal beside it.',
+    '# removes it when the recovery ends. To change them, stop the server and edit this file; where ALTER SYSTEM has put',
+    '# copies of them into postgresql.auto.conf, edit those. To make a standby, leave this file here and create',
+    '# standby.signal beside it.',
     `recovery_end_command = ${quotedSetting(ending)}`,
     ...off.map((setting) => `${setting.name} = ${quotedSetting(setting.off)}`),
     ...recovery.map(([name, value]) => `${name} = ${quotedSetting(bytesOf(value))}`),
