@@ -50,6 +50,7 @@ const slotReasons: Readonly<Record<PreparedSource['slotState'], string>> = {
 export class GapRecorder {
   readonly #options: GapRecorderOptions
   #reason: string | undefined
+  #isRecorded = false
   /** Where nothing is known that would explain it. */
   #otherwise = slotReasons.none
   #host = ''
@@ -61,13 +62,21 @@ export class GapRecorder {
   /** A connection was made: what it found is the reason, unless an earlier one had found a better one. */
   connected({ session, slotState }: Pick<PreparedSource, 'session' | 'slotState'>): void {
     this.#host = session.host
+    this.#forgetRecorded()
     if (slotState === 'missing' || slotState === 'useless') this.because(slotReasons[slotState])
     else this.#otherwise = slotReasons[slotState]
   }
 
   /** Why WAL may be lost from now on; what was said first counts. */
   because(reason: string): void {
+    this.#forgetRecorded()
     this.#reason ??= reason
+  }
+
+  /** What was said before a gap was recorded is the reason for all gaps of that loss, and for no other. */
+  #forgetRecorded(): void {
+    if (this.#isRecorded) this.#reason = undefined
+    this.#isRecorded = false
   }
 
   /** The slot has moved: nothing was lost before. */
@@ -87,7 +96,7 @@ export class GapRecorder {
     for (const range of lostRanges(chain, from, to, segmentSize)) {
       await this.#recordOne({ ...range, detectedAt, reason, host: this.#host, slot }, signal)
     }
-    this.#reason = undefined
+    this.#isRecorded = true
   }
 
   /**

@@ -6,16 +6,23 @@
  * Any host may send WAL of a timeline that has ended, up to its end. WAL of the primary's present timeline may come only
  * from a standby: two servers that write to the same timeline write different WAL.
  *
- * It ends, always: a host that has failed at a position is not asked for that position again, positions only grow, and a
- * host that sent WAL which contradicts the archive is not asked for anything any more.
+ * Where no host has WAL at a position, each is asked for the oldest that it has of the rest, and the repair goes on at the
+ * oldest of all: what is lost is what nobody has.
+ *
+ * It ends, always: a host that has failed at a position is not asked for that position again, positions only grow, a host
+ * whose streams break is not asked for what follows either, and a host that sent WAL which contradicts the archive is not
+ * asked for anything any more.
  */
-import { formatLsn, type Lsn, maxLsn, minLsn, segmentStart, type Timeline } from '../../postgres/lsn.ts'
+import { addBytes, formatLsn, type Lsn, maxLsn, minLsn, segmentStart, type Timeline } from '../../postgres/lsn.ts'
 import type { ReplicationServer, ReplicationSession } from '../../postgres/protocol/session.ts'
 import { readServerHistory } from '../../postgres/wal/server-history.ts'
 import type { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
 import { parseSegmentSize } from '../../postgres/wal/wal-file.ts'
 import { hasCode, toWalrxError, WalrxError } from '../../primitives/errors.ts'
 import { Backoff } from '../../primitives/backoff.ts'
+import { orAborted } from '../../primitives/wait.ts'
+import type { ArchiveHole } from '../source/archive-holes.ts'
+import { oldestWal } from '../source/oldest-wal.ts'
 import { parseTimeoutMs } from '../stream/stream-timings.ts'
 import type { PreparedSource } from '../source/prepared-source.ts'
 import { type RepairMeans, type RepairRange, RepairStream } from './repair-stream.ts'
@@ -54,8 +61,10 @@ export function repairRanges(chain: TimelineChain, from: Lsn, to: Lsn, segmentSi
 export class GapRepair {
   readonly #options: GapRepairOptions
   readonly #source: PreparedSource
-  /** Hosts that are not asked again for what is wanted now, with how often they have failed. */
-  #failures = new Map<string, number>()
+  /** How often the streams of a host broke since the last one that brought WAL. */
+  readonly #failures = new Map<string, number>()
+  /** Hosts that have not got what is wanted now. */
+  readonly #lacking = new Set<string>()
   /** Hosts that cannot help at all. */
   readonly #useless = new Set<string>()
 
@@ -63,34 +72,52 @@ export class GapRepair {
   constructor(options: GapRepairOptions, source: PreparedSource) {
     this.#options = options
     this.#source = source
-    this.#failures.set(source.session.host, attemptsMax)
+    this.#useless.add(source.session.host)
   }
 
   /**
-   * Archives what other hosts have of the WAL between two positions, from the first on without a hole.
+   * Archives what other hosts have of the WAL between two positions.
    * @param to the first byte of a segment
-   * @returns how far it is archived now: `from` when nobody has it, `to` when nothing is missing any more
+   * @returns what nobody has, in order
    * @throws the signal's reason, and what the storage says that no other attempt will change
    */
-  async fill(from: Lsn, to: Lsn, signal: AbortSignal): Promise<Lsn> {
+  async fill(from: Lsn, to: Lsn, signal: AbortSignal): Promise<ArchiveHole[]> {
     const { chain, segmentSize, session } = this.#source
     const { log } = this.#options
     const facts = { host: session.host, from: formatLsn(from), to: formatLsn(to) }
     log.warn('WAL is gone from the server: the other hosts are asked for it', facts)
-    let reached = from
+    const lost: ArchiveHole[] = []
     for (const range of repairRanges(chain, from, to, segmentSize)) {
-      const end = await this.#fillRange(range, signal)
-      reached = maxLsn(reached, end)
-      if (end < range.endLsn) {
-        log.warn('no other host has the WAL either', { ...facts, from: formatLsn(reached) })
-        return reached
+      for (const hole of await this.#fillRange(range, signal)) {
+        const startLsn = maxLsn(hole.startLsn, from)
+        const last = lost.at(-1)
+        if (last?.endLsn === startLsn) lost.splice(-1, 1, { startLsn: last.startLsn, endLsn: hole.endLsn })
+        else lost.push({ startLsn, endLsn: hole.endLsn })
       }
     }
-    return to
+    for (const { endLsn, startLsn } of lost) {
+      const range = { from: formatLsn(startLsn), to: formatLsn(endLsn) }
+      log.warn('no other host has the WAL either', { ...facts, ...range })
+    }
+    return lost
   }
 
-  /** Returns how far it came. */
-  async #fillRange(range: RepairRange, signal: AbortSignal): Promise<Lsn> {
+  /** Returns what nobody has of the range. */
+  async #fillRange(range: RepairRange, signal: AbortSignal): Promise<ArchiveHole[]> {
+    const lost: ArchiveHole[] = []
+    let position = range.startLsn
+    for (;;) {
+      position = await this.#fillFrom({ ...range, startLsn: position }, signal)
+      if (position >= range.endLsn) return lost
+      this.#lacking.clear()
+      const next = await this.#oldestElsewhere({ ...range, startLsn: position }, signal)
+      lost.push({ startLsn: position, endLsn: next })
+      position = next
+    }
+  }
+
+  /** Returns how far it came from the beginning of the range on without a hole. */
+  async #fillFrom(range: RepairRange, signal: AbortSignal): Promise<Lsn> {
     const { clock, log, meter, random } = this.#options
     const backoff = new Backoff({ firstMs: 500, maxMs: 5_000, random })
     let position = range.startLsn
@@ -113,10 +140,31 @@ export class GapRepair {
         log.warn('archived WAL from another host that the server no longer has', { host, ...part })
         meter.repaired(host, Number(end - position))
         position = end
-        this.#failures = new Map()
+        this.#failures.clear()
+        this.#lacking.clear()
       }
     }
     return position
+  }
+
+  /**
+   * The oldest WAL that any host has of the range after its first segment; the end of the range when no host has any.
+   * @throws the signal's reason
+   */
+  async #oldestElsewhere(range: RepairRange, signal: AbortSignal): Promise<Lsn> {
+    const startLsn = addBytes(range.startLsn, this.#source.segmentSize)
+    let oldest = range.endLsn
+    if (startLsn >= oldest) return oldest
+    const judge = async (session: ReplicationSession): Promise<void> => {
+      const { endLsn } = await this.#examine(session, { ...range, startLsn, endLsn: oldest })
+      const found = await orAborted(oldestWal({ ...this.#source, session }, startLsn, endLsn), signal)
+      if (found.startLsn < endLsn) oldest = found.startLsn
+      throw new WalrxError('WALRX_WAL_REMOVED', `${session.host} is asked for what it has only`)
+    }
+    // Each host is refused, so that every one is asked.
+    await this.#options.server.connect(signal, judge).catch(() => {})
+    signal.throwIfAborted()
+    return oldest
   }
 
   /** A host that has WAL at the beginning of the range; throws where there is none. */
@@ -134,7 +182,8 @@ export class GapRepair {
     const { host, inRecovery } = session
     const at = `WAL at ${formatLsn(startLsn)} on timeline ${timeline}`
     const refuse = (why: string) => new WalrxError('WALRX_WAL_REMOVED', `${host} ${why}`)
-    if (this.#useless.has(host) || (this.#failures.get(host) ?? 0) >= attemptsMax) throw refuse(`does not have ${at}`)
+    const isOut = this.#useless.has(host) || (this.#failures.get(host) ?? 0) >= attemptsMax
+    if (isOut || this.#lacking.has(host)) throw refuse(`does not have ${at}`)
     const { chain, segmentSize, systemId } = this.#source
     const identity = await session.identifySystem()
     if (identity.systemId !== systemId) throw refuse(`is another cluster, with system identifier ${identity.systemId}`)
@@ -143,8 +192,7 @@ export class GapRepair {
     const theirs = await readServerHistory(session, identity.timeline)
     const link = commonLink(chain, theirs.chain, timeline)
     if (!link) throw refuse(`has another history up to timeline ${timeline}`)
-    const mayDiffer = !inRecovery && host !== this.#source.session.host
-    if (link.end === undefined && chain.link(timeline)?.end === undefined && mayDiffer) {
+    if (link.end === undefined && chain.link(timeline)?.end === undefined && !inRecovery) {
       throw refuse(`writes to timeline ${timeline} itself: its WAL is not the primary's`)
     }
     const end = minLsn(endLsn, segmentStart(link.end ?? identity.xlogpos, segmentSize))
@@ -171,8 +219,8 @@ export class GapRepair {
       log.warn('the other host could not send all of the missing WAL', { ...from, code, error: message })
       const isWrong = hasCode(error, 'WALRX_ARCHIVE_CONFLICT') || hasCode(error, 'WALRX_WAL_INVALID')
       if (isWrong) this.#useless.add(host)
-      const isOver = error.code === 'WALRX_WAL_REMOVED' || !error.transient
-      this.#failures.set(host, isOver ? attemptsMax : (this.#failures.get(host) ?? 0) + 1)
+      if (error.code === 'WALRX_WAL_REMOVED' || !error.transient) this.#lacking.add(host)
+      else this.#failures.set(host, (this.#failures.get(host) ?? 0) + 1)
       return reached
     } finally {
       await session.close()

@@ -78,8 +78,8 @@ export class MissingWal {
   async #fill(source: PreparedSource, from: Lsn, to: Lsn, signal: AbortSignal): Promise<void> {
     const { everyHost, gaps } = this.#options
     const repair = everyHost && new GapRepair({ ...this.#options, server: everyHost }, source)
-    const reached = repair ? await repair.fill(from, to, signal) : from
-    if (reached < to) await gaps.record(source.chain, reached, to, signal)
+    const lost = repair ? await repair.fill(from, to, signal) : [{ startLsn: from, endLsn: to }]
+    for (const { endLsn, startLsn } of lost) await gaps.record(source.chain, startLsn, endLsn, signal)
   }
 
   async #oldest(source: PreparedSource, from: Lsn, to: Lsn, signal: AbortSignal): Promise<Lsn> {

@@ -73,6 +73,7 @@ describe('a gap is reported', () => {
     connect('missing')
     connect('found')
     await record()
+    await record()
     connect('found')
     await record()
     connect('missing')
@@ -85,6 +86,7 @@ describe('a gap is reported', () => {
     assert.deepEqual(
       archive.gaps.map(({ reason }) => reason),
       [
+        'the server had invalidated the slot and removed it',
         'the server had invalidated the slot and removed it',
         'the server removed it although the slot was there',
         'nothing kept it and the server removed it',

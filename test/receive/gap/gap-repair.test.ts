@@ -6,6 +6,7 @@ import { formatLsn, type Lsn, parseLsn } from '../../../src/postgres/lsn.ts'
 import type { ReplicationServer, ReplicationSession } from '../../../src/postgres/protocol/session.ts'
 import { TimelineChain } from '../../../src/postgres/wal/timeline-chain.ts'
 import { WalrxError } from '../../../src/primitives/errors.ts'
+import type { ArchiveHole } from '../../../src/receive/source/archive-holes.ts'
 import { GapRepair, repairRanges } from '../../../src/receive/gap/gap-repair.ts'
 import { SegmentPool } from '../../../src/receive/segment/segment-pool.ts'
 import { firstLsn, fork, segmentSize, systemId, timelineOne, type TimelineWal } from '../../faults/recorded-wal.ts'
@@ -68,6 +69,7 @@ class Hosts implements ReplicationServer {
     session.host = host.name
     session.systemId = systemId
     session.inRecovery = true
+    session.oldestLsn = at(host.has)
     host.prepare?.(session)
     const { socket } = session
     const write = socket.write.bind(socket)
@@ -113,12 +115,12 @@ class Bench {
     )
   }
 
-  /** Repairs; returns the position reached, in segments. */
-  async fill(from: number, to: number): Promise<number> {
-    let reached: Lsn | undefined
+  /** Repairs; returns what is lost, in segments. */
+  async fill(from: number, to: number): Promise<[number, number][]> {
+    let reached: ArchiveHole[] | undefined
     let failure: unknown
     this.#repair.fill(at(from), at(to), this.stop.signal).then(
-      (lsn) => (reached = lsn),
+      (lost) => (reached = lost),
       (error: unknown) => (failure = error),
     )
     for (let turn = 0; reached === undefined && failure === undefined; turn++) {
@@ -143,7 +145,8 @@ class Bench {
       true,
       'nothing was acknowledged',
     )
-    return Number((reached ?? firstLsn) - firstLsn) / segmentSize
+    const segments = (lsn: Lsn) => Number(lsn - firstLsn) / segmentSize
+    return (reached ?? []).map(({ endLsn, startLsn }) => [segments(startLsn), segments(endLsn)])
   }
 
   async pass(ms: number): Promise<void> {
@@ -186,7 +189,7 @@ describe('a gap is filled', () => {
       host('fake:5432', 5, 6, { prepare: (session) => (session.inRecovery = false) }),
       host('b', 0, 6),
     ])
-    assert.equal(await bench.fill(1, 5), 5)
+    assert.deepEqual(await bench.fill(1, 5), [])
     assert.deepEqual(bench.hosts.asked, [`b ${formatLsn(at(1))}`])
     assert.deepEqual(
       bench.archive.segmentNames,
@@ -201,19 +204,39 @@ describe('a gap is filled', () => {
 
   test('by several, each as far as it comes; what nobody has is left', async () => {
     const bench = new Bench([host('b', 3, 6), host('c', 0, 2.5), host('d', 0, 3.5, { breaksAt: 3.25 })])
-    assert.equal(await bench.fill(1, 4), 4)
+    assert.deepEqual(await bench.fill(1, 4), [])
     assert.deepEqual(
       bench.hosts.asked,
       ['b', 'c', 'b', 'd', 'b'].map((name, index) => `${name} ${formatLsn(at([1, 1, 2, 2, 3][index] ?? 0))}`),
     )
     const left = new Bench([host('b', 0, 2.5)])
-    assert.equal(await left.fill(1, 4), 2)
+    assert.deepEqual(await left.fill(1, 4), [[2, 4]])
     assert.deepEqual(left.hosts.asked, [`b ${formatLsn(at(1))}`])
   })
 
-  test('by nobody: every host is asked once for the same position', async () => {
+  // Standbys often keep less WAL than was missed, and still most of it.
+  test('by hosts that lack its beginning: what nobody has is lost, and no more', async () => {
     const bench = new Bench([host('b', 3, 6), host('c', 2, 6)])
-    assert.equal(await bench.fill(1, 4), 1)
+    assert.deepEqual(await bench.fill(1, 4), [[1, 2]])
+    assert.deepEqual(
+      bench.hosts.asked,
+      ['b', 'c', 'b', 'c'].map((name, index) => `${name} ${formatLsn(at([1, 1, 2, 2][index] ?? 0))}`),
+    )
+    assert.deepEqual(
+      bench.archive.segmentNames,
+      [2, 3].map((index) => nameOf(index)),
+    )
+    const several = new Bench([host('b', 2, 3), host('c', 4, 5), host('d', 0, 6, { isDown: true })])
+    assert.deepEqual(await several.fill(1.5, 6), [
+      [1.5, 2],
+      [3, 4],
+      [5, 6],
+    ])
+  })
+
+  test('by nobody: every host is asked once for the same position', async () => {
+    const bench = new Bench([host('b', 5, 6), host('c', 4, 6)])
+    assert.deepEqual(await bench.fill(1, 4), [[1, 4]])
     assert.deepEqual(bench.hosts.asked, [`b ${formatLsn(at(1))}`, `c ${formatLsn(at(1))}`])
     assert.deepEqual([bench.archive.segmentNames, bench.repaired], [[], []])
   })
@@ -222,11 +245,11 @@ describe('a gap is filled', () => {
     const slow = host('b', 0, 6, { isDown: true })
     const bench = new Bench([slow])
     bench.clock.setTimer(600, () => (slow.isDown = false))
-    assert.equal(await bench.fill(1, 3), 3)
+    assert.deepEqual(await bench.fill(1, 3), [])
     const never = new Bench([host('b', 0, 6, { isDown: true })])
-    assert.equal(await never.fill(1, 3), 1)
+    assert.deepEqual(await never.fill(1, 3), [[1, 3]])
     const breaking = new Bench([host('b', 0, 6, { breaksAt: 1.5 })])
-    assert.equal(await breaking.fill(1, 3), 1)
+    assert.deepEqual(await breaking.fill(1, 3), [[1, 3]])
     assert.equal(breaking.hosts.asked.length, 3)
   })
 })
@@ -234,7 +257,7 @@ describe('a gap is filled', () => {
 describe('a host gives no WAL', () => {
   const refused = async (over: Partial<Host>, server: Partial<Server> = {}): Promise<void> => {
     const bench = new Bench([host('b', 0, 6, over)], server)
-    assert.equal(await bench.fill(1, 3), 1)
+    assert.deepEqual(await bench.fill(1, 3), [[1, 3]])
     assert.deepEqual(bench.hosts.asked, [])
   }
 
@@ -261,14 +284,14 @@ describe('a host gives no WAL', () => {
       timeline: 2,
       ends: [[1, 3.5]],
     })
-    assert.equal(await bench.fill(1, 5), 3)
+    assert.deepEqual(await bench.fill(1, 5), [[3, 5]])
     assert.deepEqual(bench.archive.segmentNames, [nameOf(1), nameOf(2)])
   })
 
   test('that contradicts the archive: it is not asked again, and the next one is', async () => {
     const bench = new Bench([host('b', 0, 6, { wal: fork(timelineOne, 1, at(1.5)) }), host('c', 0, 6)])
     bench.archive.files.set(nameOf(2), Buffer.from(timelineOne.bytes.subarray(2 * segmentSize, 3 * segmentSize)))
-    assert.equal(await bench.fill(2, 5), 5)
+    assert.deepEqual(await bench.fill(2, 5), [])
     assert.deepEqual(bench.hosts.asked, [`b ${formatLsn(at(2))}`, `c ${formatLsn(at(2))}`])
     assert.deepEqual(
       bench.archive.segmentNames,
@@ -280,7 +303,7 @@ describe('a host gives no WAL', () => {
     const bench = new Bench([host('b', 0, 6, { wal: fork(timelineOne, 1, at(1.1)) }), host('c', 0, 6)])
     const beginning = timelineOne.bytes.subarray(segmentSize, 1.5 * segmentSize)
     bench.archive.chunks.set(`${nameOf(1)}/0-${segmentSize / 2}`, Buffer.from(beginning))
-    assert.equal(await bench.fill(1.5, 3), 3)
+    assert.deepEqual(await bench.fill(1.5, 3), [])
     assert.deepEqual(bench.hosts.asked, [`b ${formatLsn(at(1))}`, `c ${formatLsn(at(1))}`])
   })
 })
