@@ -38,6 +38,7 @@ before(async () => {
   await writeFile(program, `#!/bin/sh\nexec '${process.execPath}' '${main}' "$@"\n`)
   await chmod(program, 0o755)
   await writeFile(join(root, 'walg.yaml'), `WALG_FILE_PREFIX: ${archive}\n`)
+  await writeFile(join(root, '.pg_service.conf'), `[db1]\nhost=127.0.0.1\nport=${server.port}\nuser=walrx\n`)
   const each = Object.entries(commands).map(async ([name, { load }]) => {
     return [name, (await load()).examples.map(({ call }) => call)] as const
   })
@@ -96,7 +97,8 @@ async function runService(call: string): Promise<void> {
   const assignments = /^(?:(\w+)=(\S+) )?walrx (.*)$/.exec(line) ?? assert.fail(line)
   const [, variable, value, rest = ''] = assignments
   const words = [...rest.matchAll(/"([^"]*)"|(\S+)/g)].map(([, quoted, bare]) => quoted ?? bare ?? '')
-  await using receiver = startWalrx(words, variable === undefined ? {} : { env: { [variable]: value ?? '' } })
+  const env = { HOME: root, ...(variable !== undefined && { [variable]: value ?? '' }) }
+  await using receiver = startWalrx(words, { env })
   await receiver.logged('streaming')
   assert.equal((await receiver.stop()).status, 0, line)
 }
@@ -167,7 +169,7 @@ test('every example of every help does what it says', async (t) => {
   await t.test('of recoveries', async () => {
     await runAll('wal-fetch', () => readFile(join(root, 'segment')), has(/^restore_command = /m))
     await runAll('restore-command', async () => {
-      assert.match(await readFile(join(root, 'postgresql.conf'), 'utf8'), /^restore_command = .*walg\.yaml/m)
+      assert.match(await readFile(join(root, 'postgresql.auto.conf'), 'utf8'), /^restore_command = .*walg\.yaml/m)
     })
     const isRestored = () => readFile(join(root, `restored-${restores}`, 'recovery.signal'))
     await runAll('backup-fetch', isRestored, isRestored)
@@ -179,7 +181,20 @@ test('every example of every help does what it says', async (t) => {
   await receiver.stop()
   await age(join(archive, 'walrx_005'))
   await t.test('of an archive without its server', async () => {
-    await runAll('wal-finalize', ...Array<() => void>(3).fill(() => {}))
+    const segments = async () => (await readdir(join(archive, 'wal_005'))).sort()
+    const before = await segments()
+    const finalized = (printed: string) => /^(\w{24}) (.+), with WAL up to/.exec(printed) ?? assert.fail(printed)
+    let last = ''
+    const dry = async (printed: string) => {
+      last = finalized(printed)[1] ?? ''
+      assert.deepEqual(await segments(), before, 'a dry run writes nothing')
+    }
+    const real = async (printed: string) => {
+      assert.equal(finalized(printed)[1], last)
+      assert.deepEqual(await segments(), [...before, `${last}.zst`].sort())
+    }
+    // The last one then finds no other unfinished segment.
+    await runAll('wal-finalize', dry, real, (printed) => assert.equal(printed, ''))
   })
   examples.delete('wal-prefetch')
   assert.deepEqual([...examples.keys()], [], 'no command is left out')

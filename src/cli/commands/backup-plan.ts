@@ -15,11 +15,11 @@ export const backupPlan: Command<'backup-plan'> = {
   positionals: [],
   examples: [
     {
-      call: 'walrx backup-plan -d "host=db1 user=walrx" --delta-max-steps 6',
+      call: 'walrx backup-plan -d service=db1 --delta-max-steps 6',
       means: 'what it would build on, what has changed since, and how large it would be',
     },
     {
-      call: 'walrx backup-plan -d "host=db1 user=walrx" --delta-max-steps 6 --json | jq .expected.delta.bytes',
+      call: 'walrx backup-plan -d service=db1 --delta-max-steps 6 --json | jq .expected.delta.bytes',
       means: 'the size, for a program',
     },
   ],

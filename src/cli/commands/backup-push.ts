@@ -23,15 +23,15 @@ export const backupPush: Command<'backup-push'> = {
       means: 'back db1 up; wal-receive has to run beside it',
     },
     {
-      call: 'walrx backup-push -d "host=db1 user=walrx" --permanent --max-rate 50MB',
-      means: 'a permanent backup, at 50 MB per second at most',
+      call: 'walrx backup-push -d service=db1 --permanent --max-rate 50MB',
+      means: 'a permanent backup, at 50 MB per second at most; pg_service.conf has the connection',
     },
     {
-      call: 'walrx backup-push -d "host=db1 user=walrx" --delta-max-steps 6',
+      call: 'walrx backup-push -d service=db1 --delta-max-steps 6',
       means: 'only what has changed since the newest backup; every seventh backup is a full one',
     },
     {
-      call: 'walrx backup-push -d "host=db1 user=walrx" --delta-max-steps 6 --dry-run',
+      call: 'walrx backup-push -d service=db1 --delta-max-steps 6 --dry-run',
       means: 'show whether that would be a delta, and how large',
     },
   ],

@@ -15,7 +15,7 @@ export const scrubCommand: Command<'scrub'> = {
   positionals: [],
   examples: [
     { call: 'walrx scrub --dbname "host=db1 user=walrx"', means: 'exit status 5 when a page is damaged' },
-    { call: 'walrx scrub -d "host=db1 user=walrx" --max-rate 50MB --json', means: 'slowly, for a script' },
+    { call: 'PGSERVICE=db1 walrx scrub --max-rate 50MB --json', means: 'slowly, for a script' },
   ],
   async run(context) {
     const { log, options, settings, signals, stderr, stdout } = context

@@ -20,6 +20,10 @@ export const walReceive: Command<'wal-receive'> = {
       call: 'walrx wal-receive --dbname postgresql://walrx@db1,db2/ --file-prefix /srv/archive',
       means: 'from the primary of two hosts, into a directory',
     },
+    {
+      call: 'PGSERVICE=db1 walrx wal-receive --config /etc/walg.yaml',
+      means: 'the server of a connection service, with the settings of a file',
+    },
   ],
   async run(context) {
     const { log, options, signals } = context
