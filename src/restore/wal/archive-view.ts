@@ -36,6 +36,8 @@ export interface ViewOptions extends StorageCallOptions {
   readonly extension: string | undefined
   /** Bytes of a segment, when configured. */
   readonly segmentSize: number | undefined
+  /** True: the segment's tail counts for nothing, as for a standby. */
+  readonly wholeOnly: boolean
   /** True: look beyond the file's forms, for {@link ArchiveView.isFollowed}. */
   readonly wantsFollower: boolean
 }
@@ -90,8 +92,8 @@ async function viewSegment(storage: Storage, name: string, options: ViewOptions)
     }
     const isLater = file?.kind === 'segment' && file.name > name && file.name.startsWith(timeline)
     if (form) return { kind: 'there', form, isFollowed: isLater }
-    if (isLater || isUnreadable || file?.name === `${name}.partial` || parseTailKey(key)?.segment === name)
-      return unclear
+    const isTail = file?.name === `${name}.partial` || parseTailKey(key)?.segment === name
+    if (isLater || isUnreadable || (isTail && !options.wholeOnly)) return unclear
     if (file && file.name.slice(0, 8) > timeline && ++newerKeys > newerKeysMax) return unclear
     const gap = parseGapKey(key)
     if (gap?.timeline === parseInt(timeline, 16)) gaps.push(gap)

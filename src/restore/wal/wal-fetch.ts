@@ -197,9 +197,10 @@ class WalFetch {
 
   /** Undefined where a lookup by name costs less than a look. */
   async #view(signal: AbortSignal): Promise<ArchiveView | undefined> {
-    const { extension, name, onSegment, segmentSize, storage } = this.#options
+    const { extension, name, onSegment, segmentSize, storage, wholeOnly = false } = this.#options
     if (storage.hasCheapHeads === true) return undefined
-    return await viewArchive(storage, name, { extension, segmentSize, wantsFollower: onSegment !== undefined, signal })
+    const wantsFollower = onSegment !== undefined
+    return await viewArchive(storage, name, { extension, segmentSize, wholeOnly, wantsFollower, signal })
   }
 
   /** Opens the form that was seen; it may have gone since. */

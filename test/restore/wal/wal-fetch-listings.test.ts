@@ -195,6 +195,18 @@ describe('"nothing new yet"', () => {
     })
   }
 
+  test('takes two requests for a standby beside the unfinished segment, which grows all the time', async () => {
+    await using world = await openWorld({})
+    world.put('walrx_005/system.json', marker)
+    const [next, chunk] = [nameOf(41), { from: 0, to: 8192 }]
+    world.put(tailKey(next, chunk, ''), makeSegment(next).subarray(0, chunk.to))
+    world.put(`wal_005/${next}.partial`, makeSegment(next))
+    world.store.log.length = 0
+    assert.equal(await world.fetch(next, { isStandby: true, wholeOnly: true }), 'absent')
+    assert.ok(world.store.log.length <= 2, world.store.log.map(({ action }) => action).join(' '))
+    assert.equal(await world.fetch(next), 'delivered')
+  })
+
   test('takes two requests also at the ends of the names of segments', async () => {
     const usual = 16 * 1024 * 1024
     for (const number of [256n, 257n, 512n, 513n, 0x1ffn]) {
