@@ -69,6 +69,8 @@ const BY_CODE: Readonly<Record<string, Meaning>> = {
   PermanentRedirect: { code: 'WALRX_STORAGE_MISSING', hint: REGION_HINT },
   AuthorizationHeaderMalformed: { code: 'WALRX_STORAGE_DENIED', hint: REGION_HINT },
   InvalidAccessKeyId: { code: 'WALRX_STORAGE_DENIED', wants: 'unknown', hint: 'check the access key' },
+  // versitygw, with status 404.
+  XAdminUserNotFound: { code: 'WALRX_STORAGE_DENIED', wants: 'unknown', hint: 'check the access key' },
   SignatureDoesNotMatch: { code: 'WALRX_STORAGE_DENIED', wants: 'unknown', hint: 'check the secret access key' },
   InvalidToken: { code: 'WALRX_STORAGE_DENIED', wants: 'unknown', hint: 'check the session token' },
   ExpiredToken: { code: 'WALRX_STORAGE_DENIED', wants: 'expired', hint: 'renew the session token' },

@@ -13,6 +13,8 @@ describe('an answer of a store', () => {
   const final: [status: number, s3Code: string, code: ErrorCode][] = [
     [403, 'AccessDenied', 'WALRX_STORAGE_DENIED'],
     [403, 'InvalidAccessKeyId', 'WALRX_STORAGE_DENIED'],
+    // versitygw.
+    [404, 'XAdminUserNotFound', 'WALRX_STORAGE_DENIED'],
     [403, 'SignatureDoesNotMatch', 'WALRX_STORAGE_DENIED'],
     [403, 'AnythingElse', 'WALRX_STORAGE_DENIED'],
     [401, 'Unauthorized', 'WALRX_STORAGE_DENIED'],

@@ -103,6 +103,7 @@ describe('a readable denial', () => {
     [400, 'InvalidArgument'],
     [400, 'EntityTooLarge'],
     [403, 'InvalidAccessKeyId'],
+    [404, 'XAdminUserNotFound'],
   ] as const) {
     test(`ends at once: ${status} ${code}`, async (context) => {
       const { storage, store, troubles } = await open(context)
