@@ -18,7 +18,7 @@ export interface ProbeTarget extends Pick<Storage, 'location' | 'put' | 'get' | 
 
 /**
  * Creates an object with a random key twice, reads it, lists it and removes it. Where listings are tested, there is a
- * second object.
+ * second object. A listing comes before all that: SeaweedFS creates a bucket that is missing at the first put.
  * @param folder of the objects; without a slash at its end
  * @returns conditional puts work where the second creation was refused
  * @throws what the storage throws; WALRX_STORAGE_UNAVAILABLE when it returns other bytes. A refused removal is not an
@@ -32,6 +32,7 @@ export async function proveStorage(
   const key = `${folder}/${randomBytes(8).toString('hex')}`
   const body = Buffer.from(`written by walrx to test the storage, may be removed: ${key}\n`)
   let isRefused = false
+  await isListed(target, key, options)
   if ((await target.createBare(key, body, options)) === 'unsupported') await target.put(key, body, options)
   else isRefused = (await target.createBare(key, body, options)) === 'exists'
   const stored = await readObject(target, key, options)

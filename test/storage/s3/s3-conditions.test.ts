@@ -39,13 +39,29 @@ describe('putIfAbsent', () => {
     assert.deepEqual(await storage.probe(), { conditionalPut: true })
     assert.deepEqual(
       stub.log.map((line) => line.replace(/\/probe\/[0-9a-f]{16}$/, '/probe')),
-      ['PUT walrx_005/probe', 'PUT walrx_005/probe', 'GET walrx_005/probe', 'GET ', 'DELETE walrx_005/probe'],
+      ['GET ', 'PUT walrx_005/probe', 'PUT walrx_005/probe', 'GET walrx_005/probe', 'GET ', 'DELETE walrx_005/probe'],
     )
     stub.requests.length = 0
     assert.equal(await storage.putIfAbsent(KEY, Buffer.from('1')), 'created')
     assert.equal(await storage.putIfAbsent(KEY, Buffer.from('2')), 'exists')
     assert.deepEqual(stub.log, [`PUT ${KEY}`, `PUT ${KEY}`])
     assert.ok(stub.requests.every(({ headers }) => headers['if-none-match'] === '*'))
+  })
+
+  // SeaweedFS 4.53.
+  test('puts nothing into a bucket that is missing, where the store would create it', async () => {
+    const put = memoryStore('honoured')
+    await using stub = await startStub((request) =>
+      request.method === 'PUT' ? put(request) : s3Error(404, 'NoSuchBucket'),
+    )
+    const storage = stub.open()
+    for (const call of [() => storage.probe(), () => storage.putIfAbsent(KEY, Buffer.from('1'))]) {
+      await assert.rejects(call(), (error) => isCode(error, 'WALRX_STORAGE_MISSING'))
+    }
+    assert.deepEqual(
+      stub.log.filter((line) => line.startsWith('PUT')),
+      [],
+    )
   })
 
   const withoutConditions: [name: string, condition: 'ignored' | StubAnswer][] = [
