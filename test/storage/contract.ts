@@ -27,6 +27,10 @@ export interface Traits {
   readonly atomicPut: boolean
   /** False for a store that lists folder by folder instead of by the bytes of keys: s3rver. */
   readonly byteOrder: boolean
+  /** False for a store that makes a slash of a backslash in a key: SeaweedFS. Default true. */
+  readonly backslashes?: boolean
+  /** False for a store that creates a bucket that is missing at the first put: SeaweedFS. Default true. */
+  readonly missingBucket?: boolean
 }
 
 /** What every test of the suite gets. */
