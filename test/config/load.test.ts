@@ -45,6 +45,12 @@ async function withConfigFile(settings: object, use: () => Promise<void>): Promi
   }
 }
 
+test('only a repeated flag has zero bytes, between its values', async () => {
+  const { values } = await load<'backup-fetch'>({}, { tablespaceMapping: '/a=/b\0/c=/d' }, 'backup-fetch')
+  assert.equal(values.tablespaceMapping, '/a=/b\0/c=/d')
+  assert.match((await failure({}, { slotName: 'a\0b' })).message, /must not contain a zero byte/)
+})
+
 describe('precedence', () => {
   test('a flag goes before the environment, that before the config file, that before the default', async () => {
     assert.equal((await load({})).values.slotName, 'walrx')
