@@ -93,8 +93,8 @@ export function notesOnLatest(inOrder: readonly OrderedBackup[]): string[] {
   const equals = inOrder.filter(({ lastModifiedMs }) => lastModifiedMs === latest.lastModifiedMs)
   if (equals.length === 1) return []
   const time = new Date(latest.lastModifiedMs).toISOString()
-  const others = equals.length === 2 ? equals[0]?.name : `${equals.length - 1} others`
-  return [`LATEST is ${describe(latest)}; ${others} has the same time in the storage, ${time}`]
+  const others = equals.length === 2 ? `${equals[0]?.name} has` : `${equals.length - 1} others have`
+  return [`LATEST is ${describe(latest)}; ${others} the same time in the storage, ${time}`]
 }
 
 function describe({ name, startTime }: OrderedBackup): string {
