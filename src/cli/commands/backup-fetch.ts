@@ -165,7 +165,7 @@ async function restoreBackup(restore: Restore, context: Context): Promise<void> 
     }
     stdout.write(`${chainTitle(documents)} is restored to ${destination}: ${countsText(summary)}${checked}\n`)
     for (const line of settingsText(report)) stdout.write(`${line}\n`)
-    if (restored) for (const line of stepsAfter(restored, request, needed)) stdout.write(`${line}\n`)
+    if (restored) for (const line of stepsAfter(restored, request, report, needed)) stdout.write(`${line}\n`)
   } finally {
     progress.stop()
   }
@@ -210,12 +210,14 @@ function warnOfRoot({ dataDirectory, isRoot, outside }: RestoredDirectory, log: 
 function stepsAfter(
   { restoreCommandCall, ...facts }: RestoredDirectory,
   request: RecoveryRequest,
+  report: SettingsReport | undefined,
   needed: NeededSettings | undefined,
 ): string[] {
   return nextSteps({
     ...facts,
     variables: needed?.environment ?? [],
     setUp: request.recover || request.keep?.includes('standby.signal') ? undefined : restoreCommandCall,
+    isLedAway: report?.elsewhere.some(({ name }) => name === 'data_directory') ?? false,
     pauses: request.target !== undefined && request.action === 'pause',
   })
 }

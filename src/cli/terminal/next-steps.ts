@@ -20,13 +20,15 @@ export interface NextStart {
   readonly variables: readonly NeededVariable[]
   /** The words of `walrx restore-command`, where no recovery has been set up. */
   readonly setUp: readonly string[] | undefined
+  /** True where its own postgresql.conf would have the server run in another directory. */
+  readonly isLedAway: boolean
   /** True where the server waits at the recovery target. */
   readonly pauses: boolean
 }
 
 /** The steps, as lines of text: prose, and commands that are indented. */
 export function nextSteps(start: NextStart): string[] {
-  const { dataDirectory, isRoot, outside, pauses, pgCtl, setUp, variables } = start
+  const { dataDirectory, isLedAway, isRoot, outside, pauses, pgCtl, setUp, variables } = start
   const file = (name: string) => shellWord(`${dataDirectory}/${name}`)
   const lines: string[] = []
   const secrets = variables.filter(({ value }) => value === undefined).map(({ name }) => name)
@@ -38,7 +40,10 @@ export function nextSteps(start: NextStart): string[] {
     commands.push(`touch ${file('recovery.signal')}`)
   }
   // pg_ctl returns when the server accepts connections, which a recovery may do late.
-  const run = [pgCtl, '-D', dataDirectory, '-l', `${dataDirectory}/walrx-start.log`, '-t', '86400', 'start']
+  const run = [pgCtl, '-D', dataDirectory, '-l', `${dataDirectory}/walrx-start.log`, '-t', '86400']
+  // pg_ctl hands these words to a shell.
+  if (isLedAway) run.push('-o', `-c data_directory=${shellWord(dataDirectory)}`)
+  run.push('start')
   const starting = run.map(shellWord).join(' ')
   if (isRoot) {
     commands.push(`chown -R postgres: ${[dataDirectory, ...outside].map(shellWord).join(' ')}`)

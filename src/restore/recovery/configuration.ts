@@ -19,6 +19,14 @@ export interface FoundSetting {
   readonly file: string
 }
 
+/** What the files of a data directory say. */
+export interface Configuration {
+  /** All settings, in the order in which the server reads them: the last of a name wins. */
+  readonly settings: readonly FoundSetting[]
+  /** Files and directories that are included and cannot be read: a server does not start then. The value is the path. */
+  readonly missing: readonly FoundSetting[]
+}
+
 /** CONF_FILE_MAX_DEPTH (guc-file.l). */
 const depthMax = 10
 
@@ -29,9 +37,9 @@ const depthMax = 10
 const settingLine =
   /^[ \t\r]*([a-z_\x80-\xff][\w$.\x80-\xff]*)(?![\w$.\x80-\xff])[ \t\r]*=?[ \t\r]*('(?:[^'\\]|\\.|'')*'|[^\s#'=][^\s#']*)/i
 
-/** All settings of a data directory's files, in the order in which the server reads them: the last of a name wins. */
-export async function readConfiguration(dataDirectory: string): Promise<FoundSetting[]> {
-  const found: FoundSetting[] = []
+/** Reads postgresql.conf with all that it includes, then postgresql.auto.conf. */
+export async function readConfiguration(dataDirectory: string): Promise<Configuration> {
+  const found: Found = { settings: [], missing: [] }
   for (const name of ['postgresql.conf', autoFile])
     await readFileInto(found, dataDirectory, join(dataDirectory, name), 0)
   return found
@@ -44,10 +52,16 @@ export function parseSettingLine(line: string): { readonly name: string; readonl
   return { name: name.toLowerCase(), value: value.startsWith("'") ? unquoted(value.slice(1, -1)) : value }
 }
 
-async function readFileInto(found: FoundSetting[], dataDirectory: string, path: string, depth: number): Promise<void> {
-  if (depth > depthMax) return
-  // A file that cannot be read is for the server to complain about.
-  const text = await fs.readFile(path, 'latin1').catch(() => '')
+interface Found {
+  readonly settings: FoundSetting[]
+  readonly missing: FoundSetting[]
+}
+
+/** @returns false where the file cannot be read */
+async function readFileInto(found: Found, dataDirectory: string, path: string, depth: number): Promise<boolean> {
+  if (depth > depthMax) return true
+  const text = await fs.readFile(path, 'latin1').catch(() => undefined)
+  if (text === undefined) return false
   const inside = relative(dataDirectory, path)
   const file = inside.startsWith('..') ? path : inside
   for (const line of text.split('\n')) {
@@ -55,20 +69,25 @@ async function readFileInto(found: FoundSetting[], dataDirectory: string, path: 
     if (!setting) continue
     const { name, value } = setting
     if (!/^include(_if_exists|_dir)?$/.test(name)) {
-      found.push({ name, value, file })
+      found.settings.push({ name, value, file })
       continue
     }
-    const target = isAbsolute(value) ? value : join(dirname(path), value)
+    // A path may have any bytes.
+    const bytes = Buffer.from(value, 'latin1').toString()
+    const target = isAbsolute(bytes) ? bytes : join(dirname(path), bytes)
     const files = name === 'include_dir' ? await includedFiles(target) : [target]
-    for (const each of files) await readFileInto(found, dataDirectory, each, depth + 1)
+    let isThere = files !== undefined
+    for (const each of files ?? []) isThere = (await readFileInto(found, dataDirectory, each, depth + 1)) && isThere
+    if (!isThere && name !== 'include_if_exists') found.missing.push({ name, value: target, file })
   }
+  return true
 }
 
-/** The files of an include_dir (conffiles.c, GetConfFilesInDir). */
-async function includedFiles(directory: string): Promise<string[]> {
-  const names = await fs.readdir(directory).catch(() => [])
+/** The files of an include_dir (conffiles.c, GetConfFilesInDir); undefined where it cannot be read. */
+async function includedFiles(directory: string): Promise<string[] | undefined> {
+  const names = await fs.readdir(directory).catch(() => undefined)
   return names
-    .filter((name) => name.endsWith('.conf') && !name.startsWith('.'))
+    ?.filter((name) => name.endsWith('.conf') && !name.startsWith('.'))
     .sort()
     .map((name) => join(directory, name))
 }

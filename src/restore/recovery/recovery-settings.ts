@@ -16,6 +16,7 @@ import { WalrxError } from '../../primitives/errors.ts'
 import { formatLsn } from '../../postgres/lsn.ts'
 import { SyncedDirectories } from '../../storage/file/synced-directories.ts'
 import { autoFile, type FoundSetting, parseSettingLine, quotedSetting, readConfiguration } from './configuration.ts'
+import { type PathElsewhere, pathsElsewhere } from './paths-elsewhere.ts'
 import type { RecoveryRequest, RecoveryTarget } from './recovery-request.ts'
 import { formatTimestamp } from './recovery-time.ts'
 import {
@@ -84,6 +85,8 @@ export interface SettingsReport {
   readonly removed: readonly string[]
   /** archive_command or archive_library, where the restored cluster archives by it as the source did. */
   readonly archivesBy: string | undefined
+  /** Paths that the files name outside of the directory. */
+  readonly elsewhere: readonly PathElsewhere[]
 }
 
 /**
@@ -102,7 +105,8 @@ export async function writeRecoverySettings(
   restoreCommand: string,
 ): Promise<SettingsReport> {
   try {
-    const found = (await readConfiguration(dataDirectory)).filter(({ file }) => file !== signalFile)
+    const configuration = await readConfiguration(dataDirectory)
+    const found = configuration.settings.filter(({ file }) => file !== signalFile)
     const wanted = await settingsToTurnOff(dataDirectory, request)
     const acting = actingSettings(found, wanted)
     await rewriteAutoFile(dataDirectory, request, wanted, acting)
@@ -116,6 +120,7 @@ export async function writeRecoverySettings(
       turnedOff: acting.map(({ files, name }) => ({ name, files })),
       removed,
       archivesBy: request.archiveMode === 'off' ? undefined : archivingBy(found),
+      elsewhere: await pathsElsewhere(dataDirectory, configuration),
     }
   } catch (error) {
     throw new WalrxError('WALRX_DESTINATION', `${dataDirectory}: ${(error as Error).message}`, { cause: error })

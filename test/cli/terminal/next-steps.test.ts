@@ -9,6 +9,7 @@ const start: NextStart = {
   isRoot: false,
   variables: [],
   setUp: undefined,
+  isLedAway: false,
   pauses: false,
 }
 const commands = (lines: readonly string[]) => lines.filter((line) => line.startsWith('  ')).map((line) => line.trim())
@@ -51,4 +52,11 @@ test('root is warned, gives the files away last, and starts the server as anothe
 
 test('the end of a pause is named', () => {
   assert.match(nextSteps({ ...start, pauses: true }).at(-1) ?? '', /pg_wal_replay_resume/)
+})
+
+test('a server that its configuration leads to another directory is started in its own', () => {
+  assert.match(
+    commands(nextSteps({ ...start, dataDirectory: '/srv/new', isLedAway: true }))[0] ?? '',
+    / -D \/srv\/new .* -o '-c data_directory=\/srv\/new' start$/,
+  )
 })

@@ -113,7 +113,7 @@ describe('the settings', () => {
     await writeFile(path('standby.signal'), '')
     const keep = ['primary_conninfo', 'recovery_end_command', 'standby.signal']
     const report = await writeRecoverySettings(directory, { ...plain, recover: false, keep }, 'x')
-    assert.deepEqual(report, { turnedOff: [], removed: [], archivesBy: undefined })
+    assert.deepEqual(report, { turnedOff: [], removed: [], archivesBy: undefined, elsewhere: [] })
     assert.equal(await settings(), auto)
     await writeRecoverySettings(directory, { ...plain, keep: keep.slice(0, 2) }, 'x')
     assert.match(await signal(), /^recovery_end_command = '\{ grep .*; \}; echo ''%r'''$/m)
@@ -154,6 +154,27 @@ describe('the settings', () => {
     await writeRecoverySettings(directory, { ...plain, recover: false, archiveMode: 'off' }, 'x')
     assert.equal(await settings(), "archive_mode = 'off'\n")
     assert.deepEqual(await readdir(directory), ['postgresql.auto.conf'])
+  })
+
+  // barman #706: configuration outside the data directory
+  test('that name other directories, and includes that are not there, are reported', async () => {
+    await mkdir(path('conf.d'))
+    await writeFile(
+      path('conf.d/a.conf'),
+      "include '../gone.conf'\ndata_directory = '/srv/original'\nident_file 'own'\n",
+    )
+    const lines = ["include_dir='conf.d'", "include_dir='none.d'", "include_if_exists='no'", "hba_file='/'", '']
+    await writeFile(path('postgresql.conf'), lines.join('\n'))
+    const { elsewhere } = await writeRecoverySettings(directory, { ...plain, recover: false }, 'x')
+    assert.deepEqual(elsewhere, [
+      { name: 'include', path: path('gone.conf'), file: 'conf.d/a.conf', exists: false },
+      { name: 'include_dir', path: path('none.d'), file: 'postgresql.conf', exists: false },
+      { name: 'data_directory', path: '/srv/original', file: 'conf.d/a.conf', exists: false },
+      { name: 'hba_file', path: '/', file: 'postgresql.conf', exists: true },
+    ])
+    await writeFile(path('postgresql.conf'), `data_directory='${directory}/'\nhba_file='${path('pg_hba.conf')}'\n`)
+    const own = await writeRecoverySettings(directory, { ...plain, recover: false }, 'x')
+    assert.deepEqual(own.elsewhere, [])
   })
 
   test('of nothing touch nothing', async () => {
