@@ -42,7 +42,8 @@ const signalFiles = ['standby.signal', signalFile] as const
 /** Comments of walrx in postgresql.auto.conf begin like this; those of an earlier restore go. */
 const comment = '# walrx: '
 
-const includeLine = `include_if_exists = '${signalFile}'`
+/** Also the file that recovery.signal becomes where it is renamed to make a standby. */
+const includeLines = signalFiles.map((name) => `include_if_exists = '${name}'`)
 
 const targetNames = {
   immediate: 'recovery_target',
@@ -53,14 +54,16 @@ const targetNames = {
 } as const satisfies Record<RecoveryTarget['kind'], string>
 
 /**
- * What the recovery_end_command runs, in the data directory: it removes from postgresql.auto.conf the line that includes
+ * What the recovery_end_command runs, in the data directory: it removes recovery.signal, which PostgreSQL leaves where
+ * standby.signal was beside it, so that the next start would be a recovery without its settings. And it removes from postgresql.auto.conf the line that includes
  * recovery.signal, and targets and commands of the recovery that ALTER SYSTEM has copied. Lines that turn a setting off
  * stay. It always succeeds: PostgreSQL takes a status of 126 and above for the end of the server.
  */
 const cleaning = [
+  `rm -f ${signalFile}; `,
   'grep -Ev "^(',
   [
-    `include_if_exists = .recovery.signal.`,
+    `include_if_exists = .(recovery|standby).signal.`,
     `${comment}the recovery`,
     `recovery_target(_lsn|_name|_time|_xid)? = '.+'`,
     `recovery_target_timeline = '([0-9]|current)`,
@@ -71,7 +74,7 @@ const cleaning = [
     `restore_command = '.+wal-fetch.+--recovery-pid`,
   ].join('|'),
   `)" ${autoFile} >${autoFile}.walrx; [ $? -le 1 ] && `,
-  `{ sync ${autoFile}.walrx; mv -f ${autoFile}.walrx ${autoFile}; } || rm -f ${autoFile}.walrx || :`,
+  `{ sync ${autoFile}.walrx; mv -f ${autoFile}.walrx ${autoFile}; sync .; } || rm -f ${autoFile}.walrx || :`,
 ].join('')
 
 /** One line: name and value. */
@@ -106,7 +109,7 @@ export async function writeRecoverySettings(
 ): Promise<SettingsReport> {
   try {
     const configuration = await readConfiguration(dataDirectory)
-    const found = configuration.settings.filter(({ file }) => file !== signalFile)
+    const found = configuration.settings.filter(({ file }) => !isSignalFile(file))
     const wanted = await settingsToTurnOff(dataDirectory, request)
     const acting = actingSettings(found, wanted)
     await rewriteAutoFile(dataDirectory, request, wanted, acting)
@@ -173,8 +176,8 @@ function signalText(recovery: readonly Setting[], wanted: readonly SourceSetting
   return [
     '# The settings of this recovery, by walrx backup-fetch. postgresql.auto.conf includes this file, and PostgreSQL',
     '# removes it when the recovery ends. To change them, stop the server and edit this file; where ALTER SYSTEM has put',
-    '# copies of them into postgresql.auto.conf, edit those. To make a standby, leave this file here and create',
-    '# standby.signal beside it.',
+    '# copies of them into postgresql.auto.conf, edit those. To make a standby, rename this file to',
+    '# standby.signal, or create that one beside it.',
     `recovery_end_command = ${quotedSetting(ending)}`,
     ...off.map((setting) => `${setting.name} = ${quotedSetting(setting.off)}`),
     ...recovery.map(([name, value]) => `${name} = ${quotedSetting(bytesOf(value))}`),
@@ -224,7 +227,7 @@ async function rewriteAutoFile(
   if (lines.at(-1) === '') lines.pop()
   for (const line of lines) {
     const setting = parseSettingLine(line)
-    if (line.startsWith(comment) || (setting?.name === 'include_if_exists' && setting.value === signalFile)) continue
+    if (line.startsWith(comment) || (setting?.name === 'include_if_exists' && isSignalFile(setting.value))) continue
     if (!gone.has(settingName(line))) kept.push(line)
     else if (acting.some(({ name }) => name === setting?.name)) notes.push(`${comment}was here: ${line.trim()}`)
   }
@@ -236,7 +239,9 @@ async function rewriteAutoFile(
       : []),
     ...notes,
     ...overrides.map(([name = '', value = '']) => `${name} = ${quotedSetting(value)}`),
-    ...(recover ? [`${comment}the recovery has its settings in ${signalFile}, and they go with it`, includeLine] : []),
+    ...(recover
+      ? [`${comment}the recovery has its settings in ${signalFile}, and they go with it`, ...includeLines]
+      : []),
   ]
   if (added.length === 0 && kept.length === lines.length) return
   const text = [...kept, ...added].map((line) => `${line}\n`).join('')
@@ -244,6 +249,10 @@ async function rewriteAutoFile(
   await writeDurably(temporary, Buffer.from(text, 'latin1'), before.mode)
   await fs.rename(temporary, path)
   await syncDirectory(dataDirectory)
+}
+
+function isSignalFile(name: string): boolean {
+  return signalFiles.some((each) => each === name)
 }
 
 /** Removes the signal files of the source; returns the names of those that were there. */

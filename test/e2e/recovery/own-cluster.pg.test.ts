@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { appendFile, chmod, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { appendFile, chmod, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
@@ -199,6 +199,27 @@ describe('a restored cluster', () => {
     assert.match(await autoConf(server), /^work_mem = '5MB'$/m)
     await assertStandbyFollows(server)
   })
+
+  for (const way of ['beside recovery.signal', 'for recovery.signal']) {
+    test(`is a standby with standby.signal ${way}, and starts again after its promotion`, async () => {
+      const { directory } = await fetch('--recover')
+      const signal = (name: string) => join(directory, 'data', `${name}.signal`)
+      if (way.startsWith('for')) await rename(signal('recovery'), signal('standby'))
+      else await writeFile(signal('standby'), '')
+      await restoredToServer(directory)
+      await using server = await openAndStart(directory, { major: 17 })
+      await until('the rows of the archive', async () => (await count(server)) === 1001)
+      await server.sql('select pg_promote()')
+      await until('the end of the recovery', async () => !(await autoConf(server)).includes('include'))
+      await server.restart()
+      await server.sql('insert into t values (3000)')
+      assert.deepEqual(
+        (await readdir(server.dataDir)).filter((name) => name.endsWith('.signal')),
+        [],
+      )
+      await assertStandbyFollows(server)
+    })
+  }
 
   test('has none left either where the server died before its recovery_end_command', async () => {
     const { directory } = await fetch('--target-lsn', world.lsn, '--target-action', 'promote')

@@ -38,7 +38,7 @@ describe('the settings', () => {
     assert.equal(targets.filter((line) => line.endsWith(" = ''")).length, 4)
     assert.deepEqual((await readdir(directory)).sort(), ['postgresql.auto.conf', 'recovery.signal'])
     assert.equal((await stat(path('postgresql.auto.conf'))).mode & 0o777, 0o600)
-    assert.match(await settings(), /^include_if_exists = 'recovery.signal'\n$/m)
+    assert.match(await settings(), /^include_if_exists = 'standby.signal'\ninclude_if_exists = 'recovery.signal'\n$/m)
     assert.doesNotMatch(await settings(), /^recovery_|^restore_/m)
   })
 
@@ -116,7 +116,7 @@ describe('the settings', () => {
     assert.deepEqual(report, { turnedOff: [], removed: [], archivesBy: undefined, elsewhere: [] })
     assert.equal(await settings(), auto)
     await writeRecoverySettings(directory, { ...plain, keep: keep.slice(0, 2) }, 'x')
-    assert.match(await signal(), /^recovery_end_command = '\{ grep .*; \}; echo ''%r'''$/m)
+    assert.match(await signal(), /^recovery_end_command = '\{ rm .*grep .*; \}; echo ''%r'''$/m)
   })
 
   test('say by what the cluster archives, as long as it does', async () => {
