@@ -70,8 +70,10 @@ export async function backupToRestore(options: BackupToRestoreOptions): Promise<
     if (!isFault(error)) throw error
     const instead = await choice.nextBest(choice.after(names))
     if (instead === undefined) throw error
-    const why = error.hint === undefined ? '' : `${error.hint}; `
-    const hint = `${why}${instead} is the next best, and can be restored: ${again(instead)}`
+    const { name, obstacle } = instead
+    const way = `${name} is the next best, and can be restored`
+    const rest = obstacle ? `${way}, but not to the end: ${obstacle}` : `${way}: ${again(name)}`
+    const hint = `${error.hint === undefined ? '' : `${error.hint}; `}${rest}`
     throw new WalrxError(error.code, error.message, { hint, cause: error })
   }
 }
@@ -110,24 +112,50 @@ class Choice {
     return names.slice(names.indexOf(this.#tried) + 1)
   }
 
-  /** The first that can be restored; undefined where that is not found. @param names newest first */
-  async nextBest(names: readonly string[]): Promise<string | undefined> {
+  /**
+   * The first that can be restored as it is asked for; else the first that has the WAL which it needs itself, with what is
+   * in the way after that. Undefined where neither is found.
+   * @param names newest first
+   */
+  async nextBest(names: readonly string[]): Promise<{ readonly name: string; readonly obstacle?: string } | undefined> {
     let left = names
+    let partly: { readonly name: string; readonly obstacle: string } | undefined
     for (let tried = 0; tried < nextBestMax && left.length > 0; tried++) {
       try {
         const name = await this.first(left)
-        await this.check(name, silentLog, true)
-        return name
+        await this.check(name, silentLog, toItsEnd)
+        await this.check(name, silentLog)
+        return { name }
       } catch (error) {
         if (!isFault(error)) throw error
+        partly ??= await this.#partly(error)
       }
       left = this.after(left)
     }
-    return undefined
+    return partly
   }
 
-  /** @param needsWal false warns where WAL is missing that the backup needs, and no recovery is asked for */
-  async check(name: string, log = this.#options.log, needsWal = false): Promise<BackupDocuments> {
+  /** The backup that was looked at last, where it could be restored but for what the error says. */
+  async #partly({
+    hint,
+    message,
+  }: WalrxError): Promise<{ readonly name: string; readonly obstacle: string } | undefined> {
+    const { recover, target } = this.#options.asked.request
+    if (!recover || target) return undefined
+    try {
+      await this.check(this.#tried, silentLog, toItsEnd)
+      return { name: this.#tried, obstacle: hint === undefined ? message : `${message}; ${hint}` }
+    } catch (error) {
+      if (!isFault(error)) throw error
+      return undefined
+    }
+  }
+
+  /**
+   * @param asFarAs how far the WAL must be there; by default as far as is asked for, and without a recovery a warning
+   * says where the backup's own is missing
+   */
+  async check(name: string, log = this.#options.log, asFarAs?: typeof toItsEnd): Promise<BackupDocuments> {
     const { asked, signal, storage } = this.#options
     const { isWhole, request } = asked
     const documents = await readDocuments(storage, this.#archive, name, signal)
@@ -141,11 +169,11 @@ class Choice {
       return documents
     }
     const check = { reader: this.#reader, backup, histories: this.#histories, signal }
-    if (request.recover) {
+    if (asFarAs) await checkReachable({ ...check, request: asFarAs })
+    else if (request.recover) {
       const { warnings } = await checkReachable({ ...check, request })
       for (const warning of warnings) log.warn(warning)
-    } else if (needsWal) await checkReachable({ ...check, request: toItsEnd })
-    else await warnOfLackingWal(check, log)
+    } else await warnOfLackingWal(check, log)
     return documents
   }
 }

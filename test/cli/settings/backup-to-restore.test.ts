@@ -95,6 +95,17 @@ describe('LATEST', () => {
     await assertInstead(storage, 'WALRX_TARGET_UNREACHABLE', older)
   })
 
+  test('whose WAL is gone, with later WAL there, names the one before the gap, and how far it goes', async () => {
+    const storage = makeArchive()
+    storage.objects.delete(`wal_005/${segments[2]}`)
+    const error = await choose(storage)
+    assert.ok(error instanceof WalrxError)
+    assert.match(error.message, new RegExp(`^backup ${newest} starts in segment`))
+    const way = `${older} is the next best, and can be restored, but not to the end: the archive has a gap`
+    assert.ok(error.hint?.includes(way), error.hint)
+    assert.match(error.hint ?? '', /--target-lsn=[0-9A-F/]+$/)
+  })
+
   test('names none where no other can be restored', async () => {
     const storage = makeArchive()
     for (const name of [oldest, older, newest]) storage.objects.delete(partKey(name, 'pg_control.tar'))
