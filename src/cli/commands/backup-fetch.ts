@@ -64,7 +64,9 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
       const again = (name: string) => ['walrx', 'backup-fetch', destination, name, ...flags].map(shellWord).join(' ')
       const documents = await backupToRestore({ storage, asked, again, log, signal: signals.drain })
       sayWhatIsRestored(documents, log)
-      const tablespaces = wish.mask ? [] : placeTablespaces(documents.sentinel.spec, wish.mappings, destination)
+      const tablespaces = wish.mask
+        ? []
+        : placeTablespaces(documents.sentinel.spec, wish.mappings, destination, wish.walDirectory)
       await refuseUsedFolders(tablespaces)
       const restore = { ...wish, storage, documents, destination, tablespaces, waits }
       if (!wish.mask) sayWhatIsMissing(missingFiles(documents), log)

@@ -3,7 +3,7 @@
  * mapped ones. WAL-G makes the links in the original data directory, whatever directory it restores to (docs/walg-format.md,
  * 5.7); walrx never writes there.
  */
-import { isAbsolute, join, relative } from 'node:path'
+import { isAbsolute, join, relative, resolve } from 'node:path'
 import { formatTablespaceMap } from '../../postgres/backup/tablespace-map.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { TablespaceSpec } from '../../walg/backup/tablespace-spec.ts'
@@ -63,14 +63,18 @@ export function parseMapping(text: string): readonly [string, string] {
  * The directory for each tablespace: the mapped one, else the original one. One that was inside the original's data
  * directory is inside the restored one: at its old place it would be inside the original's.
  * @param destination the restored data directory
- * @throws WALRX_USAGE for a mapping that matches no tablespace
+ * @param walDirectory where pg_wal is to lead to, if it is a link
+ * @throws WALRX_USAGE for a mapping that matches no tablespace, for two of one tablespace, and for a directory that holds
+ * something else
  */
 export function placeTablespaces(
   spec: TablespaceSpec | undefined,
   mappings: readonly (readonly [string, string])[],
   destination: string,
+  walDirectory?: string,
 ): readonly PlacedTablespace[] {
   const basePrefix = (spec?.basePrefix ?? '').replace(/\/+$/, '')
+  refuseContradiction(mappings)
   const left = new Map(mappings)
   const placed = (spec?.tablespaces ?? []).map(({ location, oid }) => {
     const original = location.replace(/(?<=.)\/+$/, '')
@@ -81,7 +85,10 @@ export function placeTablespaces(
     return { oid, original: location, location: other ?? own }
   })
   const [unused] = left.keys()
-  if (unused === undefined) return placed
+  if (unused === undefined) {
+    refuseSharedPlaces(placed, destination, walDirectory)
+    return placed
+  }
   const known = placed.map(({ original }) => original).join(', ')
   throw new WalrxError('WALRX_USAGE', `the backup has no tablespace at ${unused}`, {
     hint:
@@ -89,6 +96,42 @@ export function placeTablespaces(
         ? 'it has no tablespaces: leave out --tablespace-mapping'
         : `the left side of --tablespace-mapping must be one of: ${known}`,
   })
+}
+
+/** pg_basebackup takes the first of two, silently. */
+function refuseContradiction(mappings: readonly (readonly [old: string, now: string])[]): void {
+  for (const [index, [old, now]] of mappings.entries()) {
+    const [, other] = mappings.slice(0, index).find(([each]) => each === old) ?? []
+    if (other === undefined || other === now) continue
+    throw new WalrxError('WALRX_USAGE', `--tablespace-mapping maps ${old} to ${other} and to ${now}`, {
+      hint: 'give one of them',
+    })
+  }
+}
+
+/** Folders of a data directory that are the server's own. */
+const ownFolder =
+  /^(base|global|pg_(commit_ts|dynshmem|logical|multixact|notify|replslot|serial|snapshots|stat|stat_tmp|subtrans|tblspc|twophase|wal|xact))(\/|$)/
+
+/** In one directory files of two tablespaces may have one name: the second would overwrite the first. */
+function refuseSharedPlaces(
+  placed: readonly PlacedTablespace[],
+  destination: string,
+  walDirectory: string | undefined,
+): void {
+  const users = new Map([[resolve(destination), 'the data directory']])
+  if (walDirectory !== undefined) users.set(resolve(walDirectory), 'the WAL (--waldir)')
+  for (const { location, oid } of placed) {
+    const place = resolve(location)
+    const inside = relative(destination, place)
+    const user = users.get(place) ?? (ownFolder.test(inside) ? "the server's own files" : undefined)
+    if (user !== undefined) {
+      throw new WalrxError('WALRX_USAGE', `tablespace ${oid} would be restored to ${place}, which is for ${user}`, {
+        hint: 'choose a directory of its own with --tablespace-mapping',
+      })
+    }
+    users.set(place, `tablespace ${oid}`)
+  }
 }
 
 /** Throws WALRX_RESTORE_FAILED where a tablespace would be restored into a directory that is not empty. */

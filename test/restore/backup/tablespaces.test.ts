@@ -62,4 +62,34 @@ describe('a tablespace', () => {
     ])
     for (const unknown of ['', '/']) assert.deepEqual(places(spec(unknown, '/data/ts'), [], '/restored'), ['/data/ts'])
   })
+
+  test('has a directory of its own', () => {
+    const at = spec('/data', '/ts/a', '/ts/b')
+    for (const [place, user] of [
+      ['/ts/b', 'tablespace 1'],
+      ['/restored/', 'the data directory'],
+      ['/restored/pg_tblspc/1', "the server's own files"],
+      ['/restored/base/x', "the server's own files"],
+      ['/wal/.', 'the WAL (--waldir)'],
+    ] as const)
+      assert.throws(
+        () => places(at, [['/ts/a', place]], '/restored', '/wal'),
+        (error: Error) => hasCode(error, 'WALRX_USAGE') && error.message.endsWith(`, which is for ${user}`),
+        place,
+      )
+    assert.deepEqual(places(at, [['/ts/a', '/ts/b/a']], '/restored', '/wal'), ['/ts/b/a', '/ts/b'])
+  })
+
+  test('is mapped once', () => {
+    const at = spec('/data', '/ts/a')
+    const twice = [
+      ['/ts/a', '/b'],
+      ['/ts/a', '/c'],
+    ] as const
+    assert.throws(
+      () => places(at, twice, '/restored'),
+      (error: Error) => /maps \/ts\/a to \/b and to \/c/.test(error.message),
+    )
+    assert.deepEqual(places(at, [twice[0], twice[0]], '/restored'), ['/b'])
+  })
 })
