@@ -25,6 +25,8 @@ export interface S3ListingTraits {
   startsAfter: 'any key' | 'keys that exist' | 'no key' | undefined
   /** False where a page that is marked as the last one may not be it; undefined where that is not known. */
   announcesPages: boolean | undefined
+  /** So many keys a page of it can have: one that is marked as the last one may not be it where it has more. */
+  pageKeys: number
 }
 
 /** What all connections of one storage share. */
@@ -41,7 +43,7 @@ export interface S3Shared {
 
 /** Nothing is known of a store yet. */
 export function newShared(): S3Shared {
-  const listing = { startsAfter: undefined, announcesPages: undefined }
+  const listing = { startsAfter: undefined, announcesPages: undefined, pageKeys: 1 }
   return { demandsChecksums: false, ca: undefined, listing, hashes: new WeakMap() }
 }
 

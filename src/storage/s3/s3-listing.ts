@@ -6,7 +6,8 @@
  * such an answer for the end of the archive. So what a store has not proved (in a probe, or here) is checked:
  * - An empty answer to a listing after a key counts only when a listing without the key agrees.
  * - After a page that is marked as the last one, a listing after its last key must be empty. A store that has ever
- *   announced a next page is believed.
+ *   announced a next page is believed, as long as the page has no more keys than a page of it has proved to hold: some
+ *   take their own limit of keys for the end.
  * - A key that does not begin with the prefix that was asked for is an error.
  */
 import type { ListObjectsV2CommandOutput } from '@aws-sdk/client-s3'
@@ -97,6 +98,7 @@ class S3Listing {
     let mayRepeat = false
     /** True for the listing after the last key. */
     let isCheck = false
+    let lastPageKeys = 0
     let maxKeys = this.#options.firstPageKeys
     for (;;) {
       const page = await this.page(position, maxKeys)
@@ -111,8 +113,10 @@ class S3Listing {
       const isSame = isCheck && fresh.length === 0 && first !== undefined && traits.startsAfter !== 'any key'
       yield* fresh
       mayRepeat &&= fresh.length === 0
+      if (isCheck && first === undefined) proveKeys(traits, lastPageKeys)
       isCheck = false
       if (page.isTruncated) {
+        proveKeys(traits, page.objects.length)
         traits.announcesPages ??= true
         position = this.#next(page, position, fresh.length > 0)
         mayRepeat ||= position.token === undefined
@@ -123,9 +127,10 @@ class S3Listing {
         position = {}
         continue
       }
-      if (traits.announcesPages === true) return
+      if (isBelieved(traits, page)) return
       if (traits.startsAfter === 'no key' || isSame) return await this.#provePages()
       if (fresh.length === 0) return
+      lastPageKeys = page.objects.length
       position = { startAfter: this.#last }
       mayRepeat = isCheck = true
     }
@@ -146,10 +151,10 @@ class S3Listing {
     return fresh
   }
 
-  /** Without a token the next page begins after the last key; a page without either would repeat for ever. */
+  /** Without a new token the next page begins after the last key; a page without either would repeat for ever. */
   #next({ token }: Page, position: Position, isFresh: boolean): Position {
     if (token !== undefined && token !== position.token) return { token }
-    if (token === undefined && isFresh && this.#last !== undefined) return { startAfter: this.#last }
+    if (isFresh && this.#last !== undefined) return { startAfter: this.#last }
     throw new WalrxError(
       'WALRX_STORAGE_UNAVAILABLE',
       `${describeTask(this.#options.task)} failed: the store announced a next page without a position for it`,
@@ -173,7 +178,7 @@ class S3Listing {
       // A key just before the first one, which is not there: the first one must come.
       isRight = (await this.page({ startAfter: first.slice(0, -1) })).objects.length > 0
       if (isRight) this.#traits.startsAfter = 'any key'
-    } else if (this.#traits.announcesPages === true) return true
+    } else if (isBelieved(this.#traits, page)) return true
     else {
       const rest = await this.page({ startAfter: last })
       return !rest.objects.some(({ key }) => compareKeys(key, last) > 0)
@@ -185,6 +190,7 @@ class S3Listing {
   /** Throws, unless the store announces the next page where a page is to have one key and there are more. */
   async #provePages(): Promise<void> {
     const { root, task } = this.#options
+    if (this.#traits.announcesPages === true) return
     const isAnnounced = async (prefix: string) => {
       const { isTruncated, objects } = await this.page({}, 1, prefix)
       // A store with several keys in such a page has no pages at all.
@@ -223,9 +229,19 @@ class S3Listing {
       }))
       const other = objects.find(({ key }) => !key.startsWith(prefix))
       if (other !== undefined) throw otherKey(task, prefix, other.key)
-      return { objects, isTruncated: answer.IsTruncated === true, token: answer.NextContinuationToken }
+      return { objects, isTruncated: answer.IsTruncated === true, token: answer.NextContinuationToken || undefined }
     })
   }
+}
+
+/** True when a page that is marked as the last one is it. */
+function isBelieved({ announcesPages, pageKeys }: S3ListingTraits, { objects }: Page): boolean {
+  return announcesPages === true && objects.length <= pageKeys
+}
+
+/** A page of so many keys had all keys that a page of the store can have, or all that there were. */
+function proveKeys(traits: S3ListingTraits, keys: number): void {
+  traits.pageKeys = Math.max(traits.pageKeys, keys)
 }
 
 /** A store that does not support the encoding does not echo it, and sends keys as they are. */

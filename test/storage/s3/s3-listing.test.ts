@@ -20,8 +20,16 @@ const lies: readonly (FaultyS3Options & { readonly what: string; readonly proble
   { what: 'the key to begin after is ignored', startAfter: 'ignored', problem: /cannot begin a listing/ },
   { what: 'the key to begin after comes too', startAfter: 'inclusive', problem: undefined },
   { what: 'the position of the next page is lost', losesTokens: true, problem: undefined },
+  { what: 'the position of the next page is empty', losesTokens: 'empty', problem: undefined },
   { what: 'pages end early', endsPagesEarly: true, problem: /ends a listing although/ },
   { what: 'pages of one key, none announced', endsPagesEarly: true, pageSize: 2, problem: /ends a listing although/ },
+  { what: 'pages end at a limit that the store keeps to itself', hidesPageSize: true, problem: undefined },
+  {
+    what: 'a limit of its own, and nothing after a key that is not there',
+    hidesPageSize: true,
+    startAfter: 'empty',
+    problem: /cannot begin a listing/,
+  },
   {
     what: 'both',
     endsPagesEarly: true,
@@ -118,7 +126,7 @@ describe('a store that keeps keys in another form', () => {
 })
 
 describe('a sound store', () => {
-  test('is asked once for each page after a probe, and once more where nothing is known', async () => {
+  test('is asked once for each page after a probe, and once more where nothing is known, or no page was as large', async () => {
     await using store = await startFaultyS3()
     const storage = storageOn(store)
     for (const key of ['a', 'b', 'c']) await storage.put(key, Buffer.from(key))
@@ -130,6 +138,9 @@ describe('a sound store', () => {
     assert.equal(await listings(), 2)
     assert.equal(await listings({ startAfter: 'aa' }), 2)
     await storage.probe()
+    assert.equal(await listings(), 1)
+    await storage.put('d', Buffer.from('d'))
+    assert.equal(await listings(), 2, 'the first page of this size')
     assert.equal(await listings(), 1)
     assert.equal(await listings({ startAfter: 'aa' }), 1)
     assert.equal(await listings({ startAfter: 'x' }), 1)

@@ -29,12 +29,14 @@ export interface S3Traits {
    * beginning; `inclusive`: with the key itself. Default `right`.
    */
   readonly startAfter?: 'right' | 'empty' | 'ignored' | 'inclusive'
-  /** The position of the next page is missing. Default false. */
-  readonly losesTokens?: boolean
+  /** The position of the next page is missing, or an empty text. Default false. */
+  readonly losesTokens?: boolean | 'empty'
   /** Keys come in the order of their last characters. Default false. */
   readonly listsInDisorder?: boolean
   /** A page ends before it is full, marked as the last one, although there are more keys. Default false. */
   readonly endsPagesEarly?: boolean
+  /** A page is marked as the last one when it has fewer keys than were asked for: so is each that is cut at `pageSize`. Default false. */
+  readonly hidesPageSize?: boolean
   /** PutObject and UploadPart without Content-MD5 or a checksum answer 400 InvalidRequest, as with object lock. Default false. */
   readonly wantsChecksums?: boolean
   /** What is missing answers 403 to a key without s3:ListBucket. Default false. */
@@ -167,7 +169,7 @@ export class S3Objects {
     const prefix = this.traits.turnsBackslashes === true ? given.replaceAll('\\', '/') : given
     const token = query.get('continuation-token')
     const startAfter = query.get('start-after') ?? ''
-    const { endsPagesEarly, listsInDisorder, losesTokens, pageSize = 1000 } = this.traits
+    const { endsPagesEarly, hidesPageSize, listsInDisorder, losesTokens, pageSize = 1000 } = this.traits
     const sortKey = (key: string) => Buffer.from(listsInDisorder === true ? [...key].reverse().join('') : key)
     const all = [...this.objects.keys()]
       .filter((key) => key.startsWith(prefix))
@@ -177,7 +179,8 @@ export class S3Objects {
     else if (startAfter !== '') keys = this.#startAfter(all, startAfter)
     const size = Math.min(pageSize, Number(query.get('max-keys') ?? pageSize))
     const page = keys.slice(0, endsPagesEarly === true ? Math.max(1, Math.floor(size / 2)) : size)
-    const isTruncated = keys.length > page.length && endsPagesEarly !== true
+    const isHidden = hidesPageSize === true && page.length < Number(query.get('max-keys') ?? 1000)
+    const isTruncated = keys.length > page.length && endsPagesEarly !== true && !isHidden
     const isEncoded = query.get('encoding-type') === 'url'
     const contents = page.map((key) => {
       const { body, etag, modifiedMs } = this.objects.get(key) as S3Object
@@ -190,7 +193,9 @@ export class S3Objects {
       `<Name>${this.traits.bucket}</Name><Prefix>${escapeXml(prefix)}</Prefix><KeyCount>${page.length}</KeyCount>`,
       `<MaxKeys>${size}</MaxKeys><IsTruncated>${isTruncated}</IsTruncated>`,
       isEncoded ? '<EncodingType>url</EncodingType>' : '',
-      isTruncated && losesTokens !== true ? `<NextContinuationToken>${next}</NextContinuationToken>` : '',
+      isTruncated && losesTokens !== true
+        ? `<NextContinuationToken>${losesTokens === 'empty' ? '' : next}</NextContinuationToken>`
+        : '',
     ]
     return xml(`<ListBucketResult>${elements.join('')}${contents.join('')}</ListBucketResult>`)
   }
