@@ -30,7 +30,7 @@ import { beginBackup, type BeginOptions, type BegunBackup } from './backup-begin
 import { finishBackup } from './backup-finish.ts'
 import { BackupReceiver, type StoredContent } from './parts/backup-receiver.ts'
 import type { FullReason } from './delta/full-reason.ts'
-import { Intent, removeExpiredBackups } from './intent.ts'
+import { Intent, type IntentContent, removeExpiredBackups } from './intent.ts'
 import { sentinelOf } from './build-sentinel.ts'
 import { segmentsBetween } from './wal-wait.ts'
 
@@ -158,7 +158,7 @@ async function take(options: PushOptions, opened: Opened): Promise<PushedBackup>
   }
 }
 
-/** @param onStored called when everything but the sentinel is stored, and the intent says so */
+/** @param onStored called when everything but the sentinel is stored, where the intent says so */
 async function receive(
   options: PushOptions,
   opened: Opened,
@@ -206,16 +206,34 @@ async function receive(
   await documents.putFilesMetadata(name, { files: content.files, tarFileSets: content.tarFileSets }, { signal })
   log.info('all data is stored', { name, endLsn: end.endLsn, parts: content.parts, files: content.files.size })
   const segments = segmentsBetween(backup.start.timeline, backup.start.startLsn, end.endLsn, cluster.segmentSize)
-  await intent.update({
+  const stored: Partial<IntentContent> = {
     sentinel: formatSentinel(sentinel).toString('utf8'),
     segments: [segments[0] ?? '', segments.at(-1) ?? ''],
     objects: objects.map(({ name: object, size }) => ({ name: object, size })),
-  })
-  onStored()
+  }
+  if (await noteStored(options, intent, stored)) onStored()
   await finishBackup({ ...options, intent, segments, segmentSize: cluster.segmentSize })
   const { checksumFailures } = end
   const { files, parts } = content
   return { name, sentinel, parts, files: files.size, full: opened.full, checksumFailures, leftOut }
+}
+
+/**
+ * Has the intent say that the data is stored. False on a store that lets nothing be written over: nothing needs that note
+ * but a later backup-finish.
+ */
+async function noteStored({ log }: PushOptions, intent: Intent, stored: Partial<IntentContent>): Promise<boolean> {
+  try {
+    await intent.update(stored)
+    return true
+  } catch (error) {
+    if (!hasCode(error, 'WALRX_STORAGE_DENIED')) throw error
+    log.warn('the storage lets no object be written over: backup-finish cannot complete this backup if it is stopped', {
+      name: intent.name,
+      error: error.message,
+    })
+    return false
+  }
 }
 
 function refuseOtherTimeline(start: Timeline, end: Timeline): void {

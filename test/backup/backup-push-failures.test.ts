@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { pushBackup, type PushOptions } from '../../src/backup/backup-push.ts'
 import { Intent, removeExpiredBackups } from '../../src/backup/intent.ts'
-import { type ErrorCode, hasCode } from '../../src/primitives/errors.ts'
+import { type ErrorCode, hasCode, WalrxError } from '../../src/primitives/errors.ts'
 import { backupFolder, intentKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
 import { type MemoryCall, unavailable } from '../harness/store/memory-storage.ts'
 import { VirtualClock } from '../harness/time/virtual-clock.ts'
@@ -41,6 +41,20 @@ async function assertFails(script: BackupScript, code: ErrorCode, more: Partial<
     await assertNothingLeft(options)
   })
 }
+
+describe('a store that keeps every object as it was written', () => {
+  test('gets a whole backup; that it could not be finished later is said', { timeout }, async () => {
+    const storage = new WatchedStorage()
+    storage.before = ({ key, operation }) => {
+      const isOver = operation === 'put' && storage.objects.has(key)
+      if (isOver || operation === 'delete') throw new WalrxError('WALRX_STORAGE_DENIED', 'this store keeps everything')
+    }
+    const options = pushOptions(new BackupServer({}), storage)
+    await pushBackup(options)
+    assert.ok(storage.objects.has(sentinelKey(backup)))
+    assert.ok(options.log.of('warn').some((message) => /lets no object be written over/.test(message)))
+  })
+})
 
 describe('a backup leaves nothing', { timeout }, () => {
   test('when the connection breaks, wherever it breaks', async () => {
