@@ -103,13 +103,14 @@ function parseDotenv(path: string, text: string): Map<string, string> {
   return settings
 }
 
+/** The closing quote is the first one with nothing but a comment after it; without one the quote is part of the value. */
+const quoted = /^(?:'(.*?)'|"((?:[^\\]|\\.)*?)")(?:\s+#.*)?$/
+
 function unquote(text: string): string {
-  const quote = text[0]
-  const end = quote === '"' || quote === "'" ? text.lastIndexOf(quote) : 0
-  if (end === 0) return text.replace(/\s+#.*$/, '')
-  const inside = text.slice(1, end)
-  if (quote === "'") return inside
-  return inside.replace(/\\(.)/g, (_, letter: string) => ({ n: '\n', r: '\r', t: '\t' })[letter] ?? letter)
+  const [, single, double] = quoted.exec(text) ?? []
+  if (single !== undefined) return single
+  if (double === undefined) return text.replace(/\s+#.*$/, '')
+  return double.replace(/\\(.)/g, (_, letter: string) => ({ n: '\n', r: '\r', t: '\t' })[letter] ?? letter)
 }
 
 function flatten(parsed: unknown, path: string): Map<string, string> {

@@ -46,6 +46,19 @@ describe('readConfigFile', () => {
     for (const name of ['e.yaml', 'e.toml', 'e.env']) assert.deepEqual(await read(name, ''), {})
   })
 
+  test('ends a value at its closing quote, whatever quotes a comment has', async () => {
+    const text = [
+      `A='x' # it's "mine"`,
+      `B="x\\"y" # the "old" one`,
+      `C="a"b"`,
+      `D='it's # 1'`,
+      `E='''x`,
+      `F="x # y`,
+    ].join('\n')
+    const values = { A: 'x', B: 'x"y', C: 'a"b', D: "it's # 1", E: "'''x", F: '"x' }
+    assert.deepEqual(await read('closing.env', text), values)
+  })
+
   test('says which file, what is wrong and where known the line, and never quotes the file', async () => {
     const broken = {
       'b.json': '{\n"WALG_S3_PREFIX": "x",\n"AWS_SECRET_ACCESS_KEY": hush\n}',
