@@ -47,6 +47,26 @@ describe('a gap is repaired', () => {
     })
   }
 
+  test('from a standby that has kept the end of it: the gap is what neither has', { timeout }, async () => {
+    await using world = await GapWorld.open({ major: 17 })
+    await using standby = await startStandby(world.server, {
+      settings: { min_wal_size: '2MB', max_wal_size: '2MB', wal_keep_size: '4MB', hot_standby: 'on' },
+    })
+    await lostOnPrimary(world, standby)
+    await standby.sql('checkpoint')
+    world.conninfo = hosts(world.server, standby)
+    await using receiver = world.receive()
+    const repaired = await receiver.logged('archived WAL from another host that the server no longer has')
+    assert.match(String(repaired['host']), new RegExp(`:${standby.port}$`))
+    await receiver.logged('streaming', receiver.lines.indexOf(repaired))
+    const lost = receiver.lines.filter(
+      ({ msg }) => msg === 'WAL is gone from the server: the archive has a gap, take a new base backup',
+    )
+    assert.equal(lost.length, 1)
+    assert.equal(lost[0]?.['to'], repaired['from'], 'the gap ends where the standby begins')
+    assert.equal((await receiver.stop()).status, 0)
+  })
+
   test('is recorded where the standby has removed the WAL as well', { timeout }, async () => {
     await using world = await GapWorld.open({ major: 17 })
     await using standby = await startStandby(world.server, {
