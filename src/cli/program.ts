@@ -10,6 +10,7 @@ import { type CheckedArguments, checkArguments, type RawArguments } from './argu
 import type { Command, CommandContext, StopSignals } from './command.ts'
 import { type CommandEntry, commands, type Registry } from './command-loaders.ts'
 import { failureStatus } from './exit-status.ts'
+import { commandFirst } from './arguments/command-first.ts'
 import { foreignCommand } from './arguments/foreign-words.ts'
 import { parsePlain } from './arguments/plain-arguments.ts'
 import { reportError, type ReportOptions, reportStop } from './report.ts'
@@ -39,14 +40,14 @@ const drainlessStatus = 7
 
 /** Runs the program. Returns the exit status; never throws. */
 export async function runProgram(outside: Outside, registry: Registry = commands): Promise<number> {
-  const [name, ...args] = outside.args
+  const [name, ...args] = commandFirst(outside.args, (word) => Object.hasOwn(registry, word))
   const { environment } = outside
   try {
     if (name === undefined) {
       await showHelp(registry, environment, outside.stderr)
       return 2
     }
-    if (/^(--version|-V)$/.test(name)) return show(outside.stdout, `walrx ${packageVersion()}\n`)
+    if (/^(--version|-V|version)$/.test(name)) return show(outside.stdout, `walrx ${packageVersion()}\n`)
     if (/^(--help|-h|help)$/.test(name)) return await showHelp(registry, environment, outside.stdout, args[0])
     const command = await findCommand(registry, name).load()
     const raw = await parse(command, args)
@@ -175,8 +176,8 @@ function findCommand(registry: Registry, name: string): CommandEntry {
   const entry = Object.entries(registry).find(([each]) => each === name)?.[1]
   if (entry) return entry
   if (name.startsWith('-')) {
-    throw new WalrxError('WALRX_USAGE', `the option ${name} is before the command`, {
-      hint: 'write walrx COMMAND [options]',
+    throw new WalrxError('WALRX_USAGE', `the option ${name} is there, but no command`, {
+      hint: 'write walrx COMMAND [options]; walrx --help lists the commands',
     })
   }
   const foreign = foreignCommand(name)

@@ -8,8 +8,9 @@ import { optionsOf } from '../../config/load.ts'
 import type { OptionKey } from '../../config/options/options.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { nearest } from '../../primitives/nearest.ts'
+import { shellWord } from '../../primitives/shell-word.ts'
 import type { Command } from '../command.ts'
-import { foreignOption } from './foreign-words.ts'
+import { foreignArgument, foreignOption } from './foreign-words.ts'
 
 /** A command line taken apart. */
 export interface RawArguments {
@@ -61,7 +62,11 @@ function checkPositionals(command: Command, given: readonly string[]): Record<st
   const missing = command.positionals[given.length]
   if (missing) throw usage(command, `${missing.name.toUpperCase()} is missing`)
   const extra = given[command.positionals.length]
-  if (extra !== undefined) throw usage(command, `${command.name} takes no argument "${extra}"`)
+  if (extra !== undefined) {
+    const message = `${command.name} takes no argument "${extra}"`
+    const flags = flagsOf(command.name).map(({ flag }) => flag)
+    throw usage(command, message, foreignArgument(extra, command.name, flags))
+  }
   refuseOddBackup(command, given)
   return Object.fromEntries(command.positionals.map(({ name }, index) => [name, given[index] ?? '']))
 }
@@ -74,7 +79,7 @@ function refuseOddBackup(command: Command, given: readonly string[]): void {
   const isBackup = (text: string) => /^(latest$|base_[0-9a-f]{24})/i.test(text)
   if (at > 0 && isBackup(first) && !isBackup(name)) {
     throw new WalrxError('WALRX_USAGE', `${command.name} takes the directory first, then the backup`, {
-      hint: `write walrx ${command.name} ${name} ${first}`,
+      hint: `write ${shellWord(name)} ${shellWord(first)} instead of ${shellWord(first)} ${shellWord(name)}`,
     })
   }
   if (name !== 'LATEST' && name.toLowerCase() === 'latest') {
@@ -85,17 +90,17 @@ function refuseOddBackup(command: Command, given: readonly string[]): void {
 function unknownOption(command: Command, unknown: string): WalrxError {
   const flags = flagsOf(command.name).map(({ flag }) => flag)
   const message = `${command.name} has no option ${unknown}`
-  const hint = foreignOption(unknown, flags)
-  if (hint !== undefined) return new WalrxError('WALRX_USAGE', message, { hint })
-  const known = flags.map((flag) => `--${flag}`)
-  const suggestion = nearest(unknown, known)
-  return suggestion === undefined
-    ? usage(command, message)
-    : new WalrxError('WALRX_USAGE', message, { hint: `did you mean ${suggestion}?` })
+  const foreign = foreignOption(unknown, command.name, flags)
+  if (foreign !== undefined) return usage(command, message, foreign)
+  const suggestion = nearest(
+    unknown,
+    flags.map((flag) => `--${flag}`),
+  )
+  return usage(command, message, suggestion === undefined ? undefined : `did you mean ${suggestion}?`)
 }
 
-function usage(command: Command, message: string): WalrxError {
-  return new WalrxError('WALRX_USAGE', message, { hint: `see walrx ${command.name} --help` })
+function usage(command: Command, message: string, hint = `see walrx ${command.name} --help`): WalrxError {
+  return new WalrxError('WALRX_USAGE', message, { hint })
 }
 
 /** The call of a command: `walrx wal-fetch NAME DEST [options]`. */

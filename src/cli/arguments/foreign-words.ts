@@ -2,10 +2,24 @@
  * Words that users of WAL-G, pgBackRest, Barman and PostgreSQL's own tools type, and what walrx has instead: a command,
  * an option, or nothing. docs/walg.md has the same for readers.
  */
+import type { CommandName } from '../../config/options/option-types.ts'
 
 const noDeletion =
   'walrx deletes nothing that it has archived: delete with wal-g delete, and keep backups with walrx backup-mark'
 const noArchiveCommand = 'walrx needs no archive_command: walrx wal-receive gets the WAL over a replication connection'
+const neverAsks = 'walrx never asks for a password: PGPASSWORD or a password file (PGPASSFILE, ~/.pgpass) has it'
+const onePrefix =
+  'an archive has one cluster: --s3-prefix or --file-prefix names it, and --storage-prefix a folder below'
+const noDirectory = 'walrx needs no data directory: leave it out; --file-prefix DIRECTORY names the archive'
+const directoryFirst = 'write the directory first, then the backup: walrx backup-fetch DEST NAME'
+const kindOfTarget =
+  'write the kind of the target: --target-time, --target-lsn, --target-name, --target-xid or --target-immediate; --recover has none'
+const intoEmpty = 'walrx restores into a directory that is empty or not there: empty it, and leave this out'
+const noStandby = 'restore with --recover, then create standby.signal beside recovery.signal, and set primary_conninfo'
+const deltas = 'write --delta-max-steps COUNT, the longest chain of deltas'
+const ownSlot = 'walrx wal-receive creates its slot where there is none: leave it out; --slotless uses none'
+const oneStream = 'a backup is one stream of the server, compressed as it comes: leave it out'
+const verbose = 'write --log-level debug'
 const noSetUp =
   'nothing has to be set up: walrx wal-receive begins an archive, and its first backup is walrx backup-push'
 
@@ -19,6 +33,7 @@ const foreignCommands: Readonly<Record<string, string>> = {
   info: 'did you mean backup-list? walrx wal-show shows the WAL',
   'list-backup': 'did you mean backup-list?',
   'list-backups': 'did you mean backup-list?',
+  backups: 'did you mean backup-list?',
   show: 'did you mean backup-show, or wal-show?',
   'show-backup': 'did you mean backup-show?',
   restore: 'did you mean backup-fetch?',
@@ -27,21 +42,30 @@ const foreignCommands: Readonly<Record<string, string>> = {
   verify: 'did you mean backup-verify?',
   'verify-backup': 'did you mean backup-verify?',
   'check-backup': 'did you mean backup-verify?',
+  pg_verifybackup: 'did you mean backup-verify?',
+  pg_combinebackup: 'walrx backup-fetch restores a delta together with all that it builds on',
   check: 'walrx backup-verify LATEST checks a backup, walrx wal-show what WAL is missing, walrx backup-plan the server',
   status: 'walrx wal-show shows how far the archive reaches; wal-receive has a status page, see docs/monitoring.md',
+  'replication-status': 'walrx wal-show shows how far the archive reaches; pg_stat_replication shows the connection',
   keep: 'did you mean backup-mark?',
   annotate: 'did you mean backup-mark? data of your own goes into a backup by backup-push --add-user-data',
   'wal-verify': 'did you mean wal-show?',
+  'wal-list': 'did you mean wal-show?',
+  'list-wal': 'did you mean wal-show?',
+  'check-wal-archive': 'did you mean wal-show?',
   'wal-receive-start': 'did you mean wal-receive?',
   'receive-wal': 'did you mean wal-receive?',
   pg_receivewal: 'did you mean wal-receive?',
   'archive-get': 'did you mean wal-fetch? walrx restore-command prints the line for postgresql.conf',
   'get-wal': 'did you mean wal-fetch? walrx restore-command prints the line for postgresql.conf',
   'barman-wal-restore': 'did you mean wal-fetch? walrx restore-command prints the line for postgresql.conf',
+  'wal-restore': 'did you mean wal-fetch? pg_rewind -c uses it too, by the restore_command of the server',
   'archive-push': noArchiveCommand,
   'wal-push': noArchiveCommand,
   'put-wal': noArchiveCommand,
   'barman-wal-archive': noArchiveCommand,
+  'wal-archive': noArchiveCommand,
+  'switch-wal': 'select pg_switch_wal() does it; walrx archives an unfinished segment without that',
   'stanza-create': noSetUp,
   'stanza-upgrade': 'an archive belongs to one cluster: give the upgraded one another prefix',
   'create-slot': 'walrx wal-receive creates its slot itself',
@@ -51,6 +75,11 @@ const foreignCommands: Readonly<Record<string, string>> = {
   'stanza-delete': noDeletion,
   expire: noDeletion,
   retain: noDeletion,
+  st: 'the tools of the storage do that: aws s3 ls for a bucket, ls for a directory',
+  'repo-ls': 'the tools of the storage do that: aws s3 ls for a bucket, ls for a directory',
+  'repo-get': 'the tools of the storage do that: aws s3 cp for a bucket, cp for a directory',
+  copy: 'the tools of the storage do that: aws s3 sync for a bucket, cp -a for a directory',
+  daemon: 'walrx needs no daemon: walrx wal-receive runs as a service, and wal-fetch starts its prefetcher itself',
   cron: 'walrx has no housekeeping: walrx wal-receive runs as a service, and a timer runs walrx backup-push',
 }
 
@@ -63,35 +92,23 @@ const foreignOptions: Readonly<Record<string, string>> = {
   username: 'pguser',
   user: 'pguser',
   U: 'pguser',
-  w: 'walrx never asks for a password: PGPASSWORD or a password file (PGPASSFILE, ~/.pgpass) has it',
-  W: 'walrx never asks for a password: PGPASSWORD or a password file (PGPASSFILE, ~/.pgpass) has it',
+  w: neverAsks,
+  W: neverAsks,
+  'no-password': neverAsks,
   password:
     'arguments are visible to all users of the machine: PGPASSWORD or a password file (PGPASSFILE, ~/.pgpass) has it',
+  version: 'write walrx --version',
+  V: 'write walrx --version',
   slot: 'slotname',
   'slot-name': 'slotname',
-  'create-slot': 'walrx wal-receive creates its slot itself, and --slotless uses none',
-  'no-slot': 'slotless',
-  'recovery-target-time': 'target-time',
-  'recovery-target-lsn': 'target-lsn',
-  'recovery-target-xid': 'target-xid',
-  'recovery-target-name': 'target-name',
-  'recovery-target-timeline': 'target-timeline',
-  'recovery-target-action': 'target-action',
-  'recovery-target-inclusive': 'target-inclusive',
-  'target-tli': 'target-timeline',
-  'target-exclusive': 'write --target-inclusive=false',
-  target:
-    'write the kind of the target: --target-time, --target-lsn, --target-name, --target-xid or --target-immediate',
-  type: 'a backup: --full, or --delta-max-steps COUNT for deltas; a restore: --target-time, --target-lsn, --target-immediate …',
-  incremental: 'write --delta-max-steps COUNT, the longest chain of deltas',
-  stanza: 'an archive has one cluster: --s3-prefix or --file-prefix names it, and --storage-prefix a folder below',
-  'server-name':
-    'an archive has one cluster: --s3-prefix or --file-prefix names it, and --storage-prefix a folder below',
+  stanza: onePrefix,
+  'server-name': onePrefix,
   set: 'write the name of the backup after the command, as walrx backup-list prints it',
-  pgdata: 'walrx backup-fetch DEST NAME has it as its first argument; the other commands need no data directory',
-  D: 'walrx backup-fetch DEST NAME has it as its first argument; the others write to --file-prefix or --s3-prefix',
-  directory: 'file-prefix',
+  pgdata: noDirectory,
+  D: noDirectory,
+  directory: noDirectory,
   permanent: 'backup-mark marks a backup as permanent without an option; --impermanent takes the mark away',
+  n: 'dry-run',
   'process-max': 'download-concurrency',
   jobs: 'download-concurrency',
   j: 'download-concurrency',
@@ -99,42 +116,126 @@ const foreignOptions: Readonly<Record<string, string>> = {
   compress: 'compression-method',
   'compress-level': 'compression-level',
   Z: 'compression-level',
+  z: 'compression-method',
+  gzip: 'compression-method',
   'detailed-json': 'json',
   output: 'json',
-  v: 'write --log-level debug',
-  verbose: 'write --log-level debug',
+  format: 'json',
+  f: 'json',
+  v: verbose,
+  verbose,
   'log-level-console': 'log-level',
   P: 'the progress is shown without an option',
   progress: 'the progress is shown without an option',
-  c: 'checkpoint',
-  'start-fast': 'checkpoint',
-  'immediate-checkpoint': 'checkpoint',
-  l: 'label',
-  r: 'max-rate',
   bwlimit: 'max-rate',
-  'reverse-unpack': 'walrx restores a chain in one way: leave it out',
-  'skip-redundant-tars': 'walrx reads only the parts that it needs: leave it out',
+}
+
+/** What is said otherwise, or only, to one command. */
+const ofCommand: Partial<Readonly<Record<CommandName, Readonly<Record<string, string>>>>> = {
+  'backup-fetch': {
+    D: directoryFirst,
+    directory: directoryFirst,
+    pgdata: directoryFirst,
+    type: kindOfTarget,
+    target: kindOfTarget,
+    'recovery-target-time': 'target-time',
+    'recovery-target-lsn': 'target-lsn',
+    'recovery-target-xid': 'target-xid',
+    'recovery-target-name': 'target-name',
+    'recovery-target-timeline': 'target-timeline',
+    'recovery-target-action': 'target-action',
+    'recovery-target-inclusive': 'target-inclusive',
+    'target-tli': 'target-timeline',
+    'target-exclusive': 'write --target-inclusive=false',
+    exclusive: 'write --target-inclusive=false',
+    'target-user-data': 'write the name of the backup: walrx backup-list --detail --json shows the user data of each',
+    'restore-spec': 'tablespace-mapping',
+    tablespace: 'tablespace-mapping',
+    'tablespace-map': 'tablespace-mapping',
+    delta: intoEmpty,
+    force: intoEmpty,
+    R: noStandby,
+    'write-recovery-conf': noStandby,
+    'standby-mode': noStandby,
+    'get-wal': 'write --recover: the server then gets its WAL by walrx wal-fetch',
+    'remote-ssh-command': 'walrx restores on the machine that it runs on: run it there, and leave this out',
+    'db-include': 'a restore has all databases; --mask restores single files',
+    'reverse-unpack': 'walrx restores a chain in one way: leave it out',
+    'skip-redundant-tars': 'walrx reads only the parts that it needs: leave it out',
+  },
+  'backup-push': {
+    type: 'write --full for a full backup, or --delta-max-steps COUNT for deltas',
+    incremental: deltas,
+    delta: deltas,
+    i: deltas,
+    c: 'checkpoint',
+    'start-fast': 'checkpoint',
+    'immediate-checkpoint': 'checkpoint',
+    l: 'label',
+    r: 'max-rate',
+    s: 'accept-checksum-failures',
+    'store-all-corrupt': 'accept-checksum-failures',
+    'no-verify-checksums': 'write --no-verify',
+    'without-files-metadata': 'walrx stores files_metadata.json with every backup: leave it out',
+    X: 'walrx wal-receive archives the WAL, and backup-push waits for it: leave it out',
+    'wal-method': 'walrx wal-receive archives the WAL, and backup-push waits for it: leave it out',
+    F: 'the parts of a backup are always tars: leave it out',
+    format: 'the parts of a backup are always tars: leave it out',
+    R: 'a recovery is set up when you restore: walrx backup-fetch --recover',
+    'write-recovery-conf': 'a recovery is set up when you restore: walrx backup-fetch --recover',
+    S: 'a backup uses no slot: leave it out',
+    slot: 'a backup uses no slot: leave it out',
+    'no-slot': 'a backup uses no slot: leave it out',
+    'process-max': oneStream,
+    jobs: oneStream,
+    j: oneStream,
+    T: 'tablespaces get other places when you restore: walrx backup-fetch --tablespace-mapping',
+  },
+  'wal-receive': {
+    D: 'file-prefix',
+    directory: 'file-prefix',
+    'create-slot': ownSlot,
+    'if-not-exists': ownSlot,
+    'no-slot': 'slotless',
+    'drop-slot': "walrx drops no slot: select pg_drop_replication_slot('NAME') does it, once nothing receives",
+    n: 'walrx connects again by itself after a failure; --endpos LSN ends it at a position',
+    'no-loop': 'walrx connects again by itself after a failure; --endpos LSN ends it at a position',
+    'no-sync': 'walrx makes all that it archives durable: leave it out',
+    s: 'walrx reports a position as soon as it is durable: leave it out',
+    'status-interval': 'walrx reports a position as soon as it is durable: leave it out',
+  },
 }
 
 /** What to say to a command of another tool; undefined for a word that none of them has. */
 export function foreignCommand(word: string): string | undefined {
-  return own(foreignCommands, word.toLowerCase())
+  return own(foreignCommands, word.toLowerCase().replace(/^barman-cloud-/, ''))
 }
 
 /**
  * What to say to an option of another tool.
  * @param typed with its dashes
- * @param flags of the command that it was given to
+ * @param command that it was given to
+ * @param flags of that command
  */
-export function foreignOption(typed: string, flags: readonly string[]): string | undefined {
+export function foreignOption(typed: string, command: CommandName, flags: readonly string[]): string | undefined {
   const name = typed.replace(/^-+/, '')
   const pgbackrest = /^(repo|pg)\d*(-|$)/.exec(name)?.[1]
   if (pgbackrest === 'repo')
     return 'write --s3-prefix s3://BUCKET/PATH or --file-prefix DIRECTORY: walrx has one archive'
-  if (pgbackrest === 'pg' && !flags.includes(name)) return own(foreignOptions, 'pgdata')
-  const found = own(foreignOptions, name)
+  if (pgbackrest === 'pg' && !flags.includes(name)) return foreignOption('pgdata', command, flags)
+  const found = own(ofCommand[command] ?? {}, name) ?? own(foreignOptions, name)
   if (found === undefined || found.includes(' ')) return found
   return flags.includes(found) ? `did you mean --${found}?` : undefined
+}
+
+/**
+ * What to say to an argument that a command does not take.
+ * @param flags of the command
+ */
+export function foreignArgument(typed: string, command: CommandName, flags: readonly string[]): string | undefined {
+  if (command === 'backup-push' && /[/\\]/.test(typed)) return noDirectory
+  const asFlag = typed.toLowerCase()
+  return flags.includes(asFlag) ? `did you mean --${asFlag}?` : undefined
 }
 
 function own(words: Readonly<Record<string, string>>, word: string): string | undefined {

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { checkArguments } from '../../../src/cli/arguments/arguments.ts'
+import { checkArguments, flagsOf } from '../../../src/cli/arguments/arguments.ts'
+import { commandFirst } from '../../../src/cli/arguments/command-first.ts'
 import { foreignCommand } from '../../../src/cli/arguments/foreign-words.ts'
 import { parsePlain } from '../../../src/cli/arguments/plain-arguments.ts'
 import { commands } from '../../../src/cli/command-loaders.ts'
 import { commandTable } from '../../../src/config/commands.ts'
 import type { CommandName } from '../../../src/config/options/option-types.ts'
-import { optionTable } from '../../../src/config/options/options.ts'
 import { WalrxError } from '../../../src/primitives/errors.ts'
 
 /** What is said to a command line that is refused: message and hint. */
@@ -32,32 +32,24 @@ test('commands of WAL-G, pgBackRest and Barman get an answer, whatever walrx has
     'receive-wal',
     'list-backups',
     'cron',
+    'st',
+    'copy',
+    'daemon',
+    'wal-verify',
+    'repo-ls',
+    'barman-wal-archive',
+    'barman-cloud-backup',
+    'barman-cloud-backup-delete',
+    'barman-cloud-wal-restore',
+    'pg_receivewal',
+    'pg_basebackup',
+    'pg_verifybackup',
     'Restore',
   ]) {
     assert.notEqual(foreignCommand(word), undefined, word)
   }
   assert.equal(foreignCommand('restore'), 'did you mean backup-fetch?')
   assert.equal(foreignCommand('constructor'), undefined)
-})
-
-test('what an answer names exists', () => {
-  const flags = new Set(Object.values(optionTable).flatMap((spec) => ('flag' in spec ? [spec.flag as string] : [])))
-  const known = [...Object.keys(commandTable), 'did']
-  for (const word of [
-    'list',
-    'delete',
-    'restore',
-    'backup',
-    'check',
-    'status',
-    'archive-get',
-    'wal-push',
-    'stanza-create',
-  ]) {
-    const hint = foreignCommand(word) ?? ''
-    for (const [, name = ''] of hint.matchAll(/walrx ([a-z]+-[a-z]+)/g)) assert.ok(known.includes(name), hint)
-    for (const [, flag = ''] of hint.matchAll(/--([a-z-]+)/g)) assert.ok(flags.has(flag), hint)
-  }
 })
 
 test('options of other tools get the option of walrx', async () => {
@@ -69,10 +61,105 @@ test('options of other tools get the option of walrx', async () => {
   assert.match(await fetch('--target=2026-03-01'), /the kind of the target: --target-time/)
   assert.match(await fetch('--stanza=main'), /--file-prefix names it/)
   assert.match(await fetch('--repo1-path=/x'), /--file-prefix DIRECTORY/)
-  assert.match(await fetch('--pgdata=/x'), /first argument/)
-  assert.match(await fetch('--pg1-path=/x'), /first argument/)
+  assert.match(await fetch('--pgdata=/x'), /the directory first/)
+  assert.match(await fetch('--pg1-path=/x'), /the directory first/)
   assert.match(await refused('backup-mark', 'LATEST', '--permanent'), /without an option/)
   assert.match(await refused('wal-show', '--detailed-json'), /did you mean --json\?/)
+})
+
+/** What users of other tools type, by the tool: command lines that walrx does not take. */
+const linesOfOthers: Readonly<Record<string, readonly [CommandName, ...string[]][]>> = {
+  'WAL-G': [
+    ['backup-mark', '--permanent', 'LATEST'],
+    ['backup-push', '/var/lib/postgresql/17/main'],
+    ['backup-push', '--pgdata', '/x'],
+    ['backup-push', '--store-all-corrupt'],
+    ['backup-push', '--without-files-metadata'],
+    ['backup-list', 'DETAIL'],
+    ['wal-show', '--detailed-json'],
+    ['backup-fetch', '/d', 'LATEST', '--reverse-unpack'],
+    ['backup-fetch', '/d', 'LATEST', '--restore-spec', 'spec.json'],
+    ['backup-fetch', '/d', '--target-user-data', '{}'],
+  ],
+  pgBackRest: [
+    ['backup-push', '--type=full'],
+    ['backup-push', '--stanza=main'],
+    ['backup-push', '--process-max=4'],
+    ['backup-push', '--start-fast'],
+    ['backup-fetch', '/d', 'LATEST', '--type=time', '--target=2026-03-01'],
+    ['backup-fetch', '/d', 'LATEST', '--target=2026-03-01'],
+    ['backup-fetch', '/d', 'LATEST', '--delta'],
+    ['backup-fetch', '/d', 'LATEST', '--set=20260301-000000F'],
+    ['backup-fetch', '/d', 'LATEST', '--target-exclusive'],
+    ['backup-list', '--output=json'],
+    ['wal-show', '--log-level-console=info'],
+  ],
+  Barman: [
+    ['backup-fetch', '/d', 'LATEST', '--target-tli', '2'],
+    ['backup-fetch', '/d', 'LATEST', '--exclusive'],
+    ['backup-fetch', '/d', 'LATEST', '--tablespace', 'a:/b'],
+    ['backup-fetch', '/d', 'LATEST', '--get-wal'],
+    ['backup-fetch', '/d', 'LATEST', '--standby-mode'],
+    ['backup-fetch', '/d', 'LATEST', '--remote-ssh-command', 'ssh x'],
+    ['backup-list', '-f', 'json'],
+    ['wal-receive', '--create-slot'],
+    ['wal-receive', '--drop-slot'],
+    ['backup-push', '--immediate-checkpoint'],
+    ['backup-push', '--bwlimit', '10MB'],
+  ],
+  "PostgreSQL's own": [
+    ['wal-receive', '-D', '/x'],
+    ['wal-receive', '--slot=s'],
+    ['wal-receive', '--if-not-exists'],
+    ['wal-receive', '--no-loop'],
+    ['wal-receive', '--status-interval=10'],
+    ['wal-receive', '-Z', '5'],
+    ['wal-receive', '-W'],
+    ['wal-receive', '--no-password'],
+    ['wal-receive', '--version'],
+    ['backup-push', '-D', '/x'],
+    ['backup-push', '-X', 'stream'],
+    ['backup-push', '-Ft'],
+    ['backup-push', '-c', 'fast'],
+    ['backup-push', '-r', '10M'],
+    ['backup-push', '-P'],
+    ['backup-push', '-R'],
+    ['backup-push', '-i', '/x/backup_manifest'],
+    ['backup-push', '--no-verify-checksums'],
+    ['backup-push', '--no-slot'],
+    ['backup-fetch', '-D', '/d', 'LATEST'],
+    ['scrub', '--host', 'db1'],
+    ['scrub', '-v'],
+    ['wal-finalize', '-n'],
+  ],
+}
+
+for (const [tool, lines] of Object.entries(linesOfOthers)) {
+  test(`options of ${tool} tools get an answer that names no option which the command lacks`, async () => {
+    for (const [name, ...args] of lines) {
+      const answer = await refused(name, ...args)
+      assert.doesNotMatch(answer, / \| see walrx /, answer)
+      // What a sentence says of another command has that command before it.
+      const own = new Set(flagsOf(name).map(({ flag }) => flag))
+      const said = (answer.split(' | ')[1] ?? '').replace(/walrx [a-z]+-[a-z]+( --[a-z-]+)+/g, '')
+      for (const [, no, flag = ''] of said.matchAll(/--(no-)?([a-z0-9-]+)/g)) {
+        if (said.includes('walrx --version')) continue
+        assert.ok(own.has(flag) || own.has(`${no}${flag}`), `${name} ${args.join(' ')}: ${answer}`)
+      }
+    }
+  })
+}
+
+test('options may come before the command, as in WAL-G and pgBackRest', () => {
+  const isCommand = (word: string) => Object.hasOwn(commandTable, word)
+  const order = (line: string) => commandFirst(line.split(' '), isCommand).join(' ')
+  assert.equal(order('--config f wal-show --json'), 'wal-show --config f --json')
+  assert.equal(order('--stanza=x info'), 'info --stanza=x')
+  assert.equal(order('--stanza x --type=time restore'), 'restore --stanza x --type=time')
+  assert.equal(order('-h db1 -p 5432 backup-push'), 'backup-push -h db1 -p 5432')
+  for (const line of ['-h backup-push', '-h', '--help backup-push', '-U x -p 1', 'wal-fetch a b', 'wal-show --json']) {
+    assert.equal(order(line), line)
+  }
 })
 
 test("psql's -h with a host is no request for help", async () => {
@@ -91,6 +178,6 @@ test('a backup that is called latest, and the arguments of backup-fetch in the w
   assert.match(await refused('backup-show', 'latest'), /did you mean LATEST\?/)
   assert.match(await refused('backup-fetch', '/d', 'Latest'), /did you mean LATEST\?/)
   for (const name of ['LATEST', 'latest', 'base_000000010000000000000004']) {
-    assert.match(await refused('backup-fetch', name, '/d'), new RegExp(`\\| write walrx backup-fetch /d ${name}$`))
+    assert.match(await refused('backup-fetch', name, '/d'), new RegExp(`\\| write /d ${name} instead of ${name} /d$`))
   }
 })
