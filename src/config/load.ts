@@ -149,9 +149,9 @@ function findOption(
 }
 
 function parseFor(command: CommandName, spec: OptionSpec, text: string, at: Found | undefined): unknown {
-  // A JSON file can have one; no path and no name can. Between the values of a flag that was repeated there is one.
-  const isList = spec.isRepeatable && at?.source === 'flag'
-  const parsed = text.includes('\0') && !isList ? { problem: 'must not contain a zero byte' } : parseOptionText(spec.type, text)
+  // A JSON file can have one; no path and no name can. Between the values of a flag it is ours.
+  const hasZero = text.includes('\0') && !(spec.isRepeatable && at?.source === 'flag')
+  const parsed = hasZero ? { problem: 'must not contain a zero byte' } : parseOptionText(spec.type, text)
   const { unsupported } = spec
   const refusal = unsupported && isIn(command, unsupported.commands) ? unsupported : undefined
   if ('value' in parsed) {

@@ -2,7 +2,7 @@
 import { extname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { optionsOf, type Settings } from '../../config/load.ts'
-import type { CommandName, OptionSpec } from '../../config/options/option-types.ts'
+import { type CommandName, type OptionSpec, valueSeparator } from '../../config/options/option-types.ts'
 import { formatBytes, formatDurationMs } from '../../config/options/option-values.ts'
 import type { OptionKey } from '../../config/options/options.ts'
 import { formatLsn, type Lsn } from '../../postgres/lsn.ts'
@@ -28,8 +28,8 @@ export function flagArguments(settings: Settings, command: CommandName): string[
     if (key === 'configPath')
       return settings.configFile === undefined ? [] : [`--config=${resolve(settings.configFile)}`]
     if (settings.source(key) !== 'flag' || spec.flag === undefined) return []
-    const text = flagText(spec, values[key])
-    return [`--${spec.flag}=${pathOptions.has(key) ? resolve(text) : text}`]
+    const texts = flagText(spec, values[key]).split(spec.isRepeatable ? valueSeparator : /$^/)
+    return texts.map((text) => `--${spec.flag}=${pathOptions.has(key) ? resolve(text) : text}`)
   })
 }
 
