@@ -14,6 +14,7 @@ import { commandFirst } from './arguments/command-first.ts'
 import { foreignCommand } from './arguments/foreign-words.ts'
 import { parsePlain } from './arguments/plain-arguments.ts'
 import { reportError, type ReportOptions, reportStop } from './report.ts'
+import { completeCalls } from './settings/own-calls.ts'
 import { signalStatus, watchSignals } from './signals.ts'
 import { columnsOf, wantsColours } from './terminal/terminal-rules.ts'
 
@@ -83,6 +84,7 @@ async function runCommand(command: Command, { flags, positionals }: CheckedArgum
       write: (text) => void outside.stderr.write(text),
       log: logFormat(settings, outside) === 'json' ? log : undefined,
       secrets: settings.secrets,
+      complete: (hint) => completeCalls(hint, settings),
       debug: settings.values.logLevel === 'debug',
     }
     if (isAbort(error) && signals.received)
@@ -140,6 +142,7 @@ function openLog(settings: Settings, outside: Outside): RootLogger {
     level: settings.values.logLevel,
     format: () => logFormat(settings, outside),
     secrets: settings.secrets,
+    complete: (hint) => completeCalls(hint, settings),
     colours: () => wantsColours(outside.stderr, outside.environment),
     buffered: commandTable[settings.command].kind === 'service',
   })

@@ -10,6 +10,8 @@ export interface ReportOptions {
   /** Takes the error as a log line instead, where the log is JSON. */
   readonly log?: RootLogger | undefined
   readonly secrets?: readonly string[]
+  /** Completes the commands that a hint says to run; the log does it itself. */
+  readonly complete?: ((hint: string) => string) | undefined
   /** True at log level debug: defects are then reported with their stack. */
   readonly debug?: boolean
 }
@@ -27,7 +29,7 @@ export function reportError(thrown: unknown, options: ReportOptions): void {
   }
   const prefix = error.code === 'WALRX_INTERNAL' ? 'unexpected error: ' : ''
   options.write(`walrx: ${prefix}${message}\n`)
-  if (hint !== undefined) options.write(`hint: ${redactText(hint, options.secrets)}\n`)
+  if (hint !== undefined) options.write(`hint: ${hintText(hint, options)}\n`)
   if (error.code === 'WALRX_INTERNAL' && options.debug)
     options.write(`${redactText(stackOf(thrown), options.secrets)}\n`)
 }
@@ -41,11 +43,14 @@ export interface Stop {
 }
 
 /** Writes that a signal stopped the command, and what is left, or one log line. */
-export function reportStop({ command, hint, signal }: Stop, options: Pick<ReportOptions, 'write' | 'log' | 'secrets'>) {
+export function reportStop({ command, hint, signal }: Stop, options: Omit<ReportOptions, 'debug'>) {
   const message = `${signal} stopped ${command} before it was done`
-  const clean = hint === undefined ? undefined : redactText(hint, options.secrets)
-  if (options.log) options.log.warn(message, clean === undefined ? {} : { hint: clean })
-  else options.write(`walrx: ${message}\n${clean === undefined ? '' : `hint: ${clean}\n`}`)
+  if (options.log) options.log.warn(message, hint === undefined ? {} : { hint })
+  else options.write(`walrx: ${message}\n${hint === undefined ? '' : `hint: ${hintText(hint, options)}\n`}`)
+}
+
+function hintText(hint: string, { complete, secrets }: Pick<ReportOptions, 'complete' | 'secrets'>): string {
+  return redactText(complete ? complete(hint) : hint, secrets)
 }
 
 function defectHint(debug: boolean | undefined): string {

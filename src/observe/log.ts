@@ -44,6 +44,8 @@ export interface LogOptions {
   readonly secrets?: readonly string[]
   /** Where lines go. Default: standard error. */
   readonly write?: (line: string) => void
+  /** Completes the commands that a hint says to run; by default they stay as they are. */
+  readonly complete?: ((hint: string) => string) | undefined
   /** Colours in pretty text. Default false. */
   readonly colours?: () => boolean
   /**
@@ -112,14 +114,20 @@ class LevelLog implements Logger {
 
   #say(level: LogLevel, message: string, fields: LogFields | undefined): void {
     if (logLevels.indexOf(level) > logLevels.indexOf(this.#options.level)) return
-    const secrets = this.#options.secrets ?? []
+    const { complete, level: least, secrets = [] } = this.#options
     const all = { ...this.#fields, ...fields }
     const clean: Record<string, unknown> = {}
     for (const [name, value] of Object.entries(all)) {
-      clean[name] = printable(name, value, secrets, this.#options.level === 'debug', 0)
+      const whole = complete && typeof value === 'string' && isAdvice(name) ? complete(value) : value
+      clean[name] = printable(name, whole, secrets, least === 'debug', 0)
     }
     this.#open().pino[level](clean, redactText(message, secrets))
   }
+}
+
+/** True for the fields that say what to do next. */
+function isAdvice(name: string): boolean {
+  return name === 'hint' || name === 'completeBy'
 }
 
 function openSink(options: LogOptions): Sink {

@@ -2,6 +2,12 @@
 
 const mask = '[redacted]'
 
+/** Where one of these is a password it is in every message anyway, and a message without it is of no use. */
+const publicWords: ReadonlySet<string> = new Set(['walrx', 'postgres', 'postgresql'])
+
+/** Shorter secrets may be a part of an ordinary word: `test` of `latest`. */
+const surelySecretLength = 12
+
 /** Names of fields that are never printed. */
 const secretName = /passw|passphrase|secret|session_?token|authorization|sse_?c$|private_?key/i
 
@@ -13,11 +19,12 @@ export function isSecretName(name: string): boolean {
 /**
  * `text` without the passwords of connection strings (`password=…`) and URLs (`user:…@`), without the signatures of
  * signed requests, and without any of `secrets`.
- * @param secrets known secret texts; those shorter than four characters are ignored, as they occur by chance
+ * @param secrets known secret texts; those shorter than four characters are ignored, as they occur by chance, and those
+ * shorter than twelve inside of longer words
  */
 export function redactText(text: string, secrets: readonly string[] = []): string {
   let result = text
-  for (const secret of secrets) if (secret.length >= 4) result = result.replaceAll(secret, mask)
+  for (const secret of secrets) result = withoutSecret(result, secret)
   return (
     result
       .replace(/\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'"]+)/gi, `$1${mask}`)
@@ -26,4 +33,13 @@ export function redactText(text: string, secrets: readonly string[] = []): strin
       .replace(/(\b[a-z][a-z0-9+.-]*:\/\/[^\s:/@]*:)[^\s/@]+@/gi, `$1${mask}@`)
       .replace(/\b(X-Amz-(?:Signature|Credential|Security-Token)=)[^\s&"']+/gi, `$1${mask}`)
   )
+}
+
+function withoutSecret(text: string, secret: string): string {
+  if (secret.length < 4 || publicWords.has(secret) || !text.includes(secret)) return text
+  if (secret.length >= surelySecretLength) return text.replaceAll(secret, mask)
+  const before = /^[\p{L}\p{N}]/u.test(secret) ? '(?<![\\p{L}\\p{N}])' : ''
+  const after = /[\p{L}\p{N}]$/u.test(secret) ? '(?![\\p{L}\\p{N}])' : ''
+  const literal = secret.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')
+  return text.replace(new RegExp(`${before}${literal}${after}`, 'gu'), mask)
 }

@@ -25,6 +25,15 @@ describe('redactText', () => {
   test('removes known secrets everywhere, but not texts that are too short', () => {
     assert.equal(redactText('got hunter22, hunter22!', ['hunter22']), 'got [redacted], [redacted]!')
     assert.equal(redactText('a banana', ['a', '']), 'a banana')
+    assert.equal(redactText('xxa-secret-of-20-lettersxx', ['a-secret-of-20-letters']), 'xx[redacted]xx')
+    const odd = ['h.n+er(2)', '$ecret]', 'ge-heim/', 'a\\b|c']
+    for (const secret of odd) assert.equal(redactText(`x=${secret}, ${secret}`, [secret]), 'x=[redacted], [redacted]')
+  })
+
+  test('leaves words alone that a short secret is a part of, and the name of the program', () => {
+    assert.equal(redactText('the latest test of it', ['test']), 'the latest [redacted] of it')
+    const hint = 'run walrx backup-push as postgres'
+    assert.equal(redactText(hint, ['walrx', 'postgres', 'back']), hint)
   })
 })
 

@@ -5,6 +5,7 @@ import ts from 'typescript'
 import { flagsOf } from '../../../src/cli/arguments/arguments.ts'
 import { commandTable } from '../../../src/config/commands.ts'
 import type { CommandName } from '../../../src/config/options/option-types.ts'
+import { redactText } from '../../../src/observe/redact.ts'
 import { lineOf, readSources, walk } from '../../lint/source-files.ts'
 
 /** Options that are not walrx's, with the program that a text must name beside them. */
@@ -54,16 +55,27 @@ function wrongIn(text: string): string[] {
   return wrong
 }
 
+/** All texts of `src/`, each with where it is. */
+const texts = readSources().flatMap(({ path, tree }) => {
+  const found: { readonly text: string; readonly at: string }[] = []
+  walk(tree, (node) => {
+    const text = textOf(node)
+    if (text === undefined || ts.isImportDeclaration(node.parent)) return
+    found.push({ text, at: `${path}:${lineOf(node)}` })
+  })
+  return found
+})
+
 test('commands and options that a text names exist', () => {
-  const found: string[] = []
-  for (const { path, tree } of readSources()) {
-    walk(tree, (node) => {
-      const text = textOf(node)
-      if (text === undefined || ts.isImportDeclaration(node.parent)) return
-      found.push(...wrongIn(text).map((wrong) => `${path}:${lineOf(node)} ${wrong}`))
-    })
-  }
-  assert.deepEqual(found, [])
+  assert.deepEqual(
+    texts.flatMap(({ at, text }) => wrongIn(text).map((wrong) => `${at} ${wrong}`)),
+    [],
+  )
+})
+
+test('no text is taken for a secret when it is printed', () => {
+  const spoilt = texts.filter(({ text }) => redactText(text, ['walrx']) !== text)
+  assert.deepEqual(spoilt, [])
 })
 
 test('words that do not exist are seen', () => {
