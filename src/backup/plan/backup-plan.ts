@@ -168,13 +168,17 @@ class Survey {
     return { changes, ...sizes, earlyStart, unknown: this.#unknown }
   }
 
-  async #tried<T>(what: UnknownFact['what'], step: () => Promise<T>, hint?: string): Promise<T | undefined> {
+  async #tried<T>(
+    what: UnknownFact['what'],
+    step: () => Promise<T>,
+    hint?: () => Promise<string>,
+  ): Promise<T | undefined> {
     try {
       return await step()
     } catch (error) {
       this.#options.signal.throwIfAborted()
       const reason = toWalrxError(error)
-      this.#miss(what, reason, hasCode(reason, 'WALRX_NO_PRIVILEGE') ? hint : undefined)
+      this.#miss(what, reason, hasCode(reason, 'WALRX_NO_PRIVILEGE') ? await hint?.() : undefined)
       return undefined
     }
   }
@@ -231,7 +235,8 @@ class Survey {
     const { partBytesMax, signal } = this.#options
     const has = (path: string) => parent?.paths.has(path) === true
     const estimate = new SizeEstimate(partBytesMax, parent && ((file) => methodOf(file, index, has)))
-    const hint = `let a superuser run, in the database of the connection: grant execute on function ${dataFilesFunctions} to …`
+    const hint = async () =>
+      `let a superuser run, in the database of the connection: grant execute on function ${dataFilesFunctions} to ${await this.#role()}`
     const there = await this.#tried(
       'sizes',
       async () => {
@@ -259,6 +264,14 @@ class Survey {
       if (lsn < finishLsn) return lsn
     }
     return undefined
+  }
+
+  /** The role of the connection, as SQL writes it. */
+  async #role(): Promise<string> {
+    if (this.#sql.isBroken) return '…'
+    for await (const [role] of this.#sql.stream('select quote_ident(current_user)', this.#options.signal))
+      return role ?? '…'
+    return '…'
   }
 
   async #databaseSizes(): Promise<PlanReport['full']> {
