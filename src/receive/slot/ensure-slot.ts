@@ -51,7 +51,8 @@ export async function ensureSlot(
   // Asked first: a slot that was made before a failure would be found at the next attempt.
   const level = found.kind === 'missing' && ((await isFirstStart()) ? 'info' : 'warn')
   await session.createSlot(slot)
-  if (level) log[level]('created the replication slot', { slot, host: session.host })
+  const hint = 'the archive has WAL already: if the server has removed some since, a gap is reported'
+  if (level) log[level]('created the replication slot', { slot, host: session.host, ...(level === 'warn' && { hint }) })
   const made = await session.readSlot(slot)
   if (made.kind === 'logical') throw isLogical(slot, session.host)
   if (made.kind === 'unreadable') return noSlot
