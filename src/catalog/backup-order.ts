@@ -13,16 +13,37 @@ import { mapInParallel } from './map-in-parallel.ts'
 export interface OrderedBackup extends ListedBackup {
   /** Nanoseconds since 1970, by the clock of the host that took the backup; undefined where no document says it. */
   readonly startTime: bigint | undefined
+  /** 0 where no document says it. */
   readonly startLsn: bigint
+  /** Of the server; undefined where no document says it. */
+  readonly systemId: bigint | undefined
 }
 
 /**
  * Oldest first. Only the first versions of the tools wrote no start: what has none goes before what has one, by timeline
  * and segment, which its name begins with.
+ * Of two backups of one server on one timeline the LSN shows which began later, whatever the clocks of the hosts say that
+ * took them. So none counts as older than one before it on its timeline.
  */
-function compare(a: OrderedBackup, b: OrderedBackup): number {
+function sorted(backups: readonly OrderedBackup[]): OrderedBackup[] {
+  const times = new Map<OrderedBackup, bigint>()
+  /** The latest time so far, by server and timeline. */
+  const latest = new Map<string, bigint>()
+  for (const backup of backups.toSorted((a, b) => compareBigints(a.startLsn, b.startLsn))) {
+    const { name, startLsn, startTime, systemId } = backup
+    if (startTime === undefined) continue
+    const line = `${systemId} ${name.slice('base_'.length, 'base_'.length + 8)}`
+    const before = startLsn > 0n && systemId !== undefined ? latest.get(line) : undefined
+    const time = before !== undefined && before > startTime ? before : startTime
+    times.set(backup, time)
+    latest.set(line, time)
+  }
+  return backups.toSorted((a, b) => compare(a, b, (each) => times.get(each) ?? -1n))
+}
+
+function compare(a: OrderedBackup, b: OrderedBackup, timeOf: (backup: OrderedBackup) => bigint): number {
   return (
-    compareBigints(a.startTime ?? -1n, b.startTime ?? -1n) ||
+    compareBigints(timeOf(a), timeOf(b)) ||
     (a.startTime === undefined ? 0 : compareBigints(a.startLsn, b.startLsn)) ||
     (a.name < b.name ? -1 : 1)
   )
@@ -41,9 +62,10 @@ export async function listInOrder(archive: BackupArchive, options?: StorageCallO
     // WAL-G wrote times into metadata.json before it wrote them into sentinels.
     const metadata = own === undefined ? await ifReadable(archive.readMetadata(backup.name, options)) : undefined
     const startTime = own ?? knownTime(metadata?.startTime)
-    return { ...backup, startTime, startLsn: sentinel?.startLsn ?? metadata?.startLsn ?? 0n }
+    const startLsn = sentinel?.startLsn ?? metadata?.startLsn ?? 0n
+    return { ...backup, startTime, startLsn, systemId: sentinel?.systemIdentifier }
   })
-  return known.sort(compare)
+  return sorted(known)
 }
 
 /**
@@ -52,13 +74,14 @@ export async function listInOrder(archive: BackupArchive, options?: StorageCallO
  */
 export async function namesAfter(
   archive: BackupArchive,
-  backup: { readonly name: string } & Pick<Sentinel, 'startLsn' | 'startTime'>,
+  backup: { readonly name: string } & Pick<Sentinel, 'startLsn' | 'startTime' | 'systemIdentifier'>,
   options?: StorageCallOptions,
 ): Promise<string[]> {
-  const { name, startLsn = 0n } = backup
-  const own = { name, startLsn, startTime: knownTime(backup.startTime), lastModifiedMs: 0 }
-  const inOrder = await listInOrder(archive, options)
-  return inOrder.filter((each) => each.name !== name && compare(each, own) > 0).map((each) => each.name)
+  const { name, startLsn = 0n, systemIdentifier: systemId } = backup
+  const own = { name, startLsn, startTime: knownTime(backup.startTime), systemId, lastModifiedMs: 0 }
+  const others = (await listInOrder(archive, options)).filter((each) => each.name !== name)
+  const inOrder = sorted([...others, own])
+  return inOrder.slice(inOrder.indexOf(own) + 1).map((each) => each.name)
 }
 
 /** Go's zero time, long before 1970, stands for none. */
