@@ -166,16 +166,6 @@ describe('a bad start', () => {
     },
   )
 
-  test('a slot that another receiver uses is waited for, then refused', { timeout: 120_000 }, async () => {
-    await using first = startWalrx(receive(server.conninfo(), '--slotname', 'busy'))
-    await first.logged('streaming')
-    const startedMs = Date.now()
-    const end = await runWalrx(receive(server.conninfo(), '--slotname', 'busy'))
-    assert.equal(end.status, 3, end.stderr)
-    assert.match(end.stderr, /busy/)
-    assert.ok(Date.now() - startedMs >= 2_000, 'two wal_sender_timeouts were not waited for')
-  })
-
   test('a server without walsenders', { timeout: 120_000 }, async () => {
     await using minimal = await startPostgres({
       major: 17,

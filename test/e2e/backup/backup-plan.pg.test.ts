@@ -281,7 +281,8 @@ for (const major of majorsFor([17]).filter((each) => each >= 17)) {
       const [sizes] = poor.unknown
       assert.deepEqual([poor.unknown.length, sizes?.what], [1, 'sizes'])
       assert.match(sizes?.message ?? '', /permission denied for function pg_(ls_dir|stat_file)/)
-      const statement = /grant execute on function .* to repl$/.exec(sizes?.hint ?? '')?.[0] ?? assert.fail('no statement')
+      const statement =
+        /grant execute on function .* to repl$/.exec(sizes?.hint ?? '')?.[0] ?? assert.fail('no statement')
       await server.sql(statement)
       const rich = await world.plan([], 'repl')
       assert.deepEqual(rich.expected, (await world.plan()).expected)

@@ -40,10 +40,17 @@ test('a relation that is cut while a delta is begun comes whole', { timeout: 120
       const opening = await postgres.trySql(session, signal)
       if (isCut || !opening.sql) return opening
       const { sql } = opening
-      const close = sql.close.bind(sql)
+      // Other questions come before, over connections of their own.
+      let hasAsked = false
+      const [close, readWalSummaries] = [sql.close.bind(sql), sql.readWalSummaries.bind(sql)]
+      sql.readWalSummaries = () => {
+        hasAsked = true
+        return readWalSummaries()
+      }
       sql.close = async () => {
         await close()
         sql.close = close
+        if (!hasAsked) return
         isCut = true
         await server.sql('delete from t where id > 4000')
         await server.sql('vacuum t')
