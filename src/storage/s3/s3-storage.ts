@@ -25,7 +25,7 @@ import { S3Body } from './s3-body.ts'
 import { S3Retries } from './s3-retries.ts'
 import { type S3Connection, type S3Shared, connectS3, newShared } from './s3-client.ts'
 import { abortUploads, deleteObjects } from './s3-delete.ts'
-import { type S3Task, isConditionRefused, statusOf } from './s3-errors.ts'
+import { type S3Task, isConditionRefused, isDenial, statusOf } from './s3-errors.ts'
 import { type S3ListingPlace, listObjects, testListing } from './s3-listing.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
 import { describeProxy, proxyFor } from './s3-proxy.ts'
@@ -265,22 +265,37 @@ export class S3Storage implements Storage {
     await abortable(upload, signal)
   }
 
-  /** A conditional put without the fallback: `unsupported` when the store refuses the condition itself. */
+  /**
+   * A conditional put without the fallback: `unsupported` when the store refuses the condition itself. A denial where the
+   * object is there is `exists`, too: versitygw denies a put over an object with a lock before it looks at the condition.
+   */
   async #create(
     key: string,
     body: Uint8Array,
     signal: AbortSignal | undefined,
   ): Promise<'created' | 'exists' | 'unsupported'> {
-    return await this.#caller.call(this.#task('put', key), signal, async ({ sdk, send }) => {
-      try {
-        await send(new sdk.PutObjectCommand({ ...this.#newObject(key), Body: body, IfNoneMatch: '*' }))
-        return 'created'
-      } catch (error) {
-        if (statusOf(error) === 412) return 'exists'
-        if (isConditionRefused(error)) return 'unsupported'
-        throw error
-      }
-    })
+    try {
+      return await this.#caller.call(this.#task('put', key), signal, async ({ sdk, send }) => {
+        try {
+          await send(new sdk.PutObjectCommand({ ...this.#newObject(key), Body: body, IfNoneMatch: '*' }))
+          return 'created'
+        } catch (error) {
+          if (statusOf(error) === 412) return 'exists'
+          if (isConditionRefused(error)) return 'unsupported'
+          throw error
+        }
+      })
+    } catch (error) {
+      if (isDenial(error) && (await this.#isThere(key, signal))) return 'exists'
+      throw error
+    }
+  }
+
+  /** True only when the store has shown the object. */
+  async #isThere(key: string, signal: AbortSignal | undefined): Promise<boolean> {
+    const found = await this.#reads.headByGet(key, signal).catch(() => undefined)
+    signal?.throwIfAborted()
+    return found !== undefined
   }
 
   async #probe(signal: AbortSignal | undefined): Promise<StorageTraits> {

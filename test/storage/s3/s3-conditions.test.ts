@@ -64,6 +64,23 @@ describe('putIfAbsent', () => {
     )
   })
 
+  // versitygw 1.8 in a bucket with object lock and no versions.
+  test('takes a denial for a name in use only where the object is there', async () => {
+    const memory = memoryStore('honoured')
+    const denied = s3Error(403, 'AccessDenied')
+    await using stub = await startStub((request) => {
+      const answer = request.method === 'DELETE' || request.key === 'denied' ? denied : memory(request)
+      return answer.status === 412 ? denied : answer
+    })
+    const storage = stub.open()
+    assert.deepEqual(await storage.probe(), { conditionalPut: true })
+    assert.equal(await storage.putIfAbsent(KEY, Buffer.from('1')), 'created')
+    assert.equal(await storage.putIfAbsent(KEY, Buffer.from('2')), 'exists')
+    await assert.rejects(storage.putIfAbsent('denied', Buffer.from('1')), (error) =>
+      isCode(error, 'WALRX_STORAGE_DENIED'),
+    )
+  })
+
   const withoutConditions: [name: string, condition: 'ignored' | StubAnswer][] = [
     ['ignores conditions', 'ignored'],
     ['answers them with 501', s3Error(501, 'NotImplemented')],
