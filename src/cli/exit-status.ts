@@ -4,6 +4,7 @@
  * whatever else goes wrong in it, a mistyped option included, must end with 126 or above.
  */
 import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { commandRow } from '../config/commands.ts'
 import type { WalrxError } from '../primitives/errors.ts'
 
@@ -24,7 +25,7 @@ const askAgainStatus = 1
 export function failureStatus(
   command: string | undefined,
   error: Pick<WalrxError, 'exitStatus'>,
-  isStandby: () => boolean = hasStandbySignal,
+  isStandby: () => boolean = () => hasStandbySignal(),
 ): number {
   // An orphan of the server: where the postmaster is process 1 of a container, it takes any other end of a child that it
   // doesn't know for a crash, and restarts everything (postmaster.c, CleanupBackend).
@@ -37,7 +38,7 @@ export function failureStatus(
   return error.exitStatus === terminatedStatus ? restoreFailedStatus : Math.max(error.exitStatus, restoreFailedStatus)
 }
 
-/** True beside a standby.signal. */
-export function hasStandbySignal(): boolean {
-  return existsSync('standby.signal')
+/** True where the data directory, by default the working directory, has a standby.signal. */
+export function hasStandbySignal(dataDirectory = '.'): boolean {
+  return existsSync(join(dataDirectory, 'standby.signal'))
 }

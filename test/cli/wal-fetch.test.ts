@@ -251,6 +251,9 @@ describe('the tail of a segment', () => {
     // PostgreSQL takes it for a standby all the same.
     await writeFile(join(dataDir, 'recovery.signal'), '')
     assert.equal((await fetch([nameOf(5), dest])).status, 74)
+    // By a script that has gone elsewhere.
+    const elsewhere = await runWalrx(['wal-fetch', nameOf(5), join(dataDir, dest)], { cwd: root, env: settings() })
+    assert.equal(elsewhere.status, 74, elsewhere.stderr)
     assert.equal((await fetch([nameOf(5), dest, '--standby-tail'])).status, 0)
     assert.equal((await fetch([nameOf(5), dest], { WALRX_STANDBY_TAIL: 'true' })).status, 0)
   })

@@ -69,7 +69,8 @@ export const walFetch: Command<'wal-fetch', 'name' | 'dest'> = {
         segmentSize,
         retryTimeoutMs: options.fetchRetryTimeoutMs,
         isStandby,
-        wholeOnly: isStandby && !options.standbyTail,
+        // A script may call from elsewhere, with the whole path.
+        wholeOnly: (isStandby || hasStandbySignal(dataDirOf(dest))) && !options.standbyTail,
         onSegment:
           prefetch &&
           ((segmentSize, isFollowed) => {
