@@ -4,7 +4,6 @@
  * whatever else goes wrong in it, a mistyped option included, must end with 126 or above.
  */
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
 import { commandRow } from '../config/commands.ts'
 import type { WalrxError } from '../primitives/errors.ts'
 
@@ -40,5 +39,5 @@ export function failureStatus(
 
 /** True where the data directory, by default the working directory, has a standby.signal. */
 export function hasStandbySignal(dataDirectory = '.'): boolean {
-  return existsSync(join(dataDirectory, 'standby.signal'))
+  return existsSync(`${dataDirectory}/standby.signal`)
 }
