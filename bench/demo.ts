@@ -208,9 +208,7 @@ async function restoreToTheEnd(scene: Scene, load: DemoLoad): Promise<TestPostgr
   const lost = load.lastRow - found.lastRow
   const inTail = found.lastRow - safe
   if (inTail > 0)
-    story.fact(
-      `${grouped(inTail)} of them were in the unfinished segment, of which walrx sends what is new every second`,
-    )
+    story.fact(`${grouped(inTail)} of them were in the unfinished segment: walrx sends what is new in it every second`)
   if (lost > 0) story.fact(`${grouped(lost)} rows of the last moment went with the server: they were not sent yet`)
   else story.fact('no row that the server acknowledged is lost')
   return restored

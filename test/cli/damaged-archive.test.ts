@@ -118,7 +118,7 @@ test('no damage of an archive is taken for a defect of walrx', async (t) => {
   const defects = new Set<string>()
   for (const key of filesOf(sound)) {
     const all = [...damages(key, readFileSync(join(sound, key)), random)]
-    // Documents have hundreds of values, of which a few are tried.
+    // Documents have hundreds of values; a few are tried.
     for (const damage of all.filter((_, index) => index < 4 || random() < 4 / all.length)) {
       for (const args of readersOf(key, archive)) {
         if (random() > commandShare) continue

@@ -19,7 +19,7 @@ function run(args: readonly string[], env: Record<string, string> = {}): Promise
 
 const push = ['backup-push', '--file-prefix', '/tmp', '-d']
 
-test('an unknown user must be told which role to use', { skip }, async () => {
+test('an unknown user needs an option with the role', { skip }, async () => {
   const { status, stderr } = await run([...push, 'host=127.0.0.1 port=1'])
   assert.equal(status, 2, stderr)
   assert.match(stderr, /no role to log in as: the operating system has no name for this user/)

@@ -242,7 +242,7 @@ test('wal-prefetch called by hand says what is wrong, and never ends with more t
 
 describe('the tail of a segment', () => {
   // cnpg #4990, #10394, patroni #1747
-  test('is kept back from a standby, unless it is told otherwise', async () => {
+  test('is kept back from a standby, unless an option says so', async () => {
     const folder = join(archive, 'wal_005')
     await writeFile(join(folder, `${nameOf(5)}.partial`), makeSegment(nameOf(5)).subarray(0, 3 * 8192))
     assert.equal((await fetch([nameOf(5), dest])).status, 0)

@@ -53,7 +53,7 @@ export class WalLevelWatch {
       const before = this.#recorded
       const range = { timeline, startLsn: lsn, endLsn: addBytes(lsn, 1) }
       this.#recorded = before.then(() => this.#gaps.recordBreak(range, this.#stopped.signal))
-      // Whoever stores a segment sees the failure.
+      // What stores a segment sees the failure.
       this.#recorded.catch(() => {})
     }
   }

@@ -81,7 +81,7 @@ for (const major of [17, 18] as const) {
   })
 }
 
-test('a chain over a switch is neither whole nor restored, whoever wrote it', { timeout: 120_000 }, async () => {
+test('a chain over a switch is neither whole nor restored, from any writer', { timeout: 120_000 }, async () => {
   await using server = await startPostgres({ major: 17, settings: { summarize_wal: 'on' } })
   const archive = await newArchive()
   const full = await push(server, archive)

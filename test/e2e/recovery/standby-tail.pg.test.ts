@@ -92,7 +92,7 @@ describe('a standby whose primary has died', () => {
     assert.deepEqual(await rows(other), ['on all', 'on all, too', 'on the next primary'])
   })
 
-  test('replays it where it was told so', async () => {
+  test('replays it where an option says so', async () => {
     const world = await makeWorld()
     await using primary = world.primary
     await using next = world.next

@@ -12,7 +12,7 @@ const run = promisify(execFile)
 /** The major versions that the tests run against, oldest first. */
 export const pgMajors = [14, 15, 16, 17, 18] as const
 
-/** The version that comes next, of which there is no package yet: its programs are in the directory that `PG19_BIN` names. */
+/** The version that comes next. There is no package of it yet: its programs are in the directory that `PG19_BIN` names. */
 export const nextMajor = 19
 
 /** A version of {@link pgMajors}, or {@link nextMajor}. */

@@ -251,7 +251,7 @@ describe('the end of the archive', () => {
     assert.equal(await ended, 'idle')
   })
 
-  test('is left behind when the server wants the next segment', async () => {
+  test('stays when the server wants the next segment', async () => {
     void start({ first: nameOf(3) })
     await listens()
     for (let call = 0; call < 3; call++) assert.equal(await ask(nameOf(2)), false)

@@ -73,7 +73,7 @@ describe('LATEST with a target', () => {
     })
   }
 
-  test('goes by the order of LATEST, whatever the names: after a pg_upgrade they begin anew', async () => {
+  test('goes by the order of LATEST, whatever the names: after a pg_upgrade they begin again', async () => {
     const from = [two, four, three, one]
     for (const target of [lsn(0x70000000n), time(70), { kind: 'immediate' }, undefined] as const)
       assert.equal((await chosen(target, { from })).name, two.name)
