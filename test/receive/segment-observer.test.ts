@@ -113,7 +113,7 @@ describe('an observer sees every whole segment once', () => {
       },
       source({ slot: 3, end: 4 }),
     )
-    assert.equal(await repair.fill(at(1), at(3), never), at(3))
+    assert.deepEqual(await repair.fill(at(1), at(3), never), [])
     assert.deepEqual(archive.segmentNames, [nameOf(1), nameOf(2)])
     assert.deepEqual(seen, [nameOf(1), nameOf(2)])
   })
