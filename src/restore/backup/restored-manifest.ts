@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto'
 import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
+import { mapInParallel } from '../../catalog/map-in-parallel.ts'
 import type { ManifestFile } from '../../postgres/backup/backup-manifest.ts'
 import { incrementedPath } from '../../postgres/relations/relation-file.ts'
 import { openChecksum } from './checksums.ts'
@@ -87,24 +88,21 @@ export class RestoredSums {
    */
   async measure(
     directory: string,
-    paths: Iterable<string>,
+    paths: readonly string[],
     algorithm: string | undefined,
     { concurrency, signal }: { readonly concurrency: number; readonly signal: AbortSignal },
   ): Promise<ReadonlyMap<string, ManifestFile>> {
-    const measured = new Map<string, ManifestFile>()
-    const queue = paths[Symbol.iterator]()
-    const work = async () => {
-      const buffer = Buffer.allocUnsafe(chunkBytes)
-      for (let next = queue.next(); next.done !== true; next = queue.next()) {
-        signal.throwIfAborted()
-        const known = this.#known.get(next.value)
-        const isUsable = known !== undefined && known.algorithm === algorithm
-        measured.set(next.value, isUsable ? known : await readSum(join(directory, next.value), algorithm, buffer))
-      }
+    const buffers: Buffer[] = []
+    const measure = async (path: string): Promise<readonly [string, ManifestFile]> => {
+      signal.throwIfAborted()
+      const known = this.#known.get(path)
+      if (known !== undefined && known.algorithm === algorithm) return [path, known]
+      const buffer = buffers.pop() ?? Buffer.allocUnsafe(chunkBytes)
+      const measured = await readSum(join(directory, path), algorithm, buffer)
+      buffers.push(buffer)
+      return [path, measured]
     }
-    const results = await Promise.allSettled(Array.from({ length: concurrency }, work))
-    for (const result of results) if (result.status === 'rejected') throw result.reason
-    return measured
+    return new Map(await mapInParallel(paths, measure, concurrency))
   }
 }
 
