@@ -1,20 +1,20 @@
 /** The prefetcher as a process: how it begins, ends, and what it leaves. */
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { silentLog } from '../../../src/observe/log.ts'
 import { segmentName } from '../../../src/postgres/wal/wal-file.ts'
 import { type Clock, systemClock } from '../../../src/primitives/clock.ts'
 import { runPrefetcher } from '../../../src/restore/prefetch/prefetch-run.ts'
-import { type Owner, ReadyFolder } from '../../../src/restore/prefetch/ready-folder.ts'
-import { findRecovery, runningProcess } from '../../../src/restore/wal/recovery-process.ts'
+import { type Owner, type ReadyFolder } from '../../../src/restore/prefetch/ready-folder.ts'
+import { runningProcess } from '../../../src/restore/wal/recovery-process.ts'
 import { WalReader } from '../../../src/walg/wal/wal-reader.ts'
 import { madeSegmentSize, makeSegment } from '../../harness/made/made-wal.ts'
-import { type FakeStartup, startFakeStartup } from '../../harness/postgres/fake-startup.ts'
+import type { FakeStartup } from '../../harness/postgres/fake-startup.ts'
 import { MemoryStorage } from '../../harness/store/memory-storage.ts'
 import { until } from '../../harness/time/until.ts'
+import { openClaimedFolder } from './claimed-folder.ts'
 
 const nameOf = (number: number) => segmentName(1, BigInt(number), madeSegmentSize)
 
@@ -26,17 +26,7 @@ let storage: MemoryStorage
 let abort: AbortController
 let owner: Owner
 beforeEach(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), 'walrx-prefetch-'))
-  pgWal = join(dataDir, 'pg_wal')
-  await mkdir(pgWal)
-  startup = await startFakeStartup()
-  folder = ReadyFolder.beside(join(pgWal, 'RECOVERYXLOG'), startup.pid)
-  const recovery = findRecovery(startup.pid)
-  const self = runningProcess(process.pid)
-  assert.ok(recovery && self)
-  const claimed = await folder.claim({ recovery, prefetcher: { pid: self.pid, startTime: self.startTime } })
-  assert.ok(claimed)
-  owner = claimed
+  ;({ dataDir, folder, owner, pgWal, startup } = await openClaimedFolder())
   storage = new MemoryStorage()
   for (let number = 1; number <= 9; number++) storage.seed(`wal_005/${nameOf(number)}`, makeSegment(nameOf(number)))
   abort = new AbortController()

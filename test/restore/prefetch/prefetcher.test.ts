@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { silentLog } from '../../../src/observe/log.ts'
@@ -8,15 +7,15 @@ import { WalrxError } from '../../../src/primitives/errors.ts'
 import { segmentName } from '../../../src/postgres/wal/wal-file.ts'
 import { askForSegment } from '../../../src/restore/prefetch/prefetch-channel.ts'
 import { type PrefetchEnd, Prefetcher, type PrefetcherOptions } from '../../../src/restore/prefetch/prefetcher.ts'
-import { type Owner, ReadyFolder } from '../../../src/restore/prefetch/ready-folder.ts'
-import { findRecovery, runningProcess } from '../../../src/restore/wal/recovery-process.ts'
+import { type Owner, type ReadyFolder } from '../../../src/restore/prefetch/ready-folder.ts'
 import { tailKey } from '../../../src/walg/names.ts'
 import { WalReader } from '../../../src/walg/wal/wal-reader.ts'
 import { FastClock } from '../../harness/time/fast-clock.ts'
-import { type FakeStartup, startFakeStartup } from '../../harness/postgres/fake-startup.ts'
+import type { FakeStartup } from '../../harness/postgres/fake-startup.ts'
 import { madeSegmentSize, madeSystemId, makeSegment } from '../../harness/made/made-wal.ts'
 import { MemoryStorage, unavailable } from '../../harness/store/memory-storage.ts'
 import { until } from '../../harness/time/until.ts'
+import { openClaimedFolder } from './claimed-folder.ts'
 
 const nameOf = (number: number, timeline = 1) => segmentName(timeline, BigInt(number), madeSegmentSize)
 const names = (from: number, to: number, timeline = 1) =>
@@ -31,17 +30,7 @@ let abort: AbortController
 let running: Promise<PrefetchEnd> | undefined
 let owner: Owner
 beforeEach(async () => {
-  dataDir = await mkdtemp(join(tmpdir(), 'walrx-prefetch-'))
-  pgWal = join(dataDir, 'pg_wal')
-  await mkdir(pgWal)
-  startup = await startFakeStartup()
-  folder = ReadyFolder.beside(join(pgWal, 'RECOVERYXLOG'), startup.pid)
-  const recovery = findRecovery(startup.pid)
-  const self = runningProcess(process.pid)
-  assert.ok(recovery && self)
-  const claimed = await folder.claim({ recovery, prefetcher: { pid: self.pid, startTime: self.startTime } })
-  assert.ok(claimed)
-  owner = claimed
+  ;({ dataDir, folder, owner, pgWal, startup } = await openClaimedFolder())
   storage = new MemoryStorage()
   abort = new AbortController()
   running = undefined

@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { zstdCompressSync } from 'node:zlib'
-import { silentLog } from '../../../src/observe/log.ts'
 import { type ErrorCode, hasCode } from '../../../src/primitives/errors.ts'
-import { fetchWalFile, type WalFetchOptions } from '../../../src/restore/wal/wal-fetch.ts'
+import type { WalFetchOptions } from '../../../src/restore/wal/wal-fetch.ts'
 import { madeSegmentSize, madeSystemId, makeSegment } from '../../harness/made/made-wal.ts'
 import { MemoryStorage } from '../../harness/store/memory-storage.ts'
+import { fetchOnce } from './fetch-once.ts'
 
 const name = '000000010000000000000005'
 const later = '000000010000000000000009'
@@ -36,17 +36,7 @@ const archive = (segment: string, bytes: Uint8Array = makeSegment(segment)) =>
 
 /** Fetches `name` without retries, from a data directory without a server. */
 const fetch = (options: Partial<WalFetchOptions> = {}) =>
-  fetchWalFile({
-    storage,
-    name,
-    dest,
-    retryTimeoutMs: 0,
-    isStandby: false,
-    dataDir: directory,
-    signal: new AbortController().signal,
-    log: silentLog,
-    ...options,
-  })
+  fetchOnce({ storage, name, dest, dataDir: directory, ...options })
 
 const fails = (promise: Promise<unknown>, code: ErrorCode, message = /./) =>
   assert.rejects(promise, (error) => {

@@ -8,15 +8,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { zstdCompressSync } from 'node:zlib'
-import { silentLog } from '../../../src/observe/log.ts'
 import { toLsn } from '../../../src/postgres/lsn.ts'
 import { segmentName } from '../../../src/postgres/wal/wal-file.ts'
-import { fetchWalFile, type WalFetchOptions } from '../../../src/restore/wal/wal-fetch.ts'
+import type { WalFetchOptions } from '../../../src/restore/wal/wal-fetch.ts'
 import { S3Storage } from '../../../src/storage/s3/s3-storage.ts'
 import { archiveFolders, tailKey } from '../../../src/walg/names.ts'
 import { writeGap } from '../../../src/walg/wal/gap-records.ts'
 import { madeSegmentSize, madeSystemId, makeHistory, makeSegment } from '../../harness/made/made-wal.ts'
 import { type FaultyS3, type FaultyS3Options, startFaultyS3 } from '../../harness/store/faulty-s3/faulty-s3.ts'
+import { fetchOnce } from './fetch-once.ts'
 
 const nameOf = (number: number) => segmentName(1, BigInt(number), madeSegmentSize)
 const marker = Buffer.from(`{"SystemIdentifier":${madeSystemId},"WalSegmentSize":${madeSegmentSize}}`)
@@ -59,17 +59,7 @@ async function openWorld(traits: FaultyS3Options, count = 40): Promise<World> {
     storage: open(),
     put,
     fetch: (name, options) =>
-      fetchWalFile({
-        storage: open(),
-        name,
-        dest: join(directory, 'RECOVERYXLOG'),
-        retryTimeoutMs: 0,
-        isStandby: false,
-        dataDir: directory,
-        signal: new AbortController().signal,
-        log: silentLog,
-        ...options,
-      }),
+      fetchOnce({ storage: open(), name, dest: join(directory, 'RECOVERYXLOG'), dataDir: directory, ...options }),
     async [Symbol.asyncDispose]() {
       await Promise.all(storages.map((storage) => storage.close()))
       await store[Symbol.asyncDispose]()

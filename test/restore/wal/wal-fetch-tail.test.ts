@@ -6,11 +6,12 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { type Logger, silentLog } from '../../../src/observe/log.ts'
 import { type ErrorCode, hasCode } from '../../../src/primitives/errors.ts'
-import { fetchWalFile, type WalFetchOptions } from '../../../src/restore/wal/wal-fetch.ts'
+import type { WalFetchOptions } from '../../../src/restore/wal/wal-fetch.ts'
 import { tailKey } from '../../../src/walg/names.ts'
 import { FastClock } from '../../harness/time/fast-clock.ts'
 import { madeSegmentSize, makeSegment } from '../../harness/made/made-wal.ts'
 import { MemoryStorage, unavailable } from '../../harness/store/memory-storage.ts'
+import { fetchOnce } from './fetch-once.ts'
 
 const name = '000000010000000000000003'
 const later = '000000010000000000000004'
@@ -37,17 +38,7 @@ const history = (timeline: number, text: string) =>
   storage.seed(`wal_005/${timeline.toString(16).padStart(8, '0').toUpperCase()}.history`, text)
 
 const fetch = (options: Partial<WalFetchOptions> = {}) =>
-  fetchWalFile({
-    storage,
-    name,
-    dest,
-    retryTimeoutMs: 0,
-    isStandby: false,
-    dataDir: directory,
-    signal: new AbortController().signal,
-    log: silentLog,
-    ...options,
-  })
+  fetchOnce({ storage, name, dest, dataDir: directory, ...options })
 
 const fails = (promise: Promise<unknown>, code: ErrorCode) =>
   assert.rejects(promise, (error) => {

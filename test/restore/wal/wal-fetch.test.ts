@@ -8,12 +8,13 @@ import type { Logger } from '../../../src/observe/log.ts'
 import { silentLog } from '../../../src/observe/log.ts'
 import { type ErrorCode, hasCode, WalrxError } from '../../../src/primitives/errors.ts'
 import { toLsn } from '../../../src/postgres/lsn.ts'
-import { fetchWalFile, type WalFetchOptions } from '../../../src/restore/wal/wal-fetch.ts'
+import type { WalFetchOptions } from '../../../src/restore/wal/wal-fetch.ts'
 import { sweepTemporaries } from '../../../src/restore/wal/wal-temporaries.ts'
 import { writeGap } from '../../../src/walg/wal/gap-records.ts'
 import { FastClock } from '../../harness/time/fast-clock.ts'
 import { madeSegmentSize, makeHistory, makeSegment } from '../../harness/made/made-wal.ts'
 import { MemoryStorage, unavailable } from '../../harness/store/memory-storage.ts'
+import { fetchOnce } from './fetch-once.ts'
 
 const name = '000000010000000000000005'
 const later = '000000010000000000000009'
@@ -41,17 +42,7 @@ const archive = (segment: string, bytes: Uint8Array = makeSegment(segment)) =>
 
 /** Fetches `name` without retries, from a data directory without a server. */
 const fetch = (options: Partial<WalFetchOptions> = {}) =>
-  fetchWalFile({
-    storage,
-    name,
-    dest,
-    retryTimeoutMs: 0,
-    isStandby: false,
-    dataDir: directory,
-    signal: new AbortController().signal,
-    log: silentLog,
-    ...options,
-  })
+  fetchOnce({ storage, name, dest, dataDir: directory, ...options })
 
 const fails = (promise: Promise<unknown>, code: ErrorCode, message = /./) =>
   assert.rejects(promise, (error) => {
