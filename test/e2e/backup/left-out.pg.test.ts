@@ -1,4 +1,4 @@
-/** Configuration and data behind symbolic links, which BASE_BACKUP does not follow (wal-g #196, barman #716, #706, pgbackrest #1338). */
+/** Configuration and data that symbolic links lead to, which BASE_BACKUP does not follow (wal-g #196, barman #716, #706, pgbackrest #1338). */
 import assert from 'node:assert/strict'
 import { mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'

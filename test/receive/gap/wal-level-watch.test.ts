@@ -81,7 +81,7 @@ describe('WAL of wal_level=minimal', () => {
       await settle()
       assert.equal(bench.ranges.length, isFound ? 1 : 0)
     }
-    // A primary that lags behind what was seen before.
+    // A primary whose end is before what was seen.
     const bench = new Bench()
     bench.connect(addBytes(start, madeSegmentSize))
     bench.connect(toLsn(0x400000n))

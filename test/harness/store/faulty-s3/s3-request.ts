@@ -1,4 +1,4 @@
-/** A request to an S3 server, taken apart: which verb of S3 it is, of which bucket and key, and its body. */
+/** A request to an S3 server, taken apart: the verb of S3, the bucket, the key and the body. */
 import type { IncomingMessage } from 'node:http'
 import { buffer } from 'node:stream/consumers'
 
