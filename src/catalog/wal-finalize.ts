@@ -6,7 +6,7 @@
  * Only for a timeline that nothing is written to any more: a receiver that comes to the segment's end finds other bytes
  * under its name then, and stops.
  */
-import { encodeSlack } from '../compression/codec.ts'
+import { encodeSlack } from '../walg/stored/stored-form.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { addBytes, formatLsn, type Lsn, type Timeline } from '../postgres/lsn.ts'
 import { parseSegmentName, segmentName, segmentStartLsn, walFileKind } from '../postgres/wal/wal-file.ts'

@@ -16,7 +16,7 @@ export type ReadMethod = WriteMethod | 'lzma' | 'gzip'
  * incompressible input of `size` bytes (lz4's bound of n/255 + 16 is the largest; frame headers and block headers are
  * within the 64 KiB).
  */
-export function encodeSlack(size: number): number {
+export function codecSlack(size: number): number {
   return Math.ceil(size / 255) + 64 * 1024
 }
 
@@ -27,9 +27,9 @@ export interface SegmentEncoder {
   /**
    * Compresses `buffer[0, length)` into one frame that replaces it: afterwards the frame is `buffer[0, result)`. The
    * work is done in the libuv pool in blocks of about a megabyte, or on the main thread where the pool would take
-   * longer. Besides the buffer it needs about `encodeSlack` plus the codec's own context. Calls on different buffers
+   * longer. Besides the buffer it needs about `codecSlack` plus the codec's own context. Calls on different buffers
    * run in parallel.
-   * @param buffer at least `length + encodeSlack(length)` bytes long; contents beyond `length` are overwritten
+   * @param buffer at least `length + codecSlack(length)` bytes long; contents beyond `length` are overwritten
    * @returns the frame's length in bytes
    */
   encodeInPlace(buffer: Buffer, length: number): Promise<number>
@@ -47,6 +47,8 @@ export interface Codec {
   readonly method: ReadMethod
   /** Extension of its objects, without the dot; empty for none. */
   readonly extension: string
+  /** True for what one of its objects can begin with; undefined where anything can. */
+  readonly begins?: (head: Buffer) => boolean
   /** A stream that decodes one object; it fails on damage, on truncation, and on bytes after the end. */
   decoder(): Duplex
   /**

@@ -8,6 +8,7 @@ import { decodeChunkBytes, throughZlib } from './zlib-stream.ts'
 export const gzipCodec: Codec = {
   method: 'gzip',
   extension: 'gz',
+  begins: (head) => head[0] === 0x1f && head[1] === 0x8b,
   decoder: () => new GeneratorDuplex(decode),
 }
 

@@ -19,6 +19,8 @@ const unknownSize = 0xffffffffffffffffn
 export const lzmaCodec: Codec = {
   method: 'lzma',
   extension: 'lzma',
+  // Properties of a byte below 225, and of the size of the dictionary and of the content some bytes that are 0 or 0xff.
+  begins: (head) => head.length >= 13 && (head[0] ?? 255) < 225 && /^(ff){8}$|0000$/.test(head.toString('hex', 5, 13)),
   decoder: () => new GeneratorDuplex(decode),
 }
 

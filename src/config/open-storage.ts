@@ -6,6 +6,7 @@ import type { WebIdentity } from '../storage/s3/s3-options.ts'
 import type { Storage, StorageTrouble } from '../storage/storage.ts'
 import { archiveFolders } from '../walg/names.ts'
 import type { OptionValues } from './options/options.ts'
+import { openKeyring } from './open-keyring.ts'
 import { parseS3Prefix, withoutUser } from './s3-prefix.ts'
 
 /** Options that say where the archive is: all commands take them. */
@@ -40,7 +41,8 @@ export async function openStorage(
   })
 }
 
-async function openDirectory(prefix: string, { storagePrefix }: StorageValues): Promise<Storage> {
+async function openDirectory(prefix: string, values: StorageValues): Promise<Storage> {
+  const { storagePrefix } = values
   const path = prefix.replace(/^file:\/\/(localhost)?/, '')
   if (!path.startsWith('/')) {
     throw new WalrxError('WALRX_USAGE', `WALG_FILE_PREFIX is "${prefix}", and must be an absolute path`, {
@@ -52,6 +54,7 @@ async function openDirectory(prefix: string, { storagePrefix }: StorageValues): 
   return new FileStorage({
     root: path,
     folders: archiveFolders,
+    keyring: openKeyring(values),
     ...(storagePrefix === undefined ? {} : { prefix: storagePrefix }),
   })
 }
@@ -66,6 +69,7 @@ async function openS3(
   return new S3Storage({
     bucket,
     folders: archiveFolders,
+    keyring: openKeyring(values),
     prefix: folder,
     region: values.awsRegion,
     endpoint: values.awsEndpoint,

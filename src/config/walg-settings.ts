@@ -26,8 +26,6 @@ const off = /^(false|f|no|off|0)$/i
 export const walgSettings: readonly WalgSetting[] = [
   {
     names: [
-      'WALG_LIBSODIUM_KEY',
-      'WALG_LIBSODIUM_KEY_PATH',
       'WALG_PGP_KEY',
       'WALG_PGP_KEY_PATH',
       'GPG_KEY_ID',
@@ -150,7 +148,6 @@ export const walgSettings: readonly WalgSetting[] = [
   },
   {
     names: [
-      'WALG_LIBSODIUM_KEY_TRANSFORM',
       'WALG_PGP_KEY_PASSPHRASE',
       'WALG_CSE_KMS_REGION',
       'YC_SERVICE_ACCOUNT_KEY_FILE',

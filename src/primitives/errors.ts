@@ -133,6 +133,21 @@ export const errorTable = {
     transient: false,
     meaning: 'a stored object cannot be decoded, or its content is wrong',
   },
+  WALRX_KEY_MISSING: {
+    exitStatus: 2,
+    transient: false,
+    meaning: 'an object is encrypted, and no key is set',
+  },
+  WALRX_KEY_WRONG: {
+    exitStatus: 2,
+    transient: false,
+    meaning: 'an object is encrypted with a key that is not set, or is not encrypted although a key is',
+  },
+  WALRX_KEY_UNAVAILABLE: {
+    exitStatus: 2,
+    transient: false,
+    meaning: 'a key cannot be read or used: its file, its command, its passphrase, or the service that keeps it',
+  },
   WALRX_ARCHIVE_HOLE: {
     exitStatus: 126,
     transient: false,

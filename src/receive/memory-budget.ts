@@ -2,7 +2,7 @@
  * How `--memory` is spent. WAL bytes live in segment buffers and, once compressed, in exact-size copies that let the
  * big buffer go back while the upload runs; both together never exceed the budget.
  */
-import { encodeSlack } from '../compression/codec.ts'
+import { encodeSlack } from '../walg/stored/stored-form.ts'
 import { WalrxError } from '../primitives/errors.ts'
 
 /** Default of `--memory`: the larger of 64 MB and four segments. */

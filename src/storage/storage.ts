@@ -6,6 +6,8 @@
  * object is complete or absent. The rooms above define what the keys mean and what is in the objects.
  */
 
+import type { Keyring } from '../crypto/keyring.ts'
+
 /** One object, as returned by a listing or a head. */
 export interface ObjectInfo {
   readonly key: string
@@ -48,6 +50,12 @@ export interface ListOptions extends StorageCallOptions {
 export interface Storage {
   /** The prefix in the operator's notation, for messages: `s3://bucket/path` or `file:///path`. */
   readonly location: string
+
+  /**
+   * The keys of the objects in it; undefined where they are not encrypted. A storage passes bytes on as they are, and only
+   * carries the keys: who reads or writes an object has the storage in hand (walg/stored).
+   */
+  readonly keyring: Keyring | undefined
 
   /** True where a lookup of one name costs almost nothing, but a listing reads a whole folder. Default false. */
   readonly hasCheapHeads?: boolean

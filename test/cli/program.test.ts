@@ -131,7 +131,7 @@ describe('a command', () => {
       assert.match(stderr, /^walrx: [^\n]+\n(hint: [^\n]+\n)?$/, line)
     }
     assert.match((await run('wal-recieve')).stderr, /hint: did you mean wal-receive\?/)
-    assert.equal((await run('wal-receive', never, { WALG_LIBSODIUM_KEY: 'k' })).status, 2)
+    assert.equal((await run('wal-receive', never, { YC_CSE_KMS_KEY_ID: 'k' })).status, 2)
   })
 })
 
@@ -180,7 +180,7 @@ describe('wal-fetch', () => {
       assert.equal((await run(line)).status, 126, line)
     }
     assert.equal((await run('wal-fetch A B', undefined, { WALG_CONFIG_PATH: '/nonexistent' })).status, 126)
-    assert.equal((await run('wal-fetch A B', undefined, { WALG_LIBSODIUM_KEY: 'k' })).status, 126)
+    assert.equal((await run('wal-fetch A B', undefined, { YC_CSE_KMS_KEY_ID: 'k' })).status, 126)
   })
 })
 

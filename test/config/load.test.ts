@@ -171,8 +171,6 @@ describe('values', () => {
 
 describe("settings of WAL-G's that would change what is stored", () => {
   const refused: Environment[] = [
-    { WALG_LIBSODIUM_KEY: 'k' },
-    { WALG_LIBSODIUM_KEY_PATH: '/k' },
     { WALE_PGP_KEY: 'k' },
     { WALG_PGP_KEY_PATH: '/k' },
     { WALG_GPG_KEY_ID: 'k' },
@@ -206,12 +204,12 @@ describe("settings of WAL-G's that would change what is stored", () => {
       assert.ok(error.message.startsWith(name), error.message)
       assert.ok(!error.message.includes('\n'))
     }
-    assert.doesNotMatch((await failure({ WALG_LIBSODIUM_KEY: 'hush' })).message, /hush/)
+    assert.doesNotMatch((await failure({ YC_CSE_KMS_KEY_ID: 'hush' })).message, /hush/)
   })
 
   test('are refused from the config file too', async () => {
-    await withConfigFile({ WALG_LIBSODIUM_KEY: 'k' }, async () => {
-      assert.match((await failure({})).message, /^WALG_LIBSODIUM_KEY is set \(config file\)/)
+    await withConfigFile({ YC_CSE_KMS_KEY_ID: 'k' }, async () => {
+      assert.match((await failure({})).message, /^YC_CSE_KMS_KEY_ID is set \(config file\)/)
     })
   })
 
@@ -238,7 +236,7 @@ describe("settings of WAL-G's that would change what is stored", () => {
     }
     const { values } = await load<'wal-fetch'>({ WALG_COMPRESSION_METHOD: 'lzma' }, {}, 'wal-fetch')
     assert.equal(values.compressionMethod, 'lzma')
-    assert.ok(hasCode(await failure({ WALG_LIBSODIUM_KEY: 'k' }, {}, 'wal-fetch'), 'WALRX_OPTION_UNSUPPORTED'))
+    assert.ok(hasCode(await failure({ YC_CSE_KMS_KEY_ID: 'k' }, {}, 'wal-fetch'), 'WALRX_OPTION_UNSUPPORTED'))
   })
 
   test('those without effect are reported: at warn where an operator may miss something, else at debug', async () => {

@@ -124,9 +124,9 @@ describe('a bad start', () => {
     {
       what: 'encryption that walrx does not do yet',
       args: () => receive(server.conninfo()),
-      env: () => ({ WALG_LIBSODIUM_KEY: 'x'.repeat(32) }),
+      env: () => ({ YC_CSE_KMS_KEY_ID: 'x'.repeat(32) }),
       status: 2,
-      says: /WALG_LIBSODIUM_KEY/,
+      says: /YC_CSE_KMS_KEY_ID/,
     },
     {
       what: 'a bucket that does not exist',

@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict'
 import { setImmediate } from 'node:timers/promises'
-import { encodeSlack } from '../../src/compression/codec.ts'
+import { encodeSlack } from '../../src/walg/stored/stored-form.ts'
 import { type Logger, silentLog } from '../../src/observe/log.ts'
 import {
   addBytes,

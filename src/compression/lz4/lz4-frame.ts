@@ -4,7 +4,7 @@
  * optional checksum of the content. All little-endian.
  */
 import { WalrxError } from '../../primitives/errors.ts'
-import type { ByteReader } from '../byte-reader.ts'
+import type { ByteReader } from '../../primitives/byte-reader.ts'
 import { xxHash32 } from './xxhash32.ts'
 
 /** Set in a block's size field when the block is stored uncompressed. */
@@ -52,6 +52,12 @@ export function encodeLz4Header(blockCode: number): Buffer {
 export function lz4BlockCode(length: number): number {
   for (const [code, bytes] of blockBytesByCode) if (length <= bytes) return code
   return 7
+}
+
+/** True for the first bytes of a frame, in whatever format. */
+export function beginsLz4Frame(head: Buffer): boolean {
+  const found = head.length < 4 ? 0 : head.readUInt32LE(0)
+  return found === magic || found === legacyMagic || (found >= skippableMagicMin && found <= skippableMagicMax)
 }
 
 /**

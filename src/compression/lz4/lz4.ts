@@ -11,11 +11,11 @@
  * linked or independent, after skippable ones.
  */
 import { WalrxError } from '../../primitives/errors.ts'
-import { ByteReader } from '../byte-reader.ts'
+import { ByteReader } from '../../primitives/byte-reader.ts'
 import type { WriteCodec } from '../codec.ts'
 import { GeneratorDuplex } from '../generator-duplex.ts'
 import { PrefixWriter } from '../in-place.ts'
-import { encodeLz4Header, lz4BlockCode, type Lz4Frame, readLz4Header, storedFlag } from './lz4-frame.ts'
+import { beginsLz4Frame, encodeLz4Header, lz4BlockCode, type Lz4Frame, readLz4Header, storedFlag } from './lz4-frame.ts'
 import { XxHash32, xxHash32 } from './xxhash32.ts'
 
 /** How far back a linked block may refer, in bytes. */
@@ -41,6 +41,7 @@ export function lz4Codec(): WriteCodec {
   return {
     method: 'lz4',
     extension: 'lz4',
+    begins: beginsLz4Frame,
     encoder: () => new GeneratorDuplex(encode),
     decoder: () => new GeneratorDuplex(decode),
     encodeInPlace,

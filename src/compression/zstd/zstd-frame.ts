@@ -16,6 +16,12 @@ const reservedFlag = 0x08
 const dictionaryIdBytes = [0, 1, 2, 4] as const
 const contentSizeBytes = [0, 2, 4, 8] as const
 
+/** True for the first bytes of a frame, skippable or not. */
+export function beginsZstdFrame(head: Buffer): boolean {
+  const found = head.length < 4 ? 0 : head.readUInt32LE(0)
+  return found === magic || (found >= skippableMagicMin && found <= skippableMagicMax)
+}
+
 type Step = 'magic' | 'skippable' | 'descriptor' | 'block' | 'checksum' | 'end'
 
 /** Follows one frame, skippable or not, through chunks of any size, only by its headers. */

@@ -42,13 +42,13 @@
  * Every segment gets a context of its own: `reset()` forgets level and checksum (Node 22.15 and 24.21).
  */
 import { constants, createZstdCompress, createZstdDecompress, zstdCompressSync, type ZstdOptions } from 'node:zlib'
+import { ByteReader } from '../../primitives/byte-reader.ts'
 import { WalrxError } from '../../primitives/errors.ts'
-import { ByteReader } from '../byte-reader.ts'
-import { type DecodedPiece, encodeSlack, type WriteCodec } from '../codec.ts'
+import { codecSlack, type DecodedPiece, type WriteCodec } from '../codec.ts'
 import { GeneratorDuplex } from '../generator-duplex.ts'
 import { compressInPlace, outputChunkBytes } from '../in-place.ts'
 import { decodeChunkBytes, piecesThroughZlib, throughZlib } from '../zlib-stream.ts'
-import { emptyFrameBytes, ZstdFrameScanner } from './zstd-frame.ts'
+import { beginsZstdFrame, emptyFrameBytes, ZstdFrameScanner } from './zstd-frame.ts'
 
 /** Smallest and largest level, as zstd counts them. */
 export const zstdLevelMin = 1
@@ -80,6 +80,7 @@ export function zstdCodec(level: number = zstdLevelDefault): WriteCodec {
   return {
     method: 'zstd',
     extension: 'zst',
+    begins: beginsZstdFrame,
     encoder: () => new GeneratorDuplex((source) => encode(level, source)),
     decoder: () => new GeneratorDuplex(decode),
     decodePieces,
@@ -105,7 +106,7 @@ const syncLevelMax = 3
 
 /** Compresses a small buffer in place. @returns the output's length in bytes */
 function compressSmall(level: number, buffer: Buffer, length: number): number {
-  const options = { ...writeOptions(level, length), chunkSize: length + encodeSlack(length) }
+  const options = { ...writeOptions(level, length), chunkSize: length + codecSlack(length) }
   const output = zstdCompressSync(buffer.subarray(0, length), options)
   output.copy(buffer)
   return output.length

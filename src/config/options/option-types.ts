@@ -21,6 +21,7 @@ export const optionGroups = [
   'S3',
   'PostgreSQL',
   'Compression',
+  'Encryption',
   'Receive',
   'Backup',
   'Fetch',

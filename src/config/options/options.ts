@@ -3,6 +3,7 @@ import type { CommandName, CommandsOf, OptionSpec, OptionValue } from './option-
 import { backupOptions } from './backup.ts'
 import { catalogOptions } from './catalog.ts'
 import { deltaOptions } from './delta.ts'
+import { encryptionOptions } from './encryption.ts'
 import { postgresOptions } from './postgres.ts'
 import { recoveryOptions } from './recovery.ts'
 import { restoreOptions } from './restore.ts'
@@ -63,6 +64,7 @@ export const optionTable = {
   ...s3Options,
   ...postgresOptions,
   ...compressionOptions,
+  ...encryptionOptions,
   ...receiveOptions,
   ...slotOptions,
   ...tailOptions,

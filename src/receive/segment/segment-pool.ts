@@ -2,7 +2,7 @@
  * The fixed set of segment buffers: the bound on memory, and the point where back-pressure starts. A buffer is made
  * when it is first needed and never freed, so memory grows to the bound once and stays there.
  */
-import { encodeSlack } from '../../compression/codec.ts'
+import { encodeSlack } from '../../walg/stored/stored-form.ts'
 
 /** Buffers of one segment each (plus the codec's slack), lent and given back. */
 export class SegmentPool {

@@ -2,7 +2,7 @@
  * Buffers of one chunk each. They are made when they are first needed and used again from then on; the writer holds no more
  * than tail-pace.ts says, which the plan of the memory counts.
  */
-import { encodeSlack } from '../../compression/codec.ts'
+import { encodeSlack } from '../../walg/stored/stored-form.ts'
 
 /** See the file's header. */
 export class ChunkBuffers {

@@ -1,5 +1,5 @@
 /** How often the tail goes to the archive, and how many puts of chunks may be under way. */
-import { encodeSlack } from '../../compression/codec.ts'
+import { encodeSlack } from '../../walg/stored/stored-form.ts'
 
 /** When chunks are sent. */
 export interface TailPace {

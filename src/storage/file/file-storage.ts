@@ -9,6 +9,7 @@
 import * as nodeFileSystem from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { dirname, join, relative, resolve } from 'node:path'
+import type { Keyring } from '../../crypto/keyring.ts'
 import { type Clock, systemClock } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { abortable } from '../abortable.ts'
@@ -39,6 +40,8 @@ export interface FileStorageOptions {
   readonly prefix?: string | undefined
   /** The folders that a probe needs by name. */
   readonly folders: StorageFolders
+  /** See {@link Storage.keyring}. Default none. */
+  readonly keyring?: Keyring | undefined
   /** False leaves out every fsync: a power failure may then lose finished puts. Default true. */
   readonly fsync?: boolean
   /** Default the real clock. */
@@ -62,6 +65,7 @@ const CLOSE_WAIT_MS = 5000
  */
 export class FileStorage implements Storage {
   readonly location: string
+  readonly keyring: Keyring | undefined
   readonly hasCheapHeads = true
   readonly #root: string
   /** The directory of the objects: the root, or the prefix in it. */
@@ -78,6 +82,7 @@ export class FileStorage implements Storage {
     this.#root = resolve(options.root)
     this.#base = join(this.#root, (options.prefix ?? '').replace(/^\/+|\/+$/g, ''))
     this.location = `file://${this.#base}`
+    this.keyring = options.keyring
     this.#fs = options.fileSystem ?? nodeFileSystem
     this.#clock = options.clock ?? systemClock
     this.#listPageNames = options.listPageNames

@@ -1,4 +1,5 @@
 /** The options of an S3 storage, and their defaults. */
+import type { Keyring } from '../../crypto/keyring.ts'
 import type { Clock } from '../../primitives/clock.ts'
 import type { StorageFolders, StorageTrouble } from '../storage.ts'
 import type { ProxySettings } from './s3-proxy.ts'
@@ -19,6 +20,8 @@ export interface S3StorageOptions {
   readonly prefix?: string | undefined
   /** The folders that a probe needs by name. */
   readonly folders: StorageFolders
+  /** See {@link Storage.keyring}. Default none. */
+  readonly keyring?: Keyring | undefined
   /** Default with an endpoint: `us-east-1`. Without one: the region that the SDK finds (AWS_REGION, profile), else the one
    * that the bucket answers to a request in `us-east-1`. */
   readonly region?: string | undefined

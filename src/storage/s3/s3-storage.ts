@@ -9,6 +9,7 @@
 import { isIP } from 'node:net'
 import type { Readable } from 'node:stream'
 import type { PutObjectCommandInput, StorageClass } from '@aws-sdk/client-s3'
+import type { Keyring } from '../../crypto/keyring.ts'
 import { abortable } from '../abortable.ts'
 import { checkKey, checkPrefix } from '../keys.ts'
 import { proveStorage } from '../probe.ts'
@@ -52,6 +53,7 @@ const actions = {
 /** A storage in a bucket. */
 export class S3Storage implements Storage {
   readonly location: string
+  readonly keyring: Keyring | undefined
   readonly #options: S3StorageOptions
   readonly #root: string
   readonly #caller: S3Retries
@@ -74,6 +76,7 @@ export class S3Storage implements Storage {
     const prefix = (options.prefix ?? '').replace(/^\/+|\/+$/g, '')
     this.#root = prefix === '' ? '' : `${prefix}/`
     this.location = `s3://${options.bucket}${prefix === '' ? '' : `/${prefix}`}`
+    this.keyring = options.keyring
     this.#caller = new S3Retries(
       () => this.#connect(),
       () => this.#retire(),

@@ -5,7 +5,7 @@ import type { WriteCodec } from '../../compression/codec.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { checkForm } from './object-kinds.ts'
 import { ObjectSum, type StoredObject } from './object-sum.ts'
-import { openEncoder } from './stored-form.ts'
+import { encodeSlack, openEncoder } from './stored-form.ts'
 
 /**
  * An object that is written while its content comes: one encoder, one streamed put. The content is written piece by
@@ -35,16 +35,17 @@ export class ObjectWriter {
   ) {
     checkForm(folder + name, true)
     this.#name = name
-    this.#encoder = openEncoder(codec)
+    const { input, output } = openEncoder(codec, storage.keyring)
+    this.#encoder = input
     this.#encoder.on('error', (error: Error) => {
       this.#error ??= error
     })
     // What does not compress gets a little longer.
     const options = {
       signal,
-      ...(sizeMaxBytes === undefined ? {} : { sizeMaxBytes: sizeMaxBytes + Math.ceil(sizeMaxBytes / 64) }),
+      ...(sizeMaxBytes === undefined ? {} : { sizeMaxBytes: sizeMaxBytes + encodeSlack(sizeMaxBytes) }),
     }
-    this.#put = storage.put(folder + name, this.#output(), options).catch((error: unknown) => {
+    this.#put = storage.put(folder + name, this.#summed(output), options).catch((error: unknown) => {
       this.#error ??= error as Error
       this.#encoder.destroy()
       throw error
@@ -57,8 +58,8 @@ export class ObjectWriter {
     return this.#sum.size
   }
 
-  async *#output(): AsyncGenerator<Uint8Array, undefined> {
-    for await (const piece of this.#encoder as AsyncIterable<Uint8Array>) {
+  async *#summed(output: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
+    for await (const piece of output) {
       this.#sum.add(piece)
       yield piece
     }

@@ -1,14 +1,17 @@
 /**
- * The bytes of objects, to the form in which they are stored and back. All that is read comes through {@link decoded} or
- * {@link decodedPieces}, all that is compressed through {@link encodeInPlace} or {@link openEncoder}: encryption, which
- * comes after compression, has its place here, by what the kind of the object says.
+ * The bytes of objects, to the form in which they are stored and back: first compressed, then encrypted, by what the kind
+ * of the object says. All that is read comes through {@link decoded} or {@link decodedPieces}, all that is written through
+ * {@link encodeInPlace}, {@link openEncoder} or {@link encryptDocument}.
  */
 import { Readable, type Duplex } from 'node:stream'
-import type { Codec, DecodedPiece, WriteCodec } from '../../compression/codec.ts'
+import { type Codec, codecSlack, type DecodedPiece, type WriteCodec } from '../../compression/codec.ts'
 import { codecOfExtension, methodOfExtension, openReadCodec } from '../../compression/codecs.ts'
+import { encryptSlack } from '../../crypto/crypter.ts'
+import type { Keyring } from '../../crypto/keyring.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
-import type { Storage } from '../../storage/storage.ts'
+import type { Storage, StorageBody } from '../../storage/storage.ts'
 import { formOf, type StoredForm } from './object-kinds.ts'
+import { beginsAsPlain, Unkeyed } from './plain-form.ts'
 
 /** An object by its key. */
 export interface StoredName {
@@ -19,8 +22,11 @@ export interface StoredName {
 
 /** What it takes to read an object. */
 export interface Decoding {
+  readonly key: string
   readonly form: StoredForm
   readonly codec: Codec
+  /** Undefined for what is not encrypted. */
+  readonly keyring: Keyring | undefined
   /** Names the object in errors. */
   readonly at: string
 }
@@ -29,10 +35,14 @@ export interface Decoding {
  * How an object is read.
  * @throws WALRX_CODEC_UNSUPPORTED for an extension that walrx cannot read
  */
-export function decodingOf({ extension, key }: StoredName, { location }: Pick<Storage, 'location'>): Decoding {
+export function decodingOf(
+  { extension, key }: StoredName,
+  { keyring, location }: Pick<Storage, 'keyring' | 'location'>,
+): Decoding {
   const at = `${location}/${key}`
   const form = formOf(key)
-  return { at, form, codec: form.compressed ? codecOfExtension(extension, at) : openReadCodec('none') }
+  const codec = form.compressed ? codecOfExtension(extension, at) : openReadCodec('none')
+  return { key, at, form, codec, keyring: form.encrypted ? keyring : undefined }
 }
 
 /** True for an extension that walrx can read; '' is none. */
@@ -43,17 +53,20 @@ export function isReadable(extension: string): boolean {
 /**
  * Decodes the bytes of an object, streaming: nothing is held whole.
  * @throws while iterating: what the source throws as it is; WALRX_OBJECT_DAMAGED for what does not decode,
- * WALRX_CODEC_UNSUPPORTED for what asks for more than walrx can
+ * WALRX_CODEC_UNSUPPORTED for what asks for more than walrx can, WALRX_KEY_WRONG and WALRX_KEY_MISSING for what none of the
+ * keys opens
  */
 export async function* decoded(
   stored: AsyncIterable<Uint8Array>,
-  { at, codec }: Decoding,
+  decoding: Decoding,
 ): AsyncGenerator<Uint8Array, undefined> {
+  const { codec } = decoding
+  const compressed = decrypted(stored, decoding)
   try {
     // Bytes that are stored as they are need no stream to go through.
-    yield* codec.method === 'none' ? stored : throughDecoder(stored, codec)
+    yield* codec.method === 'none' ? compressed : throughDecoder(compressed, codec)
   } catch (error) {
-    throw withName(error, at)
+    throw reasonOf(error, compressed, decoding)
   }
 }
 
@@ -82,25 +95,75 @@ export async function* decodedPieces(
     for await (const bytes of decoded(stored, decoding)) yield { bytes, free: () => {} }
     return
   }
+  const compressed = decrypted(stored, decoding)
   try {
-    yield* decoding.codec.decodePieces(stored)
+    yield* decoding.codec.decodePieces(compressed)
   } catch (error) {
-    throw withName(error, decoding.at)
+    throw reasonOf(error, compressed, decoding)
   }
 }
 
-/** A codec doesn't know what it decodes: puts the name before its message. Other errors are no fault of the object's. */
-function withName(error: unknown, at: string): unknown {
-  if (!hasCode(error, 'WALRX_OBJECT_DAMAGED') && !hasCode(error, 'WALRX_CODEC_UNSUPPORTED')) return error
-  return new WalrxError(error.code, `${at}: ${error.message}`, { cause: error })
+/** The bytes as they were before they were encrypted: still compressed. */
+function decrypted(stored: AsyncIterable<Uint8Array>, decoding: Decoding): AsyncIterable<Uint8Array> {
+  const { codec, form, key, keyring } = decoding
+  if (keyring) return keyring.decrypt(stored, (head) => beginsAsPlain(head, key, codec))
+  return form.encrypted ? new Unkeyed(stored) : stored
 }
 
-/** Encodes `buffer[0, length)` inside its own buffer; see {@link SegmentEncoder.encodeInPlace}. */
-export function encodeInPlace(codec: WriteCodec, buffer: Buffer, length: number): Promise<number> {
-  return codec.encodeInPlace(buffer, length)
+const ofObjects = ['WALRX_OBJECT_DAMAGED', 'WALRX_CODEC_UNSUPPORTED', 'WALRX_KEY_WRONG', 'WALRX_KEY_MISSING'] as const
+
+/** Codecs and keys don't know what they decode: puts the name before their messages. Other errors are no fault of the object's. */
+function reasonOf(thrown: unknown, compressed: AsyncIterable<Uint8Array>, { at, codec, key }: Decoding): unknown {
+  const error = compressed instanceof Unkeyed ? compressed.reason(thrown, key, codec) : thrown
+  if (!(error instanceof WalrxError) || !ofObjects.some((code) => hasCode(error, code))) return error
+  const separator = hasCode(error, 'WALRX_KEY_WRONG') || hasCode(error, 'WALRX_KEY_MISSING') ? ' ' : ': '
+  const hint = error.hint === undefined ? {} : { hint: error.hint }
+  return new WalrxError(error.code, `${at}${separator}${error.message}`, { ...hint, cause: error })
 }
 
-/** A stream that encodes one object. */
-export function openEncoder(codec: WriteCodec): Duplex {
-  return codec.encoder()
+/** Free bytes that {@link encodeInPlace} needs after `size` bytes of content. */
+export function encodeSlack(size: number): number {
+  const compressed = size + codecSlack(size)
+  return codecSlack(size) + encryptSlack(compressed)
+}
+
+/**
+ * Encodes `buffer[0, length)` inside its own buffer; see {@link SegmentEncoder.encodeInPlace}.
+ * @param buffer at least `length + encodeSlack(length)` bytes long
+ */
+export async function encodeInPlace(
+  codec: WriteCodec,
+  keyring: Keyring | undefined,
+  buffer: Buffer,
+  length: number,
+): Promise<number> {
+  const compressed = await codec.encodeInPlace(buffer, length)
+  return keyring ? keyring.encryptInPlace(buffer, compressed) : compressed
+}
+
+/** One object that is encoded while its content comes. */
+export interface Encoder {
+  /** Takes the content. */
+  readonly input: Duplex
+  /** The stored bytes: to be read while the content is written. */
+  readonly output: AsyncIterable<Uint8Array>
+}
+
+/** Opens the encoder of one object. */
+export function openEncoder(codec: WriteCodec, keyring: Keyring | undefined): Encoder {
+  const input = codec.encoder()
+  const compressed = input as AsyncIterable<Uint8Array>
+  return { input, output: keyring ? keyring.encrypt(compressed) : compressed }
+}
+
+/** A document as it is stored, by its form. */
+export function encryptDocument(body: StorageBody, form: StoredForm, keyring: Keyring | undefined): StorageBody {
+  if (!form.encrypted || !keyring) return body
+  return keyring.encrypt(body instanceof Uint8Array ? once(body) : body)
+}
+
+/** Bytes in memory as a source. */
+export async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, undefined> {
+  await Promise.resolve()
+  yield bytes
 }

@@ -6,7 +6,7 @@ import { checkForm, formOf, kindOf } from './object-kinds.ts'
 import { decoded, decodedPieces, decodingOf, type StoredName } from './stored-form.ts'
 
 /** What is needed of a storage. */
-export type ReadableStorage = Pick<Storage, 'get' | 'location'>
+export type ReadableStorage = Pick<Storage, 'get' | 'keyring' | 'location'>
 
 /** Options of what opens an object. */
 export interface OpenOptions extends StorageCallOptions {

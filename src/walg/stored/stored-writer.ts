@@ -3,9 +3,9 @@ import type { WriteCodec } from '../../compression/codec.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { Storage, StorageBody, StorageCallOptions } from '../../storage/storage.ts'
 import { checkForm } from './object-kinds.ts'
-import { decoded, decodingOf, encodeInPlace, openEncoder } from './stored-form.ts'
+import { decoded, decodingOf, encodeInPlace, encryptDocument, once, openEncoder } from './stored-form.ts'
 
-/** Writes objects in the form of one archive: encoded by one codec. */
+/** Writes objects in the form of one archive: encoded by one codec, and encrypted by the key of the storage. */
 export class StoredWriter {
   readonly #storage: Storage
   readonly #codec: WriteCodec
@@ -22,15 +22,15 @@ export class StoredWriter {
 
   /** Encodes `buffer[0, length)` inside its own buffer; see {@link SegmentEncoder.encodeInPlace}. */
   encodeInPlace(buffer: Buffer, length: number): Promise<number> {
-    return encodeInPlace(this.#codec, buffer, length)
+    return encodeInPlace(this.#codec, this.#storage.keyring, buffer, length)
   }
 
   /** Encodes without touching the argument. */
   async encodeCopy(content: Uint8Array): Promise<Buffer> {
-    const encoder = openEncoder(this.#codec)
-    encoder.end(content)
+    const { input, output } = openEncoder(this.#codec, this.#storage.keyring)
+    input.end(content)
     const chunks: Uint8Array[] = []
-    for await (const chunk of encoder) chunks.push(chunk as Uint8Array)
+    for await (const chunk of output) chunks.push(chunk)
     return Buffer.concat(chunks)
   }
 
@@ -64,27 +64,22 @@ export class StoredWriter {
 
 /** Stores a document, in place of one that is there; see {@link Storage.put}. */
 export async function putDocument(
-  storage: Pick<Storage, 'put'>,
+  storage: Pick<Storage, 'put' | 'keyring'>,
   key: string,
   body: StorageBody,
   options?: StorageCallOptions,
 ): Promise<void> {
-  checkForm(key, false)
-  return storage.put(key, body, options)
+  const form = checkForm(key, false)
+  return storage.put(key, encryptDocument(body, form, storage.keyring), options)
 }
 
-/** Stores a document if there is none; see {@link Storage.putIfAbsent}. */
+/** Stores a document if there is none; see {@link Storage.putIfAbsent}. Throws WALRX_INTERNAL for a kind that is encrypted. */
 export async function createDocument(
   storage: Pick<Storage, 'putIfAbsent'>,
   key: string,
   bytes: Uint8Array,
   options?: StorageCallOptions,
 ): Promise<'created' | 'exists'> {
-  checkForm(key, false)
+  if (checkForm(key, false).encrypted) throw new WalrxError('WALRX_INTERNAL', `${key} is to be encrypted`)
   return storage.putIfAbsent(key, bytes, options)
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, undefined> {
-  await Promise.resolve()
-  yield bytes
 }

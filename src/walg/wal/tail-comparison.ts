@@ -1,8 +1,9 @@
 /** Chunks against what else the archive has of their segment, piece by piece: nothing is held in memory. */
 import { createHash } from 'node:crypto'
 import { partialName } from '../../postgres/wal/wal-file.ts'
-import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
+import type { StorageCallOptions } from '../../storage/storage.ts'
 import { firstDifference } from '../stored/compare-streams.ts'
+import type { ReadableStorage } from '../stored/stored-reader.ts'
 import { chunkContent, otherPartial, type SegmentTail } from './tail-reader.ts'
 import type { WalReader } from './wal-reader.ts'
 import { trimmedLength } from './zero-padding.ts'
@@ -13,7 +14,7 @@ import { trimmedLength } from './zero-padding.ts'
  * @throws DamagedChunk, WALRX_OBJECT_NOT_FOUND for a chunk that has gone, and what the storage says
  */
 export async function areChunksOf(
-  storage: Pick<Storage, 'get' | 'location'>,
+  storage: ReadableStorage,
   body: AsyncIterable<Uint8Array>,
   { chunks }: SegmentTail,
   options: StorageCallOptions = {},

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { createCipheriv } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { type Codec, encodeSlack, type SegmentEncoder, type WriteCodec } from '../../../src/compression/codec.ts'
+import { type Codec, codecSlack, type SegmentEncoder, type WriteCodec } from '../../../src/compression/codec.ts'
 
 /** Bytes that don't compress, the same for the same seed. */
 export function randomBytesOf(seed: number, length: number): Buffer {
@@ -57,7 +57,7 @@ export async function decodeStream(codec: Codec, chunks: Iterable<Uint8Array>): 
 
 /** The frame that the codec leaves in a copy of `data`; the copy has exactly the promised slack. */
 export async function encodeCopy(codec: SegmentEncoder, data: Uint8Array): Promise<Buffer> {
-  const buffer = Buffer.alloc(data.length + encodeSlack(data.length), 0xee)
+  const buffer = Buffer.alloc(data.length + codecSlack(data.length), 0xee)
   buffer.set(data)
   return buffer.subarray(0, await codec.encodeInPlace(buffer, data.length))
 }

@@ -4,6 +4,7 @@
  * arrived), `after` follows it (throwing there is a lost answer: the object is stored anyway).
  */
 import { setImmediate } from 'node:timers/promises'
+import type { Keyring } from '../../../src/crypto/keyring.ts'
 import { type Clock, systemClock } from '../../../src/primitives/clock.ts'
 import { WalrxError } from '../../../src/primitives/errors.ts'
 import type {
@@ -33,6 +34,8 @@ export interface MemoryObject {
 export interface MemoryStorageOptions {
   /** Default `memory://test`. */
   readonly location?: string
+  /** Default none: objects are not encrypted. */
+  readonly keyring?: Keyring
   /** Stamps the objects. Default the real clock. */
   readonly clock?: Clock
   /** The objects; pass the map of another storage to reopen it after a "crash". Default empty. */
@@ -74,6 +77,7 @@ const isWide = /[\ud800-\uffff]/
 /** See the head of the file. */
 export class MemoryStorage implements Storage {
   readonly location: string
+  readonly keyring: Keyring | undefined
   /** What is stored, by key. Tests may look and change. */
   readonly objects: Map<string, MemoryObject>
   /** Every request so far, oldest first; a test may empty it. */
@@ -90,6 +94,7 @@ export class MemoryStorage implements Storage {
   constructor(options: MemoryStorageOptions = {}) {
     this.#options = options
     this.location = options.location ?? 'memory://test'
+    this.keyring = options.keyring
     this.objects = options.objects ?? new Map<string, MemoryObject>()
     this.before = options.before
     this.after = options.after

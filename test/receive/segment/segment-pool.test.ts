@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { encodeSlack } from '../../../src/compression/codec.ts'
+import { encodeSlack } from '../../../src/walg/stored/stored-form.ts'
 import { SegmentPool } from '../../../src/receive/segment/segment-pool.ts'
 
 describe('SegmentPool', () => {

@@ -41,6 +41,7 @@ async function stored(method: (typeof methods)[number], bytes = content): Promis
 /** A storage of one object, of the same chunk again and again. */
 const endless = (chunk: Uint8Array) => ({
   location: 'memory://endless',
+  keyring: undefined,
   async get() {
     await Promise.resolve()
     return (async function* () {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { encodeSlack } from '../../../src/compression/codec.ts'
+import { encodeSlack } from '../../../src/walg/stored/stored-form.ts'
 import { openWriteCodec } from '../../../src/compression/codecs.ts'
 import { hasCode } from '../../../src/primitives/errors.ts'
 import { openObject, readWhole } from '../../../src/walg/stored/stored-reader.ts'

@@ -1,7 +1,7 @@
 /** Every whole segment is checked, then shown, then encoded, then stored; what fails ends it there. */
 import assert from 'node:assert/strict'
 import { beforeEach, describe, test } from 'node:test'
-import { encodeSlack } from '../../../src/compression/codec.ts'
+import { encodeSlack } from '../../../src/walg/stored/stored-form.ts'
 import { openReadCodec, openWriteCodec } from '../../../src/compression/codecs.ts'
 import { parseSegmentName, segmentStartLsn } from '../../../src/postgres/wal/wal-file.ts'
 import {

@@ -144,7 +144,7 @@ test('of a segment only the beginning is read', async () => {
 
 test('an archive with a newest segment that walrx cannot read is refused with a hint at encryption', async () => {
   for (const [key, bytes] of [
-    ['000000010000000000000001.zst', randomBytesOf(1, 5000)],
+    ['000000010000000000000001.zst', Buffer.alloc(5000)],
     ['000000010000000000000001.lzo', randomBytesOf(2, 5000)],
     ['000000010000000000000001', randomBytesOf(3, 5000)],
     ['000000010000000000000001', Buffer.alloc(0)],

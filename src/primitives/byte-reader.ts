@@ -1,5 +1,5 @@
 /** Reads a stream of chunks byte by byte, for the parsers of frames and headers. */
-import { WalrxError } from '../primitives/errors.ts'
+import { WalrxError } from './errors.ts'
 
 /** A cursor over chunks. Use it from one place at a time, and {@link ByteReader.close} it in any case. */
 export class ByteReader {
@@ -51,6 +51,19 @@ export class ByteReader {
       filled += piece.length
     }
     return target
+  }
+
+  /** Fills `target`, or takes what is left where that is less. @returns the bytes taken */
+  async readUpTo(target: Buffer): Promise<number> {
+    let filled = 0
+    while (filled < target.length) {
+      const chunk = await this.peek()
+      if (!chunk) break
+      const piece = this.take(Math.min(chunk.length, target.length - filled))
+      target.set(piece, filled)
+      filled += piece.length
+    }
+    return filled
   }
 
   /** Takes exactly `count` bytes: for small fields. Throws as {@link ByteReader.readInto} does. */

@@ -1,0 +1,63 @@
+/**
+ * The contract of encryption. A crypter is one key, or one ring of OpenPGP keys, of one method. It encrypts whole objects:
+ * content in, one encrypted object out, and back. Objects are compressed first (docs/walg-format.md, 4).
+ */
+
+/** Methods of encryption, as messages call them. */
+export type CryptMethod = 'libsodium' | 'OpenPGP' | 'AWS KMS'
+
+/** What the beginning of an object says about a key. */
+export type Recognised =
+  /** The key opens it. */
+  | 'opens'
+  /** It is encrypted by this method to another key. Where a method has no mark of its own: or by another one, or not at all. */
+  | 'other key'
+  /** It is not of this method. */
+  | 'other method'
+
+/**
+ * Free bytes that {@link Crypter.encryptInPlace} needs after `size` bytes of content, by the method that adds most: libsodium
+ * with 17 for each 8192, and OpenPGP with a packet for each key that it encrypts to, of which there is room for 32 KiB.
+ */
+export function encryptSlack(size: number): number {
+  return 17 * Math.ceil(size / 8192) + 32 * 1024
+}
+
+/** One key, or one ring of OpenPGP keys. */
+export interface Crypter {
+  readonly method: CryptMethod
+  /** The setting that the key comes from, for messages; never any of the key: `WALG_LIBSODIUM_KEY_PATH=/etc/walrx/key`. */
+  readonly label: string
+  /** False for an OpenPGP ring of public keys, which only encrypts. */
+  readonly canDecrypt: boolean
+  /** Bytes that {@link Crypter.recognise} wants at most. */
+  readonly headBytes: number
+
+  /**
+   * Whether the key opens an object.
+   * @param head the first bytes of it: {@link Crypter.headBytes}, or all that it has
+   * @throws what stands between walrx and the key: WALRX_KEY_UNAVAILABLE
+   */
+  recognise(head: Buffer): Promise<Recognised>
+
+  /**
+   * Decrypts an object that the key opens, streaming, in bounded memory.
+   * @throws while iterating: what the source throws; WALRX_OBJECT_DAMAGED for bytes that were changed, are missing at the end or
+   * follow after it. No byte comes out that was not authenticated, as far as the method can
+   */
+  decrypt(stored: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined>
+
+  /**
+   * Encrypts an object, streaming. Chunks of the content may be reused once the next one is asked for; those that come out
+   * are never changed.
+   */
+  encrypt(content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined>
+
+  /**
+   * Encrypts `buffer[0, length)` inside its own buffer, and never blocks the event loop for long. Calls on different buffers
+   * run in parallel.
+   * @param buffer at least `length + encryptSlack(length)` bytes long; contents beyond `length` are overwritten
+   * @returns the length of the encrypted object, which is then `buffer[0, result)`
+   */
+  encryptInPlace(buffer: Buffer, length: number): Promise<number>
+}

@@ -1,0 +1,156 @@
+/**
+ * The keys of an archive: one to write with, and any number to read with. Which one opens an object is found by its first
+ * bytes, so keys can be rotated without rewriting the archive.
+ */
+import { WalrxError } from '../primitives/errors.ts'
+import type { Crypter } from './crypter.ts'
+import { looksRandom } from './looks-random.ts'
+
+/** What a keyring is made of. */
+export interface Keys {
+  /** Encrypts what is written, and reads; the first that is tried. */
+  readonly writing: Crypter
+  /** Read only. */
+  readonly reading: readonly Crypter[]
+}
+
+/** Options of {@link Keyring}. */
+export interface KeyringOptions {
+  /** Gets the keys: called once, when the first object is read or written. */
+  readonly load: () => Promise<Keys>
+  /** True where objects that are not encrypted are read as well: the archive is older than its encryption. */
+  readonly acceptsUnencrypted?: boolean
+}
+
+/** How to recognise an object that is not encrypted, by its first bytes. */
+export type PlainTest = (head: Buffer) => boolean
+
+/** See the file's header. */
+export class Keyring {
+  readonly #options: KeyringOptions
+  #keys: Promise<Keys> | undefined
+  /** Crypters that have opened an object: what one of their method does not open then is damaged, or of another key. */
+  readonly #proven = new Set<Crypter>()
+
+  constructor(options: KeyringOptions) {
+    this.#options = options
+  }
+
+  /**
+   * The keys, loaded once.
+   * @throws WALRX_USAGE, WALRX_KEY_UNAVAILABLE
+   */
+  keys(): Promise<Keys> {
+    return (this.#keys ??= this.#options.load())
+  }
+
+  /** Encrypts an object; see {@link Crypter.encrypt}. */
+  async *encrypt(content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
+    const { writing } = await this.keys()
+    yield* writing.encrypt(content)
+  }
+
+  /** See {@link Crypter.encryptInPlace}. */
+  async encryptInPlace(buffer: Buffer, length: number): Promise<number> {
+    const { writing } = await this.keys()
+    return writing.encryptInPlace(buffer, length)
+  }
+
+  /**
+   * Decrypts an object with the key that opens it.
+   * @param isPlain recognises one that is not encrypted
+   * @throws while iterating: WALRX_KEY_WRONG where none of the keys opens it; see {@link Crypter.decrypt}. Messages don't name
+   * the object
+   */
+  async *decrypt(stored: AsyncIterable<Uint8Array>, isPlain: PlainTest): AsyncGenerator<Uint8Array, undefined> {
+    const { writing, reading } = await this.keys()
+    const crypters = [writing, ...reading]
+    const source = new HeadedSource(stored)
+    try {
+      const head = await source.head(Math.max(...crypters.map((crypter) => crypter.headBytes)))
+      const crypter = await this.#opening(crypters, head, isPlain)
+      yield* crypter ? crypter.decrypt(source) : source
+    } finally {
+      await source.close()
+    }
+  }
+
+  /** The crypter that opens an object; undefined for one that is not encrypted, where that is accepted. */
+  async #opening(crypters: readonly Crypter[], head: Buffer, isPlain: PlainTest): Promise<Crypter | undefined> {
+    const refused: Crypter[] = []
+    for (const crypter of crypters) {
+      const recognised = await crypter.recognise(head)
+      if (recognised === 'opens') {
+        this.#proven.add(crypter)
+        return crypter
+      }
+      if (recognised === 'other key') refused.push(crypter)
+    }
+    if (isPlain(head)) {
+      if (this.#options.acceptsUnencrypted) return undefined
+      throw new WalrxError('WALRX_KEY_WRONG', `is not encrypted, but ${labelsOf(crypters)} is set`, {
+        hint: 'set WALRX_ACCEPT_UNENCRYPTED=true if the archive holds objects from before its encryption; else somebody else wrote it',
+      })
+    }
+    throw this.#refusal(refused, crypters, head)
+  }
+
+  #refusal(refused: readonly Crypter[], crypters: readonly Crypter[], head: Buffer): WalrxError {
+    if (!looksRandom(head)) {
+      return new WalrxError(
+        'WALRX_OBJECT_DAMAGED',
+        `does not begin as an encrypted object does (${head.length} bytes seen)`,
+      )
+    }
+    const tried = refused.length > 0 ? refused : crypters
+    const detail = `is encrypted with another key than ${labelsOf(tried)}, or damaged at its beginning`
+    const isProven = refused.some((crypter) => this.#proven.has(crypter))
+    return new WalrxError(isProven ? 'WALRX_OBJECT_DAMAGED' : 'WALRX_KEY_WRONG', detail, {
+      hint: 'give the key that it was written with; keys for reading only go into WALRX_READ_KEY_PATH',
+    })
+  }
+}
+
+function labelsOf(crypters: readonly Crypter[]): string {
+  return crypters.map((crypter) => `${crypter.label} (${crypter.method})`).join(', ')
+}
+
+/** A source whose first bytes can be looked at before it is read. */
+class HeadedSource implements AsyncIterable<Uint8Array> {
+  readonly #source: AsyncIterator<Uint8Array>
+  readonly #seen: Uint8Array[] = []
+  #isClosed = false
+
+  constructor(source: AsyncIterable<Uint8Array>) {
+    this.#source = source[Symbol.asyncIterator]()
+  }
+
+  /** The first `count` bytes, or all that there are. */
+  async head(count: number): Promise<Buffer> {
+    let bytes = 0
+    while (bytes < count) {
+      const { done, value } = await this.#source.next()
+      if (done) break
+      // Who gave the chunk may use it again for the next.
+      this.#seen.push(Buffer.from(value))
+      bytes += value.length
+    }
+    return Buffer.concat(this.#seen).subarray(0, count)
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, undefined> {
+    for (let chunk = this.#seen.shift(); chunk; chunk = this.#seen.shift()) yield chunk
+    for (;;) {
+      const { done, value } = await this.#source.next()
+      if (done) return
+      yield value
+    }
+  }
+
+  /** Frees the source. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    await this.#source.return?.()
+  }
+}
