@@ -23,6 +23,12 @@ export function encryptSlack(size: number): number {
   return 17 * Math.ceil(size / 8192) + 32 * 1024
 }
 
+/** Options of {@link Crypter.decrypt}. */
+export interface DecryptOptions {
+  /** True where each chunk that came out has been used when the next one is asked for: its memory may be used again. */
+  readonly reusesChunks?: boolean
+}
+
 /** One key, or one ring of OpenPGP keys. */
 export interface Crypter {
   readonly method: CryptMethod
@@ -44,8 +50,9 @@ export interface Crypter {
    * Decrypts an object that the key opens, streaming, in bounded memory.
    * @throws while iterating: what the source throws; WALRX_OBJECT_DAMAGED for bytes that were changed, are missing at the end or
    * follow after it. No byte comes out that was not authenticated, as far as the method can
+   * @returns chunks that are never changed, unless the options allow it
    */
-  decrypt(stored: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined>
+  decrypt(stored: AsyncIterable<Uint8Array>, options?: DecryptOptions): AsyncGenerator<Uint8Array, undefined>
 
   /**
    * Encrypts an object, streaming. Chunks of the content may be reused once the next one is asked for; those that come out

@@ -3,7 +3,7 @@
  * bytes, so keys can be rotated without rewriting the archive.
  */
 import { WalrxError } from '../primitives/errors.ts'
-import type { Crypter } from './crypter.ts'
+import type { Crypter, DecryptOptions } from './crypter.ts'
 import { looksRandom } from './looks-random.ts'
 
 /** What a keyring is made of. */
@@ -62,14 +62,18 @@ export class Keyring {
    * @throws while iterating: WALRX_KEY_WRONG where none of the keys opens it; see {@link Crypter.decrypt}. Messages don't name
    * the object
    */
-  async *decrypt(stored: AsyncIterable<Uint8Array>, isPlain: PlainTest): AsyncGenerator<Uint8Array, undefined> {
+  async *decrypt(
+    stored: AsyncIterable<Uint8Array>,
+    isPlain: PlainTest,
+    options?: DecryptOptions,
+  ): AsyncGenerator<Uint8Array, undefined> {
     const { writing, reading } = await this.keys()
     const crypters = [writing, ...reading]
     const source = new HeadedSource(stored)
     try {
       const head = await source.head(Math.max(...crypters.map((crypter) => crypter.headBytes)))
       const crypter = await this.#opening(crypters, head, isPlain)
-      yield* crypter ? crypter.decrypt(source) : source
+      yield* crypter ? crypter.decrypt(source, options) : source
     } finally {
       await source.close()
     }
@@ -77,6 +81,8 @@ export class Keyring {
 
   /** The crypter that opens an object; undefined for one that is not encrypted, where that is accepted. */
   async #opening(crypters: readonly Crypter[], head: Buffer, isPlain: PlainTest): Promise<Crypter | undefined> {
+    // No method makes nothing of something, and what should be nothing could have been anything.
+    if (head.length === 0) throw new WalrxError('WALRX_OBJECT_DAMAGED', 'the object is empty')
     const refused: Crypter[] = []
     for (const crypter of crypters) {
       const recognised = await crypter.recognise(head)
@@ -127,23 +133,35 @@ class HeadedSource implements AsyncIterable<Uint8Array> {
 
   /** The first `count` bytes, or all that there are. */
   async head(count: number): Promise<Buffer> {
-    let bytes = 0
-    while (bytes < count) {
-      const { done, value } = await this.#source.next()
+    for (let bytes = 0; bytes < count;) {
+      const { done, value } = await this.#next()
       if (done) break
-      // Who gave the chunk may use it again for the next.
-      this.#seen.push(Buffer.from(value))
+      this.#seen.push(value)
       bytes += value.length
     }
+    const [first, second] = this.#seen
+    if (first && !second) return Buffer.from(first.buffer, first.byteOffset, Math.min(count, first.length))
     return Buffer.concat(this.#seen).subarray(0, count)
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, undefined> {
-    for (let chunk = this.#seen.shift(); chunk; chunk = this.#seen.shift()) yield chunk
-    for (;;) {
-      const { done, value } = await this.#source.next()
-      if (done) return
-      yield value
+  /** Who gave the last chunk may use it again for the next: one that is still to be read is copied before. */
+  #next(): Promise<IteratorResult<Uint8Array>> {
+    const last = this.#seen.pop()
+    if (last) this.#seen.push(Buffer.from(last))
+    return this.#source.next()
+  }
+
+  /** Not a generator: what frees the source must not wait for a read. */
+  [Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
+    return {
+      next: () => {
+        const value = this.#seen.shift()
+        return value ? Promise.resolve({ done: false, value }) : this.#source.next()
+      },
+      return: async () => {
+        await this.close()
+        return { done: true, value: undefined }
+      },
     }
   }
 

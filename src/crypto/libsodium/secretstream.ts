@@ -1,33 +1,26 @@
 /**
- * libsodium's secretstream (crypto_secretstream_xchacha20poly1305) in WAL-G's chunks (internal/crypto/libsodium/writer.go):
+ * libsodium's secretstream (crypto_secretstream_xchacha20poly1305) in WAL-G's chunks (internal/crypto/libsodium, writer.go and
+ * reader.go; docs/walg-format.md, 4.1): the crypter. src/crypto/libsodium/chunk-stream.ts has the chunks.
  *
- *     object := header (24 bytes) chunk*
- *     chunk  := 1 encrypted byte of tag, up to 8192 of content, 16 of authentication
+ * Everything runs on the main thread, in turns of {@link turnBytes}. CPU-seconds per GB, MB/s, and the delay of the event
+ * loop in ms, of segments of 16 MB that do not compress, two at a time on a machine of two cores (libsodium itself takes
+ * 0.65 to 0.75 there, in chunks of 8 kB):
  *
- * Every chunk but the last has 8192 bytes of content and the tag 0 (MESSAGE). The last has the tag 3 (FINAL) and fewer bytes,
- * none where the content is a multiple of 8192 bytes long: WAL-G's reader refuses a full chunk with FINAL.
+ * TABLE
  */
 import { WalrxError } from '../../primitives/errors.ts'
-import { ByteReader } from '../../primitives/byte-reader.ts'
-import type { Crypter, Recognised } from '../crypter.ts'
+import type { Crypter, DecryptOptions, Recognised } from '../crypter.ts'
+import { chunkBytes, contentBytes, headerBytes, OpeningStream, overheadBytes, SealingStream } from './chunk-stream.ts'
 import { loadSodium, type Sodium } from './sodium.ts'
 
-/** Bytes of a key. */
-export const keyBytes = 32
-
-const headerBytes = 24
-const contentBytes = 8192
-const chunkBytes = contentBytes + 17
-const tagMessage = 0
-const tagFinal = 3
-
-/** Content that is encrypted without a pause, in bytes: a quarter of a millisecond. */
+/** Content that is encrypted or decrypted without a pause, in bytes: a quarter of a millisecond. */
 const turnBytes = 32 * contentBytes
 
 /**
  * A crypter by one key of libsodium.
- * @param key {@link keyBytes} bytes, in memory of {@link Sodium.sodium_malloc}
+ * @param key 32 bytes, in memory of {@link Sodium.sodium_malloc}; they must not change
  * @param label see {@link Crypter.label}
+ * @throws WALRX_KEY_UNAVAILABLE without libsodium
  */
 export async function secretstreamCrypter(key: Buffer, label: string): Promise<Crypter> {
   return new Secretstream(await loadSodium(), key, label)
@@ -47,116 +40,233 @@ class Secretstream implements Crypter {
     this.label = label
   }
 
+  /** An object has no mark: the key opens it when its first chunk is authentic. */
   recognise(head: Buffer): Promise<Recognised> {
-    if (head.length < headerBytes + 17) return Promise.resolve('other key')
-    const state = this.#pullState(head.subarray(0, headerBytes))
     const chunk = head.subarray(headerBytes, headerBytes + chunkBytes)
-    return Promise.resolve(this.#pull(state, Buffer.alloc(contentBytes), chunk) === undefined ? 'other key' : 'opens')
+    if (chunk.length < overheadBytes) return Promise.resolve('other key')
+    const stream = new OpeningStream(this.#sodium, this.#key, head.subarray(0, headerBytes))
+    try {
+      const tag = stream.open(chunk, Buffer.allocUnsafe(chunk.length - overheadBytes))
+      return Promise.resolve(tag === undefined ? 'other key' : 'opens')
+    } finally {
+      stream.close()
+    }
   }
 
-  async *decrypt(stored: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
-    const reader = new ByteReader(stored, 'encrypted object')
+  async *decrypt(
+    stored: AsyncIterable<Uint8Array>,
+    { reusesChunks = false }: DecryptOptions = {},
+  ): AsyncGenerator<Uint8Array, undefined> {
+    const decryption = new Decryption(this.#sodium, this.#key, reusesChunks)
     try {
-      const state = this.#pullState(await reader.read(headerBytes))
-      const chunk = Buffer.allocUnsafeSlow(chunkBytes)
-      for (;;) {
-        const length = await reader.readUpTo(chunk)
-        if (length === 0) throw reader.cutShort()
-        const content = Buffer.allocUnsafe(Math.max(0, length - 17))
-        const tag = length < 17 ? undefined : this.#pull(state, content, chunk.subarray(0, length))
-        if (tag === undefined) {
-          throw new WalrxError(
-            'WALRX_OBJECT_DAMAGED',
-            `the encrypted object is changed or cut before byte ${reader.offset}`,
-          )
-        }
-        if (content.length > 0) yield content
-        if (tag === tagFinal) break
-      }
-      await reader.expectEnd()
+      for await (const piece of stored) yield* decryption.take(piece)
+      yield* decryption.finish()
     } finally {
-      await reader.close()
+      decryption.close()
     }
   }
 
   async *encrypt(content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
-    const { state, header } = this.#pushState()
-    yield header
-    const rest = Buffer.allocUnsafeSlow(contentBytes)
-    let kept = 0
-    for await (const piece of content) {
-      const whole = Math.floor((kept + piece.length) / contentBytes)
-      let at = 0
-      if (whole > 0) {
-        const output = Buffer.allocUnsafe(whole * chunkBytes)
-        for (let index = 0; index < whole; index++) {
-          const bytes = piece.subarray(at, at + contentBytes - kept)
-          rest.set(bytes, kept)
-          at += bytes.length
-          kept = 0
-          const target = output.subarray(index * chunkBytes, (index + 1) * chunkBytes)
-          this.#sodium.crypto_secretstream_xchacha20poly1305_push(state, target, rest, null, tagMessage)
+    const stream = new SealingStream(this.#sodium, this.#key)
+    try {
+      let before: Uint8Array = stream.header
+      const rest = Buffer.allocUnsafeSlow(contentBytes)
+      let kept = 0
+      for await (const piece of content) {
+        let at = 0
+        for (let whole = wholeChunks(kept, piece.length); whole > 0; whole = wholeChunks(kept, piece.length - at)) {
+          const output = Buffer.allocUnsafeSlow(before.length + whole * chunkBytes)
+          output.set(before)
+          let written = before.length
+          before = nothing
+          for (; whole > 0; whole--) {
+            const message = piece.subarray(at, at + contentBytes - kept)
+            at += message.length
+            if (kept > 0) rest.set(message, kept)
+            written += stream.seal(kept > 0 ? rest : message, output, written, false)
+            kept = 0
+          }
+          yield output
         }
-        yield output
+        rest.set(piece.subarray(at), kept)
+        kept += piece.length - at
       }
-      rest.set(piece.subarray(at), kept)
-      kept += piece.length - at
+      const last = Buffer.allocUnsafeSlow(before.length + kept + overheadBytes)
+      last.set(before)
+      stream.seal(rest.subarray(0, kept), last, before.length, true)
+      yield last
+    } finally {
+      stream.close()
     }
-    const last = Buffer.allocUnsafe(kept + 17)
-    this.#sodium.crypto_secretstream_xchacha20poly1305_push(state, last, rest.subarray(0, kept), null, tagFinal)
-    yield last
   }
 
   async encryptInPlace(buffer: Buffer, length: number): Promise<number> {
-    const { state, header } = this.#pushState()
-    // From the end of the buffer, so that what is written never overtakes what is read.
-    const start = buffer.length - length
-    buffer.copyWithin(start, 0, length)
-    header.copy(buffer)
-    const content = Buffer.allocUnsafeSlow(contentBytes)
-    let written = headerBytes
-    for (let at = 0, isLast = false; !isLast;) {
-      const end = Math.min(length, at + contentBytes)
-      isLast = end - at < contentBytes
-      buffer.copy(content, 0, start + at, start + end)
-      const target = buffer.subarray(written, written + end - at + 17)
-      const message = content.subarray(0, end - at)
-      this.#sodium.crypto_secretstream_xchacha20poly1305_push(
-        state,
-        target,
-        message,
-        null,
-        isLast ? tagFinal : tagMessage,
-      )
-      written += target.length
-      at = end
-      if (at % turnBytes === 0) await new Promise((resolve) => setImmediate(resolve))
-    }
-    return written
-  }
-
-  #pushState(): { state: Buffer; header: Buffer } {
-    const state = Buffer.alloc(this.#sodium.crypto_secretstream_xchacha20poly1305_STATEBYTES)
-    const header = Buffer.alloc(headerBytes)
-    this.#sodium.crypto_secretstream_xchacha20poly1305_init_push(state, header, this.#key)
-    return { state, header }
-  }
-
-  #pullState(header: Buffer): Buffer {
-    const state = Buffer.alloc(this.#sodium.crypto_secretstream_xchacha20poly1305_STATEBYTES)
-    this.#sodium.crypto_secretstream_xchacha20poly1305_init_pull(state, header, this.#key)
-    return state
-  }
-
-  /** The tag of a chunk; undefined for one that is not authentic. */
-  #pull(state: Buffer, content: Buffer, chunk: Buffer): number | undefined {
-    const tag = Buffer.alloc(1)
+    const stream = new SealingStream(this.#sodium, this.#key)
     try {
-      const target = content.subarray(0, chunk.length - 17)
-      this.#sodium.crypto_secretstream_xchacha20poly1305_pull(state, target, tag, chunk, null)
-    } catch {
-      return undefined
+      const ahead = new ReadAhead(buffer, length)
+      let written = headerBytes
+      ahead.read(written)
+      stream.header.copy(buffer)
+      for (let at = 0, isLast = false; !isLast; at += contentBytes) {
+        const count = Math.min(contentBytes, length - at)
+        isLast = count < contentBytes
+        ahead.read(Math.max(at + count, written + count + overheadBytes))
+        written += stream.seal(ahead.chunk(at, count), buffer, written, isLast)
+        if (!isLast && (at + contentBytes) % turnBytes === 0) await nextTurn()
+      }
+      return written
+    } finally {
+      stream.close()
     }
-    return tag[0]
   }
+}
+
+const nothing = new Uint8Array(0)
+
+/** Chunks that can be sealed without a pause: those that are whole, and within a turn. */
+function wholeChunks(kept: number, length: number): number {
+  return Math.min(Math.floor((kept + length) / contentBytes), turnBytes / contentBytes)
+}
+
+/** After whatever waits in the event loop. */
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve)
+  })
+}
+
+/**
+ * Content that its own encrypted form is about to overwrite. That form is 24 bytes ahead in the first chunk, and 17 more in
+ * each that follows: 35 kB at the end of a segment of 16 MB. So the content passes through a ring of that size, which stays
+ * in the processor's cache.
+ */
+class ReadAhead {
+  readonly #buffer: Buffer
+  readonly #length: number
+  readonly #ring: Buffer
+  #read = 0
+
+  constructor(buffer: Buffer, length: number) {
+    this.#buffer = buffer
+    this.#length = length
+    const chunks = Math.floor(length / contentBytes) + 1
+    const aheadMax = headerBytes + chunks * overheadBytes + 2 * contentBytes
+    this.#ring = Buffer.allocUnsafeSlow(contentBytes * Math.ceil(Math.min(aheadMax, length + 1) / contentBytes))
+  }
+
+  /** Reads the content up to an offset at least. */
+  read(offset: number): void {
+    const end = Math.min(this.#length, offset)
+    while (this.#read < end) {
+      const at = this.#read % this.#ring.length
+      const count = Math.min(end - this.#read, this.#ring.length - at)
+      this.#buffer.copy(this.#ring, at, this.#read, this.#read + count)
+      this.#read += count
+    }
+  }
+
+  /** Content that has been read: one chunk, from a multiple of {@link contentBytes} on. */
+  chunk(offset: number, count: number): Buffer {
+    const at = offset % this.#ring.length
+    return this.#ring.subarray(at, at + count)
+  }
+}
+
+/** One object while it is decrypted: pieces of any length in, content in blocks of {@link turnBytes} out. */
+class Decryption {
+  readonly #sodium: Sodium
+  readonly #key: Buffer
+  readonly #reusesChunks: boolean
+  #stream: OpeningStream | undefined
+  /** The beginning of a header or chunk whose end has not come. */
+  readonly #part = Buffer.allocUnsafeSlow(chunkBytes)
+  #partBytes = 0
+  #output = Buffer.alloc(0)
+  #outputBytes = 0
+  /** Where the next chunk begins in the object. */
+  #offset = 0
+  #isFinal = false
+
+  constructor(sodium: Sodium, key: Buffer, reusesChunks: boolean) {
+    this.#sodium = sodium
+    this.#key = key
+    this.#reusesChunks = reusesChunks
+  }
+
+  /** Takes the next bytes of the object. @throws WALRX_OBJECT_DAMAGED */
+  *take(piece: Uint8Array): Generator<Uint8Array, undefined> {
+    for (let at = 0; at < piece.length;) {
+      const wanted = this.#stream ? chunkBytes : headerBytes
+      let whole = piece.subarray(at, at + wanted)
+      at += whole.length
+      if (this.#partBytes > 0 || whole.length < wanted) {
+        const rest = whole.subarray(0, wanted - this.#partBytes)
+        at -= whole.length - rest.length
+        this.#part.set(rest, this.#partBytes)
+        this.#partBytes += rest.length
+        if (this.#partBytes < wanted) return
+        this.#partBytes = 0
+        whole = this.#part.subarray(0, wanted)
+      }
+      if (this.#stream) yield* this.#open(this.#stream, whole, piece.length - at)
+      else this.#begin(whole)
+    }
+  }
+
+  /** The object has ended. @throws WALRX_OBJECT_DAMAGED */
+  *finish(): Generator<Uint8Array, undefined> {
+    if (this.#stream && this.#partBytes >= overheadBytes) {
+      yield* this.#open(this.#stream, this.#part.subarray(0, this.#partBytes), 0)
+    } else {
+      this.#offset += this.#partBytes
+    }
+    if (!this.#isFinal) {
+      throw damaged(`the encrypted object is incomplete: it ends after ${this.#offset} bytes without its final chunk`)
+    }
+    if (this.#outputBytes > 0) yield this.#output.subarray(0, this.#outputBytes)
+  }
+
+  close(): void {
+    this.#stream?.close()
+  }
+
+  #begin(header: Uint8Array): void {
+    this.#stream = new OpeningStream(this.#sodium, this.#key, header)
+    this.#offset = headerBytes
+  }
+
+  /** @param more bytes that are known to follow */
+  *#open(stream: OpeningStream, chunk: Uint8Array, more: number): Generator<Uint8Array, undefined> {
+    const count = chunk.length - overheadBytes
+    if (this.#outputBytes + count > this.#output.length) {
+      if (this.#outputBytes > 0) yield this.#output.subarray(0, this.#outputBytes)
+      this.#outputBytes = 0
+      this.#makeRoom(count + more)
+    }
+    const target = this.#output.subarray(this.#outputBytes, this.#outputBytes + count)
+    const tag = stream.open(chunk, target)
+    if (tag === undefined) {
+      throw damaged(
+        `the chunk of ${chunk.length} bytes at byte ${this.#offset} of the encrypted object is not authentic`,
+      )
+    }
+    if (chunk.length === chunkBytes && tag === 'final') {
+      throw damaged(`the encrypted object has its end in a full chunk, at byte ${this.#offset}`)
+    }
+    this.#outputBytes += count
+    this.#offset += chunk.length
+    this.#isFinal = tag === 'final'
+  }
+
+  /** @param expected content that is at hand; a small object gets no more memory than that */
+  #makeRoom(expected: number): void {
+    if (this.#reusesChunks && this.#output.length === turnBytes) return
+    const isFirst = this.#output.length === 0
+    const chunks = Math.min(turnBytes / contentBytes, Math.max(1, Math.ceil(expected / contentBytes)))
+    this.#output = Buffer.allocUnsafeSlow(isFirst ? chunks * contentBytes : turnBytes)
+  }
+}
+
+function damaged(message: string): WalrxError {
+  return new WalrxError('WALRX_OBJECT_DAMAGED', message)
 }

@@ -6,7 +6,7 @@
 import { Readable, type Duplex } from 'node:stream'
 import { type Codec, codecSlack, type DecodedPiece, type WriteCodec } from '../../compression/codec.ts'
 import { codecOfExtension, methodOfExtension, openReadCodec } from '../../compression/codecs.ts'
-import { encryptSlack } from '../../crypto/crypter.ts'
+import { type DecryptOptions, encryptSlack } from '../../crypto/crypter.ts'
 import type { Keyring } from '../../crypto/keyring.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import type { Storage, StorageBody } from '../../storage/storage.ts'
@@ -61,12 +61,15 @@ export async function* decoded(
   decoding: Decoding,
 ): AsyncGenerator<Uint8Array, undefined> {
   const { codec } = decoding
-  const compressed = decrypted(stored, decoding)
+  const source = new Source(stored)
+  const compressed = decrypted(source, decoding)
   try {
     // Bytes that are stored as they are need no stream to go through.
     yield* codec.method === 'none' ? compressed : throughDecoder(compressed, codec)
   } catch (error) {
     throw reasonOf(error, compressed, decoding)
+  } finally {
+    source.free()
   }
 }
 
@@ -95,19 +98,58 @@ export async function* decodedPieces(
     for await (const bytes of decoded(stored, decoding)) yield { bytes, free: () => {} }
     return
   }
-  const compressed = decrypted(stored, decoding)
+  const source = new Source(stored)
+  // Such a decoder has done with a chunk when it asks for the next one.
+  const compressed = decrypted(source, decoding, { reusesChunks: true })
   try {
     yield* decoding.codec.decodePieces(compressed)
   } catch (error) {
     throw reasonOf(error, compressed, decoding)
+  } finally {
+    source.free()
   }
 }
 
 /** The bytes as they were before they were encrypted: still compressed. */
-function decrypted(stored: AsyncIterable<Uint8Array>, decoding: Decoding): AsyncIterable<Uint8Array> {
+function decrypted(
+  stored: AsyncIterable<Uint8Array>,
+  decoding: Decoding,
+  options?: DecryptOptions,
+): AsyncIterable<Uint8Array> {
   const { codec, form, key, keyring } = decoding
-  if (keyring) return keyring.decrypt(stored, (head) => beginsAsPlain(head, key, codec))
+  if (keyring) return keyring.decrypt(stored, (head) => beginsAsPlain(head, key, codec), options)
   return form.encrypted ? new Unkeyed(stored) : stored
+}
+
+/**
+ * The stored bytes of an object that is decoded. Generators and streams stand between them and the decoder, which would
+ * free them only when a read that waits has come to its end: this frees them at once.
+ */
+class Source implements AsyncIterable<Uint8Array> {
+  readonly #stored: AsyncIterator<Uint8Array>
+  #isFree = false
+
+  constructor(stored: AsyncIterable<Uint8Array>) {
+    this.#stored = stored[Symbol.asyncIterator]()
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
+    return {
+      next: () => this.#stored.next(),
+      return: async () => {
+        this.#isFree = true
+        await this.#stored.return?.()
+        return { done: true, value: undefined }
+      },
+    }
+  }
+
+  /** Frees the bytes, whoever still reads them. Nobody waits for it, as for the memory of a stream. */
+  free(): void {
+    if (this.#isFree) return
+    this.#isFree = true
+    this.#stored.return?.().catch(() => {})
+  }
 }
 
 const ofObjects = ['WALRX_OBJECT_DAMAGED', 'WALRX_CODEC_UNSUPPORTED', 'WALRX_KEY_WRONG', 'WALRX_KEY_MISSING'] as const

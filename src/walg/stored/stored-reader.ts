@@ -125,12 +125,19 @@ async function openStored(
   return onStored ? watched(stored, onStored) : stored
 }
 
-async function* watched(
-  stored: AsyncIterable<Uint8Array>,
-  onStored: (chunk: Uint8Array) => void,
-): AsyncGenerator<Uint8Array, undefined> {
-  for await (const chunk of stored) {
-    onStored(chunk)
-    yield chunk
+/** Not a generator: what frees the bytes must not wait for a read. */
+function watched(stored: AsyncIterable<Uint8Array>, onStored: (chunk: Uint8Array) => void): AsyncIterable<Uint8Array> {
+  const chunks = stored[Symbol.asyncIterator]()
+  const iterator: AsyncIterator<Uint8Array> = {
+    async next() {
+      const result = await chunks.next()
+      if (!result.done) onStored(result.value)
+      return result
+    },
+    async return() {
+      await chunks.return?.()
+      return { done: true, value: undefined }
+    },
   }
+  return { [Symbol.asyncIterator]: () => iterator }
 }
