@@ -3,8 +3,8 @@
  * beyond libsodium's documentation, "Encrypting a set of related messages", is tested in
  * test/crypto/libsodium/sodium.test.ts:
  *
- * - Memory that is shared between threads is not seen: a call that writes into a SharedArrayBuffer writes nothing, throws
- *   nothing, and returns undefined instead of a length. Who calls compares the length.
+ * - Node 22 does not let it see memory that is shared between threads (a SharedArrayBuffer): a call writes nothing there,
+ *   throws nothing, and returns undefined instead of a length. So who calls compares the length.
  * - A message may be encrypted and decrypted at its own place: `message` from the second byte of `encrypted` on. Other
  *   overlaps destroy it.
  * - A chunk that is not authentic changes neither its target nor the state.
