@@ -69,7 +69,7 @@ export function cannotLoad(error: Error & { readonly code?: unknown }): WalrxErr
   const machine = `${process.platform}-${process.arch}`
   const isMissing = error.code === 'ADDON_NOT_FOUND'
   const cause = error.cause instanceof Error ? error.cause : error
-  const reason = isMissing ? 'sodium-native has none for it' : (cause.message.split('\n', 1)[0] ?? '')
+  const reason = isMissing ? 'sodium-native has no library for it' : (cause.message.split('\n', 1)[0] ?? '')
   return new WalrxError('WALRX_KEY_UNAVAILABLE', `libsodium cannot be loaded on ${machine}: ${reason}`, {
     cause: error,
     hint: isMissing
