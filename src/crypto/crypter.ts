@@ -14,6 +14,8 @@ export type Recognised =
   | 'other key'
   /** It is not of this method. */
   | 'other method'
+  /** It is encrypted by this method to another key, which it names: `OpenPGP key 1A2B3C4D5E6F7081`. */
+  | { readonly wants: string }
 
 /**
  * Free bytes that {@link Crypter.encryptInPlace} needs after `size` bytes of content, by the method that adds most: libsodium

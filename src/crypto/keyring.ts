@@ -84,6 +84,7 @@ export class Keyring {
     // No method makes nothing of something, and what should be nothing could have been anything.
     if (head.length === 0) throw new WalrxError('WALRX_OBJECT_DAMAGED', 'the object is empty')
     const refused: Crypter[] = []
+    let wants: string | undefined
     for (const crypter of crypters) {
       const recognised = await crypter.recognise(head)
       if (recognised === 'opens') {
@@ -91,7 +92,9 @@ export class Keyring {
         return crypter
       }
       if (recognised === 'other key') refused.push(crypter)
+      if (typeof recognised === 'object') wants ??= recognised.wants
     }
+    if (wants !== undefined) throw wrongKey(wants, crypters)
     if (isPlain(head)) {
       if (this.#options.acceptsUnencrypted) return undefined
       throw new WalrxError('WALRX_KEY_WRONG', `is not encrypted, but ${labelsOf(crypters)} is set`, {
@@ -115,6 +118,13 @@ export class Keyring {
       hint: 'give the key that it was written with; keys for reading only go into WALRX_READ_KEY_PATH',
     })
   }
+}
+
+/** The error of an object that names its key. */
+function wrongKey(wants: string, crypters: readonly Crypter[]): WalrxError {
+  return new WalrxError('WALRX_KEY_WRONG', `is encrypted to ${wants}; set is ${labelsOf(crypters)}`, {
+    hint: 'give the key that it was written with; keys for reading only go into WALRX_READ_KEY_PATH',
+  })
 }
 
 function labelsOf(crypters: readonly Crypter[]): string {
