@@ -2,9 +2,9 @@
 import type { WriteCodec } from '../compression/codec.ts'
 import { openWriteCodec } from '../compression/codecs.ts'
 import { WalrxError } from '../primitives/errors.ts'
-import type { WebIdentity } from '../storage/s3/s3-options.ts'
 import type { Storage, StorageTrouble } from '../storage/storage.ts'
 import { archiveFolders } from '../walg/names.ts'
+import { awsAccess } from './aws-access.ts'
 import type { OptionValues } from './options/options.ts'
 import { openKeyring } from './open-keyring.ts'
 import { parseS3Prefix, withoutUser } from './s3-prefix.ts'
@@ -71,22 +71,9 @@ async function openS3(
     folders: archiveFolders,
     keyring: openKeyring(values),
     prefix: folder,
-    region: values.awsRegion,
+    ...awsAccess(values),
     endpoint: values.awsEndpoint,
     forcePathStyle: values.s3ForcePathStyle,
-    accessKeyId: values.awsAccessKeyId,
-    secretAccessKey: values.awsSecretAccessKey,
-    sessionToken: values.awsSessionToken,
-    // By its name: without one the SDK would first look for keys in the process's environment, and the keys of this
-    // archive, wherever they come from, are given here.
-    profile: values.awsProfile ?? 'default',
-    configFile: values.awsConfigFile,
-    credentialsFile: values.awsSharedCredentialsFile,
-    webIdentity: webIdentity(values),
-    useFipsEndpoint: values.awsUseFipsEndpoint,
-    useDualstackEndpoint: values.awsUseDualstackEndpoint,
-    caFile: values.s3CaCertFile,
-    proxy: { httpsProxy: values.httpsProxy, httpProxy: values.httpProxy, noProxy: values.noProxy },
     storageClass: values.s3StorageClass,
     sse: values.s3Sse,
     sseKmsKeyId: values.s3SseKmsId,
@@ -97,18 +84,6 @@ async function openS3(
     onTrouble,
     partSizeBytes: values.s3MaxPartBytes,
   })
-}
-
-/** Throws WALRX_OPTION_UNSUPPORTED for a role without a token to assume it by. */
-function webIdentity(values: StorageValues): WebIdentity | undefined {
-  const { awsRoleArn: roleArn, awsRoleSessionName: sessionName, awsWebIdentityFile: tokenFile } = values
-  if (roleArn === undefined) return undefined
-  if (tokenFile !== undefined) return { roleArn, sessionName, tokenFile }
-  throw new WalrxError(
-    'WALRX_OPTION_UNSUPPORTED',
-    `AWS_ROLE_ARN is ${roleArn}, and AWS_WEB_IDENTITY_TOKEN_FILE is not set: walrx needs both to assume a role`,
-    { hint: 'set AWS_WEB_IDENTITY_TOKEN_FILE too, or set AWS_PROFILE to a profile with role_arn' },
-  )
 }
 
 /** Options that say how objects are compressed. */

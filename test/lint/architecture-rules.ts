@@ -16,6 +16,7 @@ export const roomOrder: readonly (readonly string[])[] = [
   ['storage'],
   ['compression'],
   ['crypto'],
+  ['aws'],
   ['observe'],
   ['primitives'],
 ]

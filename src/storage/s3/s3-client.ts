@@ -1,12 +1,16 @@
 /** The AWS SDK's client, configured to make one attempt, print nothing, and send only what older stores understand. */
-import { X509Certificate, createHash } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3'
-import { WalrxError } from '../../primitives/errors.ts'
-import { credentialChain } from './s3-credentials.ts'
+import {
+  agentsFor,
+  checkedEndpoint,
+  clientSettings,
+  type HandlerOptions,
+  knowsRegion,
+  readAuthorities,
+} from '../../aws/client-settings.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
-import { proxyAgents } from './s3-proxy.ts'
 import { refuseStrangeAnswers } from './s3-strange-answers.ts'
 
 /** The loaded SDK. Loading takes 100 ms, which a command without S3 doesn't spend. */
@@ -50,11 +54,6 @@ export function newShared(): S3Shared {
 const FALLBACK_REGION = 'us-east-1'
 /** Bytes that are hashed at a time: 2 to 5 ms on a core without instructions for SHA-256. */
 const HASH_SLICE_BYTES = 1024 * 1024
-
-/**
- * A logger that prints nothing. With the SDK's own NoOpLogger some of its modules fall back to the console.
- */
-const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {} }
 
 /**
  * Loads the SDK and creates a client.
@@ -102,20 +101,14 @@ function slowCopy(
 }
 
 async function clientConfig(options: S3StorageOptions, shared: S3Shared): Promise<S3ClientConfig> {
-  const { endpoint, accessKeyId, secretAccessKey, sessionToken } = options
+  const { endpoint } = options
   const region = options.region ?? (endpoint === undefined ? undefined : FALLBACK_REGION)
   const checksums = options.checksums === 'when-supported' ? 'WHEN_SUPPORTED' : 'WHEN_REQUIRED'
   return {
     ...(region !== undefined && { region }),
-    ...(endpoint !== undefined && { endpoint: checkedEndpoint(endpoint) }),
+    ...(endpoint !== undefined && { endpoint: checkedEndpoint(endpoint, 'S3') }),
     forcePathStyle: options.forcePathStyle ?? false,
-    credentials:
-      accessKeyId !== undefined && secretAccessKey !== undefined
-        ? { accessKeyId, secretAccessKey, ...(sessionToken !== undefined && { sessionToken }) }
-        : await credentialChain(chainSettings(options)),
-    ...chainSettings(options),
-    ...(options.useFipsEndpoint !== undefined && { useFipsEndpoint: options.useFipsEndpoint }),
-    ...(options.useDualstackEndpoint !== undefined && { useDualstackEndpoint: options.useDualstackEndpoint }),
+    ...(await clientSettings(options)),
     requestHandler: {
       connectionTimeout: options.connectTimeoutMs ?? s3Defaults.connectTimeoutMs,
       socketTimeout: options.idleTimeoutMs ?? s3Defaults.idleTimeoutMs,
@@ -123,79 +116,23 @@ async function clientConfig(options: S3StorageOptions, shared: S3Shared): Promis
       throwOnRequestTimeout: true,
       ...(await agents(options, shared)),
     },
-    logger: silent,
     // S3Retries counts, spaces and limits the attempts; it can be aborted while it waits.
     maxAttempts: 1,
-    retryMode: 'standard',
     requestChecksumCalculation: checksums,
     responseChecksumValidation: checksums,
     followRegionRedirects: true,
     // With the header the SDK opens a new connection for every body of 2 MB and more.
     expectContinueHeader: false,
-    customUserAgent: 'walrx',
   }
-}
-
-/**
- * What the SDK's credential chain would otherwise take from the process's environment, by the names of its providers'
- * options (credential-provider-ini, credential-provider-web-identity). So two storages of one process can have different
- * keys. The client gets them too: it takes the region from the profile.
- */
-function chainSettings({ configFile, credentialsFile, profile, webIdentity }: S3StorageOptions): S3ClientConfig {
-  const settings = {
-    profile,
-    configFilepath: configFile,
-    filepath: credentialsFile,
-    webIdentityTokenFile: webIdentity?.tokenFile,
-    roleArn: webIdentity?.roleArn,
-    roleSessionName: webIdentity?.sessionName,
-  }
-  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined))
 }
 
 async function agents(
   options: S3StorageOptions,
   shared: S3Shared,
 ): Promise<Pick<HandlerOptions, 'httpAgent' | 'httpsAgent'>> {
+  if (options.caFile !== undefined) shared.ca ??= await readAuthorities(options.caFile)
   const agent = { keepAlive: true, maxSockets: options.maxSockets ?? s3Defaults.maxSockets }
-  const through = (tls: { readonly ca?: Buffer }) => proxyAgents(options.proxy ?? {}, agent, tls)
-  if (options.caFile === undefined) return (await through({})) ?? { httpAgent: agent, httpsAgent: agent }
-  try {
-    const ca = shared.ca ?? (await readFile(options.caFile))
-    // Node accepts any bytes as an authority, and then trusts no certificate.
-    new X509Certificate(ca)
-    shared.ca = ca
-    return (await through({ ca })) ?? { httpAgent: agent, httpsAgent: { ...agent, ca } }
-  } catch (cause) {
-    const problem = `the CA file ${options.caFile} holds no readable certificate`
-    throw new WalrxError('WALRX_USAGE', `${problem}: ${(cause as Error).message}`, { cause })
-  }
-}
-
-/** The options of the SDK's HTTP handler, from the type of the client's configuration. */
-type HandlerOptions = Extract<NonNullable<S3ClientConfig['requestHandler']>, { httpAgent?: unknown }>
-
-function checkedEndpoint(endpoint: string): string {
-  const url = URL.parse(endpoint)
-  const shown = endpoint.replace(/^([a-z0-9+.-]*:\/\/|)[^/]*@/i, '$1…@')
-  if (url?.protocol !== 'http:' && url?.protocol !== 'https:') {
-    throw new WalrxError('WALRX_USAGE', `the S3 endpoint ${shown} is not an http:// or https:// URL`)
-  }
-  if (url.username !== '' || url.password !== '') {
-    throw new WalrxError('WALRX_USAGE', `the S3 endpoint ${shown} has text before an @: keys have no place there`, {
-      hint: 'put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY',
-    })
-  }
-  return endpoint
-}
-
-async function knowsRegion(client: S3Client): Promise<boolean> {
-  try {
-    await client.config.region()
-    return true
-  } catch {
-    return false
-  }
+  return agentsFor(options, agent, shared.ca)
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Translates a failed request to S3 into an error: by HTTP status, S3 code and errno, never by message. */
 import { type ErrorCode, WalrxError } from '../../primitives/errors.ts'
-import { CredentialsError } from './s3-credentials.ts'
+import { CredentialsError } from '../../aws/credentials.ts'
 
 /** An operation on an object, for messages. */
 export interface S3Task {

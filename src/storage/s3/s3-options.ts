@@ -1,20 +1,11 @@
 /** The options of an S3 storage, and their defaults. */
+import type { AwsAccess } from '../../aws/aws-access.ts'
 import type { Keyring } from '../../crypto/keyring.ts'
 import type { Clock } from '../../primitives/clock.ts'
 import type { StorageFolders, StorageTrouble } from '../storage.ts'
-import type { ProxySettings } from './s3-proxy.ts'
-
-/** A role that is assumed by a token of somebody else (AssumeRoleWithWebIdentity). */
-export interface WebIdentity {
-  /** File with the token; it is read again for every session. */
-  readonly tokenFile: string
-  readonly roleArn: string
-  /** Default one that the SDK makes up. */
-  readonly sessionName: string | undefined
-}
 
 /** Options of {@link S3Storage}. `undefined` means the default. */
-export interface S3StorageOptions {
+export interface S3StorageOptions extends AwsAccess {
   readonly bucket: string
   /** Folder of the archive in the bucket; `/` at both ends is dropped. Default none. */
   readonly prefix?: string | undefined
@@ -32,26 +23,8 @@ export interface S3StorageOptions {
    * path.
    */
   readonly forcePathStyle?: boolean | undefined
-  /** With `secretAccessKey`; default the SDK's credential chain (environment, profile, web identity, instance). */
-  readonly accessKeyId?: string | undefined
-  readonly secretAccessKey?: string | undefined
-  readonly sessionToken?: string | undefined
-  /** Profile of the SDK's credential chain. Default AWS_PROFILE, and without one also keys of the environment. */
-  readonly profile?: string | undefined
-  /** The file with profiles. Default AWS_CONFIG_FILE, `~/.aws/config`. */
-  readonly configFile?: string | undefined
-  /** The file with their keys. Default AWS_SHARED_CREDENTIALS_FILE, `~/.aws/credentials`. */
-  readonly credentialsFile?: string | undefined
-  /** Default AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN and AWS_ROLE_SESSION_NAME. */
-  readonly webIdentity?: WebIdentity | undefined
-  /** Default what environment and profile say. */
-  readonly useFipsEndpoint?: boolean | undefined
-  /** Default what environment and profile say. */
-  readonly useDualstackEndpoint?: boolean | undefined
   /** PEM file of the trusted certificate authorities, instead of Node's own. */
   readonly caFile?: string | undefined
-  /** Proxies on the way to the store. Default none. */
-  readonly proxy?: ProxySettings | undefined
   /** Storage class of new objects. Default the bucket's. */
   readonly storageClass?: string | undefined
   /** Server-side encryption of new objects. Default the bucket's. */

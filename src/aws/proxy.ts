@@ -5,7 +5,7 @@
 import { Agent as HttpAgent, type AgentOptions, type ClientRequest } from 'node:http'
 import { Agent as HttpsAgent } from 'node:https'
 import { BlockList, isIP } from 'node:net'
-import { WalrxError } from '../../primitives/errors.ts'
+import { WalrxError } from '../primitives/errors.ts'
 
 /** The settings, as they are written. */
 export interface ProxySettings {
