@@ -6,6 +6,8 @@ import { redactText } from '../observe/redact.ts'
 import { WalrxError } from '../primitives/errors.ts'
 import { isIn } from './commands.ts'
 import { findConfigFile, readConfigFile } from './config-file.ts'
+import { keyNotices } from './keys/key-notices.ts'
+import { secretForms } from './keys/secret-forms.ts'
 import { parseOptionText } from './options/option-values.ts'
 import type { CommandName, OptionSpec } from './options/option-types.ts'
 import { type OptionKey, optionTable, type OptionValues } from './options/options.ts'
@@ -94,18 +96,28 @@ export async function loadSettings<C extends CommandName>(input: LoadInput<C>): 
     const text = at?.text ?? spec.default
     if (text !== undefined) values[key] = parseFor(input.command, spec, text, at)
   }
-  return {
+  const settings: Omit<Settings<C>, keyof HiddenSettings> = {
     command: input.command,
     values: Object.freeze(values) as OptionValues<C>,
     source: (key) => found.get(key)?.source ?? 'default',
     describe: (key) => describe(optionTable[key], found.get(key), values[key]),
-    pgEnvironment: Object.freeze({ ...pgEnvironment(environment, file), ...pgFlags(found) }),
     pgFlags: Object.freeze(pgFlags(found)),
-    environment: input.environment,
     configFile,
-    secrets: secretTexts(environment, file),
-    notices,
+    notices: [...notices, ...(await keyNotices(input.command, values))],
   }
+  return withHidden(settings, {
+    pgEnvironment: Object.freeze({ ...pgEnvironment(environment, file), ...pgFlags(found) }),
+    environment: input.environment,
+    secrets: secretTexts(environment, file),
+  })
+}
+
+type HiddenSettings = Pick<Settings, 'environment' | 'pgEnvironment' | 'secrets'>
+
+/** What holds passwords and keys is no part of what an inspection, or JSON, shows. */
+function withHidden<T extends object>(settings: T, hidden: HiddenSettings): T & HiddenSettings {
+  const entries = Object.entries(hidden).map(([name, value]) => [name, { value: value as unknown, enumerable: false }])
+  return Object.defineProperties(settings, Object.fromEntries(entries) as PropertyDescriptorMap) as T & HiddenSettings
 }
 
 /** The options that a command takes, in the order of the table. */
@@ -235,9 +247,10 @@ function pgFlags(found: ReadonlyMap<OptionKey, Found>): Record<string, string> {
   return result
 }
 
-/** The values of every secret option, whether this command takes it or not. */
+/** The values of every secret option, whether this command takes it or not, in all their forms. */
 function secretTexts(...maps: ReadonlyMap<string, string>[]): string[] {
-  const names = Object.values<OptionSpec>(optionTable).flatMap((spec) => (spec.secret ? optionNames(spec.env) : []))
-  const texts = names.flatMap((name) => maps.map((map) => map.get(name)?.trim() ?? ''))
+  const texts = Object.values<OptionSpec>(optionTable).flatMap((spec) =>
+    optionNames(spec.env).flatMap((name) => maps.flatMap((map) => secretForms(spec, map.get(name) ?? ''))),
+  )
   return [...new Set(texts)].filter((text) => text !== '')
 }

@@ -1,31 +1,29 @@
 /** Makes the keyring of the settings. Keys are read, and libraries loaded, when the first object needs them. */
-import { readFile } from 'node:fs/promises'
+import type { Crypter } from '../crypto/crypter.ts'
 import { Keyring, type Keys } from '../crypto/keyring.ts'
-import { WalrxError } from '../primitives/errors.ts'
+import { type KeyValues, writingKeysOf } from './keys/key-settings.ts'
 import type { OptionValues } from './options/options.ts'
 
-/** Options that say which keys an archive has. */
-export type KeyValues = Pick<
-  OptionValues<'wal-show'>,
-  'libsodiumKey' | 'libsodiumKeyPath' | 'libsodiumKeyTransform' | 'acceptUnencrypted'
->
+/** Options that say which keys an archive has, and how the service is reached that keeps some of them. */
+export type KeyringValues = KeyValues &
+  Pick<OptionValues<'wal-show'>, 'acceptUnencrypted' | 'awsRegion' | 'cseKmsRegion'>
 
 /** The keyring; undefined where no key is set. */
-export function openKeyring(values: KeyValues): Keyring | undefined {
-  if (values.libsodiumKey === undefined && values.libsodiumKeyPath === undefined) return undefined
-  return new Keyring({ load: () => loadKeys(values), acceptsUnencrypted: values.acceptUnencrypted })
+export function openKeyring(values: KeyringValues): Keyring | undefined {
+  const isReadOnly = writingKeysOf(values).length === 0
+  if (isReadOnly && values.readKeyPath === undefined) return undefined
+  return new Keyring({ load: () => loadKeys(values), acceptsUnencrypted: values.acceptUnencrypted, isReadOnly })
 }
 
-async function loadKeys(values: KeyValues): Promise<Keys> {
-  const { libsodiumKey, libsodiumKeyPath, libsodiumKeyTransform: transform } = values
-  const text = libsodiumKey === undefined ? (await readFile(libsodiumKeyPath ?? '', 'utf8')).trim() : libsodiumKey
-  const label = libsodiumKey === undefined ? `WALG_LIBSODIUM_KEY_PATH=${libsodiumKeyPath}` : 'WALG_LIBSODIUM_KEY'
-  const bytes = Buffer.from(text, transform === 'none' ? 'utf8' : transform)
-  if (transform === 'none' ? bytes.length < 25 : bytes.length !== 32) {
-    throw new WalrxError('WALRX_USAGE', `${label} has a key of ${bytes.length} bytes`)
-  }
-  const key = Buffer.alloc(32)
-  bytes.copy(key)
-  const { secretstreamCrypter } = await import('../crypto/libsodium/secretstream.ts')
-  return { writing: await secretstreamCrypter(key, label), reading: [] }
+async function loadKeys(values: KeyringValues): Promise<Keys> {
+  const { openKeys } = await import('./keys/key-sources.ts')
+  const opened = await openKeys(values, (keyId, label) => openKms(keyId, values, label))
+  const [first, ...others] = [...opened.writing, ...opened.reading]
+  // A setting has a key, or reading it throws.
+  return { writing: first as Crypter, reading: others }
+}
+
+async function openKms(keyId: string, values: KeyringValues, label: string): Promise<Crypter> {
+  const { kmsCrypter } = await import('../crypto/kms/kms-crypter.ts')
+  return kmsCrypter({ keyId, region: values.cseKmsRegion ?? values.awsRegion, label })
 }

@@ -25,20 +25,21 @@ const off = /^(false|f|no|off|0)$/i
 /** The rows. A setting is in one of them, in the option table, or unknown. */
 export const walgSettings: readonly WalgSetting[] = [
   {
+    names: ['GPG_KEY_ID', 'WALG_GPG_KEY_ID'],
+    treatment: 'refused',
+    reason: 'walrx does not use the key ring of gpg',
+    hint: 'export the key by gpg --armor --export-secret-keys into a file, and set WALG_PGP_KEY_PATH to that',
+  },
+  {
     names: [
-      'WALG_PGP_KEY',
-      'WALG_PGP_KEY_PATH',
-      'GPG_KEY_ID',
-      'WALG_GPG_KEY_ID',
-      'WALG_CSE_KMS_ID',
       'YC_CSE_KMS_KEY_ID',
       'WALG_ENVELOPE_PGP_KEY',
       'WALG_ENVELOPE_PGP_KEY_PATH',
       'WALG_ENVELOPE_PGP_YC_CSE_KMS_KEY_ID',
     ],
     treatment: 'refused',
-    reason: "walrx can't encrypt or decrypt yet",
-    hint: 'unset it, but only if no object in the archive is encrypted',
+    reason: "walrx doesn't use the key service of Yandex Cloud, and reads no object that was encrypted by it",
+    hint: 'begin a new archive with WALG_LIBSODIUM_KEY_PATH or WALG_PGP_KEY_PATH, and restore from this one with WAL-G',
   },
   {
     names: ['WALG_GS_PREFIX', 'WALG_AZ_PREFIX', 'WALG_SWIFT_PREFIX', 'WALG_SSH_PREFIX', 'WALG_OSS_PREFIX'],
@@ -148,8 +149,6 @@ export const walgSettings: readonly WalgSetting[] = [
   },
   {
     names: [
-      'WALG_PGP_KEY_PASSPHRASE',
-      'WALG_CSE_KMS_REGION',
       'YC_SERVICE_ACCOUNT_KEY_FILE',
       'WALG_ENVELOPE_PGP_YC_SERVICE_ACCOUNT_KEY_FILE',
       'WALG_ENVELOPE_PGP_YC_ENDPOINT',

@@ -8,7 +8,7 @@ import { looksRandom } from './looks-random.ts'
 
 /** What a keyring is made of. */
 export interface Keys {
-  /** Encrypts what is written, and reads; the first that is tried. */
+  /** Encrypts what is written, and reads; the first that is tried. See also {@link KeyringOptions.isReadOnly}. */
   readonly writing: Crypter
   /** Read only. */
   readonly reading: readonly Crypter[]
@@ -20,6 +20,8 @@ export interface KeyringOptions {
   readonly load: () => Promise<Keys>
   /** True where objects that are not encrypted are read as well: the archive is older than its encryption. */
   readonly acceptsUnencrypted?: boolean
+  /** True where no key to write with is set: {@link Keys.writing} is then the first that reads, and nothing is encrypted. */
+  readonly isReadOnly?: boolean
 }
 
 /** How to recognise an object that is not encrypted, by its first bytes. */
@@ -46,14 +48,19 @@ export class Keyring {
 
   /** Encrypts an object; see {@link Crypter.encrypt}. */
   async *encrypt(content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
-    const { writing } = await this.keys()
-    yield* writing.encrypt(content)
+    yield* (await this.#writing()).encrypt(content)
   }
 
   /** See {@link Crypter.encryptInPlace}. */
   async encryptInPlace(buffer: Buffer, length: number): Promise<number> {
-    const { writing } = await this.keys()
-    return writing.encryptInPlace(buffer, length)
+    return (await this.#writing()).encryptInPlace(buffer, length)
+  }
+
+  async #writing(): Promise<Crypter> {
+    if (!this.#options.isReadOnly) return (await this.keys()).writing
+    throw new WalrxError('WALRX_USAGE', 'an object is to be written, and all keys that are set are for reading only', {
+      hint: 'set the key to write with, for instance WALG_LIBSODIUM_KEY_PATH',
+    })
   }
 
   /**

@@ -84,7 +84,8 @@ export class ArchiveService implements AsyncDisposable {
   /**
    * Opens the archive and proves that it can be written to; connects to no server yet. Whatever goes wrong, nothing of it
    * is left open.
-   * @throws WALRX_USAGE for settings that contradict each other, what the storage says, the signal's reason
+   * @throws WALRX_USAGE for settings that contradict each other, WALRX_KEY_UNAVAILABLE, what the storage says, the signal's
+   * reason
    */
   static async open(settings: ServiceSettings, options: OpenServiceOptions = {}): Promise<ArchiveService> {
     const { cluster, compression, log, metrics } = settings
@@ -92,6 +93,7 @@ export class ArchiveService implements AsyncDisposable {
     const codec = openCodec(compression)
     const storage = await (options.openStorage ?? openStorage)(settings.storage)
     try {
+      await storage.keyring?.keys()
       const traits = await orAborted(storage.probe({ signal }), signal)
       if (!traits.conditionalPut) {
         log.warn('the storage has no conditional put: walrx looks up a name before it writes it', {

@@ -83,7 +83,16 @@ describe('help', () => {
   test('of a command has its own options before those of the storage, and S3 last', async () => {
     const { stdout } = await run('wal-receive --help')
     const groups = [...stdout.matchAll(/^(\w+):$/gm)].map(([, group]) => group)
-    assert.deepEqual(groups, ['Examples', 'Receive', 'General', 'PostgreSQL', 'Storage', 'Compression', 'S3'])
+    assert.deepEqual(groups, [
+      'Examples',
+      'Receive',
+      'General',
+      'PostgreSQL',
+      'Storage',
+      'Compression',
+      'Encryption',
+      'S3',
+    ])
   })
 
   test('wraps at COLUMNS, all but the examples', async () => {

@@ -171,14 +171,13 @@ describe('values', () => {
 
 describe("settings of WAL-G's that would change what is stored", () => {
   const refused: Environment[] = [
-    { WALE_PGP_KEY: 'k' },
-    { WALG_PGP_KEY_PATH: '/k' },
     { WALG_GPG_KEY_ID: 'k' },
     { WALE_GPG_KEY_ID: 'k' },
     { GPG_KEY_ID: 'k' },
-    { WALG_CSE_KMS_ID: 'k' },
     { YC_CSE_KMS_KEY_ID: 'k' },
     { WALG_ENVELOPE_PGP_KEY: 'k' },
+    { WALG_ENVELOPE_PGP_KEY_PATH: 'k' },
+    { WALG_ENVELOPE_PGP_YC_CSE_KMS_KEY_ID: 'k' },
     { WALG_GS_PREFIX: 'gs://b' },
     { WALG_AZ_PREFIX: 'azure://b' },
     { WALG_SWIFT_PREFIX: 'swift://b' },

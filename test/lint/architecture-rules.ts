@@ -27,7 +27,7 @@ export const roomOrder: readonly (readonly string[])[] = [
  */
 export const subRoomOrder: Readonly<Record<string, readonly (readonly string[])[]>> = {
   cli: [['program.ts'], ['arguments'], ['command-loaders.ts'], ['commands'], ['settings', 'terminal'], ['.']],
-  config: [['.'], ['options'], ['commands.ts']],
+  config: [['.'], ['keys'], ['options'], ['commands.ts']],
   receive: [['receiver.ts'], ['receive-run.ts'], ['gap'], ['source'], ['slot', 'stream', 'tail'], ['segment'], ['.']],
   restore: [['backup', 'prefetch', 'recovery'], ['wal']],
   backup: [

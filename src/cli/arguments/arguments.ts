@@ -90,6 +90,10 @@ function refuseOddBackup(command: Command, given: readonly string[]): void {
 function unknownOption(command: Command, unknown: string): WalrxError {
   const flags = flagsOf(command.name).map(({ flag }) => flag)
   const message = `${command.name} has no option ${unknown}`
+  const variable = flaglessVariable(command.name, unknown)
+  if (variable !== undefined) {
+    return usage(command, message, `set ${variable}: every user of a machine sees the arguments of its processes`)
+  }
   const foreign = foreignOption(unknown, command.name, flags)
   if (foreign !== undefined) return usage(command, message, foreign)
   const suggestion = nearest(
@@ -97,6 +101,14 @@ function unknownOption(command: Command, unknown: string): WalrxError {
     flags.map((flag) => `--${flag}`),
   )
   return usage(command, message, suggestion === undefined ? undefined : `did you mean ${suggestion}?`)
+}
+
+/** The variable of a secret, which has no flag, where the flag would be called like this. */
+function flaglessVariable(command: CommandName, unknown: string): string | undefined {
+  const name = unknown.replace(/^--/, '').replaceAll('-', '_').toUpperCase()
+  const secrets = optionsOf(command).filter(([, { flag, secret }]) => secret && flag === undefined)
+  const variables = secrets.flatMap(([, { env }]) => env)
+  return variables.find((each) => each === name || each.replace(/^(WALG|WALRX)_/, '') === name)
 }
 
 function usage(command: Command, message: string, hint = `see walrx ${command.name} --help`): WalrxError {

@@ -126,10 +126,13 @@ export const rootExamples: readonly Example[] = [
   },
 ]
 
+/** Groups that many commands share. */
+const sharedGroups: readonly OptionGroup[] = ['General', 'PostgreSQL', 'Storage', 'Compression', 'Encryption', 'S3']
+
 /** The options of the command itself come first, those that many commands share last. */
 const helpOrder: readonly OptionGroup[] = [
-  ...optionGroups.filter((group) => !['Storage', 'S3', 'PostgreSQL', 'Compression', 'General'].includes(group)),
-  ...(['General', 'PostgreSQL', 'Storage', 'Compression', 'S3'] as const),
+  ...optionGroups.filter((group) => !sharedGroups.includes(group)),
+  ...sharedGroups,
 ]
 
 function plainYargs(): Argv {

@@ -45,6 +45,7 @@ export const backupPush: Command<'backup-push'> = {
     const storage = await openStorage(options, waits.onTrouble)
     const signal = signals.drain
     try {
+      await storage.keyring?.keys()
       const progress = await openProgress({
         what: 'backup',
         stream: stderr,

@@ -9,8 +9,10 @@ import { redactText } from '../../observe/redact.ts'
 import { shellWord } from '../../primitives/shell-word.ts'
 import { flagArguments } from './own-program.ts'
 
-/** Groups of the options that name the archive and the server, and how objects are written. */
-const carried: ReadonlySet<OptionGroup> = new Set<OptionGroup>(['Storage', 'S3', 'PostgreSQL', 'Compression'])
+/** Groups of the options that name the archive and the server, and how objects are written and read. */
+const carried: ReadonlySet<OptionGroup> = new Set<OptionGroup>([
+  ...(['Storage', 'S3', 'PostgreSQL', 'Compression', 'Encryption'] as const),
+])
 
 /** A command with arguments: options, and names of backups, segments, timelines and history files. */
 const call =

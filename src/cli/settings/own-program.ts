@@ -3,6 +3,7 @@ import { extname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { optionsOf, type Settings } from '../../config/load.ts'
 import { type CommandName, type OptionSpec, valueSeparator } from '../../config/options/option-types.ts'
+import { readFilesOf } from '../../config/keys/key-settings.ts'
 import { formatBytes, formatDurationMs } from '../../config/options/option-values.ts'
 import type { OptionKey } from '../../config/options/options.ts'
 import { formatLsn, type Lsn } from '../../postgres/lsn.ts'
@@ -15,21 +16,34 @@ export function ownProgram(): { readonly node: string; readonly main: string } {
 }
 
 /** Options whose values are paths. */
-const pathOptions: ReadonlySet<OptionKey> = new Set<OptionKey>(['s3CaCertFile'])
+const pathOptions: ReadonlySet<OptionKey> = new Set<OptionKey>(['s3CaCertFile', 'pgpKeyPath', 'libsodiumKeyPath'])
+
+/** The text of an option with absolute paths: what reads it may run in another directory. */
+export function withWholePaths(key: OptionKey, text: string): string {
+  if (pathOptions.has(key)) return resolve(text)
+  if (key !== 'readKeyPath') return text
+  return readFilesOf(text)
+    .map(({ path, transform }) => `${transform === undefined ? '' : `${transform}:`}${resolve(path)}`)
+    .join(',')
+}
 
 /**
  * What was given by flags, as flags for another command; what that command doesn't take is left out. The other command
- * may run in another directory and as another user: paths are absolute, and the config file is named also where it was
- * found in the home directory.
+ * may run in another directory and as another user: paths are absolute, also a relative one of the config file, and the
+ * config file is named also where it was found in the home directory.
  */
 export function flagArguments(settings: Settings, command: CommandName): string[] {
   const values = settings.values as Readonly<Partial<Record<OptionKey, unknown>>>
   return optionsOf(command).flatMap(([key, spec]) => {
     if (key === 'configPath')
       return settings.configFile === undefined ? [] : [`--config=${resolve(settings.configFile)}`]
-    if (settings.source(key) !== 'flag' || spec.flag === undefined) return []
-    const texts = flagText(spec, values[key]).split(spec.isRepeatable ? valueSeparator : /$^/)
-    return texts.map((text) => `--${spec.flag}=${pathOptions.has(key) ? resolve(text) : text}`)
+    if (spec.flag === undefined || values[key] === undefined) return []
+    const source = settings.source(key)
+    const text = flagText(spec, values[key])
+    const isMoved = source === 'config file' && withWholePaths(key, text) !== text
+    if (source !== 'flag' && !isMoved) return []
+    const texts = text.split(spec.isRepeatable ? valueSeparator : /$^/)
+    return texts.map((each) => `--${spec.flag}=${withWholePaths(key, each)}`)
   })
 }
 

@@ -1,6 +1,7 @@
 /** What a restore_command inherits from the server that runs it, instead of from the shell that ran a command of walrx. */
 import { resolve } from 'node:path'
 import { optionsOf, type Settings } from '../../config/load.ts'
+import { withWholePaths } from './own-program.ts'
 import type { OptionKey } from '../../config/options/options.ts'
 import type { CommandName, OptionSpec } from '../../config/options/option-types.ts'
 import { knownNames, optionNames } from '../../config/setting-names.ts'
@@ -29,7 +30,9 @@ export function neededSettings<C extends CommandName>(settings: Settings<C>): Ne
   const options = optionsOf('wal-fetch').filter(([, { group }]) => group !== 'General')
   const environment = options.flatMap(([key, spec]) => {
     const name = variableOf(settings, key, spec)
-    return name === undefined ? [] : [variable(settings, name, spec.secret === true)]
+    if (name === undefined) return []
+    const { value } = variable(settings, name, spec.secret === true)
+    return [{ name, value: value === undefined ? undefined : withWholePaths(key, value) }]
   })
   const isS3 = options.some(([key]) => key === 's3Prefix' && settings.source(key) !== 'default')
   return {

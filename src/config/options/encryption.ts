@@ -1,16 +1,67 @@
 /** Options of the keys of an archive. */
 import type { OptionSpec } from './option-types.ts'
 
-/** How objects are encrypted. Keys have no flags: arguments are visible to every user of the machine. */
+/**
+ * How objects are encrypted. What holds a key, or can print one, has no flag: arguments are visible to every user of the
+ * machine.
+ */
 export const encryptionOptions = {
-  libsodiumKey: {
-    env: ['WALG_LIBSODIUM_KEY'],
-    type: { kind: 'string' },
+  pgpKey: {
+    env: ['WALG_PGP_KEY'],
+    type: { kind: 'secret' },
     defaultText: 'none',
     secret: true,
     commands: ['all with an archive'],
     group: 'Encryption',
-    help: 'key of libsodium, written as WALG_LIBSODIUM_KEY_TRANSFORM says',
+    help: 'OpenPGP keys, armored; line breaks may be written as \\n',
+  },
+  pgpKeyPath: {
+    env: ['WALG_PGP_KEY_PATH'],
+    flag: 'pgp-key-path',
+    type: { kind: 'string' },
+    valueName: 'FILE',
+    defaultText: 'none',
+    commands: ['all with an archive'],
+    group: 'Encryption',
+    help: 'file with OpenPGP keys, armored',
+  },
+  pgpKeyPassphrase: {
+    env: ['WALG_PGP_KEY_PASSPHRASE'],
+    type: { kind: 'secret' },
+    defaultText: 'none',
+    secret: true,
+    commands: ['all with an archive'],
+    group: 'Encryption',
+    help: 'passphrase of the OpenPGP keys, of all that are set',
+  },
+  cseKmsId: {
+    env: ['WALG_CSE_KMS_ID'],
+    flag: 'cse-kms-id',
+    type: { kind: 'string' },
+    valueName: 'ID',
+    defaultText: 'none',
+    commands: ['all with an archive'],
+    group: 'Encryption',
+    help: 'key of AWS KMS that encrypts the data keys of the objects',
+  },
+  cseKmsRegion: {
+    env: ['WALG_CSE_KMS_REGION'],
+    flag: 'cse-kms-region',
+    type: { kind: 'string' },
+    valueName: 'REGION',
+    defaultText: 'AWS_REGION',
+    commands: ['all with an archive'],
+    group: 'Encryption',
+    help: 'region of the key of AWS KMS',
+  },
+  libsodiumKey: {
+    env: ['WALG_LIBSODIUM_KEY'],
+    type: { kind: 'secret' },
+    defaultText: 'none',
+    secret: true,
+    commands: ['all with an archive'],
+    group: 'Encryption',
+    help: 'key of libsodium, written as WALG_LIBSODIUM_KEY_TRANSFORM says; white space around it is part of it',
   },
   libsodiumKeyPath: {
     env: ['WALG_LIBSODIUM_KEY_PATH'],
@@ -30,7 +81,26 @@ export const encryptionOptions = {
     default: 'none',
     commands: ['all with an archive'],
     group: 'Encryption',
-    help: 'how the key is written: hex and base64 of 32 bytes, or none: at least 25 bytes, padded with zeros or cut to 32',
+    help: 'how keys of libsodium are written: hex and base64 of 32 bytes, or none: at least 25 bytes, padded with zeros or cut to 32',
+  },
+  keyCommand: {
+    env: ['WALRX_KEY_COMMAND'],
+    type: { kind: 'secret' },
+    defaultText: 'none',
+    secret: true,
+    commands: ['all with an archive'],
+    group: 'Encryption',
+    help: 'shell command that prints keys: armored OpenPGP keys, or keys of libsodium, one to a line; the first one encrypts, the others only decrypt',
+  },
+  readKeyPath: {
+    env: ['WALRX_READ_KEY_PATH'],
+    flag: 'read-key-path',
+    type: { kind: 'string' },
+    valueName: 'FILES',
+    defaultText: 'none',
+    commands: ['all with an archive'],
+    group: 'Encryption',
+    help: 'files with keys that only decrypt, with commas between them: armored OpenPGP keys, or a key of libsodium each; hex:, base64: or none: before a path goes before WALG_LIBSODIUM_KEY_TRANSFORM',
   },
   acceptUnencrypted: {
     env: ['WALRX_ACCEPT_UNENCRYPTED'],

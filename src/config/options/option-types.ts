@@ -1,5 +1,6 @@
 /** The vocabulary of the option table: what one row says, and which TypeScript type its value has. */
 import type { Lsn } from '../../postgres/lsn.ts'
+import type { Secret } from '../../primitives/secret.ts'
 import type { CommandGroup, commandTable } from '../commands.ts'
 
 /** Commands of walrx, as typed. */
@@ -37,6 +38,8 @@ export type OptionGroup = (typeof optionGroups)[number]
 /** How the text of an option is read. Bytes are written like `64MB` (powers of 1024), durations like `15s`. */
 export type OptionType =
   | { readonly kind: 'string' }
+  /** A key or a passphrase: as it is, with the white space around it, and hidden from every inspection. */
+  | { readonly kind: 'secret' }
   | { readonly kind: 'integer'; readonly min: number; readonly max: number }
   | { readonly kind: 'bytes'; readonly min: number; readonly max: number }
   | { readonly kind: 'duration'; readonly minMs: number; readonly maxMs: number }
@@ -87,15 +90,17 @@ export interface OptionSpec {
 
 type TypeValue<T extends OptionType> = T extends { kind: 'string' }
   ? string
-  : T extends { kind: 'integer' | 'bytes' | 'duration' }
-    ? number
-    : T extends { kind: 'boolean' }
-      ? boolean
-      : T extends { kind: 'choice'; values: readonly (infer V)[] }
-        ? V
-        : T extends { kind: 'lsn' }
-          ? Lsn
-          : never
+  : T extends { kind: 'secret' }
+    ? Secret
+    : T extends { kind: 'integer' | 'bytes' | 'duration' }
+      ? number
+      : T extends { kind: 'boolean' }
+        ? boolean
+        : T extends { kind: 'choice'; values: readonly (infer V)[] }
+          ? V
+          : T extends { kind: 'lsn' }
+            ? Lsn
+            : never
 
 /** The type of an option's value: undefined is possible exactly where the row has no default. Durations are in ms. */
 export type OptionValue<S extends OptionSpec> = S extends { default: string }

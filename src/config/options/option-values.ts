@@ -1,9 +1,11 @@
 /** The text of an option turned into its value. */
 import { parseLsn } from '../../postgres/lsn.ts'
+import { Secret } from '../../primitives/secret.ts'
 import type { OptionType } from './option-types.ts'
 
 /** What {@link parseOptionText} answers: a value, or what the text must be instead ("must be …"). */
-export type ParsedOption = { readonly value: string | number | boolean | bigint } | { readonly problem: string }
+export type ParsedOption =
+  { readonly value: string | number | boolean | bigint | Secret } | { readonly problem: string }
 
 const byteUnits: Readonly<Record<string, number>> = { '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3, t: 1024 ** 4 }
 
@@ -67,12 +69,14 @@ export function parseBoolean(text: string): boolean | undefined {
   return undefined
 }
 
-/** Parses an option's text by its type and checks its range. White space around it is dropped. */
+/** Parses an option's text by its type and checks its range. White space around it is dropped, but for secrets. */
 export function parseOptionText(type: OptionType, text: string): ParsedOption {
   const trimmed = text.trim()
   switch (type.kind) {
     case 'string':
       return { value: trimmed }
+    case 'secret':
+      return { value: new Secret(text) }
     case 'boolean':
       return found(parseBoolean(trimmed), 'true or false')
     case 'integer': {

@@ -156,6 +156,7 @@ function unknownForms(command: Command, flag: string, value: string, letter: str
 function goodValue(type: OptionType): string {
   switch (type.kind) {
     case 'string':
+    case 'secret':
       return 'a.b c'
     case 'integer':
       return String(type.min)
