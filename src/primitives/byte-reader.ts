@@ -82,12 +82,13 @@ export class ByteReader {
 
   /** Throws WALRX_OBJECT_DAMAGED when bytes are left. */
   async expectEnd(): Promise<void> {
-    if (await this.peek()) {
-      throw new WalrxError(
-        'WALRX_OBJECT_DAMAGED',
-        `bytes follow after the end of the ${this.#what} at byte ${this.#offset}`,
-      )
-    }
+    if (await this.peek()) throw this.trailing()
+  }
+
+  /** The error of a source that goes on after its end, which is here, or `taken` bytes before. */
+  trailing(taken = 0): WalrxError {
+    const end = this.#offset - taken
+    return new WalrxError('WALRX_OBJECT_DAMAGED', `bytes follow after the end of the ${this.#what} at byte ${end}`)
   }
 
   /** The error of a source that ends too early. */

@@ -54,31 +54,23 @@ export function lz4BlockCode(length: number): number {
   return 7
 }
 
+/** What a magic number begins; undefined for any other number. */
+export function kindOfMagic(found: number): 'frame' | 'legacy' | 'skippable' | undefined {
+  if (found === magic) return 'frame'
+  if (found === legacyMagic) return 'legacy'
+  return found >= skippableMagicMin && found <= skippableMagicMax ? 'skippable' : undefined
+}
+
 /** True for the first bytes of a frame, in whatever format. */
 export function beginsLz4Frame(head: Buffer): boolean {
-  const found = head.length < 4 ? 0 : head.readUInt32LE(0)
-  return found === magic || found === legacyMagic || (found >= skippableMagicMin && found <= skippableMagicMax)
+  return head.length >= 4 && kindOfMagic(head.readUInt32LE(0)) !== undefined
 }
 
 /**
- * Reads the header of the next frame, and skips skippable frames before it.
- * @throws WALRX_OBJECT_DAMAGED; WALRX_CODEC_UNSUPPORTED for dictionaries and the legacy format
+ * Reads the rest of a frame's header, after its magic.
+ * @throws WALRX_OBJECT_DAMAGED; WALRX_CODEC_UNSUPPORTED for dictionaries
  */
-export async function readLz4Header(reader: ByteReader): Promise<Lz4Frame> {
-  for (;;) {
-    const found = (await reader.read(4)).readUInt32LE(0)
-    if (found === magic) return readDescriptor(reader)
-    if (found === legacyMagic) throw new WalrxError('WALRX_CODEC_UNSUPPORTED', 'the lz4 stream is in the legacy format')
-    if (found < skippableMagicMin || found > skippableMagicMax) {
-      throw damaged(
-        `not an lz4 frame: it begins with 0x${found.toString(16).padStart(8, '0')} instead of 0x${magic.toString(16)}`,
-      )
-    }
-    await reader.skip((await reader.read(4)).readUInt32LE(0))
-  }
-}
-
-async function readDescriptor(reader: ByteReader): Promise<Lz4Frame> {
+export async function readDescriptor(reader: ByteReader): Promise<Lz4Frame> {
   const start = await reader.read(2)
   const flags = start.readUInt8(0)
   const blockDescriptor = start.readUInt8(1)

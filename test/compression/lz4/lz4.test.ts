@@ -96,12 +96,71 @@ test('blocks that do not compress are stored', async () => {
   )
 })
 
-test('skippable frames before the frame are passed over, a second frame is refused', async () => {
+const skippable = Buffer.concat([Buffer.from('5f2a4d1803000000', 'hex'), Buffer.from('abc')])
+const isDamaged = (error: unknown) => hasCode(error, 'WALRX_OBJECT_DAMAGED')
+
+/** A frame of the legacy format with these blocks, of up to 8 MiB each. */
+async function legacyFrame(...blocks: Buffer[]): Promise<Buffer> {
+  const { compress } = await import('lz4-napi')
+  const parts: Buffer[] = [Buffer.from('02214c18', 'hex')]
+  for (const content of blocks) {
+    const block = (await compress(content)).subarray(4)
+    const size = Buffer.alloc(4)
+    size.writeUInt32LE(block.length)
+    parts.push(size, block)
+  }
+  return Buffer.concat(parts)
+}
+
+test('any number of frames decode to the whole, skippable ones between them, in chunks of any size', async () => {
   const frame = storedFrame({ blocks: [Buffer.from('content')] })
-  const skippable = Buffer.concat([Buffer.from('5f2a4d1803000000', 'hex'), Buffer.from('abc')])
-  assert.equal((await decodeStream(lz4, [skippable, skippable, frame])).toString(), 'content')
-  for (const wrong of [[frame, frame], [frame, skippable], [skippable]]) {
-    await assert.rejects(decodeStream(lz4, wrong), (error) => hasCode(error, 'WALRX_OBJECT_DAMAGED'))
+  const other = await encodeCopy(openWriteCodec('lz4'), walLikeBytes(1, 300_000))
+  const object = Buffer.concat([skippable, skippable, frame, skippable, other, frame, skippable])
+  const expected = Buffer.concat([Buffer.from('content'), walLikeBytes(1, 300_000), Buffer.from('content')])
+  for (const length of [1, 3, 4, 7, 1000, object.length]) {
+    assert.ok((await decodeStream(lz4, chunksOf(object, length))).equals(expected), `chunks of ${length}`)
+  }
+})
+
+test('skippable frames alone, a cut one, and what is no frame after the end are damage', async () => {
+  const frame = storedFrame({ blocks: [Buffer.from('content')] })
+  const wrong: Record<string, Buffer[]> = {
+    'skippable frames only': [skippable, skippable],
+    'a skippable frame cut short': [frame, skippable.subarray(0, -1)],
+    'a second frame cut short': [frame, frame.subarray(0, -1)],
+    'fewer bytes than a magic number': [frame, Buffer.from('abc')],
+    'no magic number': [frame, Buffer.from('abcd')],
+  }
+  for (const [what, object] of Object.entries(wrong)) await assert.rejects(decodeStream(lz4, object), isDamaged, what)
+})
+
+test('the legacy format decodes, before and after other frames, in chunks of any size', async () => {
+  const [first, second] = [walLikeBytes(1, 8 * mebi), walLikeBytes(2, 70_000)]
+  const legacy = await legacyFrame(first, second)
+  assert.ok((await decodeStream(lz4, chunksOf(legacy, 100_000))).equals(Buffer.concat([first, second])))
+  const frame = storedFrame({ blocks: [Buffer.from('content')] })
+  const small = await legacyFrame(second)
+  const object = Buffer.concat([small, frame, skippable, small, small, skippable])
+  const expected = Buffer.concat([second, Buffer.from('content'), second, second])
+  for (const length of [1, 5, 4096, object.length]) {
+    assert.ok((await decodeStream(lz4, chunksOf(object, length))).equals(expected), `chunks of ${length}`)
+  }
+  assert.equal((await decodeStream(lz4, [legacy.subarray(0, 4)])).length, 0)
+})
+
+test('a legacy frame cut within a block, or with a block of a wrong length, is damage', async () => {
+  const legacy = await legacyFrame(walLikeBytes(1, 20_000), walLikeBytes(2, 30_000))
+  const ofFirst = 4 + 4 + legacy.readUInt32LE(4)
+  // Nothing marks the end of this format: one that is cut between two blocks is whole.
+  const near = [0, 4, ofFirst, ofFirst + 4, legacy.length].flatMap((at) => [-2, -1, 0, 1, 2].map((by) => at + by))
+  const cuts = near.filter((cut) => cut >= 0 && cut < legacy.length && cut !== 4 && cut !== ofFirst)
+  for (const cut of [...cuts, ofFirst >> 1, (ofFirst + legacy.length) >> 1]) {
+    await assert.rejects(decodeStream(lz4, [legacy.subarray(0, cut)]), isDamaged, `cut at ${cut}`)
+  }
+  for (const length of [0, 0x7fffffff, 0xffffffff]) {
+    const wrong = Buffer.from(legacy)
+    wrong.writeUInt32LE(length, 4)
+    await assert.rejects(decodeStream(lz4, [wrong]), isDamaged, `a block of ${length}`)
   }
 })
 
@@ -138,13 +197,12 @@ test('a block checksum is of the stored bytes and is held against them', async (
   await assert.rejects(decodeStream(lz4, [checked(1)]), (error) => hasCode(error, 'WALRX_OBJECT_DAMAGED'))
 })
 
-test('dictionaries and the legacy format are unsupported, not damaged', async () => {
-  for (const object of [
-    storedFrame({ flags: 0x61, fields: Buffer.alloc(4) }),
-    Buffer.from('02214c1800000000', 'hex'),
-  ]) {
-    await assert.rejects(decodeStream(lz4, [object]), (error) => hasCode(error, 'WALRX_CODEC_UNSUPPORTED'))
-  }
+test('a dictionary is unsupported, not damage', async () => {
+  const object = storedFrame({ flags: 0x61, fields: Buffer.alloc(4) })
+  await assert.rejects(
+    decodeStream(lz4, [object]),
+    (error) => hasCode(error, 'WALRX_CODEC_UNSUPPORTED') && error.message.includes('dictionary 0'),
+  )
 })
 
 test('the lz4 command line reads what is written, and its frames are read', async (t) => {
@@ -158,6 +216,10 @@ test('the lz4 command line reads what is written, and its frames are read', asyn
     ['-BD', '-B5', '--no-frame-crc'],
     ['-BX', '-B6'],
     ['-BD', '-BX', '-B7'],
+    ['-B4', '--content-size'],
+    ['-BD', '-B6', '--content-size', '--no-frame-crc'],
+    ['-l'],
+    ['-l', '-9'],
   ]) {
     const theirs = runTool('lz4', ['-c', ...args], data) ?? Buffer.alloc(0)
     assert.ok((await decodeStream(lz4, chunksOf(theirs, 64 * 1024))).equals(data), args.join(' '))
