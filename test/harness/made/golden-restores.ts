@@ -3,7 +3,8 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { goldenArchive, goldenDocument, goldenSentinel } from './golden-backups.ts'
+import { fileURLToPath } from 'node:url'
+import { goldenArchive, goldenSentinel } from './golden-backups.ts'
 
 const full = 'base_000000010000000000000002'
 const first = 'base_000000010000000000000004_D_000000010000000000000002'
@@ -26,12 +27,16 @@ export interface ExpectedRestore {
 
 /** What is expected of a backup's restore. */
 export function expectedRestore(archive: string, backup: string): ExpectedRestore {
-  const read = (kind: string) => readFileSync(new URL(`../expected/${backup}.${kind}`, goldenArchive(archive)), 'utf8')
+  return expectedOf(fileURLToPath(new URL('..', goldenArchive(archive))), backup)
+}
+
+/** @param folder with `archive` and `expected` in it */
+export function expectedOf(folder: string, backup: string): ExpectedRestore {
+  const read = (kind: string) => readFileSync(join(folder, `expected/${backup}.${kind}`), 'utf8')
   const lines = read('sha256').trim().split('\n')
   const all = new Map(lines.map((line) => [line.slice(68), line.slice(0, 64)] as const))
-  const table = JSON.parse(goldenDocument(archive, backup, 'files_metadata.json').toString()) as {
-    readonly Files: object
-  }
+  const document = join(folder, `archive/basebackups_005/${backup}/files_metadata.json`)
+  const table = JSON.parse(readFileSync(document, 'utf8')) as { readonly Files: object }
   const listed = new Set(Object.keys(table.Files).map((name) => name.replace(/^\//, '')))
   for (const name of ['global/pg_control', 'backup_label', 'tablespace_map']) listed.add(name)
   const leftovers = [...all.keys()].filter((path) => !listed.has(path))
