@@ -1,12 +1,14 @@
 /** Makes the keyring of the settings. Keys are read, and libraries loaded, when the first object needs them. */
 import type { Crypter } from '../crypto/crypter.ts'
 import { Keyring, type Keys } from '../crypto/keyring.ts'
+import { awsAccess, type AwsValues } from './aws-access.ts'
 import { type KeyValues, writingKeysOf } from './keys/key-settings.ts'
 import type { OptionValues } from './options/options.ts'
 
 /** Options that say which keys an archive has, and how the service is reached that keeps some of them. */
 export type KeyringValues = KeyValues &
-  Pick<OptionValues<'wal-show'>, 'acceptUnencrypted' | 'awsRegion' | 'cseKmsRegion'>
+  AwsValues &
+  Pick<OptionValues<'wal-show'>, 'acceptUnencrypted' | 'cseKmsRegion' | 'kmsEndpoint'>
 
 /** The keyring; undefined where no key is set. */
 export function openKeyring(values: KeyringValues): Keyring | undefined {
@@ -25,5 +27,11 @@ async function loadKeys(values: KeyringValues): Promise<Keys> {
 
 async function openKms(keyId: string, values: KeyringValues, label: string): Promise<Crypter> {
   const { kmsCrypter } = await import('../crypto/kms/kms-crypter.ts')
-  return kmsCrypter({ keyId, region: values.cseKmsRegion ?? values.awsRegion, label })
+  return kmsCrypter({
+    keyId,
+    region: values.cseKmsRegion,
+    endpoint: values.kmsEndpoint,
+    label,
+    access: awsAccess(values),
+  })
 }
