@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { beforeEach, describe, test } from 'node:test'
 import { openWriteCodec } from '../../../src/compression/codecs.ts'
+import { Keyring } from '../../../src/crypto/keyring.ts'
 import { hasCode, type ErrorCode } from '../../../src/primitives/errors.ts'
 import { readObject } from '../../../src/storage/storage.ts'
 import { objectKinds } from '../../../src/walg/stored/object-kinds.ts'
@@ -13,6 +14,7 @@ import {
   readWhole,
 } from '../../../src/walg/stored/stored-reader.ts'
 import { StoredWriter } from '../../../src/walg/stored/stored-writer.ts'
+import { crypterOf } from '../../harness/made/secretstreams.ts'
 import { MemoryStorage } from '../../harness/store/memory-storage.ts'
 
 const segment = 'wal_005/000000010000000000000002'
@@ -20,6 +22,8 @@ const history = 'wal_005/00000002.history'
 const sentinel = 'basebackups_005/base_000000010000000000000002_backup_stop_sentinel.json'
 const content = Buffer.from('what is in a segment '.repeat(20_000))
 const methods = ['zstd', 'lz4', 'brotli', 'none'] as const
+
+const keyring = new Keyring({ load: async () => ({ writing: await crypterOf(1), reading: [] }) })
 
 let storage: MemoryStorage
 let requests: string[]
@@ -78,12 +82,19 @@ describe('an object', () => {
       assert.equal(storage.openBodies, 0)
     })
 
-    test(`under ${method} is freed when its reader has enough`, async () => {
-      // Longer than what any stream of it reads ahead.
-      const { body } = await openObject(storage, await stored(method, randomBytes(4 * 1024 * 1024)))
-      for await (const chunk of body) if (chunk.length > 0) break
-      assert.equal(storage.openBodies, 0)
-    })
+    for (const keys of ['plain', 'encrypted'] as const) {
+      test(`under ${method}, ${keys}, is freed when its reader has enough`, async () => {
+        if (keys === 'encrypted') storage = new MemoryStorage({ keyring })
+        // Longer than what any stream of it reads ahead.
+        const name = await stored(method, randomBytes(4 * 1024 * 1024))
+        const { body } = await openObject(storage, name)
+        for await (const chunk of body) if (chunk.length > 0) break
+        assert.equal(storage.openBodies, 0)
+        const { pieces } = await openPieces(storage, name, { onStored: () => {} })
+        for await (const piece of pieces) if (piece.bytes.length > 0) break
+        assert.equal(storage.openBodies, 0)
+      })
+    }
   }
 
   test('that is damaged is named with its place, and freed', async () => {
