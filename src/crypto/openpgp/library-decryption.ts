@@ -41,7 +41,7 @@ export async function* decryptByLibrary(
 
 /** The packet again, for its header is read already. */
 async function* packetOf(type: number, body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
-  const parts = new PartialBody()
+  const parts = new PartialBody(false)
   yield Buffer.from([0xc0 | type])
   for await (const chunk of body) {
     for (const part of parts.push(chunk)) yield* pieces(part)

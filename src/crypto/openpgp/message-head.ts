@@ -8,11 +8,14 @@
  */
 import { packetTypes } from './packet-header.ts'
 
-/** Most bytes that packets before the encrypted data may take. A recipient with an RSA key of 4096 bits takes 527. */
-export const recipientBytesMax = 32 * 1024
+/**
+ * Most bytes that packets before the encrypted data may take; a recipient with an RSA key of 4096 bits takes 527. What follows
+ * fits into the rest of the 32 KiB that {@link encryptSlack} has for OpenPGP.
+ */
+export const recipientBytesMax = 32 * 1024 - 64
 
 /** Bytes that {@link parseMessageHead} needs to see the encrypted data begin. */
-export const messageHeadBytes = recipientBytesMax + 16
+export const messageHeadBytes = 32 * 1024
 
 /** The key ID of a recipient that the message does not name. */
 export const unnamedKey = '0'.repeat(16)

@@ -28,8 +28,8 @@ export async function* encryptMessage(
   { cipher, key, packets }: SealedKey,
 ): AsyncGenerator<Uint8Array, undefined> {
   const writer = new ProtectedWriter(cipher, key)
-  const outer = new PartialBody()
-  const literal = new PartialBody()
+  const outer = new PartialBody(false)
+  const literal = new PartialBody(true)
   yield Buffer.concat([packets, Buffer.from([0xc0 | packetTypes.encrypted])])
   yield* outer.push(Buffer.concat([Buffer.from([1]), writer.beginning]))
   yield* outer.push(writer.encrypt(Buffer.from([0xc0 | packetTypes.literal])))
@@ -50,7 +50,11 @@ export async function* encryptMessage(
   yield outer.end()
 
   function* throughBoth(bytes: Uint8Array): Generator<Buffer, undefined> {
-    for (const part of literal.push(bytes)) yield* outer.push(writer.encrypt(part))
+    for (const part of literal.push(bytes)) {
+      const encrypted = writer.encrypt(part)
+      yield* outer.push(encrypted)
+      release(encrypted)
+    }
   }
 }
 
@@ -74,6 +78,7 @@ export async function encryptMessageInPlace(
   let written = 0
   const write = (next: Buffer) => {
     written += waiting.copy(buffer, written)
+    release(waiting)
     waiting = next
   }
   for (let at = 0; at < length; at += turnBytes) {
@@ -83,4 +88,9 @@ export async function encryptMessageInPlace(
   write(writer.end())
   write(Buffer.alloc(0))
   return written
+}
+
+/** Frees what `node:crypto` has allocated now, instead of at some later collection. */
+function release(bytes: Buffer): void {
+  if (bytes.buffer instanceof ArrayBuffer && bytes.buffer.byteLength === bytes.length) bytes.buffer.transfer(0)
 }

@@ -94,8 +94,14 @@ const partBytes = 2 ** partPower
 
 /** Frames a body whose length is not known: parts of 64 KiB, then one with an ordinary length, which may be empty. */
 export class PartialBody {
-  #part = Buffer.allocUnsafe(1 + partBytes)
+  readonly #reusesPart: boolean
+  #part = Buffer.allocUnsafeSlow(1 + partBytes)
   #filled = 0
+
+  /** @param reusesPart true where a part that came out is no longer needed when the next is asked for */
+  constructor(reusesPart: boolean) {
+    this.#reusesPart = reusesPart
+  }
 
   /** The last part. */
   end(): Buffer {
@@ -114,7 +120,7 @@ export class PartialBody {
       if (this.#filled < partBytes) return
       const part = this.#part
       part[0] = 0xe0 | partPower
-      this.#part = Buffer.allocUnsafe(1 + partBytes)
+      if (!this.#reusesPart) this.#part = Buffer.allocUnsafeSlow(1 + partBytes)
       this.#filled = 0
       yield part
     }
