@@ -128,6 +128,12 @@ function flatten(parsed: unknown, path: string): Map<string, string> {
         hint: 'write a text, a number or true or false',
       })
     }
+    // 32 digits may be a key: as a number they are rounded.
+    if (typeof value === 'number' && Math.abs(value) > Number.MAX_SAFE_INTEGER) {
+      throw new WalrxError('WALRX_USAGE', `config file ${path}: the value of ${name} is a number of too many digits`, {
+        hint: 'put it into quotes',
+      })
+    }
     settings.set(name.toUpperCase(), String(value as string | number | boolean | bigint))
   }
   return settings
