@@ -6,18 +6,18 @@
 import type { Duplex } from 'node:stream'
 
 /** Methods that walrx writes (`WALG_COMPRESSION_METHOD`). */
-export type WriteMethod = 'zstd' | 'lz4' | 'brotli' | 'none'
+export type WriteMethod = 'zstd' | 'lz4' | 'brotli' | 'lzma' | 'none'
 
 /** Methods that walrx reads: those of WAL-G and WAL-RUS. */
-export type ReadMethod = WriteMethod | 'lzma' | 'gzip'
+export type ReadMethod = WriteMethod | 'gzip'
 
 /**
- * Free bytes that {@link SegmentEncoder.encodeInPlace} needs after the data: what the worst codec adds to
- * incompressible input of `size` bytes (lz4's bound of n/255 + 16 is the largest; frame headers and block headers are
- * within the 64 KiB).
+ * Free bytes that {@link SegmentEncoder.encodeInPlace} needs after the data: what the worst codec adds to `size` bytes that do
+ * not compress. That is lzma, which cannot store them as they are; see lzma.ts. lz4's bound is n/255 + 16. Headers of frames
+ * and blocks are within the 64 KiB.
  */
 export function codecSlack(size: number): number {
-  return Math.ceil(size / 255) + 64 * 1024
+  return Math.ceil(size / 32) + 64 * 1024
 }
 
 /** Compresses whole segments inside their own buffer, so that a segment never costs more memory than its buffer. */

@@ -74,8 +74,15 @@ export function codecOfExtension(extension: string, object: string): Codec {
   const method = methodOfExtension(extension)
   if (method) return openReadCodec(method)
   throw new WalrxError('WALRX_CODEC_UNSUPPORTED', `${object} is compressed as .${extension}, which walrx cannot read`, {
-    hint: 'fetch it with WAL-G: its official binaries read every codec that they ever wrote',
+    hint: hintOf(extension, object),
   })
+}
+
+/** No library for lzo has a licence that walrx can be given out with: lzo itself is under the GPL. */
+function hintOf(extension: string, object: string): string {
+  if (extension !== 'lzo') return 'rename it if it was not written by WAL-G or WAL-RUS: they never used this extension'
+  const file = object.slice(object.lastIndexOf('/') + 1)
+  return `fetch it with WAL-G, or store what lzop -d ${file} makes of it in its place, under the name without .lzo`
 }
 
 /**
@@ -91,6 +98,9 @@ export function openWriteCodec(method: WriteMethod, options: WriteCodecOptions =
     case 'lz4':
       noLevel(method, options.level)
       return lz4Codec()
+    case 'lzma':
+      noLevel(method, options.level)
+      return lzmaCodec
     case 'none':
       noLevel(method, options.level)
       return noneCodec

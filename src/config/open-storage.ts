@@ -92,9 +92,9 @@ export type CodecValues = Pick<OptionValues<'wal-receive'>, 'compressionMethod' 
 /** The codec to write with. Throws WALRX_USAGE for a level that the method lacks, or two levels. */
 export function openCodec(values: CodecValues): WriteCodec {
   const { compressionLevel, compressionMethod, zstdLevel } = values
-  if (compressionMethod === 'lzma' || compressionMethod === 'gzip') {
+  if (compressionMethod === 'gzip') {
     throw new WalrxError('WALRX_OPTION_UNSUPPORTED', `walrx reads ${compressionMethod}, but does not write it`, {
-      hint: 'set WALG_COMPRESSION_METHOD to zstd, lz4, brotli or none',
+      hint: 'set WALG_COMPRESSION_METHOD to zstd, lz4, brotli, lzma or none',
     })
   }
   if (zstdLevel !== undefined && compressionLevel !== undefined) {

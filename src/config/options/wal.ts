@@ -12,13 +12,13 @@ export const compressionOptions = {
     valueName: 'METHOD',
     default: 'zstd',
     unsupported: {
-      values: ['lzma', 'gzip'],
+      values: ['gzip'],
       commands: ['all that compress'],
-      reason: 'walrx reads that codec, but writes only zstd, lz4, brotli and none',
+      reason: 'walrx reads that codec, but writes only zstd, lz4, brotli, lzma and none',
     },
     commands: ['all that compress', 'all for a restore_command'],
     group: 'Compression',
-    help: "codec of new objects, and the first that wal-fetch looks for; WAL-G's default is lz4; walrx only reads lzma and gzip",
+    help: "codec of new objects, and the first that wal-fetch looks for; WAL-G's default is lz4; walrx only reads gzip",
   },
   zstdLevel: {
     env: ['WALG_ZSTD_LEVEL'],
