@@ -44,7 +44,7 @@ for (const [peer, binary] of [
       return readFile(target)
     }
 
-    for (const [index, method] of (['zstd', 'lz4', 'brotli', 'none'] as const).entries()) {
+    for (const [index, method] of (['zstd', 'lz4', 'brotli', 'lzma', 'none'] as const).entries()) {
       test(method, async () => {
         const codec = openWriteCodec(method)
         for (const [n, content] of contents.entries()) {

@@ -191,7 +191,7 @@ describe("settings of WAL-G's that would change what is stored", () => {
     { WALE_S3_RETENTION_PERIOD: '86400' },
     { S3_ENDPOINT_SOURCE: 'http://x' },
     { S3_REQUEST_ADDITIONAL_HEADERS: 'a: b' },
-    { WALG_COMPRESSION_METHOD: 'lzma' },
+    { WALG_COMPRESSION_METHOD: 'gzip' },
   ]
 
   test('stop the start with the name of the setting, and never its value', async () => {
@@ -233,8 +233,8 @@ describe("settings of WAL-G's that would change what is stored", () => {
     ]) {
       await load(environment, {}, 'wal-fetch')
     }
-    const { values } = await load<'wal-fetch'>({ WALG_COMPRESSION_METHOD: 'lzma' }, {}, 'wal-fetch')
-    assert.equal(values.compressionMethod, 'lzma')
+    const { values } = await load<'wal-fetch'>({ WALG_COMPRESSION_METHOD: 'gzip' }, {}, 'wal-fetch')
+    assert.equal(values.compressionMethod, 'gzip')
     assert.ok(hasCode(await failure({ YC_CSE_KMS_KEY_ID: 'k' }, {}, 'wal-fetch'), 'WALRX_OPTION_UNSUPPORTED'))
   })
 

@@ -84,7 +84,7 @@ describe('openStorage', () => {
 describe('openCodec', () => {
   test('opens the codec that is named, zstd by default', async () => {
     assert.equal(openCodec(await valuesOf({})).method, 'zstd')
-    for (const method of ['zstd', 'lz4', 'brotli', 'none']) {
+    for (const method of ['zstd', 'lz4', 'brotli', 'lzma', 'none']) {
       assert.equal(openCodec(await valuesOf({ WALG_COMPRESSION_METHOD: method })).method, method)
     }
   })

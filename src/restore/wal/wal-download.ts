@@ -1,6 +1,7 @@
 /** Downloads one WAL file from the archive into a new local file: decoded, checked and durable. */
 import { constants } from 'node:fs'
 import { type FileHandle, open, unlink } from 'node:fs/promises'
+import type { DecodedPiece } from '../../compression/codec.ts'
 import { hasCode, toWalrxError, WalrxError } from '../../primitives/errors.ts'
 import { orAborted } from '../../primitives/wait.ts'
 import type { WalReader } from '../../walg/wal/wal-reader.ts'
@@ -53,13 +54,14 @@ export async function downloadWalFile(options: DownloadOptions): Promise<Downloa
   let file: LocalFile | undefined
   let isReported = false
   try {
-    for await (const chunk of untilAborted(opened.body, signal)) {
+    for await (const { bytes, free } of untilAborted(opened.pieces?.() ?? inPieces(opened.body), signal)) {
       const fileCheck = (check ??= openWalFileCheck({ name, segmentSize, systems: await systems }))
-      damaged(at, () => fileCheck.write(chunk))
+      damaged(at, () => fileCheck.write(bytes))
       if (!isReported && fileCheck.segmentSize !== undefined) options.onSegment?.(fileCheck.segmentSize)
       isReported ||= fileCheck.segmentSize !== undefined
       file ??= await LocalFile.create(path)
-      await file.write(chunk)
+      await file.write(bytes)
+      free()
       options.onProgress?.()
     }
     damaged(at, () => check?.finish())
@@ -72,11 +74,12 @@ export async function downloadWalFile(options: DownloadOptions): Promise<Downloa
   return { key: opened.key, extension: opened.extension }
 }
 
+async function* inPieces(body: AsyncIterable<Uint8Array>): AsyncGenerator<DecodedPiece, undefined> {
+  for await (const bytes of body) yield { bytes, free: () => {} }
+}
+
 /** The blocks of a body. Throws the signal's reason even when the body hangs; the body is then abandoned. */
-async function* untilAborted(
-  body: AsyncIterable<Uint8Array>,
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array, undefined> {
+async function* untilAborted<T>(body: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T, undefined> {
   const blocks = body[Symbol.asyncIterator]()
   let isEnded = false
   try {
@@ -84,7 +87,7 @@ async function* untilAborted(
       const { done, value } = await orAborted(blocks.next(), signal)
       isEnded = done === true
       if (isEnded) return
-      yield value as Uint8Array
+      yield value as T
     }
   } finally {
     const freed = isEnded ? undefined : blocks.return?.()

@@ -74,7 +74,8 @@ class TextCheck implements WalFileCheck {
   }
 
   write(chunk: Uint8Array): void {
-    this.#chunks.push(chunk)
+    // Who gave it frees it.
+    this.#chunks.push(Buffer.from(chunk))
     this.#length += chunk.length
     if (this.#length > textBytesMax) {
       throw new WalrxError('WALRX_OBJECT_DAMAGED', `${this.#name} has more than ${textBytesMax} bytes`)

@@ -18,6 +18,8 @@ export interface OpenOptions extends StorageCallOptions {
 export interface OpenedObject extends StoredName {
   /** Its decoded bytes; throws WALRX_OBJECT_DAMAGED or what the storage says while it is read. */
   readonly body: AsyncIterable<Uint8Array>
+  /** The same in pieces that the reader frees, in place of {@link OpenedObject.body}: for what is large and read often. */
+  readonly pieces?: () => AsyncIterable<DecodedPiece>
 }
 
 /**
@@ -31,7 +33,8 @@ export async function openObject(
   options?: OpenOptions,
 ): Promise<OpenedObject> {
   const decoding = decodingOf({ key, extension }, storage)
-  return { key, extension, body: decoded(await openStored(storage, key, options), decoding) }
+  const stored = await openStored(storage, key, options)
+  return { key, extension, body: decoded(stored, decoding), pieces: () => decodedPieces(stored, decoding) }
 }
 
 /** An object in pieces. */
