@@ -51,7 +51,9 @@ async function fetchFromPeer(peer: Peer, { env, root }: RowArchive): Promise<voi
   const settings = { ...env, WALG_FILE_PREFIX: archive }
   for (const { content, name } of world.files) {
     const path = join(data, 'pg_wal', name)
-    const whole = name.endsWith('.partial') ? Buffer.concat([content, Buffer.alloc(1024 ** 2 - content.length)]) : content
+    const whole = name.endsWith('.partial')
+      ? Buffer.concat([content, Buffer.alloc(1024 ** 2 - content.length)])
+      : content
     await writeFile(path, whole)
     await runPeer(peer, ['wal-push', path], { ...settings, HOME: data, PGDATA: data })
   }
@@ -74,8 +76,14 @@ async function decodeAll(archive: RowArchive): Promise<void> {
 
   // Whatever else lies there in these folders is encrypted too.
   const others = archivedKeys(root).filter((key) => /^(wal_005|walrx_005\/(tail|partial))\//.test(key))
-  assert.ok(others.some((key) => key.startsWith('walrx_005/tail/')), others.join(' '))
-  const decoded = await decodeByReference(row, others.map((key) => join(root, key)))
+  assert.ok(
+    others.some((key) => key.startsWith('walrx_005/tail/')),
+    others.join(' '),
+  )
+  const decoded = await decodeByReference(
+    row,
+    others.map((key) => join(root, key)),
+  )
   const chunks = decoded.filter((_, index) => others[index]?.startsWith('walrx_005/tail/'))
   // Pages of WAL of PostgreSQL 17 begin with 0xD116, and what is no whole page is a later chunk of one.
   assert.ok(chunks.some((chunk) => chunk.readUInt16LE(0) === 0xd116))

@@ -60,8 +60,7 @@ async function proveFiles(fixture: Fixture): Promise<void> {
     await run('backup-fetch', data, backup, '-T', mapping)
     const restored = await restoredFiles(data)
     // It names the folder that this tablespace was mapped to.
-    const sorted = (sums: ReadonlyMap<string, string>) =>
-      [...sums].filter(([path]) => path !== 'tablespace_map').sort()
+    const sorted = (sums: ReadonlyMap<string, string>) => [...sums].filter(([path]) => path !== 'tablespace_map').sort()
     assert.deepEqual(sorted(restored.files), sorted(expected.files), backup)
     const directories = expected.directories.filter((path) => path !== '')
     assert.deepEqual([...restored.directories].sort(), directories.sort(), backup)
