@@ -24,6 +24,7 @@ const programs = {
   zstd: ['zstd', '--version'],
   lz4: ['lz4', '--version'],
   brotli: ['brotli', '--version'],
+  lzma: ['xz', '--version'],
 } as const
 
 function isThere([command, ...args]: readonly [string, ...string[]]): boolean {
@@ -101,6 +102,7 @@ const decompressors = {
   lz4: { command: ['lz4', '-d', '-c'], frames: ['lz4', '--list'], extension: 'lz4' },
   // It refuses bytes after the stream by itself.
   brotli: { command: ['brotli', '-d', '-c'], frames: undefined, extension: 'br' },
+  lzma: { command: ['xz', '--format=lzma', '-d', '-c'], frames: undefined, extension: 'lzma' },
 } as const
 
 async function decompress(codec: WriteMethod, path: string, file: string): Promise<Buffer> {
