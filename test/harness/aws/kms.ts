@@ -4,7 +4,7 @@
  * moto encrypts 32 bytes to 96 of its own format, AWS to 184 that begin with 01 02 02 00 78. WAL-G reads exactly 184. So the
  * front gives moto's ciphertexts AWS's beginning and length, and takes both off again.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { accessSync, constants } from 'node:fs'
 import { readFile } from 'node:fs/promises'
@@ -148,23 +148,26 @@ function ofMoto(text: string): string {
   return blob.length === awsBytes && ofAws(inner) === blob.toString('base64') ? inner : text
 }
 
+/** Ends when its standard input does: with this process, however that ends. */
+const script = 'moto_server "$@" & pid=$!; cat >/dev/null; kill -9 $pid'
+
 async function startMoto(): Promise<{ readonly port: number; readonly stop: () => Promise<void> }> {
   const port = await freePort()
-  const child: ChildProcess = spawn('moto_server', ['-H', '127.0.0.1', '-p', String(port)], {
-    stdio: ['ignore', 'ignore', 'pipe'],
+  const child = spawn('sh', ['-c', script, 'sh', '-H', '127.0.0.1', '-p', String(port)], {
+    stdio: ['pipe', 'ignore', 'pipe'],
   })
   const ended = once(child, 'exit')
-  const lines = createInterface({ input: child.stderr! })
+  const lines = createInterface({ input: child.stderr })
   const running = (async () => {
     for await (const line of lines) if (line.includes('Running on')) return
     throw new Error('moto_server ended before it listened')
   })()
   await running
-  child.stderr?.resume()
+  child.stderr.resume()
   return {
     port,
     stop: async () => {
-      child.kill('SIGKILL')
+      child.stdin.end()
       await ended
     },
   }
