@@ -28,6 +28,8 @@ export function brotliCodec(level: number = brotliLevelDefault): WriteCodec {
     extension: 'br',
     encoder: () =>
       new GeneratorDuplex((source) => throughZlib(() => createBrotliCompress(writeOptions(level)), source, 'input')),
+    encodePieces: (source) =>
+      piecesThroughZlib(() => createBrotliCompress(writeOptions(level)), source, 'input', outputChunkBytes),
     decoder: () => new GeneratorDuplex(decode),
     decodePieces: (source) => piecesThroughZlib(openDecompressor, source, 'brotli stream', decodeChunkBytes),
     encodeInPlace: (buffer, length) =>

@@ -42,6 +42,9 @@ export interface DecodedPiece {
   free(): void
 }
 
+/** Some encoded bytes, in the same way. */
+export type EncodedPiece = DecodedPiece
+
 /** One codec, as streams. */
 export interface Codec {
   readonly method: ReadMethod
@@ -63,4 +66,9 @@ export interface WriteCodec extends Codec, SegmentEncoder {
   readonly method: WriteMethod
   /** A stream that encodes into exactly one frame. */
   encoder(): Duplex
+  /**
+   * The same in pieces that the reader frees, where it makes other bytes of them: it would leave twice as much to the garbage
+   * collector. Chunks of the source may be reused once the next one is asked for.
+   */
+  encodePieces?(source: AsyncIterable<Uint8Array>): AsyncGenerator<EncodedPiece, undefined>
 }

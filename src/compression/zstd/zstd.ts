@@ -55,7 +55,7 @@
 import { constants, createZstdCompress, createZstdDecompress, zstdCompressSync, type ZstdOptions } from 'node:zlib'
 import { ByteReader } from '../../primitives/byte-reader.ts'
 import { WalrxError } from '../../primitives/errors.ts'
-import { codecSlack, type DecodedPiece, type WriteCodec } from '../codec.ts'
+import { codecSlack, type DecodedPiece, type EncodedPiece, type WriteCodec } from '../codec.ts'
 import { GeneratorDuplex } from '../generator-duplex.ts'
 import { compressInPlace, outputChunkBytes } from '../in-place.ts'
 import { decodeChunkBytes, piecesThroughZlib, throughZlib } from '../zlib-stream.ts'
@@ -93,6 +93,7 @@ export function zstdCodec(level: number = zstdLevelDefault): WriteCodec {
     extension: 'zst',
     begins: beginsZstdFrame,
     encoder: () => new GeneratorDuplex((source) => encode(level, source)),
+    encodePieces: (source) => encodePieces(level, source),
     decoder: () => new GeneratorDuplex(decode),
     decodePieces,
     async encodeInPlace(buffer, length) {
@@ -146,14 +147,41 @@ function checkSingleFrame(scanner: ZstdFrameScanner, extra: number): void {
 }
 
 async function* encode(level: number, source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
-  const scanner = new ZstdFrameScanner()
-  let extra = 0
+  const frame = new FrameEnd()
   for await (const output of throughZlib(() => createZstdCompress(writeOptions(level)), source, 'input')) {
-    const inFrame = scanner.scan(output)
-    extra += output.length - inFrame
-    if (inFrame > 0) yield output.subarray(0, inFrame)
+    const inFrame = frame.take(output)
+    if (inFrame.length > 0) yield inFrame
   }
-  checkSingleFrame(scanner, extra)
+  frame.finish()
+}
+
+async function* encodePieces(
+  level: number,
+  source: AsyncIterable<Uint8Array>,
+): AsyncGenerator<EncodedPiece, undefined> {
+  const frame = new FrameEnd()
+  const open = () => createZstdCompress(writeOptions(level))
+  for await (const { bytes, free } of piecesThroughZlib(open, source, 'input', outputChunkBytes)) {
+    yield { bytes: frame.take(bytes), free }
+  }
+  frame.finish()
+}
+
+/** Drops what comes after the frame; see {@link checkSingleFrame}. */
+class FrameEnd {
+  readonly #scanner = new ZstdFrameScanner()
+  #extra = 0
+
+  /** The bytes of the frame among these. */
+  take(output: Uint8Array): Uint8Array {
+    const inFrame = this.#scanner.scan(output)
+    this.#extra += output.length - inFrame
+    return output.subarray(0, inFrame)
+  }
+
+  finish(): void {
+    checkSingleFrame(this.#scanner, this.#extra)
+  }
 }
 
 const openDecompressor = () => createZstdDecompress({ chunkSize: decodeChunkBytes })

@@ -4,7 +4,14 @@
  * {@link encodeInPlace}, {@link openEncoder} or {@link encryptDocument}.
  */
 import { Readable, type Duplex } from 'node:stream'
-import { type Codec, codecSlack, type DecodedPiece, type WriteCodec } from '../../compression/codec.ts'
+import {
+  type Codec,
+  codecSlack,
+  type DecodedPiece,
+  type EncodedPiece,
+  type WriteCodec,
+} from '../../compression/codec.ts'
+import { GeneratorDuplex } from '../../compression/generator-duplex.ts'
 import { codecOfExtension, methodOfExtension, openReadCodec } from '../../compression/codecs.ts'
 import { type DecryptOptions, encryptSlack } from '../../crypto/crypter.ts'
 import type { Keyring } from '../../crypto/keyring.ts'
@@ -193,9 +200,23 @@ export interface Encoder {
 
 /** Opens the encoder of one object. */
 export function openEncoder(codec: WriteCodec, keyring: Keyring | undefined): Encoder {
+  const { encodePieces } = codec
+  if (keyring && encodePieces) {
+    // One stream for both steps: between two streams, nobody would know when to free the compressed bytes.
+    const input = new GeneratorDuplex((content) => keyring.encrypt(freedAfterUse(encodePieces(content))))
+    return { input, output: input as AsyncIterable<Uint8Array> }
+  }
   const input = codec.encoder()
   const compressed = input as AsyncIterable<Uint8Array>
   return { input, output: keyring ? keyring.encrypt(compressed) : compressed }
+}
+
+/** For a reader that has used a chunk when it asks for the next one. */
+async function* freedAfterUse(pieces: AsyncIterable<EncodedPiece>): AsyncGenerator<Uint8Array, undefined> {
+  for await (const { bytes, free } of pieces) {
+    yield bytes
+    free()
+  }
 }
 
 /** A document as it is stored, by its form. */
