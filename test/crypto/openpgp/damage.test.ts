@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import * as openpgp from 'openpgp'
 import type { Crypter } from '../../../src/crypto/crypter.ts'
+import { parseMessageHead } from '../../../src/crypto/openpgp/message-head.ts'
 import { Keyring } from '../../../src/crypto/keyring.ts'
 import { hasCode } from '../../../src/primitives/errors.ts'
 import { randomBytesOf } from '../../harness/made/codec-streams.ts'
@@ -16,6 +17,12 @@ const content = randomBytesOf(1, 300_000)
 
 const refusals = ['WALRX_OBJECT_DAMAGED', 'WALRX_KEY_WRONG', 'WALRX_CODEC_UNSUPPORTED'] as const
 const isRefused = (error: unknown) => refusals.some((code) => hasCode(error, code))
+
+/** Where the encrypted data begins. */
+function dataStart(object: Buffer): number {
+  const { body } = parseMessageHead(object)?.recipients.at(-1) ?? assert.fail('no recipient')
+  return body.byteOffset + body.length - object.byteOffset
+}
 
 /** As the program reads it: by a ring of keys. Nothing but an error may end it. */
 async function refuses(object: Uint8Array, what: string): Promise<void> {
@@ -59,7 +66,7 @@ for (const [name, make] of Object.entries(shapes)) {
     const object = Buffer.from(await make())
     const reader = await crypterFor(name)
     const random = new Random(object.length)
-    const trials = 60
+    const trials = 40
     const places = () => [
       ...Array.from({ length: 24 }, (_, n) => n % object.length),
       ...Array.from({ length: 24 }, (_, n) => object.length - 1 - n),
@@ -72,7 +79,7 @@ for (const [name, make] of Object.entries(shapes)) {
 
     // Nothing authenticates the packets with the session key: that of another recipient may change, and what a program does not
     // look at in ours. The content cannot.
-    const beginning = object.indexOf(Buffer.from([0xd2]))
+    const beginning = dataStart(object)
     const harmless = async (bytes: Uint8Array, what: string): Promise<void> => {
       const back = await bytesOf(reader.decrypt(sourceOf(bytes, 20_000))).catch((error: unknown) => error)
       assert.ok(Buffer.isBuffer(back) ? back.equals(content.subarray(0, back.length)) : isRefused(back), what)
@@ -134,8 +141,7 @@ test('an object of two parts of others', async () => {
 
 test('data without protection of its integrity is refused, as by WAL-G', async () => {
   const object = await encryptedInPlace(crypter, content.subarray(0, 1000))
-  const data = object.indexOf(Buffer.from([0xd2, 0xff]))
-  assert.ok(data > 0)
+  const data = dataStart(object)
   const stripped = Buffer.concat([object.subarray(0, data), Buffer.from([0xc9]), object.subarray(data + 1)])
   await assert.rejects(bytesOf(crypter.decrypt(sourceOf(stripped, 1000))), (error: unknown) => {
     assert.match((error as Error).message, /no protection of its integrity/)

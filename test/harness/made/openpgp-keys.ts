@@ -1,6 +1,6 @@
 /** OpenPGP keys for tests: made by the library, or by a gpg with a home of its own. */
 import { execFile, execFileSync, spawn } from 'node:child_process'
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
@@ -86,6 +86,8 @@ export class GpgHome {
 
   constructor() {
     chmodSync(this.#home, 0o700)
+    // Passphrases are to be checked fast.
+    writeFileSync(join(this.#home, 'gpg-agent.conf'), 's2k-count 65536\n')
   }
 
   /** Environment in which gpg uses this home. */
