@@ -2,6 +2,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { BackupContender } from './backup-contenders.ts'
+import { type AddedCost, renderAddedCosts } from './encryption.ts'
 import type { Machine } from './machine.ts'
 import { markdownTable } from './markdown.ts'
 import { describeNoise, type Noise } from './noise-meter.ts'
@@ -38,16 +39,18 @@ export interface BackupReport {
   readonly scale: number
   readonly dataBytes: number
   readonly measured: readonly BackupMeasured[]
+  /** In a bench of encryption. */
+  readonly added?: readonly AddedCost[]
 }
 
-/** Writes `<kind>-<storage>.md` and `.json`. */
+/** Writes `<kind>-<storage>.md` and `.json`, with `-libsodium` after the storage in a bench of encryption. */
 export async function writeBackupReport(
   report: BackupReport,
   directory: string,
   say: (text: string) => void,
 ): Promise<void> {
   const text = renderBackupReport(report)
-  const path = join(directory, `${report.kind}-${report.storage}`)
+  const path = join(directory, `${report.kind}-${report.storage}${report.added ? '-libsodium' : ''}`)
   await mkdir(directory, { recursive: true })
   await writeFile(`${path}.md`, text)
   await writeFile(`${path}.json`, `${JSON.stringify(plain(report), null, 2)}\n`)
@@ -62,7 +65,7 @@ export function renderBackupReport(report: BackupReport): string {
   const store = storage === 'file' ? 'a directory' : 'an S3 bucket of a store on the same machine'
   const size = `${(dataBytes / 1e9).toFixed(2)} GB (pgbench, scale ${scale})`
   const parts = [
-    kind === 'backup' ? `# Backing up ${size} into ${store}` : `# Restoring ${size} from ${store}`,
+    `${kind === 'backup' ? `# Backing up ${size} into` : `# Restoring ${size} from`} ${store}${report.added ? ', encrypted with libsodium' : ''}`,
     `${machine.date}. ${machine.cpu}, ${machine.memory} memory, ${machine.kernel}, ${machine.disk}; load before the run ` +
       `${machine.loadBefore}.${describeNoise(noises)}\n` +
       `Node ${machine.node}, ${machine.postgres}. ${[...versions].join('; ')}.`,
@@ -80,7 +83,7 @@ export function renderBackupReport(report: BackupReport): string {
   const missing = measured.filter(({ reason }) => reason !== undefined)
   if (missing.length > 0)
     parts.push(missing.map(({ contender, reason }) => `- ${contender.name}: n/a, ${reason}`).join('\n'))
-  return `${parts.join('\n\n')}\n`
+  return `${parts.join('\n\n')}\n${report.added ? renderAddedCosts(report.added) : ''}`
 }
 
 function table({ kind, measured }: BackupReport): string {

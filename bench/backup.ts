@@ -12,6 +12,7 @@ import { type BackupMeasured, type BackupRun, writeBackupReport } from './backup
 import { type BenchBucket, emptyBucket, findBucket } from './bucket.ts'
 import { ContenderProcess } from './contender-process.ts'
 import type { CodecName, Launch, Target } from './contenders.ts'
+import { type AddedCost, addedCost, plainName, withBackupKey } from './encryption.ts'
 import { describeMachine, programVersion } from './machine.ts'
 import { NoiseMeter, percent } from './noise-meter.ts'
 import { bytesBelow, PreparedCluster } from './prepared-cluster.ts'
@@ -27,6 +28,8 @@ export interface BackupBenchOptions {
   readonly rounds: number
   readonly codecs: readonly CodecName[]
   readonly storage: 'file' | 's3'
+  /** Measure with a key of libsodium, and walrx also without. */
+  readonly encrypted: boolean
   readonly say: (text: string) => void
 }
 
@@ -76,7 +79,9 @@ export async function benchRestore(options: BackupBenchOptions): Promise<void> {
           await measure(arena, await contender.backup(archive.task), archive.task, () => archive.storedBytes())
         }
         const measured: BackupMeasured[] = contenders.flatMap((contender) => {
-          const sources = contender.name === 'walrx' ? contenders.map(({ name }) => name) : [contender.name, 'walrx']
+          const { name: own } = contender
+          const others = contenders.map(({ name }) => name).filter((name) => name !== plainName)
+          const sources = own === plainName ? [own] : own === 'walrx' ? others : [own, 'walrx']
           return [...new Set(sources)]
             .filter((of) => contender.restore && archives.has(`${of} ${contender.codec}`))
             .map((of) => ({ contender, of, runs: [], reason: contender.reason }))
@@ -115,15 +120,44 @@ async function inArena(
   }
   const main = await buildWalrx(work, say)
   const version = await programVersion(process.execPath, [main, '--version'])
-  const contenders = [
-    ...codecs.map((codec) => walrxBackup(main, version, codec)),
-    ...(await findBackupPeers(codecs, storage)),
-  ]
+  const contenders = await findContenders(options, main, version)
   await using cluster = await PreparedCluster.open(work, options.scale, say)
   const machine = await describeMachine(work.path, await programVersion(pgBinary(17, 'postgres')))
   const measured = await run({ ...options, cluster, bucket, main }, contenders)
-  const report = { machine, kind, storage, rounds, scale: options.scale, dataBytes: cluster.dataBytes, measured }
+  const { dataBytes } = cluster
+  const added = options.encrypted ? { added: addedCosts(measured, kind, codecs, dataBytes / 1e9) } : {}
+  const report = { machine, kind, storage, rounds, scale: options.scale, dataBytes, measured, ...added }
   await writeBackupReport(report, options.resultsDirectory, say)
+}
+
+async function findContenders(
+  { codecs, encrypted, storage }: BackupBenchOptions,
+  main: string,
+  version: string,
+): Promise<BackupContender[]> {
+  const own = codecs.map((codec) => walrxBackup(main, version, codec))
+  const peers = await findBackupPeers(codecs, storage)
+  if (!encrypted) return [...own, ...peers]
+  const able = peers.filter(({ name }) => name !== 'pg_basebackup')
+  const plain = own.map((contender) => ({ ...contender, name: plainName }))
+  return [...own.map(withBackupKey), ...plain, ...able.map(withBackupKey)]
+}
+
+function addedCosts(
+  measured: readonly BackupMeasured[],
+  kind: 'backup' | 'restore',
+  codecs: readonly CodecName[],
+  gigabytes: number,
+): AddedCost[] {
+  const runsOf = (name: string, codec: CodecName) =>
+    measured.find(
+      ({ contender, of }) => contender.name === name && contender.codec === codec && (of === '' || of === name),
+    )?.runs ?? []
+  const work = kind === 'backup' ? 'encrypt' : 'decrypt'
+  return codecs.flatMap((codec) => {
+    const cost = addedCost(codec, work, gigabytes, runsOf(plainName, codec), runsOf('walrx', codec))
+    return cost ? [cost] : []
+  })
 }
 
 /** A round of all contenders before the next one, so that a slow minute of the machine affects them all. */

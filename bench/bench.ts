@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- receive|recover|backup|restore|delta|rpo [options]`: compares walrx with its peers, in one run, on
+ * `npm run bench -- receive|recover|backup|restore|encryption|delta|rpo [options]`: compares walrx with its peers, in one run, on
  * this machine. Results go to `bench/results`.
  */
 import { join } from 'node:path'
@@ -11,6 +11,7 @@ const usage = `npm run bench -- receive [options]   catch up with gigabytes of W
 npm run bench -- recover [options]   recover a server from an archive, compared with each peer
 npm run bench -- backup [options]    back a server up, compared with each peer
 npm run bench -- restore [options]   restore backups, compared with each peer
+npm run bench -- encryption [options]  receive, backup and restore with --encrypted, zstd and none, in ten minutes
 npm run bench -- delta [options]     full backups and deltas, and the cost of converting increments to WAL-G's format
 npm run bench -- rpo [options]       commit with walrx as the synchronous standby, compared with pg_receivewal and none
 
@@ -21,6 +22,7 @@ Options of receive:
   --storage file|s3     where to (default file); s3 takes WALG_S3_PREFIX and AWS_* from the environment
   --paced-segments N    segments to time from flush to archive under a limited load; 0 for none (default 40)
   --memory-sweep        measure walrx alone, with --memory from 32MB to 256MB
+  --encrypted           with a key of libsodium, beside walrx without one
 
 Options of recover:
   --segments N          segments to replay (default 90)
@@ -30,7 +32,7 @@ Options of recover:
 Options of backup and restore:
   --scale N             of pgbench's tables, 15 MB each (default 150)
   --rounds N            rounds (default 3)
-  --codec NAME, --storage file|s3   as for receive
+  --codec NAME, --storage file|s3, --encrypted   as for receive
 
 Options of delta, into a directory:
   --scale N, --rounds N, --codec NAME   as for backup
@@ -62,14 +64,15 @@ function parse(args: readonly string[]) {
       args: [...args],
       allowPositionals: true,
       options: {
-        gb: { type: 'string', default: '4.1' },
+        gb: { type: 'string' },
         rounds: { type: 'string' },
         segments: { type: 'string', default: '90' },
-        scale: { type: 'string', default: '150' },
-        codec: { type: 'string', multiple: true, default: ['zstd'] },
+        scale: { type: 'string' },
+        codec: { type: 'string', multiple: true },
         storage: { type: 'string', default: 'file' },
         'paced-segments': { type: 'string' },
         'memory-sweep': { type: 'boolean', default: false },
+        encrypted: { type: 'boolean', default: false },
         clients: { type: 'string', multiple: true },
         'store-latency': { type: 'string', multiple: true },
         seconds: { type: 'string' },
@@ -102,14 +105,18 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const [command] = positionals
   const work = new WorkDirectory(values.work)
-  const gigabytes = positive(values.gb, 'gb')
+  const isEncryption = command === 'encryption'
+  const gigabytes = positive(values.gb ?? (isEncryption ? '1.7' : '4.1'), 'gb')
+  const scale = positive(values.scale ?? (isEncryption ? '100' : '150'), 'scale')
   const common = { work, resultsDirectory: values.results, gigabytes, say }
-  for (const codec of values.codec) {
+  const codecTexts = values.codec ?? (isEncryption ? ['zstd', 'none'] : ['zstd'])
+  for (const codec of codecTexts) {
     if (!codecNames.includes(codec)) throw new UsageError(`--codec ${codec} is not one of ${codecNames.join(', ')}`)
   }
   const { storage } = values
   if (storage !== 'file' && storage !== 's3') throw new UsageError('--storage is file or s3')
-  const codecs = values.codec as CodecName[]
+  const codecs = codecTexts as CodecName[]
+  const { encrypted } = values
   if (command === 'receive') {
     const { benchReceive } = await import('./receive.ts')
     const sweep = values['memory-sweep']
@@ -118,6 +125,7 @@ async function main(args: readonly string[]): Promise<number> {
       rounds: positive(values.rounds ?? '3', 'rounds'),
       codecs,
       storage,
+      encrypted,
       pacedSegments: positive(values['paced-segments'] ?? (sweep ? '0' : '40'), 'paced-segments', -1),
       memorySweep: sweep ? memorySizes : undefined,
     })
@@ -135,13 +143,21 @@ async function main(args: readonly string[]): Promise<number> {
   if (command === 'backup' || command === 'restore') {
     const { benchBackup, benchRestore } = await import('./backup.ts')
     const bench = command === 'backup' ? benchBackup : benchRestore
-    const scale = positive(values.scale, 'scale')
-    await bench({ ...common, scale, rounds: positive(values.rounds ?? '3', 'rounds'), codecs, storage })
+    await bench({ ...common, scale, rounds: positive(values.rounds ?? '3', 'rounds'), codecs, storage, encrypted })
+    return 0
+  }
+  if (isEncryption) {
+    const { benchReceive } = await import('./receive.ts')
+    const { benchBackup, benchRestore } = await import('./backup.ts')
+    const rounds = positive(values.rounds ?? '3', 'rounds')
+    const encryption = { ...common, codecs, encrypted: true, rounds, scale }
+    await benchReceive({ ...encryption, storage, pacedSegments: 0, memorySweep: undefined })
+    await benchBackup({ ...encryption, storage })
+    await benchRestore({ ...encryption, storage })
     return 0
   }
   if (command === 'delta') {
     const { benchDelta } = await import('./delta.ts')
-    const scale = positive(values.scale, 'scale')
     await benchDelta({ ...common, scale, rounds: positive(values.rounds ?? '3', 'rounds'), codecs })
     return 0
   }
@@ -159,7 +175,9 @@ async function main(args: readonly string[]): Promise<number> {
     return 0
   }
   throw new UsageError(
-    command === undefined ? 'receive, recover, backup, restore, delta or rpo?' : `there is no bench ${command}`,
+    command === undefined
+      ? 'receive, recover, backup, restore, encryption, delta or rpo?'
+      : `there is no bench ${command}`,
   )
 }
 

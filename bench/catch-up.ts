@@ -5,6 +5,7 @@ import { type ArchiveWatch, watchBucket, watchDirectory } from './archive-watch.
 import { type BenchBucket, emptyBucket } from './bucket.ts'
 import { ContenderProcess } from './contender-process.ts'
 import type { Contender, Target } from './contenders.ts'
+import { decryptObject } from './encryption.ts'
 import { type Noise, NoiseMeter } from './noise-meter.ts'
 import { type PreparedServer, segmentBytes } from './prepared-server.ts'
 import { endedChildrenCpu } from './process-sampler.ts'
@@ -109,7 +110,8 @@ export async function runCatchUp(contender: Contender, arena: Arena): Promise<Ca
     const noise = meter.read()
     const gigabytes = (range.segments.length * segmentBytes) / 1e9
     const seconds = (endedMs - contenderProcess.startedAtMs) / 1000
-    if (target.kind === 'file') await verifySegments(target.directory, server.pgWal(), range.segments)
+    const decrypt = contender.isEncrypted === true ? decryptObject : (object: Buffer) => object
+    if (target.kind === 'file') await verifySegments(target.directory, server.pgWal(), range.segments, decrypt)
     return {
       seconds,
       megabytesPerSecond: (gigabytes * 1000) / seconds,

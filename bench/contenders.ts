@@ -38,6 +38,8 @@ export interface Contender {
   readonly name: string
   readonly codec: CodecName
   readonly version: string
+  /** True for one that has a key. */
+  readonly isEncrypted?: boolean
   /** Why it cannot be measured with this kind of target, or undefined. */
   unfit(kind: Target['kind']): string | undefined
   launch(task: ReceiveTask): Promise<Launch>

@@ -3,6 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { CatchUpResult } from './catch-up.ts'
 import { type AbsentContender, type Contender, isPresent } from './contenders.ts'
+import { type AddedCost, renderAddedCosts } from './encryption.ts'
 import type { Machine } from './machine.ts'
 import { markdownTable } from './markdown.ts'
 import { describeNoise } from './noise-meter.ts'
@@ -26,9 +27,11 @@ export interface ReceiveReport {
   readonly rounds: number
   readonly segments: number
   readonly measured: readonly Measured[]
+  /** In a bench of encryption. */
+  readonly added?: readonly AddedCost[]
 }
 
-/** Writes `<name>-<storage>.md` and `.json`. */
+/** Writes `<name>-<storage>.md` and `.json`, with `-libsodium` after the storage in a bench of encryption. */
 export async function writeReceiveReport(
   report: ReceiveReport,
   directory: string,
@@ -36,7 +39,7 @@ export async function writeReceiveReport(
   say: (text: string) => void,
 ): Promise<void> {
   const text = renderReceiveReport(report)
-  const path = join(directory, `${name}-${report.storage}`)
+  const path = join(directory, `${name}-${report.storage}${report.added ? '-libsodium' : ''}`)
   await mkdir(directory, { recursive: true })
   await writeFile(`${path}.md`, text)
   await writeFile(`${path}.json`, `${JSON.stringify(plain(report), null, 2)}\n`)
@@ -49,7 +52,7 @@ export function renderReceiveReport(report: ReceiveReport): string {
   const gigabytes = ((segments * segmentBytes) / 1e9).toFixed(2)
   const target = storage === 'file' ? 'a directory' : 'an S3 bucket of a store on the same machine'
   const parts = [
-    `# Catching up ${segments} segments (${gigabytes} GB) of pgbench WAL into ${target}`,
+    `# Catching up ${segments} segments (${gigabytes} GB) of pgbench WAL into ${target}${report.added ? ', encrypted with libsodium' : ''}`,
     machineText(report),
     `Medians of ${rounds} rounds; in each, every contender archives the same range over loopback, in turn. "Server CPU" is ` +
       'what the server spent on serving it. "Stored" is the size of all objects. Five segments of every run into a ' +
@@ -70,7 +73,7 @@ export function renderReceiveReport(report: ReceiveReport): string {
   const missing = report.measured.filter(({ reason }) => reason !== undefined)
   if (missing.length > 0)
     parts.push(missing.map(({ contender, reason }) => `- ${contender.name}: n/a, ${reason}`).join('\n'))
-  return `${parts.join('\n\n')}\n`
+  return `${parts.join('\n\n')}\n${report.added ? renderAddedCosts(report.added) : ''}`
 }
 
 function machineText({ machine, measured }: ReceiveReport): string {

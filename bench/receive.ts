@@ -3,6 +3,7 @@ import { pgBinary } from '../test/harness/postgres/postgres-files.ts'
 import { findBucket } from './bucket.ts'
 import { type CatchUpResult, runCatchUp } from './catch-up.ts'
 import { type AbsentContender, type CodecName, type Contender, findPeers, isPresent, walrx } from './contenders.ts'
+import { type AddedCost, addedCost, plainName, withKey } from './encryption.ts'
 import { describeMachine, programVersion } from './machine.ts'
 import { runPaced, startPacedServer } from './paced.ts'
 import { percent } from './noise-meter.ts'
@@ -20,6 +21,8 @@ export interface ReceiveBenchOptions {
   readonly rounds: number
   readonly codecs: readonly CodecName[]
   readonly storage: 'file' | 's3'
+  /** Measure with a key of libsodium, and walrx also without. */
+  readonly encrypted: boolean
   /** Segments to time from flush to archive, for each contender; 0 leaves that out. */
   readonly pacedSegments: number
   /** Measure walrx alone with these pools instead. */
@@ -55,18 +58,35 @@ export async function benchReceive(options: ReceiveBenchOptions): Promise<void> 
     }
   }
   if (options.pacedSegments > 0) await timeDelays(measured, arena, options)
-  const report: ReceiveReport = { machine, storage, rounds, segments: prepared.range.segments.length, measured }
+  const segments = prepared.range.segments.length
+  const added = options.encrypted ? addedCosts(measured, options.codecs, (segments * segmentBytes) / 1e9) : undefined
+  const report: ReceiveReport = { machine, storage, rounds, segments, measured, ...(added && { added }) }
   await writeReceiveReport(report, options.resultsDirectory, options.memorySweep ? 'memory' : 'receive', say)
 }
 
 async function findContenders(options: ReceiveBenchOptions): Promise<(Contender | AbsentContender)[]> {
-  const { codecs, memorySweep, say, work } = options
+  const { codecs, encrypted, memorySweep, say, work } = options
   const main = await buildWalrx(work, say)
   const version = await programVersion(process.execPath, [main, '--version'])
   if (memorySweep) {
     return memorySweep.flatMap((memory) => codecs.map((codec) => walrx(main, version, { codec, memory })))
   }
-  return [...codecs.map((codec) => walrx(main, version, { codec })), ...(await findPeers(codecs))]
+  const own = codecs.map((codec) => walrx(main, version, { codec }))
+  const peers = await findPeers(codecs)
+  if (!encrypted) return [...own, ...peers]
+  const able = peers.filter(({ name }) => !name.startsWith('pg_receivewal'))
+  const plain = own.map((contender) => ({ ...contender, name: plainName }))
+  return [...own.map(withKey), ...plain, ...able.map((peer) => (isPresent(peer) ? withKey(peer) : peer))]
+}
+
+function addedCosts(measured: readonly Measured[], codecs: readonly CodecName[], gigabytes: number): AddedCost[] {
+  const runsOf = (name: string, codec: CodecName) =>
+    measured.find(({ contender }) => isPresent(contender) && contender.name === name && contender.codec === codec)
+      ?.runs ?? []
+  return codecs.flatMap((codec) => {
+    const cost = addedCost(codec, 'encrypt', gigabytes, runsOf(plainName, codec), runsOf('walrx', codec))
+    return cost ? [cost] : []
+  })
 }
 
 /** Runs a measurement with a contender; one that fails is listed in the report, and left out from then on. */

@@ -9,9 +9,15 @@ const samples = 5
 
 /**
  * Compares some segments of a directory archive with the server's own, byte for byte.
+ * @param decrypt what the contender has encrypted
  * @throws Error naming the first that differs
  */
-export async function verifySegments(archive: string, pgWal: string, segments: readonly string[]): Promise<void> {
+export async function verifySegments(
+  archive: string,
+  pgWal: string,
+  segments: readonly string[],
+  decrypt: (object: Buffer) => Buffer,
+): Promise<void> {
   const names = await readdir(join(archive, 'wal_005'))
   const last = segments.length - 1
   for (let sample = 0; sample < samples; sample++) {
@@ -19,7 +25,7 @@ export async function verifySegments(archive: string, pgWal: string, segments: r
     const object = names.find((name) => name === segment || name.startsWith(`${segment}.`)) ?? segment
     const { extension } = /^[0-9A-F]{24}\.?(?<extension>.*)$/.exec(object)?.groups ?? {}
     const decoder = codecOfExtension(extension ?? '', object).decoder()
-    decoder.end(await readFile(join(archive, 'wal_005', object)))
+    decoder.end(decrypt(await readFile(join(archive, 'wal_005', object))))
     const decoded = await buffer(decoder)
     if (!decoded.equals(await readFile(join(pgWal, segment))))
       throw new Error(`${object} differs from the server's segment`)
