@@ -7,7 +7,14 @@ import { brotliCodec } from '../../src/compression/brotli.ts'
 import { lzmaCodec } from '../../src/compression/lzma.ts'
 import { zstdCodec } from '../../src/compression/zstd/zstd.ts'
 import { hasCode } from '../../src/primitives/errors.ts'
-import { chunksOf, encodeStream, walLikeBytes } from '../harness/made/codec-streams.ts'
+import {
+  chunksOf,
+  decodeStream,
+  encodeStream,
+  runTool,
+  walLikeBytes,
+  zstdFrames,
+} from '../harness/made/codec-streams.ts'
 
 const seed = Number(process.env['WALRX_TEST_SEED'] ?? Date.now() % 1_000_000)
 
@@ -35,6 +42,41 @@ for (const codec of [zstdCodec(), brotliCodec(), lzmaCodec]) {
         }
         assert.equal(hash.digest('hex'), createHash('sha256').update(original).digest('hex'))
       }
+    })
+
+    test('are one frame when they are encoded, of chunks that are used again', async () => {
+      const memory = Buffer.alloc(100_000)
+      async function* reused(): AsyncGenerator<Uint8Array> {
+        for await (const chunk of pieces(original, memory.length)) {
+          memory.set(chunk)
+          yield memory.subarray(0, chunk.length)
+          memory.fill(0)
+        }
+      }
+      const encoded: Buffer[] = []
+      const freed: Uint8Array[] = []
+      for await (const { bytes, free } of codec.encodePieces!(reused())) {
+        encoded.push(Buffer.from(bytes))
+        free()
+        freed.push(bytes)
+      }
+      assert.ok(freed.every(({ length }) => length === 0), 'memory that is not needed any more was kept')
+      assert.ok((await decodeStream(codec, encoded)).equals(original))
+      const frame = Buffer.concat(encoded)
+      if (codec.method === 'zstd') assert.equal(zstdFrames(frame).length, 1)
+      const byTool = runTool(codec.method, ['-dc'], frame)
+      if (byTool) assert.ok(byTool.equals(original))
+    })
+
+    test('that are encoded hand on what their source throws', async () => {
+      async function* source(): AsyncGenerator<Uint8Array> {
+        await turn()
+        throw new Error('the server is out')
+      }
+      const read = async () => {
+        for await (const { free } of codec.encodePieces!(source())) free()
+      }
+      await assert.rejects(read(), /the server is out/)
     })
 
     test('end with an error where the object is cut or something follows', async () => {

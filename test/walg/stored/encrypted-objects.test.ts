@@ -138,6 +138,48 @@ for (const method of methods) {
       }
     })
 
+    test('is read from a storage that uses the memory of a chunk again', async () => {
+      for (const chunkBytes of [200, 5000, 65_536]) {
+        const memory = Buffer.alloc(chunkBytes)
+        const body = async function* (_key: string, chunks: AsyncIterable<Uint8Array>) {
+          for await (const chunk of chunks) {
+            memory.set(chunk)
+            yield memory.subarray(0, chunk.length)
+            memory.fill(0)
+          }
+        }
+        const storage = new MemoryStorage({ keyring: keyringOf([1, 3]), chunkBytes, body })
+        storage.seed(name.key, await made(storage))
+        for (const { bytes, error } of await readings(storage, name)) {
+          assert.equal(error, undefined)
+          assert.ok(bytes.equals(content))
+        }
+      }
+    })
+
+    test('is freed at once when its reader has enough, while a read ahead waits', async () => {
+      let freed = 0
+      // Enough for two blocks that are decrypted; nothing comes of the third.
+      const stalling = (_key: string, chunks: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> => {
+        const source = chunks[Symbol.asyncIterator]()
+        let count = 0
+        const iterator: AsyncIterator<Uint8Array> = {
+          next: () => (count++ < 12 ? source.next() : new Promise(() => {})),
+          return: () => {
+            freed++
+            return Promise.resolve({ done: true, value: undefined })
+          },
+        }
+        return { [Symbol.asyncIterator]: () => iterator }
+      }
+      const storage = new MemoryStorage({ keyring: keyringOf([1]), body: stalling })
+      storage.seed(name.key, await new StoredWriter(storage, codec).encodeCopy(randomBytesOf(3, 2_000_000)))
+      const reading = (await openObject(storage, name)).body[Symbol.asyncIterator]()
+      assert.ok(!(await reading.next()).done)
+      await reading.return?.()
+      assert.equal(freed, 1)
+    })
+
     test('of another key gives nothing out', async () => {
       const storage = new MemoryStorage({ keyring: keyringOf([1, 3]) })
       storage.seed(name.key, await made(new MemoryStorage({ keyring: keyringOf([2]) })))
