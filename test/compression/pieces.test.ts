@@ -60,7 +60,10 @@ for (const codec of [zstdCodec(), brotliCodec(), lzmaCodec]) {
         free()
         freed.push(bytes)
       }
-      assert.ok(freed.every(({ length }) => length === 0), 'memory that is not needed any more was kept')
+      assert.ok(
+        freed.every(({ length }) => length === 0),
+        'memory that is not needed any more was kept',
+      )
       assert.ok((await decodeStream(codec, encoded)).equals(original))
       const frame = Buffer.concat(encoded)
       if (codec.method === 'zstd') assert.equal(zstdFrames(frame).length, 1)
