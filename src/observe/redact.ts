@@ -46,11 +46,11 @@ function withoutSecret(text: string, secret: string): string {
 
 /** Words before a value that is a secret, as programs print headers, variables and settings. */
 const secretValue =
-  /((?:token|authorization|passw(?:or)?d|passphrase|secret|api[_-]?key|private[_-]?key)[\w-]*["']?\s*[:=]\s*)(?:(?:bearer|basic)\s+)?[^\s,;"']+/gi
+  /((?:token|authorization|passw(?:or)?d|passphrase|secret|api[_-]?key|private[_-]?key)[\w-]*["']?\s*[:=]\s*)(?:(?:bearer|basic)\s+)?(?:"[^"]*"|'[^']*'|[^\s,;"']+)/gi
 
-/** Digits in hex or base64 that are long enough for a key; a path has dots, dashes or short words. */
+/** Digits in hex or base64 that are long enough for a key. A path begins with slashes, or has dots. */
 const longDigits =
-  /(?<![\w./-])(?:[0-9A-Fa-f]{32,}|(?=[\w+/-]*\d)(?=[\w+/-]*[A-Z])[A-Za-z0-9+/_-]{40,}={0,2})(?![\w.])/g
+  /(?<![\w./-])(?!\/[^/\s]+\/[^/\s]+\/)(?:[0-9A-Fa-f]{32,}|(?=[\w+/-]*\d)(?=[\w+/-]*[A-Z])[A-Za-z0-9+/_-]{40,}={0,2})(?!\w|\.\w)/g
 
 /** What another program has printed, without what looks like a secret: more is masked than in texts of our own. */
 export function redactForeignText(text: string, secrets: readonly string[] = []): string {

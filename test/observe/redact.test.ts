@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { isSecretName, redactText } from '../../src/observe/redact.ts'
+import { isSecretName, redactForeignText, redactText } from '../../src/observe/redact.ts'
 
 describe('redactText', () => {
   test('takes passwords out of connection strings and URLs, and leaves the rest', () => {
@@ -50,4 +50,20 @@ test('names of secrets are recognised, and ordinary names are not', () => {
     assert.ok(isSecretName(name), name)
   }
   for (const name of ['segment', 'key', 'timeline', 'passed', 'token', 'host']) assert.ok(!isSecretName(name), name)
+})
+
+test('texts of other programs lose tokens and long digits, and keep paths and words', () => {
+  for (const [text, clean] of [
+    ['X-Vault-Token: hvs.CAESIJ', 'X-Vault-Token: [redacted]'],
+    ['Authorization: Bearer abc.def', 'Authorization: [redacted]'],
+    ['passphrase="hush hush"', 'passphrase=[redacted]'],
+    ['got 00112233445566778899aabbccddeeff', 'got [redacted]'],
+    [`got ${Buffer.alloc(32, 'Hush7').toString('base64')}.`, 'got [redacted].'],
+    [`got ${Buffer.alloc(32, 'Hush7').toString('base64')}`, 'got [redacted]'],
+    ['/bin/sh: 1: /usr/local/lib/walrx/Keys/of-the-archive/of-database-1/get: not found', undefined],
+    ['Error: connection to vault-7.internal.example.com:8200 refused', undefined],
+  ] as const) {
+    assert.equal(redactForeignText(text), clean ?? text)
+  }
+  assert.equal(redactForeignText('a hush b', ['hush']), 'a [redacted] b')
 })

@@ -125,6 +125,13 @@ describe('both parsers', () => {
         ['wal-fetch has no option --file-prefx', 'did you mean --file-prefix?'],
       ],
       [
+        [...names, '--libsodium-key=x'],
+        [
+          'wal-fetch has no option --libsodium-key',
+          'set WALG_LIBSODIUM_KEY: every user of a machine sees the arguments of its processes',
+        ],
+      ],
+      [
         [...names, '--slotname', 'x'],
         ['wal-fetch has no option --slotname', see],
       ],

@@ -67,6 +67,56 @@ describe('what wal-fetch needs of the server', () => {
     )
   })
 
+  test('are the settings of keys: files by their whole path, and no value of what holds a key', async () => {
+    const { environment } = neededSettings(
+      await load({
+        WALG_FILE_PREFIX: '/archive',
+        WALE_LIBSODIUM_KEY: 'k'.repeat(32),
+        WALG_LIBSODIUM_KEY_PATH: 'keys/one',
+        WALG_LIBSODIUM_KEY_TRANSFORM: 'hex',
+        WALG_PGP_KEY: 'armored',
+        WALG_PGP_KEY_PASSPHRASE: 'hush',
+        WALRX_KEY_COMMAND: 'vault get',
+        WALRX_READ_KEY_PATH: 'hex:two,/three',
+        WALRX_ACCEPT_UNENCRYPTED: 'true',
+      }),
+    )
+    assert.deepEqual(
+      new Map(environment.map(({ name, value }) => [name, value])),
+      new Map<string, string | undefined>([
+        ['WALG_FILE_PREFIX', '/archive'],
+        ['WALG_PGP_KEY', undefined],
+        ['WALG_PGP_KEY_PASSPHRASE', undefined],
+        ['WALE_LIBSODIUM_KEY', undefined],
+        ['WALG_LIBSODIUM_KEY_PATH', resolve('keys/one')],
+        ['WALG_LIBSODIUM_KEY_TRANSFORM', 'hex'],
+        ['WALRX_KEY_COMMAND', undefined],
+        ['WALRX_READ_KEY_PATH', `hex:${resolve('two')},/three`],
+        ['WALRX_ACCEPT_UNENCRYPTED', 'true'],
+      ]),
+    )
+  })
+
+  test('are flags with whole paths, also of a relative path in a config file', async () => {
+    const home = await mkdtemp(join(tmpdir(), 'walrx-home-'))
+    try {
+      const config = join(home, '.walg.json')
+      await writeFile(config, '{"WALG_LIBSODIUM_KEY_PATH": "one", "WALG_PGP_KEY_PATH": "/whole"}')
+      const settings = await load({ WALRX_READ_KEY_PATH: 'two' }, [['cseKmsId', 'alias/x']], home)
+      assert.deepEqual(flagArguments(settings, 'wal-fetch'), [
+        '--cse-kms-id=alias/x',
+        `--libsodium-key-path=${resolve('one')}`,
+        `--config=${config}`,
+      ])
+      const flags = await load({}, [['readKeyPath', 'two,none:three']])
+      assert.deepEqual(flagArguments(flags, 'wal-fetch'), [
+        `--read-key-path=${resolve('two')},none:${resolve('three')}`,
+      ])
+    } finally {
+      await rm(home, { recursive: true })
+    }
+  })
+
   test('is the config file by its whole path, wherever it was found', async () => {
     const home = await mkdtemp(join(tmpdir(), 'walrx-home-'))
     try {
