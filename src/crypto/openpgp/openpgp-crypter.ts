@@ -1,7 +1,18 @@
 /**
  * OpenPGP as WAL-G has it (internal/crypto/openpgp/crypter.go): a binary message to every key of a ring, not signed, not
  * compressed. The library `openpgp` does what is done once for an object, on keys and session keys; the content goes through
- * `node:crypto`.
+ * `node:crypto`. Measured on 1.2 GB from memory with AES-128, three times each in turn, Node 24 with openpgp 6.3.2:
+ *
+ *     way                                          CPU-s/GB    peak of memory   turns of the event loop
+ *     node:crypto alone, AES-128-CFB and SHA-1     2.3 - 2.4
+ *     encrypt                                      2.5 - 2.6   + 24 - 28 MB     9156
+ *     encryptInPlace, 16 MiB each                  2.3 - 2.4   + 35 MB          9272
+ *     encrypt of the library                       3.4 - 3.7   + 60 - 76 MB     none: it blocks till the end
+ *     decrypt                                      2.7 - 2.9   + 19 - 20 MB     9299
+ *     decrypt of the library                       4.5 - 6.0   + 75 - 123 MB    none
+ *
+ * What each object costs on top, in CPU-ms to encrypt and to decrypt a session key for one recipient: RSA of 2048 bits 0.3 and
+ * 1.2, RSA of 4096 bits 0.3 and 3.6, curve 25519 0.8 and 0.7, NIST P-256 0.8 and 0.8, P-384 3.6 and 3.3.
  */
 import { createHash } from 'node:crypto'
 import { ByteReader } from '../../primitives/byte-reader.ts'

@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Keyring } from '../../../src/crypto/keyring.ts'
+import { hasCode } from '../../../src/primitives/errors.ts'
+import { bytesOf, crypterOf, encryptedInPlace, madeKey, sourceOf } from '../../harness/made/openpgp-keys.ts'
+
+const [writing, old, foreign] = [await madeKey(), await madeKey(), await madeKey()]
+const ring = new Keyring({
+  load: async () => ({
+    writing: await crypterOf(writing.open),
+    reading: [await crypterOf(writing.secret), await crypterOf(old.secret)],
+  }),
+})
+const read = (object: Uint8Array) => bytesOf(ring.decrypt(sourceOf(object, 1000), () => false))
+
+test('rings are tried one after the other, so that keys can be rotated', async () => {
+  for (const { open } of [writing, old]) {
+    const object = await encryptedInPlace(await crypterOf(open), Buffer.from('content'))
+    assert.equal((await read(object)).toString(), 'content')
+  }
+})
+
+test('an object to another key is refused by the name of that key', async () => {
+  const object = await encryptedInPlace(await crypterOf(foreign.open), Buffer.from('content'))
+  await assert.rejects(read(object), (error: unknown) => {
+    assert.match(
+      (error as Error).message,
+      new RegExp(`^is encrypted to OpenPGP key ${foreign.keyIds[1]}; set is WALG_PGP_KEY \\(OpenPGP\\)`),
+    )
+    return hasCode(error, 'WALRX_KEY_WRONG')
+  })
+})
