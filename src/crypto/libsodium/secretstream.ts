@@ -3,7 +3,7 @@
  * reader.go; docs/walg-format.md, 4.1): the crypter. src/crypto/libsodium/chunk-stream.ts has the chunks.
  *
  * Everything runs on the main thread, in turns of {@link turnBytes}. Segments of 16 MB that do not compress, two at a time
- * on two cores of 2.5 GHz, Node 24: CPU-seconds per GB, MB/s, the 99th percentile of the time that a timer of 1 ms takes
+ * on two cores, Node 24.21: CPU-seconds per GB, MB/s, the 99th percentile of the time that a timer of 1 ms takes
  * (perf_hooks), and memory beside the segments' buffers. libsodium alone takes 0.64 for the same 8 kB again and again, and
  * 0.71 from one block of 16 MB to another:
  *
@@ -16,7 +16,7 @@
  * | a worker thread, the buffer handed over and back           | 0.87 | 1144 | 1.46 ms | 18 MB |
  *
  * The worker thread wins nothing, takes more memory than encryption may add, and costs a chunk of a tail 75 to 130 µs where
- * this takes 6 (2 kB) to 60 (30 kB), for which commits wait. It would also need the key a second time, and buffers that
+ * this takes 6 (2 kB) to 66 (30 kB), for which commits wait. It would also need the key a second time, and buffers that
  * change owners: memory that threads share is closed to sodium-native on Node 22 (src/crypto/libsodium/sodium.ts), and
  * copying to and from such memory costs a third more CPU.
  *
@@ -24,7 +24,7 @@
  * 0.74 to 0.80 into memory that is used again, 0.83 to 0.88 into other memory, where libsodium alone takes 0.75. Blocks of
  * 256 kB, because the decoder that reads them makes a trip to the libuv pool for each: with zstd's on top an object costs
  * 2.8 in such blocks, 3.4 in those of 64 kB as a socket gives them, and 9.6 in chunks of 8 kB as they are encrypted; without
- * encryption 2.3. While 1 GB was decrypted and decoded, memory rose by as much as without encryption (4 to 6 MB; 19 without).
+ * encryption 2.3. While 1 GB was decrypted and decoded, memory rose by 4 and 6 MB, without encryption by 5 and 19.
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import type { Crypter, DecryptOptions, Recognised } from '../crypter.ts'
