@@ -25,12 +25,6 @@ const off = /^(false|f|no|off|0)$/i
 /** The rows. A setting is in one of them, in the option table, or unknown. */
 export const walgSettings: readonly WalgSetting[] = [
   {
-    names: ['GPG_KEY_ID', 'WALG_GPG_KEY_ID'],
-    treatment: 'refused',
-    reason: 'walrx does not use the key ring of gpg',
-    hint: 'export the key by gpg --armor --export-secret-keys into a file, and set WALG_PGP_KEY_PATH to that',
-  },
-  {
     names: [
       'YC_CSE_KMS_KEY_ID',
       'WALG_ENVELOPE_PGP_KEY',

@@ -171,9 +171,6 @@ describe('values', () => {
 
 describe("settings of WAL-G's that would change what is stored", () => {
   const refused: Environment[] = [
-    { WALG_GPG_KEY_ID: 'k' },
-    { WALE_GPG_KEY_ID: 'k' },
-    { GPG_KEY_ID: 'k' },
     { YC_CSE_KMS_KEY_ID: 'k' },
     { WALG_ENVELOPE_PGP_KEY: 'k' },
     { WALG_ENVELOPE_PGP_KEY_PATH: 'k' },

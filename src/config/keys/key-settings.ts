@@ -8,6 +8,7 @@ export type KeyValues = Pick<
   | 'pgpKey'
   | 'pgpKeyPath'
   | 'pgpKeyPassphrase'
+  | 'gpgKeyId'
   | 'cseKmsId'
   | 'libsodiumKey'
   | 'libsodiumKeyPath'
@@ -24,6 +25,7 @@ export type KeyValues = Pick<
 export const writingKeys = {
   pgpKey: 'WALG_PGP_KEY',
   pgpKeyPath: 'WALG_PGP_KEY_PATH',
+  gpgKeyId: 'WALG_GPG_KEY_ID',
   cseKmsId: 'WALG_CSE_KMS_ID',
   libsodiumKey: 'WALG_LIBSODIUM_KEY',
   libsodiumKeyPath: 'WALG_LIBSODIUM_KEY_PATH',

@@ -38,13 +38,23 @@ export async function openKeys(values: KeyValues, openKms: OpenKms): Promise<Ope
 }
 
 async function openKey(key: WritingKey, values: KeyValues, openKms: OpenKms): Promise<readonly Crypter[]> {
-  const { cseKmsId = '', keyCommand, libsodiumKey, libsodiumKeyPath = '', pgpKey, pgpKeyPath = '' } = values
+  const {
+    cseKmsId = '',
+    gpgKeyId = '',
+    keyCommand,
+    libsodiumKey,
+    libsodiumKeyPath = '',
+    pgpKey,
+    pgpKeyPath = '',
+  } = values
   const name = writingKeys[key]
   switch (key) {
     case 'pgpKey':
       return [await inlineOpenpgp(name, pgpKey?.reveal() ?? '', values)]
     case 'pgpKeyPath':
       return [await openpgpFile({ name, path: pgpKeyPath }, values)]
+    case 'gpgKeyId':
+      return [await ringOfGpg(gpgKeyId, `${name}=${gpgKeyId}`, values)]
     case 'cseKmsId':
       return [await openKms(cseKmsId, `${name}=${cseKmsId}`)]
     case 'libsodiumKey':
@@ -61,6 +71,12 @@ async function openKey(key: WritingKey, values: KeyValues, openKms: OpenKms): Pr
 /** In a variable line breaks may be written as `\n` (internal/crypto/openpgp/crypter.go). */
 function inlineOpenpgp(name: string, text: string, values: KeyValues): Promise<Crypter> {
   return openpgp(text.replaceAll('\\n', '\n'), values.pgpKeyPassphrase, name)
+}
+
+async function ringOfGpg(keyId: string, label: string, values: KeyValues): Promise<Crypter> {
+  const { exportFromGpg } = await import('../../crypto/openpgp/gpg-export.ts')
+  const armored = await exportFromGpg(keyId, values.pgpKeyPassphrase?.reveal())
+  return openpgp(armored, values.pgpKeyPassphrase, label)
 }
 
 async function inlineLibsodium(name: string, text: string, values: KeyValues): Promise<Crypter> {

@@ -25,6 +25,16 @@ export const encryptionOptions = {
     group: 'Encryption',
     help: 'file with OpenPGP keys, armored',
   },
+  gpgKeyId: {
+    env: ['WALG_GPG_KEY_ID', 'GPG_KEY_ID'],
+    flag: 'gpg-key-id',
+    type: { kind: 'string' },
+    valueName: 'ID',
+    defaultText: 'none',
+    commands: ['all with an archive'],
+    group: 'Encryption',
+    help: 'OpenPGP key in the key ring of gpg, which is asked for it; prefer --pgp-key-path',
+  },
   pgpKeyPassphrase: {
     env: ['WALG_PGP_KEY_PASSPHRASE'],
     type: { kind: 'secret' },

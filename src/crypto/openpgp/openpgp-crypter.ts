@@ -44,11 +44,6 @@ export async function openpgpCrypter(source: KeyRingSource): Promise<Crypter> {
   return new OpenpgpCrypter(await openKeyRing(source), source.label)
 }
 
-/** Keys as a setting of WAL-G has them, which may hold `\n` as two characters in place of a line feed. */
-export function armoredFromSetting(text: string): string {
-  return text.replaceAll('\\n', '\n')
-}
-
 class OpenpgpCrypter implements Crypter {
   readonly method = 'OpenPGP'
   readonly headBytes = messageHeadBytes

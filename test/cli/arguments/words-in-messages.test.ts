@@ -15,7 +15,13 @@ const ofOthers: Readonly<Record<string, RegExp>> = {
   'detailed-json': /WAL-G/,
   'max-semi-space-size': /^--max-semi-space-size=/,
   'semi-space-growth-factor': /^--semi-space-growth-factor=/,
+  ...Object.fromEntries(
+    ['armor', 'export', 'export-secret-keys', 'list-keys', 'compress-algo'].map((name) => [name, /gpg/]),
+  ),
 }
+
+/** A whole text that is one option: an argument for gpg. */
+const ofGpg = /^--(armor|export|export-secret-keys|pinentry-mode|passphrase-fd|batch|no-tty|quiet)$/
 
 /** Options that are no option of the table. */
 const everywhere = ['help', 'version']
@@ -33,6 +39,7 @@ function textOf(node: ts.Node): string | undefined {
 
 /** What a text names that does not exist. */
 function wrongIn(text: string): string[] {
+  if (ofGpg.test(text)) return []
   const wrong: string[] = []
   for (const [, name = ''] of text.matchAll(/\bwalrx ([a-z]+(?:[-_][a-z]+)+)\b/g)) {
     if (!isCommand(name)) wrong.push(`walrx ${name}`)

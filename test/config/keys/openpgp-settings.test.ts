@@ -10,6 +10,7 @@ import { loadSettings } from '../../../src/config/load.ts'
 import { openKeyring } from '../../../src/config/open-keyring.ts'
 import type { Crypter } from '../../../src/crypto/crypter.ts'
 import { hasCode } from '../../../src/primitives/errors.ts'
+import { GpgHome, hasGpg } from '../../harness/made/openpgp-keys.ts'
 
 const passphrase = ' Hush Hush Hush '
 const folder = mkdtempSync(join(tmpdir(), 'walrx-openpgp-settings-'))
@@ -66,6 +67,26 @@ describe('an OpenPGP key', () => {
       [{ WALRX_READ_KEY_PATH: `hex:${file('key', privateKey)}` }, `WALRX_READ_KEY_PATH=${join(folder, 'key')}`],
     ] as const) {
       assert.deepEqual(await opening(await crypters({ ...environment, ...unlocked }), object), [label])
+    }
+  })
+
+  test("is in gpg's own ring, by WAL-G's old settings", { skip: hasGpg ? false : 'there is no gpg' }, async () => {
+    const home = new GpgHome()
+    const before = process.env.GNUPGHOME
+    try {
+      const curve = ['Key-Type: EDDSA', 'Key-Curve: ed25519', 'Subkey-Type: ECDH', 'Subkey-Curve: cv25519']
+      await home.makeKey('ring', ...curve, 'Passphrase: correct horse')
+      process.env.GNUPGHOME = home.env.GNUPGHOME
+      const object = await home.gpg(['--output', '-', '--encrypt', '--recipient', '=ring'], 'content')
+      for (const name of ['WALG_GPG_KEY_ID', 'WALE_GPG_KEY_ID', 'GPG_KEY_ID']) {
+        const all = await crypters({ [name]: '=ring', WALG_PGP_KEY_PASSPHRASE: 'correct horse' })
+        assert.deepEqual(await opening(all, object), ['WALG_GPG_KEY_ID==ring'])
+      }
+      await assert.rejects(crypters({ WALG_GPG_KEY_ID: '=nobody' }), /gpg has no key =nobody/)
+    } finally {
+      if (before === undefined) delete process.env.GNUPGHOME
+      else process.env.GNUPGHOME = before
+      await home.close()
     }
   })
 

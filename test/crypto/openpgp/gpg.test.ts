@@ -38,7 +38,7 @@ describe('gpg', { skip: hasGpg ? false : 'there is no gpg' }, () => {
     for (const [name, parameters] of Object.entries(kinds)) await home.makeKey(name, ...parameters)
     await home.gpg(
       ['--import'],
-      await readFile(new URL('../../golden/openpgp/elgamal-secret-key.asc', import.meta.url)),
+      await readFile(new URL('../../golden/codecs/openpgp/elgamal-secret-key.asc', import.meta.url)),
     )
     await home.makeKey('locked', ...cv25519, 'Passphrase: correct horse')
     rsaCrypter = await crypterOf(await home.secretOf(['=RSA']))

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import * as openpgp from 'openpgp'
-import { armoredFromSetting } from '../../../src/crypto/openpgp/openpgp-crypter.ts'
 import { openpgpRecipients } from '../../../src/crypto/openpgp/message-head.ts'
 import { WalrxError } from '../../../src/primitives/errors.ts'
 import { isFullRun } from '../../harness/extent.ts'
@@ -282,9 +281,4 @@ test('of several subkeys the one that was bound last is used', async () => {
   const newest = added.subkeys[1]?.getKeyID().toHex().toUpperCase()
   const object = await encryptedInPlace(await crypterOf(added.toPublic().armor()), Buffer.alloc(1))
   assert.deepEqual(openpgpRecipients(object), [newest])
-})
-
-test('a setting may have line feeds as two characters', async () => {
-  const crypter = await crypterOf(armoredFromSetting(key.open.replaceAll('\n', '\\n')))
-  assert.equal(crypter.label, 'WALG_PGP_KEY')
 })

@@ -23,7 +23,7 @@ import {
 
 const run = promisify(execFile)
 const binary = process.env.WALG_BIN
-const golden = (name: string) => readFile(new URL(`../../golden/openpgp/${name}`, import.meta.url))
+const golden = (name: string) => readFile(new URL(`../../golden/codecs/openpgp/${name}`, import.meta.url))
 
 /** Objects of an archive by WAL-G 3.0.9, and the SHA-256 of what WAL-G fetches from them. */
 const objects: Record<string, string> = {
