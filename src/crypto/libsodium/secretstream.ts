@@ -7,6 +7,7 @@
  * Every chunk but the last has 8192 bytes of content and the tag 0 (MESSAGE). The last has the tag 3 (FINAL) and fewer bytes,
  * none where the content is a multiple of 8192 bytes long: WAL-G's reader refuses a full chunk with FINAL.
  */
+import { createCipheriv } from 'node:crypto'
 import { WalrxError } from '../../primitives/errors.ts'
 import { ByteReader } from '../../primitives/byte-reader.ts'
 import type { Crypter, Recognised } from '../crypter.ts'
@@ -52,6 +53,18 @@ class Secretstream implements Crypter {
     const state = this.#pullState(head.subarray(0, headerBytes))
     const chunk = head.subarray(headerBytes, headerBytes + chunkBytes)
     return Promise.resolve(this.#pull(state, Buffer.alloc(contentBytes), chunk) === undefined ? 'other key' : 'opens')
+  }
+
+  /**
+   * libsodium's state begins with the key of the stream (32 bytes) and the nonce (12). ChaCha20's block 1 encrypts the tag, the
+   * blocks from 2 on encrypt the content (secretstream_xchacha20poly1305.c).
+   */
+  peek(head: Buffer): Buffer | undefined {
+    const content = head.subarray(headerBytes + 1, headerBytes + 1 + contentBytes)
+    if (content.length === 0) return undefined
+    const state = this.#pullState(head.subarray(0, headerBytes))
+    const counterAndNonce = Buffer.concat([Buffer.from([2, 0, 0, 0]), state.subarray(32, 44)])
+    return createCipheriv('chacha20', state.subarray(0, 32), counterAndNonce).update(content)
   }
 
   async *decrypt(stored: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {

@@ -13,6 +13,7 @@ import {
   readWhole,
 } from '../../../src/walg/stored/stored-reader.ts'
 import { StoredWriter } from '../../../src/walg/stored/stored-writer.ts'
+import { makeSegment } from '../../harness/made/made-wal.ts'
 import { MemoryStorage } from '../../harness/store/memory-storage.ts'
 
 const segment = 'wal_005/000000010000000000000002'
@@ -80,7 +81,8 @@ describe('an object', () => {
 
     test(`under ${method} is freed when its reader has enough`, async () => {
       // Longer than what any stream of it reads ahead.
-      const { body } = await openObject(storage, await stored(method, randomBytes(4 * 1024 * 1024)))
+      const bytes = Buffer.concat([makeSegment('000000010000000000000002'), randomBytes(4 * 1024 * 1024)])
+      const { body } = await openObject(storage, await stored(method, bytes))
       for await (const chunk of body) if (chunk.length > 0) break
       assert.equal(storage.openBodies, 0)
     })
