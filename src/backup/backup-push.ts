@@ -25,6 +25,7 @@ import { metadataOf } from '../walg/backup/backup-metadata.ts'
 import { backupFolder, backupName, contentsKey, deltaName, sentinelKey } from '../walg/backup/backup-names.ts'
 import { formatSentinel, type Sentinel } from '../walg/backup/sentinel.ts'
 import { putDocument } from '../walg/stored/stored-writer.ts'
+import { checkKeys } from '../walg/wal/key-check.ts'
 import type { WalArchive } from '../walg/wal/wal-archive.ts'
 import { beginBackup, type BeginOptions, type BegunBackup } from './backup-begin.ts'
 import { finishBackup } from './backup-finish.ts'
@@ -71,7 +72,7 @@ export interface PushedBackup {
 /**
  * Takes a backup.
  * @throws WALRX_BACKUP_EXISTS, WALRX_BACKUP_CHECKSUM, WALRX_BACKUP_INCOMPLETE, WALRX_BACKUP_NOT_INCREMENTAL,
- * WALRX_OTHER_CLUSTER, and what server and storage say. Nothing is left then that any command takes for a backup
+ * WALRX_OTHER_CLUSTER, WALRX_KEY_MISSING, WALRX_KEY_WRONG, and what server and storage say. Nothing is left then that any command takes for a backup
  */
 export async function pushBackup(options: PushOptions): Promise<PushedBackup> {
   const { archive, clock, log, server, signal, storage } = options
@@ -83,6 +84,8 @@ export async function pushBackup(options: PushOptions): Promise<PushedBackup> {
     cluster = await readClusterFacts(session)
     outside = await readOutside(session, cluster.dataDirectory)
     unusable = await lookForUnusableNames(options, session)
+    // A full backup only writes: a public key is enough for it.
+    await checkKeys(storage, { signal })
     await archive.bindSystem(cluster.systemId, cluster.segmentSize, { signal })
     const onKept = (name: string, error: WalrxError) => {
       log.warn('the objects of a dead backup stay: the storage lets us remove nothing', { name, error })

@@ -1,5 +1,5 @@
 /** Everything that the archive says of one backup. */
-import { hasCode, type WalrxError } from '../primitives/errors.ts'
+import { hasCode, isOfKey, type WalrxError } from '../primitives/errors.ts'
 import type { JsonValue } from '../primitives/json.ts'
 import type { ObjectInfo, StorageCallOptions } from '../storage/storage.ts'
 import type { BackupArchive, BackupPart, FoundFilesMetadata, ListedBackup } from '../walg/backup/backup-archive.ts'
@@ -99,7 +99,7 @@ async function readLeftOut(
   try {
     return (await archive.readContents(name, options))?.leftOut ?? nothingLeftOut
   } catch (error) {
-    if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
+    if (!hasCode(error, 'WALRX_OBJECT_DAMAGED') && !isOfKey(error)) throw error
     problems.push(error)
     return nothingLeftOut
   }

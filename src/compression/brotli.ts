@@ -30,6 +30,7 @@ export function brotliCodec(level: number = brotliLevelDefault): WriteCodec {
       new GeneratorDuplex((source) => throughZlib(() => createBrotliCompress(writeOptions(level)), source, 'input')),
     encodePieces: (source) =>
       piecesThroughZlib(() => createBrotliCompress(writeOptions(level)), source, 'input', outputChunkBytes),
+    beginning,
     decoder: () => new GeneratorDuplex(decode),
     decodePieces: (source) => piecesThroughZlib(openDecompressor, source, 'brotli stream', decodeChunkBytes),
     encodeInPlace: (buffer, length) =>
@@ -45,6 +46,21 @@ function writeOptions(level: number, length = 0): BrotliOptions {
       [constants.BROTLI_PARAM_LGWIN]: windowLog,
       [constants.BROTLI_PARAM_SIZE_HINT]: length,
     },
+  }
+}
+
+/** The decoder gives out what it has when it has no more input. */
+async function beginning(head: Buffer): Promise<Buffer> {
+  const engine = createBrotliDecompress({ chunkSize: 16 * 1024, finishFlush: constants.BROTLI_OPERATION_FLUSH })
+  const { promise, resolve } = Promise.withResolvers<Buffer>()
+  engine.once('data', resolve)
+  engine.once('error', () => resolve(Buffer.alloc(0)))
+  engine.once('end', () => resolve(Buffer.alloc(0)))
+  engine.end(head)
+  try {
+    return await promise
+  } finally {
+    engine.destroy()
   }
 }
 

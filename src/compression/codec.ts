@@ -52,6 +52,10 @@ export interface Codec {
   readonly extension: string
   /** True for what one of its objects can begin with; undefined where anything can. */
   readonly begins?: (head: Buffer) => boolean
+  /**
+   * Of a codec without a mark: what the first bytes of an object decode to, as far as they go; empty for what does not decode.
+   */
+  readonly beginning?: (head: Buffer) => Promise<Buffer>
   /** A stream that decodes one object; it fails on damage, on truncation, and on bytes after the end. */
   decoder(): Duplex
   /**

@@ -8,7 +8,8 @@ import { decodeChunkBytes, throughZlib } from './zlib-stream.ts'
 export const gzipCodec: Codec = {
   method: 'gzip',
   extension: 'gz',
-  begins: (head) => head[0] === 0x1f && head[1] === 0x8b,
+  // Its mark, and deflate, the only method that there is (RFC 1952, 2.3.1).
+  begins: (head) => head[0] === 0x1f && head[1] === 0x8b && head[2] === 8,
   decoder: () => new GeneratorDuplex(decode),
 }
 

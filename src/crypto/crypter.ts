@@ -42,11 +42,19 @@ export interface Crypter {
   readonly headBytes: number
 
   /**
-   * Whether the key opens an object.
+   * Whether the key opens an object. A ring that only encrypts says `opens` of what its private keys would open.
    * @param head the first bytes of it: {@link Crypter.headBytes}, or all that it has
    * @throws what stands between walrx and the key: WALRX_KEY_UNAVAILABLE
    */
   recognise(head: Buffer): Promise<Recognised>
+
+  /**
+   * What the first bytes of an object hold if it is of this key: decrypted, and not authenticated. Only for the question
+   * whether an object that does not open is damaged or of another key, which a method with a mark can answer without.
+   * @param head as for {@link recognise}; it may be cut anywhere
+   * @returns undefined for too few bytes
+   */
+  peek?(head: Buffer): Buffer | undefined
 
   /**
    * Decrypts an object that the key opens, streaming, in bounded memory.

@@ -3,8 +3,8 @@
  * bytes, so keys can be rotated without rewriting the archive.
  */
 import { WalrxError } from '../primitives/errors.ts'
+import { HeadedSource } from '../primitives/headed-source.ts'
 import type { Crypter, DecryptOptions } from './crypter.ts'
-import { looksRandom } from './looks-random.ts'
 
 /** What a keyring is made of. */
 export interface Keys {
@@ -24,15 +24,45 @@ export interface KeyringOptions {
   readonly isReadOnly?: boolean
 }
 
-/** How to recognise an object that is not encrypted, by its first bytes. */
-export type PlainTest = (head: Buffer) => boolean
+/** What the beginning of an object shows to somebody who knows what it holds, and without any key. */
+export type Beginning =
+  /** It begins as one that is not encrypted. */
+  | { readonly kind: 'plain' }
+  /** It does not, and is not encrypted either: zeros, text, too few bytes, or nearly a codec's mark. */
+  | { readonly kind: 'damaged' }
+  /** It has the mark of a method: `is encrypted to OpenPGP key 1A2B…`. `hint` is the next step. */
+  | { readonly kind: 'marked'; readonly says: string; readonly hint: string }
+  /** It looks random: encrypted, or damaged. */
+  | { readonly kind: 'random' }
+
+/**
+ * Judges the first bytes of an object, or of what a key makes of them.
+ * @param isWhole true where there are no more than these
+ */
+export type BeginningTest = (head: Buffer, isWhole: boolean) => Promise<Beginning>
+
+/** What the keys, or none, can do with an object. The errors don't name it. */
+export type Look =
+  /** A key opens it. */
+  | { readonly kind: 'opens'; readonly crypter: Crypter }
+  /** It is encrypted to a key and only the public half of that is there: WALRX_KEY_MISSING. */
+  | { readonly kind: 'sealed'; readonly refusal: WalrxError }
+  /** It is not encrypted; `refusal`: WALRX_KEY_WRONG, where it has to be. */
+  | { readonly kind: 'plain'; readonly refusal: WalrxError | undefined }
+  /** WALRX_KEY_WRONG or WALRX_KEY_MISSING: it is encrypted with another key, as far as can be seen. */
+  | { readonly kind: 'refused'; readonly refusal: WalrxError }
+  /** WALRX_OBJECT_DAMAGED: whatever the keys are. */
+  | { readonly kind: 'damaged'; readonly refusal: WalrxError }
+
+/** Of content: fewer are never judged random. */
+const enoughBytes = 41
+
+const otherKeyHint = 'give the key that it was written with; keys for reading only go into WALRX_READ_KEY_PATH'
 
 /** See the file's header. */
 export class Keyring {
   readonly #options: KeyringOptions
   #keys: Promise<Keys> | undefined
-  /** Crypters that have opened an object: what one of their method does not open then is damaged, or of another key. */
-  readonly #proven = new Set<Crypter>()
 
   constructor(options: KeyringOptions) {
     this.#options = options
@@ -65,127 +95,129 @@ export class Keyring {
 
   /**
    * Decrypts an object with the key that opens it.
-   * @param isPlain recognises one that is not encrypted
-   * @throws while iterating: WALRX_KEY_WRONG where none of the keys opens it; see {@link Crypter.decrypt}. Messages don't name
-   * the object
+   * @param judge knows what it holds
+   * @throws while iterating: WALRX_KEY_WRONG where none of the keys opens it, WALRX_OBJECT_DAMAGED; see
+   * {@link Crypter.decrypt}. Messages don't name the object
    */
   async *decrypt(
-    stored: AsyncIterable<Uint8Array>,
-    isPlain: PlainTest,
+    source: HeadedSource,
+    judge: BeginningTest,
     options?: DecryptOptions,
   ): AsyncGenerator<Uint8Array, undefined> {
-    const { writing, reading } = await this.keys()
-    const crypters = [writing, ...reading]
-    const source = new HeadedSource(stored)
     try {
-      const head = await source.head(Math.max(...crypters.map((crypter) => crypter.headBytes)))
-      const crypter = await this.#opening(crypters, head, isPlain)
-      yield* crypter ? crypter.decrypt(source, options) : source
+      const look = await this.lookAt(source, judge)
+      if (look.kind !== 'opens' && look.refusal) throw look.refusal
+      yield* look.kind === 'opens' ? look.crypter.decrypt(source, options) : source
     } finally {
       await source.close()
     }
   }
 
-  /** The crypter that opens an object; undefined for one that is not encrypted, where that is accepted. */
-  async #opening(crypters: readonly Crypter[], head: Buffer, isPlain: PlainTest): Promise<Crypter | undefined> {
-    // No method makes nothing of something, and what should be nothing could have been anything.
-    if (head.length === 0) throw new WalrxError('WALRX_OBJECT_DAMAGED', 'the object is empty')
-    const refused: Crypter[] = []
+  /**
+   * What the keys can do with an object, by its beginning.
+   * @throws WALRX_USAGE, WALRX_KEY_UNAVAILABLE, what the source throws
+   */
+  async lookAt(source: HeadedSource, judge: BeginningTest): Promise<Look> {
+    const { reading, writing } = await this.keys()
+    const crypters = [writing, ...reading]
+    const head = await source.head(Math.max(...crypters.map((crypter) => crypter.headBytes)))
+    let unreadable: Crypter | undefined
     let wants: string | undefined
     for (const crypter of crypters) {
       const recognised = await crypter.recognise(head)
-      if (recognised === 'opens') {
-        this.#proven.add(crypter)
-        return crypter
-      }
-      if (recognised === 'other key') refused.push(crypter)
       if (typeof recognised === 'object') wants ??= recognised.wants
+      if (recognised !== 'opens') continue
+      if (crypter.canDecrypt) return { kind: 'opens', crypter }
+      unreadable ??= crypter
     }
-    if (wants !== undefined) throw wrongKey(wants, crypters)
-    if (isPlain(head)) {
-      if (this.#options.acceptsUnencrypted) return undefined
-      throw new WalrxError('WALRX_KEY_WRONG', `is not encrypted, but ${labelsOf(crypters)} is set`, {
-        hint: 'set WALRX_ACCEPT_UNENCRYPTED=true if the archive holds objects from before its encryption; else somebody else wrote it',
-      })
-    }
-    throw this.#refusal(refused, crypters, head)
+    if (unreadable) return { kind: 'sealed', refusal: withoutPrivateKey(unreadable) }
+    if (wants !== undefined) return { kind: 'refused', refusal: wrongKey(wants, crypters) }
+    const isWhole = source.isEnded
+    const beginning = await judge(head, isWhole)
+    if (beginning.kind === 'plain') return { kind: 'plain', refusal: this.#refusalOfPlain(crypters) }
+    if (beginning.kind === 'marked') return { kind: 'refused', refusal: ofOtherMethod(beginning, crypters) }
+    const isOurs = beginning.kind === 'random' && (await isOfAny(crypters, head, judge))
+    if (isOurs || beginning.kind === 'damaged') return { kind: 'damaged', refusal: damagedBeginning(head, isOurs) }
+    const detail = `is encrypted with another key than ${labelsOf(crypters)}, or damaged in its first bytes`
+    return { kind: 'refused', refusal: new WalrxError('WALRX_KEY_WRONG', detail, { hint: otherKeyHint }) }
   }
 
-  #refusal(refused: readonly Crypter[], crypters: readonly Crypter[], head: Buffer): WalrxError {
-    if (!looksRandom(head)) {
-      return new WalrxError(
-        'WALRX_OBJECT_DAMAGED',
-        `does not begin as an encrypted object does (${head.length} bytes seen)`,
-      )
-    }
-    const tried = refused.length > 0 ? refused : crypters
-    const detail = `is encrypted with another key than ${labelsOf(tried)}, or damaged at its beginning`
-    const isProven = refused.some((crypter) => this.#proven.has(crypter))
-    return new WalrxError(isProven ? 'WALRX_OBJECT_DAMAGED' : 'WALRX_KEY_WRONG', detail, {
-      hint: 'give the key that it was written with; keys for reading only go into WALRX_READ_KEY_PATH',
+  #refusalOfPlain(crypters: readonly Crypter[]): WalrxError | undefined {
+    if (this.#options.acceptsUnencrypted) return undefined
+    return new WalrxError('WALRX_KEY_WRONG', `is not encrypted, but ${labelsOf(crypters)} is set`, {
+      hint: 'set WALRX_ACCEPT_UNENCRYPTED=true if the archive holds objects from before its encryption; else somebody else wrote it',
     })
   }
+
+  /**
+   * Proves that the keys work: what is encrypted now can be decrypted again.
+   * @returns the key that encrypts; `isReadable`: false where no key decrypts what it encrypts, as with public keys only
+   * @throws WALRX_USAGE, WALRX_KEY_UNAVAILABLE
+   */
+  async prove(): Promise<{ readonly writing: Crypter; readonly isReadable: boolean }> {
+    const writing = await this.#writing()
+    const content = Buffer.from('walrx')
+    const isContent: BeginningTest = (head) =>
+      Promise.resolve({ kind: head.subarray(0, content.length).equals(content) ? 'plain' : 'damaged' })
+    const decrypted: Uint8Array[] = []
+    const encrypted = writing.encrypt(
+      (async function* () {
+        yield await Promise.resolve(content)
+      })(),
+    )
+    try {
+      for await (const piece of this.decrypt(new HeadedSource(encrypted), isContent)) decrypted.push(piece)
+    } catch (error) {
+      if (error instanceof WalrxError && error.code === 'WALRX_KEY_UNAVAILABLE') throw error
+      if (!(error instanceof WalrxError) || writing.canDecrypt) throw error
+      return { writing, isReadable: false }
+    }
+    if (!Buffer.concat(decrypted).equals(content)) {
+      throw new WalrxError('WALRX_INTERNAL', `what ${writing.label} encrypted does not decrypt to the same`)
+    }
+    return { writing, isReadable: true }
+  }
+}
+
+/** Whether one of the keys, though the object does not open, makes of its first bytes what such an object holds. */
+async function isOfAny(crypters: readonly Crypter[], head: Buffer, judge: BeginningTest): Promise<boolean> {
+  for (const crypter of crypters) {
+    const content = crypter.peek?.(head)
+    const kind = content && (await judge(content, false)).kind
+    // A wrong key makes random bytes of it; too few show nothing.
+    if (kind === 'plain' || (kind === 'damaged' && content && content.length >= enoughBytes)) return true
+  }
+  return false
+}
+
+function damagedBeginning(head: Buffer, isOurs: boolean): WalrxError {
+  const detail = isOurs
+    ? 'is changed or cut near its beginning'
+    : `begins neither as an encrypted object does nor as one that is not (${head.length} bytes seen)`
+  return new WalrxError('WALRX_OBJECT_DAMAGED', detail)
+}
+
+function ofOtherMethod(
+  { hint, says }: Beginning & { readonly kind: 'marked' },
+  crypters: readonly Crypter[],
+): WalrxError {
+  return new WalrxError('WALRX_KEY_WRONG', `${says}, and not with ${labelsOf(crypters)}`, { hint })
 }
 
 /** The error of an object that names its key. */
 function wrongKey(wants: string, crypters: readonly Crypter[]): WalrxError {
   return new WalrxError('WALRX_KEY_WRONG', `is encrypted to ${wants}; set is ${labelsOf(crypters)}`, {
-    hint: 'give the key that it was written with; keys for reading only go into WALRX_READ_KEY_PATH',
+    hint: otherKeyHint,
+  })
+}
+
+/** The error of an object whose private key is missing. */
+function withoutPrivateKey({ label, method }: Crypter): WalrxError {
+  return new WalrxError('WALRX_KEY_MISSING', `is encrypted to ${label} (${method}), which is no private key`, {
+    hint: 'set the private key of it, with its passphrase',
   })
 }
 
 function labelsOf(crypters: readonly Crypter[]): string {
   return crypters.map((crypter) => `${crypter.label} (${crypter.method})`).join(', ')
-}
-
-/** A source whose first bytes can be looked at before it is read. */
-class HeadedSource implements AsyncIterable<Uint8Array> {
-  readonly #source: AsyncIterator<Uint8Array>
-  readonly #seen: Uint8Array[] = []
-  #isClosed = false
-
-  constructor(source: AsyncIterable<Uint8Array>) {
-    this.#source = source[Symbol.asyncIterator]()
-  }
-
-  /** The first `count` bytes, or all that there are. */
-  async head(count: number): Promise<Buffer> {
-    for (let bytes = 0; bytes < count;) {
-      const { done, value } = await this.#next()
-      if (done) break
-      this.#seen.push(value)
-      bytes += value.length
-    }
-    const [first, second] = this.#seen
-    if (first && !second) return Buffer.from(first.buffer, first.byteOffset, Math.min(count, first.length))
-    return Buffer.concat(this.#seen).subarray(0, count)
-  }
-
-  /** Who gave the last chunk may use it again for the next: one that is still to be read is copied before. */
-  #next(): Promise<IteratorResult<Uint8Array>> {
-    const last = this.#seen.pop()
-    if (last) this.#seen.push(Buffer.from(last))
-    return this.#source.next()
-  }
-
-  /** Not a generator: what frees the source must not wait for a read. */
-  [Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
-    return {
-      next: () => {
-        const value = this.#seen.shift()
-        return value ? Promise.resolve({ done: false, value }) : this.#source.next()
-      },
-      return: async () => {
-        await this.close()
-        return { done: true, value: undefined }
-      },
-    }
-  }
-
-  /** Frees the source. */
-  async close(): Promise<void> {
-    if (this.#isClosed) return
-    this.#isClosed = true
-    await this.#source.return?.()
-  }
 }

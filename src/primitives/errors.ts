@@ -273,6 +273,14 @@ export function hasCode(error: unknown, code: ErrorCode): error is WalrxError {
 }
 
 /**
+ * True for an object that the keys don't open: it is encrypted with another one, or not although it has to be. The object may
+ * be sound, so it counts neither as damaged nor as absent, and nothing replaces it.
+ */
+export function isOfKey(error: unknown): error is WalrxError {
+  return hasCode(error, 'WALRX_KEY_MISSING') || hasCode(error, 'WALRX_KEY_WRONG')
+}
+
+/**
  * Any thrown value as a WalrxError. A failed system call is a matter of the machine or of the network (WALRX_SYSTEM,
  * WALRX_CONNECTION_LOST); anything else becomes WALRX_INTERNAL. The value is the cause.
  */

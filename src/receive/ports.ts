@@ -58,7 +58,12 @@ export interface TailSink {
    * Removes chunks of segments that are archived as a whole, after comparing them; names the segments that contradict
    * theirs.
    */
-  clearTails(options?: CallOptions): Promise<{ readonly removed: number; readonly contradicting: readonly string[] }>
+  clearTails(options?: CallOptions): Promise<{
+    readonly removed: number
+    readonly contradicting: readonly string[]
+    /** Segments that the keys don't open. */
+    readonly locked: readonly string[]
+  }>
 }
 
 /** One archived segment. */

@@ -12,6 +12,7 @@ import { orAborted } from '../primitives/wait.ts'
 import { Receiver, type ReceiverSnapshot } from '../receive/receiver.ts'
 import type { Readiness } from '../status/server.ts'
 import type { Storage } from '../storage/storage.ts'
+import { checkKeys } from '../walg/wal/key-check.ts'
 import { WalArchive } from '../walg/wal/wal-archive.ts'
 import { GapBackup } from './gap-backup.ts'
 import { metered, setGauges } from './metered.ts'
@@ -82,10 +83,10 @@ export class ArchiveService implements AsyncDisposable {
   }
 
   /**
-   * Opens the archive and proves that it can be written to; connects to no server yet. Whatever goes wrong, nothing of it
+   * Opens the archive and proves that it can be written to, with the keys that are set; connects to no server yet. Whatever goes wrong, nothing of it
    * is left open.
-   * @throws WALRX_USAGE for settings that contradict each other, WALRX_KEY_UNAVAILABLE, what the storage says, the signal's
-   * reason
+   * @throws WALRX_USAGE for settings that contradict each other, WALRX_KEY_MISSING, WALRX_KEY_WRONG and
+   * WALRX_KEY_UNAVAILABLE for keys that don't fit the archive, what the storage says, the signal's reason
    */
   static async open(settings: ServiceSettings, options: OpenServiceOptions = {}): Promise<ArchiveService> {
     const { cluster, compression, log, metrics } = settings
@@ -107,6 +108,7 @@ export class ArchiveService implements AsyncDisposable {
           hint: 'walrx lists in another way there, with more requests: see "What a store must be able to do" in docs/operations.md',
         })
       }
+      await orAborted(checkKeys(storage, { reader: 'wal-receive', signal }), signal)
       const archive = new WalArchive(storage, codec)
       const ofCluster = metrics.addCluster(cluster)
       try {

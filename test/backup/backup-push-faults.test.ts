@@ -3,7 +3,9 @@ import { describe, test } from 'node:test'
 import { pushBackup } from '../../src/backup/backup-push.ts'
 import { noneCodec } from '../../src/compression/none.ts'
 import { hasCode } from '../../src/primitives/errors.ts'
+import type { Keyring } from '../../src/crypto/keyring.ts'
 import { calm, FaultyStorage } from '../faults/faulty-storage.ts'
+import { simulatedKeyring } from '../faults/simulated-keys.ts'
 import { Random } from '../harness/random.ts'
 import { VirtualClock } from '../harness/time/virtual-clock.ts'
 import { BackupServer, type BackupScript, pushOptions, segment } from './backup-server.ts'
@@ -19,9 +21,10 @@ class World {
   readonly #random: Random
   #server = new BackupServer({})
 
-  constructor(seed: number) {
+  constructor(seed: number, keyring: Keyring | undefined) {
     this.#random = new Random(seed)
-    this.storage = new FaultyStorage(this.clock, this.#random)
+    const store = { objects: new Map(), torn: new Set<string>(), onTorn: () => {}, truths: () => [] }
+    this.storage = new FaultyStorage(this.clock, this.#random, { ...store, ...(keyring && { keyring }) })
   }
 
   /** What came of a push: undefined where it succeeded. */
@@ -83,11 +86,15 @@ describe('backups in bad weather', { timeout: 120_000 }, () => {
   const first = Math.floor(Math.random() * 2 ** 31)
   const outcomes = new Map<string, number>()
 
-  test(`never leave a sentinel without its data, nor what is in the way a day later (seeds from ${first})`, async () => {
-    for (let seed = first; seed < first + 150; seed++) {
+  const title = `never leave a sentinel without its data, nor what is in the way a day later (seeds from ${first})`
+  test(title, () => pushAll(150, undefined))
+  test(`encrypted, ${title}`, () => pushAll(50, simulatedKeyring(0)))
+
+  async function pushAll(count: number, keyring: Keyring | undefined): Promise<void> {
+    for (let seed = first; seed < first + count; seed++) {
       try {
         await withNothingUnhandled(async () => {
-          const world = new World(seed)
+          const world = new World(seed, keyring)
           const failure = await world.push(world.storm())
           const kind = failure ? ((failure as { code?: string }).code ?? 'other') : 'complete'
           outcomes.set(kind, (outcomes.get(kind) ?? 0) + 1)
@@ -106,7 +113,7 @@ describe('backups in bad weather', { timeout: 120_000 }, () => {
         throw new Error(`seed ${seed}`, { cause: error })
       }
     }
-  })
+  }
 
   test('come to every kind of end', (t) => {
     t.diagnostic([...outcomes].map(([kind, count]) => `${kind} ${count}`).join(', '))

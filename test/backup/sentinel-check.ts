@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { crc32c } from '@node-rs/crc32'
 import { backupFolder, contentsKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
 import { parseContents } from '../../src/walg/backup/backup-contents.ts'
+import { decrypted } from '../faults/simulated-keys.ts'
 import type { MemoryStorage } from '../harness/store/memory-storage.ts'
 import { backup } from './backup-server.ts'
 
@@ -12,7 +13,8 @@ import { backup } from './backup-server.ts'
  */
 export function assertNoSentinelWithoutData(storage: MemoryStorage): boolean {
   if (!storage.peek(sentinelKey(backup))) return false
-  const contents = parseContents(storage.peek(contentsKey(backup)) ?? Buffer.alloc(0), 'walrx.json').objects
+  const contentsBytes = storage.peek(contentsKey(backup)) ?? Buffer.alloc(0)
+  const contents = parseContents(storage.keyring ? decrypted(contentsBytes) : contentsBytes, 'walrx.json').objects
   assert.ok(contents.size > 4)
   for (const { crc32c: sum, name, size } of contents.values()) {
     const stored = storage.peek(backupFolder(backup) + name)

@@ -15,6 +15,7 @@
  * - Read-after-write is strong, as S3 promises since 2020: a listing or read after a put that has been carried out
  *   sees it. So "late" is all that an observer can see of a store that shows objects late.
  */
+import type { Keyring } from '../../src/crypto/keyring.ts'
 import type { Clock } from '../../src/primitives/clock.ts'
 import { WalrxError } from '../../src/primitives/errors.ts'
 import type { ObjectInfo, StorageBody, StorageCallOptions } from '../../src/storage/storage.ts'
@@ -61,6 +62,8 @@ export interface SharedStore {
   readonly onTorn: (key: string) => void
   /** What an object of that name may hold: where it does, those bytes are kept instead of a copy. */
   readonly truths: (key: string) => readonly Buffer[]
+  /** Default none: what is stored is not encrypted. */
+  readonly keyring?: Keyring
 }
 
 const tearable = /^(wal_005\/[0-9A-F]{24}$|walrx_005\/tail\/)/
@@ -93,7 +96,8 @@ export class FaultyStorage extends MemoryStorage {
     random: Random,
     shared: SharedStore = { objects: new Map(), torn: new Set(), onTorn: () => {}, truths: () => [] },
   ) {
-    super({ clock, objects: shared.objects, chunkBytes: 4 * 1024 * 1024, sharesBytes: true })
+    const keys = shared.keyring ? { keyring: shared.keyring } : {}
+    super({ clock, objects: shared.objects, chunkBytes: 4 * 1024 * 1024, sharesBytes: true, ...keys })
     this.#clock = clock
     this.#random = random
     this.#shared = shared

@@ -41,6 +41,21 @@ describe('under seeded disorder', () => {
     assert.ok(answer.torn > 0, 'no receiver met a torn object')
   })
 
+  test('the same holds for an archive that is encrypted, with a key that changes between the starts of a receiver', async (t) => {
+    if (replay) {
+      t.diagnostic(JSON.stringify(await new World(Number(replay), undefined, true).run()))
+      return
+    }
+    const count = Math.ceil(scheduleCount / 5)
+    const answer = await runOnThreads(1, count, true)
+    if ('seed' in answer) {
+      const { error, seed } = answer
+      throw new Error(`encrypted schedule ${seed} failed: replay it with WALRX_SEED=${seed}`, { cause: error })
+    }
+    t.diagnostic(`${count} schedules: ${JSON.stringify(answer)}`)
+    assert.ok(answer.flushes > count, 'the schedules hardly acknowledged anything')
+  })
+
   test('the same seed draws the same schedule', async () => {
     const first = await new World(42).run()
     assert.deepEqual(await new World(42).run(), first)

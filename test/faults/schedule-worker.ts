@@ -2,6 +2,6 @@
 import { parentPort } from 'node:worker_threads'
 import { runHere } from './schedules.ts'
 
-parentPort?.on('message', ({ from, to }: { from: number; to: number }) => {
-  void runHere(from, to).then((answer) => parentPort?.postMessage(answer))
+parentPort?.on('message', ({ from, isEncrypted, to }: { from: number; to: number; isEncrypted: boolean }) => {
+  void runHere(from, to, undefined, isEncrypted).then((answer) => parentPort?.postMessage(answer))
 })

@@ -30,7 +30,11 @@ export function sum(totals: Totals[]): Totals {
  * Runs the schedules from the seed `first` on, on threads, until one fails.
  * @returns the totals, or the failed schedule of the least seed among those that were run
  */
-export async function runOnThreads(first: number, count: number): Promise<Totals | FailedSchedule> {
+export async function runOnThreads(
+  first: number,
+  count: number,
+  isEncrypted = false,
+): Promise<Totals | FailedSchedule> {
   let next = first
   const end = first + count
   const totals: Totals[] = []
@@ -46,13 +50,14 @@ export async function runOnThreads(first: number, count: number): Promise<Totals
     else if (!failed || answer.seed < failed.seed) failed = answer
   }
   const threads = Math.min(availableParallelism(), Math.ceil(count / batchSize))
-  await Promise.all(Array.from({ length: threads }, () => runThread(takeBatch, onAnswer)))
+  await Promise.all(Array.from({ length: threads }, () => runThread(takeBatch, onAnswer, isEncrypted)))
   return failed ?? sum(totals)
 }
 
 function runThread(
   takeBatch: () => { from: number; to: number } | undefined,
   onAnswer: (answer: Totals | FailedSchedule) => void,
+  isEncrypted: boolean,
 ): Promise<void> {
   // Schedules make little that lives and much that dies young.
   const resourceLimits = { maxYoungGenerationSizeMb: 64 }
@@ -60,7 +65,7 @@ function runThread(
   return new Promise((resolve, reject) => {
     const give = () => {
       const batch = takeBatch()
-      if (batch) worker.postMessage(batch)
+      if (batch) worker.postMessage({ ...batch, isEncrypted })
       else void worker.terminate().then(() => resolve(), reject)
     }
     worker.on('message', (answer: Totals | FailedSchedule) => {
@@ -80,6 +85,7 @@ export async function runHere(
   from: number,
   to: number,
   open?: typeof openSimulatedArchive,
+  isEncrypted = false,
 ): Promise<Totals | FailedSchedule> {
   const { stackTraceLimit } = Error
   // Storms of failures are what schedules are made of, and the traces of all are thrown away.
@@ -87,7 +93,7 @@ export async function runHere(
   const totals: Totals[] = []
   try {
     for (let seed = from; seed < to; seed++) {
-      const { seed: _, ...done } = await new World(seed, open).run()
+      const { seed: _, ...done } = await new World(seed, open, isEncrypted).run()
       totals.push(done)
     }
     return sum(totals)

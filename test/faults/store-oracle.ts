@@ -10,6 +10,13 @@ import type { MemoryObject } from '../harness/store/memory-storage.ts'
 import type { Lineage } from './lineage.ts'
 import { firstLsn, lastLsn, segmentSize } from './recorded-wal.ts'
 
+/** What the oracle looks up: the objects as they are without encryption. */
+export interface ClearObjects extends Iterable<[string, MemoryObject]> {
+  get(key: string): MemoryObject | undefined
+  has(key: string): boolean
+  keys(): Iterable<string>
+}
+
 const segmentKey = /^wal_005\/([0-9A-F]{8})([0-9A-F]{16})$/
 
 function startOf(segment: string): Lsn {
@@ -30,7 +37,7 @@ function isSame(a: Buffer, b: Buffer): boolean {
 /** See the file's header. */
 export class StoreOracle {
   readonly #lineages: () => readonly Lineage[]
-  readonly #objects: ReadonlyMap<string, MemoryObject>
+  readonly #objects: ClearObjects
   readonly #torn: ReadonlySet<string>
   readonly #verified = new WeakSet<MemoryObject>()
   /** By name of a segment, the last byte of it that was reported: no gap excuses what comes before. */
@@ -45,11 +52,7 @@ export class StoreOracle {
    * @param lineages what servers may rightly have sent
    * @param torn keys of objects that a put has left torn, and nobody has missed
    */
-  constructor(
-    lineages: () => readonly Lineage[],
-    objects: ReadonlyMap<string, MemoryObject>,
-    torn: ReadonlySet<string>,
-  ) {
+  constructor(lineages: () => readonly Lineage[], objects: ClearObjects, torn: ReadonlySet<string>) {
     this.#lineages = lineages
     this.#torn = torn
     this.#objects = objects

@@ -18,7 +18,6 @@ import {
   type Timeline,
 } from '../../src/postgres/lsn.ts'
 import { historyName, parseHistory, segmentNameAt } from '../../src/postgres/wal/wal-file.ts'
-import type { ReceiveArchive } from '../../src/receive/ports.ts'
 import type { GapRecord } from '../../src/walg/wal/gap-records.ts'
 import { systemKey } from '../../src/walg/names.ts'
 import { tailMemory } from '../../src/receive/tail/tail-pace.ts'
@@ -34,7 +33,8 @@ import { lastLsn, segmentSize } from './recorded-wal.ts'
 import { openSimulatedArchive } from './simulated-archive.ts'
 import { emptyReport, type ScheduleReport } from './schedule-report.ts'
 import { memoryBytes, SimulatedReceiver } from './simulated-receiver.ts'
-import { StoreOracle } from './store-oracle.ts'
+import { DecryptedObjects, simulatedKeyring } from './simulated-keys.ts'
+import { type ClearObjects, StoreOracle } from './store-oracle.ts'
 
 /** What the last segment is kept for: that something is left to receive when all is calm again. */
 const disorderEnd = addBytes(lastLsn, -segmentSize)
@@ -54,7 +54,8 @@ export class World {
   readonly cluster: FakeCluster
   readonly receivers: SimulatedReceiver[] = []
   readonly #objects = new Map<string, MemoryObject>()
-  readonly #openArchive: (storage: FaultyStorage) => ReceiveArchive
+  readonly #clear: ClearObjects // without encryption
+  readonly #openArchive: typeof openSimulatedArchive
   readonly #oracle: StoreOracle
   /** Keys of objects that a put has left torn. */
   readonly #torn = new Set<string>()
@@ -65,8 +66,12 @@ export class World {
   #isPrimaryFirst = false
   #failure: unknown
 
-  /** @param openArchive a test may break it */
-  constructor(seed: number, openArchive: (storage: FaultyStorage) => ReceiveArchive = openSimulatedArchive) {
+  /**
+   * @param openArchive a test may break it
+   * @param isEncrypted true: with one of two keys, drawn for each start of a receiver, which reads both
+   */
+  constructor(seed: number, openArchive: typeof openSimulatedArchive = openSimulatedArchive, isEncrypted = false) {
+    this.#clear = isEncrypted ? new DecryptedObjects(this.#objects) : this.#objects
     this.random = new Random(seed)
     this.report = emptyReport(seed)
     this.#openArchive = openArchive
@@ -77,7 +82,7 @@ export class World {
       onRemoved: (start) => this.#removed.add(start),
       onStatus: (status) => this.#guarded(() => this.#onStatus(status)),
     })
-    this.#oracle = new StoreOracle(() => this.#lineages, this.#objects, this.#torn)
+    this.#oracle = new StoreOracle(() => this.#lineages, this.#clear, this.#torn)
     this.receivers.push(this.#makeReceiver('walrx'))
     if (this.random.chance(0.4)) this.receivers.push(this.#makeReceiver('walrx_2'))
     this.report.pairs = this.receivers.length - 1
@@ -106,12 +111,14 @@ export class World {
   }
 
   #openStorage(before: FaultyStorage | undefined): FaultyStorage {
-    const truths = (key: string) => this.#oracle.truths(key)
+    const isEncrypted = this.#clear !== this.#objects
+    const truths = (key: string) => (isEncrypted ? [] : this.#oracle.truths(key))
+    const keys = isEncrypted ? { keyring: simulatedKeyring(this.random.pick([0, 1])) } : {}
     const onTorn = (key: string) => {
       this.report.tears++
       this.#onceTorn.add(key)
     }
-    const shared = { objects: this.#objects, torn: this.#torn, onTorn, truths }
+    const shared = { objects: this.#objects, torn: this.#torn, onTorn, truths, ...keys }
     const storage = new FaultyStorage(this.clock, this.random, shared)
     this.#storages.push(storage)
     storage.weather = before ? before.weather : drawWeather(this.random)
@@ -303,7 +310,7 @@ export class World {
   #isKeptOut(): boolean {
     const { primary, rival } = this.cluster
     return (rival?.lineage.timelines ?? []).some((timeline) => {
-      const archived = this.#objects.get(`wal_005/${historyName(timeline)}`)?.bytes
+      const archived = this.#clear.get(`wal_005/${historyName(timeline)}`)?.bytes
       if (!archived || primary.lineage.history(timeline)?.equals(archived)) return false
       const isAncestor = primary.chain().link(timeline) !== undefined
       return isAncestor || this.#leaves(primary.timeline, timeline, archived)

@@ -134,8 +134,8 @@ export class FakeArchive implements ReceiveArchive {
 
   async *completeTails(_buffer: Buffer): AsyncGenerator<string, undefined> {}
 
-  clearTails(): Promise<{ removed: number; contradicting: string[] }> {
-    return Promise.resolve({ removed: 0, contradicting: [] })
+  clearTails(): Promise<{ removed: number; contradicting: string[]; locked: string[] }> {
+    return Promise.resolve({ removed: 0, contradicting: [], locked: [] })
   }
 
   #turn(name: string, signal: AbortSignal | undefined): Promise<void> {

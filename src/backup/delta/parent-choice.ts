@@ -7,7 +7,7 @@ import { listInOrder, notesOnLatest } from '../../catalog/backup-order.ts'
 import { isPermanent, readDetail, readDetails, selectBackup } from '../../catalog/backups.ts'
 import type { BackupDetail } from '../../catalog/backups.ts'
 import type { Logger } from '../../observe/log.ts'
-import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import { hasCode, isOfKey, WalrxError } from '../../primitives/errors.ts'
 import type { JsonValue } from '../../primitives/json.ts'
 import type { ClusterFacts } from '../../postgres/backup/cluster-facts.ts'
 import { formatLsn, type Lsn, type Timeline } from '../../postgres/lsn.ts'
@@ -86,22 +86,34 @@ export async function chooseParent(
     const found = await archive.readFilesMetadata(parentName, sentinel, { signal })
     if (found.kind !== 'found') throw unfit(parentName, 'has no table of its files')
     await refuseIncomplete(archive, parentName, found.metadata, signal)
+    await refuseLocked(archive, chain, signal)
     const standing = { count, fullName: chain.at(-1) ?? parentName, systemId: cluster.systemId }
     const parent = parentOf(parentName, sentinel, found.metadata, standing)
     const full = await reasonOfChecksums(archive, chain, cluster.checksums, signal)
     return full ? { full } : { parent }
   } catch (error) {
-    if (error instanceof UnfitParent) return { full: { code: 'parent', message: error.message } }
+    if (error instanceof UnfitParent) {
+      const { hint, message } = error
+      return { full: { code: 'parent', message, ...(hint !== undefined && { hint }) } }
+    }
     if (!hasCode(error, 'WALRX_OBJECT_DAMAGED') && !hasCode(error, 'WALRX_BACKUP_NOT_FOUND')) throw error
     return { full: { code: 'parent', message: `${parentName} cannot be built on: ${error.message}` } }
   }
 }
 
 /** A backup that cannot be built on; the message says why. */
-class UnfitParent extends Error {}
+class UnfitParent extends Error {
+  /** What makes the next one a delta. */
+  readonly hint: string | undefined
 
-function unfit(name: string, why: string): UnfitParent {
-  return new UnfitParent(`${name} cannot be built on: it ${why}`)
+  constructor(message: string, hint: string | undefined) {
+    super(message)
+    this.hint = hint
+  }
+}
+
+function unfit(name: string, why: string, hint?: string): UnfitParent {
+  return new UnfitParent(`${name} cannot be built on: it ${why}`, hint)
 }
 
 function reasonBySettings({ full, maxSteps }: DeltaRules): FullReason | undefined {
@@ -207,6 +219,21 @@ interface Standing {
   readonly count: number
   readonly fullName: string
   readonly systemId: bigint
+}
+
+/**
+ * What the present keys don't open cannot be restored with them: after a change of keys the next backup is a full one, and
+ * says so.
+ */
+async function refuseLocked(archive: BackupArchive, chain: readonly string[], signal: AbortSignal): Promise<void> {
+  for (const name of chain) {
+    try {
+      await archive.checkKeys(await archive.listParts(name, { signal }), { signal })
+    } catch (error) {
+      if (!isOfKey(error)) throw error
+      throw unfit(chain[0] ?? name, `cannot be read with the keys that are set: ${error.message}`, error.hint)
+    }
+  }
 }
 
 /** The parent that a backup makes, by its documents. Throws {@link UnfitParent}. */

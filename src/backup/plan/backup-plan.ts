@@ -27,6 +27,7 @@ import {
   tablespaceFolderQuery,
 } from '../../postgres/relations/relation-names.ts'
 import type { SqlConnection } from '../../postgres/connect/sql-connection.ts'
+import { checkKeys } from '../../walg/wal/key-check.ts'
 import { checkSystem } from '../../walg/wal/system-binding.ts'
 import { WalReader } from '../../walg/wal/wal-reader.ts'
 import { type BackupPlan, planBackup, type PlanOptions } from '../backup-begin.ts'
@@ -99,13 +100,14 @@ export interface MakePlanOptions extends PlanOptions {
 
 /**
  * Plans.
- * @throws WALRX_OTHER_CLUSTER, and what archive and server say where a backup would end with it
+ * @throws WALRX_OTHER_CLUSTER, WALRX_KEY_MISSING, WALRX_KEY_WRONG, and what archive and server say where a backup would end with it
  */
 export async function makePlan(options: MakePlanOptions): Promise<PlanReport> {
   const { server, signal, storage } = options
   const session = await server.connect(signal)
   try {
     const cluster = await readClusterFacts(session)
+    await checkKeys(storage, { signal })
     await checkSystem(storage, new WalReader(storage), cluster, { signal })
     const plan = await planBackup(options, session, cluster)
     const { timeline, xlogpos } = await session.identifySystem()

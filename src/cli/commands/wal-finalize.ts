@@ -6,6 +6,7 @@ import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson } from '../../primitives/json.ts'
 import { formatLsn } from '../../postgres/lsn.ts'
 import { walFileKind } from '../../postgres/wal/wal-file.ts'
+import { checkKeys } from '../../walg/wal/key-check.ts'
 import { WalArchive } from '../../walg/wal/wal-archive.ts'
 import type { Command } from '../command.ts'
 
@@ -40,6 +41,7 @@ export const walFinalize: Command<'wal-finalize'> = {
         stdout.write(options.json ? `${formatJson({ set_aside: name, objects })}\n` : text)
         return 0
       }
+      await checkKeys(storage, { reader: 'wal-finalize', signal })
       const done = await finalizeTimeline({
         archive: new WalArchive(storage, openCodec(options)),
         timeline: options.finalizeTimeline,

@@ -17,6 +17,7 @@
  * the same, which it does not read back. walrx does not read them either: whoever can write to the archive could empty any
  * object with them. No object of an archive has an empty content.
  */
+import { createCipheriv } from 'node:crypto'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { Sodium } from './sodium.ts'
 
@@ -81,6 +82,16 @@ export class OpeningStream extends KeyedState {
   constructor(sodium: Sodium, key: Buffer, header: Uint8Array) {
     super(sodium)
     sodium.crypto_secretstream_xchacha20poly1305_init_pull(this.state, header, key)
+  }
+
+  /**
+   * Decrypts the beginning of the first chunk's content, without authentication. libsodium's state begins with the key of the
+   * stream (32 bytes) and the nonce (12). ChaCha20's block 1 encrypts the tag, the blocks from 2 on encrypt the content
+   * (secretstream_xchacha20poly1305.c).
+   */
+  peek(content: Uint8Array): Buffer {
+    const counterAndNonce = Buffer.concat([Buffer.from([2, 0, 0, 0]), this.state.subarray(32, 44)])
+    return createCipheriv('chacha20', this.state.subarray(0, 32), counterAndNonce).update(content)
   }
 
   /**

@@ -71,6 +71,17 @@ class Secretstream implements Crypter {
     }
   }
 
+  peek(head: Buffer): Buffer | undefined {
+    const content = head.subarray(headerBytes + 1, headerBytes + 1 + contentBytes)
+    if (content.length === 0) return undefined
+    const stream = new OpeningStream(this.#sodium, this.#key, head.subarray(0, headerBytes))
+    try {
+      return stream.peek(content)
+    } finally {
+      stream.close()
+    }
+  }
+
   async *decrypt(
     stored: AsyncIterable<Uint8Array>,
     { reusesChunks = false }: DecryptOptions = {},

@@ -75,7 +75,10 @@ class OpenpgpCrypter implements Crypter {
       )
     }
     const sessionKey = await this.#open(recipients)
-    if (!sessionKey) return { wants: this.#wanted(recipients) }
+    if (!sessionKey) {
+      const isSealed = !this.canDecrypt && recipients.some(({ keyId }) => this.#ring.holdsPublic(keyId))
+      return isSealed ? 'opens' : { wants: this.#wanted(recipients) }
+    }
     this.#keep(recipients, sessionKey)
     return 'opens'
   }

@@ -100,11 +100,12 @@ export interface ClearOptions {
 /** While WAL streams: removes chunks that an earlier receiver has left of segments that are whole. */
 export function clearTails({ archive, log, signal }: ClearOptions): void {
   archive.clearTails({ signal }).then(
-    ({ contradicting, removed }) => {
+    ({ contradicting, locked, removed }) => {
       if (removed > 0) log.info('removed chunks of segments that are whole', { chunks: removed })
       if (contradicting.length > 0) {
         log.error('chunks contradict the archived segments: they are kept, find out who wrote them', { contradicting })
       }
+      if (locked.length > 0) log.warn('chunks cannot be compared with the keys that are set: they are kept', { locked })
     },
     (error: unknown) => {
       if (!signal.aborted) log.warn('could not check old chunks', { error: (error as Error).message })

@@ -1,13 +1,14 @@
 /**
  * The documents of a backup, read and checked before any part is: what is missing or does not fit shows here already.
  */
-import { WalrxError } from '../../primitives/errors.ts'
+import { isOfKey, WalrxError } from '../../primitives/errors.ts'
 import { type ManifestFile, readManifest } from '../../postgres/backup/backup-manifest.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import type { BackupArchive, BackupPart } from '../../walg/backup/backup-archive.ts'
-import { type LeftOut, nothingLeftOut } from '../../walg/backup/backup-contents.ts'
+import { type BackupContents, type LeftOut, nothingLeftOut } from '../../walg/backup/backup-contents.ts'
 import { backupFolder, filesMetadataKey } from '../../walg/backup/backup-names.ts'
 import type { StoredObject } from '../../walg/stored/object-sum.ts'
+import type { StoredName } from '../../walg/stored/stored-form.ts'
 import { openObject } from '../../walg/stored/stored-reader.ts'
 import type { FilesMetadata } from '../../walg/backup/files-metadata.ts'
 import type { Sentinel } from '../../walg/backup/sentinel.ts'
@@ -46,9 +47,10 @@ export interface BackupDocuments {
 }
 
 /**
- * Reads the documents of a backup, and of all backups that it builds on.
+ * Reads the documents of a backup, and of all backups that it builds on. Afterwards it is known that the keys open each of
+ * them: what they don't open of it then is damaged.
  * @throws WALRX_BACKUP_NOT_FOUND; WALRX_BACKUP_DAMAGED when an object cannot be read, or when an object is missing that
- * another one lists; WALRX_BACKUP_UNSUPPORTED for a delta without files_metadata.json
+ * another one lists; WALRX_BACKUP_UNSUPPORTED for a delta without files_metadata.json; WALRX_KEY_WRONG, WALRX_KEY_MISSING
  */
 export function readDocuments(
   storage: Storage,
@@ -92,7 +94,7 @@ async function readOne(
 ): Promise<OneOfChain> {
   const options = { signal }
   const parts = await archive.listParts(name, options)
-  const { leftOut, objects: contents } = (await archive.readContents(name, options)) ?? {}
+  const { leftOut, objects: contents } = (await readContents(archive, name, parts, options)) ?? {}
   if (contents) refuseOtherObjects(storage, name, parts, contents)
   const metadata = await readFilesMetadata(storage, archive, { name, sentinel }, options)
   if (metadata) refuseMissingParts(storage, name, parts, metadata)
@@ -100,23 +102,40 @@ async function readOne(
     throw damaged(`${name} has no pg_control.tar at ${storage.location}`, chooseBackup)
   if (!parts.some(({ kind }) => kind === 'data'))
     throw damaged(`${name} has no parts at ${storage.location}`, chooseBackup)
+  if (!contents) await archive.checkKeys(parts, options)
   const { files, below } = takenFiles({ name, sentinel }, metadata, wanted)
   const manifest = await archive.findManifest(name, options)
   const stored = contents && storedManifest(storage, name, contents, manifest?.key)
   const manifestAt = `${storage.location}/${manifest?.key}`
   const sum = new StoredSum()
-  const listed =
-    manifest &&
-    (await readManifest(
-      (await openObject(storage, manifest, { ...options, onStored: (chunk) => sum.add(chunk) })).body,
-      manifestAt,
-    ))
+  const onStored = (chunk: Uint8Array) => sum.add(chunk)
+  const open = async (object: StoredName) => (await openObject(storage, object, { ...options, onStored })).body
+  const listed = manifest && (await readManifest(await open(manifest), manifestAt).catch(asDamage))
   if (stored) sum.check(stored, manifestAt)
   const tarFileSets: FilesMetadata['tarFileSets'] = metadata?.tarFileSets ?? new Map<string, string[]>()
   const manifestOfFiles = listed && sentinel.delta ? unconverted(listed) : listed
   const known = { name, sentinel, parts, files, tarFileSets, contents, leftOut: leftOut ?? nothingLeftOut }
   const documents = { ...known, manifestKey: manifest?.key, parents: [] }
   return { documents: { ...documents, manifest: manifestOfFiles }, below }
+}
+
+async function readContents(
+  archive: BackupArchive,
+  name: string,
+  parts: readonly BackupPart[],
+  options: StorageCallOptions,
+): Promise<BackupContents | undefined> {
+  try {
+    return await archive.readContents(name, options)
+  } catch (error) {
+    if (isOfKey(error)) await archive.checkKeys(parts, options)
+    return asDamage(error)
+  }
+}
+
+/** Of what the keys don't open in a backup that they do open. */
+function asDamage(error: unknown): never {
+  throw isOfKey(error) ? damaged(error.message, undefined, error) : error
 }
 
 const chooseBackup = 'this backup cannot be restored: choose another one'

@@ -4,11 +4,10 @@
  * builds on are read before it, beginning with the full one, each to its end before the next.
  */
 import type { Logger } from '../../observe/log.ts'
-import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import { hasCode, isOfKey } from '../../primitives/errors.ts'
 import type { Storage } from '../../storage/storage.ts'
 import type { BackupPart } from '../../walg/backup/backup-archive.ts'
 import { backupFolder } from '../../walg/backup/backup-names.ts'
-import { formOf } from '../../walg/stored/object-kinds.ts'
 import { openPieces } from '../../walg/stored/stored-reader.ts'
 import { type TarEntry, tarEntries } from '../../walg/backup/tar-entries.ts'
 import { blamingBackup, damaged, StoredSum } from './backup-damage.ts'
@@ -185,18 +184,12 @@ class BackupReading {
       await opened.readRest()
     } catch (error) {
       const isUnreadable = hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_CODEC_UNSUPPORTED')
-      // A part that walrx stored can be read, unless it was changed since.
-      if (isUnreadable && documents.contents) throw damaged(error.message, undefined, error)
-      throw sum.size > 0 && isUnreadable && formOf(part.key).encrypted ? this.#withGuess(error) : error
+      // The keys open the backup. And a part that walrx stored can be read, unless it was changed since.
+      if (isOfKey(error) || (isUnreadable && documents.contents)) throw damaged(error.message, undefined, error)
+      throw error
     }
     const stored = documents.contents?.get(part.key.slice(backupFolder(documents.name).length))
     if (stored) sum.check(stored, at)
-  }
-
-  /** Nothing in an archive shows that it is encrypted. */
-  #withGuess(error: WalrxError): WalrxError {
-    const hint = 'if this backup is encrypted, restore it with the tool that wrote it: walrx cannot decrypt'
-    return new WalrxError(error.code, error.message, { hint, cause: error })
   }
 
   async #readEntry(entry: TarEntry, part: BackupPart, at: string): Promise<void> {

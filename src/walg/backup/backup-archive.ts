@@ -8,6 +8,7 @@ import { isTempName } from '../../storage/temp-name.ts'
 import { openDocument, openObject, readDocument } from '../stored/stored-reader.ts'
 import { putDocument } from '../stored/stored-writer.ts'
 import { type BackupContents, parseContents } from './backup-contents.ts'
+import { checkKeysOf } from './backup-keys.ts'
 import { type BackupMetadata, formatMetadata, parseMetadata } from './backup-metadata.ts'
 import {
   backupFolder,
@@ -149,6 +150,15 @@ export class BackupArchive {
       if (!isTempName(fileName)) parts.push({ ...info, fileName, ...parsePartName(fileName) })
     }
     return parts
+  }
+
+  /**
+   * Checks that the keys open a backup; see {@link checkKeysOf}.
+   * @param parts of the backup
+   * @throws WALRX_KEY_WRONG, WALRX_KEY_MISSING, WALRX_KEY_UNAVAILABLE
+   */
+  checkKeys(parts: readonly BackupPart[], options?: StorageCallOptions): Promise<void> {
+    return checkKeysOf(this.#storage, parts, options)
   }
 
   /** Every object of a backup but its sentinel, finished or not: what a removal removes. */

@@ -1,63 +1,102 @@
-/** What objects that are not encrypted begin with: nothing in an archive says which ones are. */
-import type { Codec } from '../../compression/codec.ts'
-import { looksRandom } from '../../crypto/looks-random.ts'
+/** Objects of encrypted kinds that are read without a key. */
+import type { BeginningTest, Look } from '../../crypto/keyring.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
-import { kindOf, type ObjectKind } from './object-kinds.ts'
+import type { HeadedSource } from '../../primitives/headed-source.ts'
+import { beginningBytes } from './beginning.ts'
 
-/** Bytes that a look needs. */
-const headBytesMax = 1024
-
-/** What an object of a kind begins with that is neither compressed nor encrypted; kinds that are not here begin with anything. */
-const beginnings: Partial<Record<ObjectKind, (head: Buffer) => boolean>> = {
-  // The magic number of a WAL page: 0xD10D and the like, by version (xlog_internal.h).
-  segment: (head) => head[1] === 0xd0 || head[1] === 0xd1,
-  partial: (head) => head[1] === 0xd0 || head[1] === 0xd1,
-  part: (head) => head.toString('latin1', 257, 262) === 'ustar' || head.every((byte) => byte === 0),
-  manifest: (head) => head[0] === 0x7b,
-  contents: (head) => head[0] === 0x7b,
-}
-
-/** True where the object can be one that is not encrypted: it begins as its codec writes, or as its kind does. */
-export function beginsAsPlain(head: Buffer, key: string, codec: Codec): boolean {
-  if (codec.begins) return codec.begins(head)
-  const kind = kindOf(key)
-  const begins = codec.method === 'none' && kind !== undefined ? beginnings[kind] : undefined
-  return begins ? begins(head) : !looksRandom(head)
+/** How {@link Unkeyed} finds out that bytes are encrypted. */
+export interface UnkeyedOptions {
+  readonly judge: BeginningTest
+  /** True for bytes that no decoder would refuse: the beginning is judged before any of them is passed on. */
+  readonly isBare: boolean
+  /** The most bytes that the object has where it is not encrypted, if anything says that. */
+  readonly bytesMax: number | undefined
 }
 
 /** The bytes of an object that is read without a key, and what can be seen of their beginning. */
 export class Unkeyed implements AsyncIterable<Uint8Array> {
-  readonly #stored: AsyncIterable<Uint8Array>
-  #head = Buffer.alloc(0)
+  readonly #source: HeadedSource
+  readonly #options: UnkeyedOptions
+  readonly #head: Buffer[] = []
+  #headBytes = 0
+  #isEnded = false
 
-  constructor(stored: AsyncIterable<Uint8Array>) {
-    this.#stored = stored
+  constructor(source: HeadedSource, options: UnkeyedOptions) {
+    this.#source = source
+    this.#options = options
   }
 
-  [Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
-    const source = this.#stored[Symbol.asyncIterator]()
-    return {
-      next: async () => {
-        const result = await source.next()
-        if (!result.done && this.#head.length < headBytesMax) {
-          this.#head = Buffer.concat(
-            [this.#head, result.value],
-            Math.min(headBytesMax, this.#head.length + result.value.length),
-          )
-        }
-        return result
-      },
-      return: async () => (await source.return?.()) ?? { done: true, value: undefined },
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, undefined> {
+    const { bytesMax = Infinity, isBare, judge } = this.#options
+    try {
+      if (isBare) {
+        const look = await lookUnkeyed(this.#source, judge)
+        if (look.kind === 'refused') throw look.refusal
+      }
+      let bytes = 0
+      for await (const chunk of this.#source) {
+        bytes += chunk.length
+        if (this.#headBytes < beginningBytes) this.#keep(chunk)
+        if (bytes > bytesMax) await this.#refuseEncrypted()
+        yield chunk
+      }
+      this.#isEnded = true
+    } finally {
+      await this.#source.close()
     }
   }
 
-  /** The error of what did not decode: WALRX_KEY_MISSING where it is encrypted, as far as that can be seen. */
-  reason(error: unknown, key: string, codec: Codec): unknown {
-    if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) return error
-    if (!looksRandom(this.#head) || (codec.begins && beginsAsPlain(this.#head, key, codec))) return error
-    return new WalrxError('WALRX_KEY_MISSING', 'is encrypted, or damaged at its beginning, and no key is set', {
-      hint: 'set WALG_LIBSODIUM_KEY or WALG_LIBSODIUM_KEY_PATH',
-      cause: error,
-    })
+  #keep(chunk: Uint8Array): void {
+    const piece = Buffer.from(chunk.subarray(0, beginningBytes - this.#headBytes))
+    this.#head.push(piece)
+    this.#headBytes += piece.length
   }
+
+  async #refuseEncrypted(): Promise<void> {
+    const look = await this.#look()
+    if (look.kind === 'refused') throw look.refusal
+  }
+
+  async #look(): Promise<Look> {
+    const head = Buffer.concat(this.#head)
+    return judgeUnkeyed(head, this.#isEnded && head.length < beginningBytes, this.#options.judge)
+  }
+
+  /** The error of what did not decode: WALRX_KEY_MISSING where it is encrypted, as far as that can be seen. */
+  async reason(error: unknown): Promise<unknown> {
+    if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) return error
+    const look = await this.#look()
+    return look.kind === 'refused' ? look.refusal : error
+  }
+}
+
+/** What can be done with an object without a key, by its beginning. Throws what the source throws. */
+export async function lookUnkeyed(source: HeadedSource, judge: BeginningTest): Promise<Look> {
+  const head = await source.head(beginningBytes)
+  return judgeUnkeyed(head, source.isEnded, judge)
+}
+
+async function judgeUnkeyed(head: Buffer, isWhole: boolean, judge: BeginningTest): Promise<Look> {
+  const beginning = await judge(head, isWhole)
+  switch (beginning.kind) {
+    case 'plain':
+      return { kind: 'plain', refusal: undefined }
+    case 'damaged':
+      return { kind: 'damaged', refusal: new WalrxError('WALRX_OBJECT_DAMAGED', 'does not begin as such objects do') }
+    case 'marked':
+      return { kind: 'refused', refusal: keyMissing(`${beginning.says}, and no key is set`, beginning.hint) }
+    case 'random': {
+      const hint = 'set WALG_LIBSODIUM_KEY_PATH, or whichever setting has the key that it was written with'
+      return {
+        kind: 'refused',
+        refusal: keyMissing('is encrypted, or damaged at its beginning, and no key is set', hint),
+      }
+    }
+    default:
+      return beginning satisfies never
+  }
+}
+
+function keyMissing(message: string, hint: string): WalrxError {
+  return new WalrxError('WALRX_KEY_MISSING', message, { hint })
 }

@@ -14,11 +14,14 @@ import {
 import { GeneratorDuplex } from '../../compression/generator-duplex.ts'
 import { codecOfExtension, methodOfExtension, openReadCodec } from '../../compression/codecs.ts'
 import { type DecryptOptions, encryptSlack } from '../../crypto/crypter.ts'
-import type { Keyring } from '../../crypto/keyring.ts'
-import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import type { BeginningTest, Keyring } from '../../crypto/keyring.ts'
+import { isOfKey, hasCode, WalrxError } from '../../primitives/errors.ts'
+import { HeadedSource } from '../../primitives/headed-source.ts'
 import type { Storage, StorageBody } from '../../storage/storage.ts'
+import { parseTailKey } from '../names.ts'
 import { formOf, type StoredForm } from './object-kinds.ts'
-import { beginsAsPlain, Unkeyed } from './plain-form.ts'
+import { judgeBeginning } from './beginning.ts'
+import { Unkeyed } from './plain-form.ts'
 
 /** An object by its key. */
 export interface StoredName {
@@ -68,15 +71,16 @@ export async function* decoded(
   decoding: Decoding,
 ): AsyncGenerator<Uint8Array, undefined> {
   const { codec } = decoding
-  const source = new Source(stored)
+  const source = new HeadedSource(stored)
   const compressed = decrypted(source, decoding)
   try {
     // Bytes that are stored as they are need no stream to go through.
     yield* codec.method === 'none' ? compressed : throughDecoder(compressed, codec)
   } catch (error) {
-    throw reasonOf(error, compressed, decoding)
+    throw await reasonOf(error, compressed, decoding)
   } finally {
-    source.free()
+    // A decoder that is given up frees what it reads only later.
+    source.close().catch(() => {})
   }
 }
 
@@ -105,69 +109,46 @@ export async function* decodedPieces(
     for await (const bytes of decoded(stored, decoding)) yield { bytes, free: () => {} }
     return
   }
-  const source = new Source(stored)
+  const source = new HeadedSource(stored)
   // Such a decoder has done with a chunk when it asks for the next one.
   const compressed = decrypted(source, decoding, { reusesChunks: true })
   try {
     yield* decoding.codec.decodePieces(compressed)
   } catch (error) {
-    throw reasonOf(error, compressed, decoding)
+    throw await reasonOf(error, compressed, decoding)
   } finally {
-    source.free()
+    source.close().catch(() => {})
   }
 }
 
 /** The bytes as they were before they were encrypted: still compressed. */
-function decrypted(
-  stored: AsyncIterable<Uint8Array>,
-  decoding: Decoding,
-  options?: DecryptOptions,
-): AsyncIterable<Uint8Array> {
+function decrypted(stored: HeadedSource, decoding: Decoding, options?: DecryptOptions): AsyncIterable<Uint8Array> {
   const { codec, form, key, keyring } = decoding
-  if (keyring) return keyring.decrypt(stored, (head) => beginsAsPlain(head, key, codec), options)
-  return form.encrypted ? new Unkeyed(stored) : stored
+  const judge = beginningTest(decoding)
+  if (keyring) return keyring.decrypt(stored, judge, options)
+  if (!form.encrypted) return stored
+  const isBare = codec.method === 'none'
+  const range = isBare ? parseTailKey(key) : undefined
+  // Some WAL looks random, and a chunk may begin anywhere in it; but encrypted it is longer than its name says.
+  return new Unkeyed(stored, { judge, isBare: isBare && !range, bytesMax: range && range.to - range.from })
 }
 
-/**
- * The stored bytes of an object that is decoded. Generators and streams stand between them and the decoder, which would
- * free them only when a read that waits has come to its end: this frees them at once.
- */
-class Source implements AsyncIterable<Uint8Array> {
-  readonly #stored: AsyncIterator<Uint8Array>
-  #isFree = false
-
-  constructor(stored: AsyncIterable<Uint8Array>) {
-    this.#stored = stored[Symbol.asyncIterator]()
-  }
-
-  [Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
-    return {
-      next: () => this.#stored.next(),
-      return: async () => {
-        this.#isFree = true
-        await this.#stored.return?.()
-        return { done: true, value: undefined }
-      },
-    }
-  }
-
-  /** Frees the bytes, whoever still reads them. Nobody waits for it, as for the memory of a stream. */
-  free(): void {
-    if (this.#isFree) return
-    this.#isFree = true
-    this.#stored.return?.().catch(() => {})
-  }
+/** Judges the beginning of this object. */
+export function beginningTest({ codec, key }: Pick<Decoding, 'codec' | 'key'>): BeginningTest {
+  return (head, isWhole) => judgeBeginning(head, key, codec, isWhole)
 }
-
-const ofObjects = ['WALRX_OBJECT_DAMAGED', 'WALRX_CODEC_UNSUPPORTED', 'WALRX_KEY_WRONG', 'WALRX_KEY_MISSING'] as const
 
 /** Codecs and keys don't know what they decode: puts the name before their messages. Other errors are no fault of the object's. */
-function reasonOf(thrown: unknown, compressed: AsyncIterable<Uint8Array>, { at, codec, key }: Decoding): unknown {
-  const error = compressed instanceof Unkeyed ? compressed.reason(thrown, key, codec) : thrown
-  if (!(error instanceof WalrxError) || !ofObjects.some((code) => hasCode(error, code))) return error
-  const separator = hasCode(error, 'WALRX_KEY_WRONG') || hasCode(error, 'WALRX_KEY_MISSING') ? ' ' : ': '
+async function reasonOf(thrown: unknown, compressed: AsyncIterable<Uint8Array>, decoding: Decoding): Promise<unknown> {
+  return named(compressed instanceof Unkeyed ? await compressed.reason(thrown) : thrown, decoding)
+}
+
+/** The error with the object's name before its message. */
+export function named(error: unknown, { at }: Pick<Decoding, 'at'>): unknown {
+  const isOfObject = hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_CODEC_UNSUPPORTED')
+  if (!isOfObject && !isOfKey(error)) return error
   const hint = error.hint === undefined ? {} : { hint: error.hint }
-  return new WalrxError(error.code, `${at}${separator}${error.message}`, { ...hint, cause: error })
+  return new WalrxError(error.code, `${at}${isOfKey(error) ? ' ' : ': '}${error.message}`, { ...hint, cause: error })
 }
 
 /** Free bytes that {@link encodeInPlace} needs after `size` bytes of content. */

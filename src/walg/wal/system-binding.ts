@@ -137,7 +137,7 @@ async function headOf(reader: WalReader, segment: WalObject, options?: StorageCa
 
 function unreadable({ location }: Pick<Storage, 'location'>, key: string, cause?: unknown): WalrxError {
   return new WalrxError('WALRX_OTHER_CLUSTER', `${location}/${key} is not a WAL segment that walrx can read`, {
-    hint: `${walFolder} may be encrypted, or written by another program: use a new prefix`,
+    hint: `what is in ${walFolder} may be damaged, or written by another program: move it away, or use a new prefix`,
     cause,
   })
 }

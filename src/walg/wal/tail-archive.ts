@@ -2,7 +2,7 @@
  * Writes chunks of unfinished segments, and clears them away when they are not needed any more. A chunk is removed only
  * when its bytes are durable elsewhere: in a larger chunk, in the whole segment, or in a `.partial`.
  */
-import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import { hasCode, isOfKey, WalrxError } from '../../primitives/errors.ts'
 import { parseSegmentName, type SegmentId } from '../../postgres/wal/wal-file.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { tailKey, type TailRange } from '../names.ts'
@@ -46,6 +46,8 @@ export interface ClearedTails {
   readonly removed: number
   /** Segments with chunks that contradict the whole segment or the partial segment: they stay. */
   readonly contradicting: readonly string[]
+  /** Segments that stay, because the keys don't open the whole segment or a chunk. */
+  readonly locked: readonly string[]
 }
 
 /** See the file's header. */
@@ -97,9 +99,9 @@ export class TailArchive {
 
   /**
    * Reads what the chunks cover of a segment, for a receiver that is about to receive it again. A damaged chunk would
-   * stop it for ever: it is set aside, and what remains counts.
+   * stop it for ever: it is set aside, and what remains counts. One of another key stays: it may be sound.
    * @param buffer a whole segment's
-   * @throws WALRX_ARCHIVE_CONFLICT when they disagree, what the storage says
+   * @throws WALRX_ARCHIVE_CONFLICT when they disagree; WALRX_KEY_WRONG and WALRX_KEY_MISSING; what the storage says
    */
   async read(segment: string, buffer: Buffer, options: TailReadOptions = {}): Promise<FoundTail> {
     for (let attempt = 1; ;) {
@@ -169,9 +171,11 @@ export class TailArchive {
   async clear(options?: StorageCallOptions): Promise<ClearedTails> {
     let removed = 0
     const contradicting: string[] = []
+    const locked: string[] = []
     for await (const tail of listTails(this.#storage, undefined, options)) {
       const isHeld = await this.#isHeld(tail, options)
       if (isHeld === 'contradicted') contradicting.push(tail.segment)
+      if (isHeld === 'locked') locked.push(tail.segment)
       if (isHeld !== 'yes') continue
       await this.delete(
         tail.chunks.map(({ key }) => key),
@@ -179,17 +183,18 @@ export class TailArchive {
       )
       removed += tail.chunks.length
     }
-    return { removed, contradicting }
+    return { removed, contradicting, locked }
   }
 
   /** Looks whether the whole segment has what the chunks have. */
-  async #isHeld(tail: SegmentTail, options?: StorageCallOptions): Promise<'yes' | 'no' | 'contradicted'> {
+  async #isHeld(tail: SegmentTail, options?: StorageCallOptions): Promise<'yes' | 'no' | 'contradicted' | 'locked'> {
     const file = await this.#reader.openWalFile(tail.segment, this.#writer.extension, options)
     if (!file) return 'no'
     try {
       return (await areChunksOf(this.#storage, file.body, tail, options)) ? 'yes' : 'contradicted'
     } catch (error) {
       if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return 'no'
+      if (isOfKey(error)) return 'locked'
       if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
       return 'contradicted'
     }

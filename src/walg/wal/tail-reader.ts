@@ -4,7 +4,7 @@
  * Chunks may overlap (a receiver that was restarted begins again, and small chunks are replaced by larger ones), and
  * then must agree.
  */
-import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import { hasCode, isOfKey, WalrxError } from '../../primitives/errors.ts'
 import { partialName } from '../../postgres/wal/wal-file.ts'
 import type { ObjectInfo, Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { parseTailKey, tailFolder, tailFolderOf, type TailObjectName } from '../names.ts'
@@ -194,11 +194,12 @@ async function readChunk(
 /**
  * The bytes of a chunk as they come: as many as its name says, or an error after some of them.
  * @param lengthMax of the segment, in bytes
- * @throws DamagedChunk; WALRX_OBJECT_NOT_FOUND for one that has gone; what the storage says
+ * @throws DamagedChunk; WALRX_KEY_WRONG and WALRX_KEY_MISSING for one that the keys don't open; WALRX_OBJECT_NOT_FOUND for one
+ * that has gone; what the storage says
  */
 export async function* chunkContent(
   storage: ReadableStorage,
-  { extension, from, key, to }: TailChunk,
+  { extension, from, key, segment, to }: TailChunk,
   lengthMax: number,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Uint8Array, undefined> {
@@ -214,6 +215,10 @@ export async function* chunkContent(
       yield piece
     }
   } catch (error) {
+    if (isOfKey(error)) {
+      const hint = `${error.hint}; if the chunk is damaged, move it away by: walrx wal-finalize --set-aside ${segment}`
+      throw new WalrxError(error.code, error.message, { hint, cause: error })
+    }
     if (error instanceof DamagedChunk || !hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
     throw new DamagedChunk(key, error.message, error)
   }

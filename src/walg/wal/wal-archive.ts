@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import type { WriteCodec } from '../../compression/codec.ts'
-import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import { hasCode, isOfKey, WalrxError } from '../../primitives/errors.ts'
 import { partialName, type SegmentId } from '../../postgres/wal/wal-file.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { asideFolder, divergedFolder, type TailRange, walFolder, walKey } from '../names.ts'
@@ -168,7 +168,8 @@ export class WalArchive extends WalReader {
       try {
         await this.#isSame(other.key, other.extension, encoded, options)
       } catch (error) {
-        if (!hasCode(error, 'WALRX_ARCHIVE_CONFLICT')) throw error
+        // Two forms that nobody can compare must not stay either.
+        if (!hasCode(error, 'WALRX_ARCHIVE_CONFLICT') && !isOfKey(error)) throw error
         const owner = this.#unconfirmed.get(name)
         const isOurs =
           owner === 'ours' || (owner === 'perhaps ours' && (await this.#isYounger(name, other.key, options)))
@@ -192,8 +193,11 @@ export class WalArchive extends WalReader {
   /** Sets aside what this call has written: two forms of one name with different bytes must not stay. */
   async #withdraw(name: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<void> {
     const key = walKey(name, this.#writer.extension)
-    const hash = createHash('sha256').update(encoded).digest('hex').slice(0, 16)
-    await keepStored(this.storage, `${asideFolder}${key}.${hash}`, encoded, options)
+    // Of the content: encrypted again, it has other bytes.
+    const hash = createHash('sha256')
+    for await (const piece of this.#writer.decodeOwn(key, encoded)) hash.update(piece)
+    const aside = `${asideFolder}${key}.${hash.digest('hex').slice(0, 16)}`
+    await keepStored(this.storage, aside, encoded, options)
     await this.storage.delete([key], options)
   }
 
@@ -262,7 +266,7 @@ export class WalArchive extends WalReader {
   }
 
   /**
-   * How the stored partial relates to ours, both without the zeros at their ends. One that cannot be decoded is `other`:
+   * How the stored partial relates to ours, both without the zeros at their ends. One that cannot be read is `other`:
    * it may not be lost, and it may not stop the stream.
    */
   async #relate(
@@ -287,8 +291,8 @@ export class WalArchive extends WalReader {
       }
     } catch (error) {
       if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return 'shorter'
-      if (hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_CODEC_UNSUPPORTED')) return 'other'
-      throw error
+      if (!isUnreadable(error) && !isOfKey(error)) throw error
+      return 'other'
     }
     if (differsAt < theirLength) return 'other'
     if (theirLength === ours.length) return 'same'
@@ -298,7 +302,8 @@ export class WalArchive extends WalReader {
   /**
    * Compares an object with ours by decoded bytes.
    * @returns false when it is not there any more
-   * @throws WALRX_ARCHIVE_CONFLICT when its bytes are others, or cannot be decoded; what the storage throws as it is
+   * @throws WALRX_ARCHIVE_CONFLICT when its bytes are others, or cannot be decoded; WALRX_KEY_WRONG and WALRX_KEY_MISSING for
+   * one that the keys don't open; what the storage throws as it is
    */
   async #isSame(key: string, extension: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<boolean> {
     const at = `${this.storage.location}/${key}`
@@ -318,11 +323,16 @@ export class WalArchive extends WalReader {
       )
     } catch (error) {
       if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return false
-      if (!hasCode(error, 'WALRX_OBJECT_DAMAGED') && !hasCode(error, 'WALRX_CODEC_UNSUPPORTED')) throw error
+      if (!isUnreadable(error)) throw error
       throw new WalrxError('WALRX_ARCHIVE_CONFLICT', `${at} is there but cannot be compared: ${error.message}`, {
-        hint: 'it is damaged, encrypted, or in a codec that walrx cannot read: move it away, or use a new prefix',
+        hint: 'it is damaged, or in a codec that walrx cannot read: move it away, or use a new prefix',
         cause: error,
       })
     }
   }
+}
+
+/** True for an object that does not decode, whatever the keys are. */
+function isUnreadable(error: unknown): error is WalrxError {
+  return hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_CODEC_UNSUPPORTED')
 }

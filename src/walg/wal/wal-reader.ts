@@ -100,10 +100,12 @@ export class WalReader {
   }
 
   /**
-   * Reads a segment, to know that it is one. What walrx cannot read, for its codec or a key that it lacks, counts as whole.
+   * Reads a segment, to know that it is one. What walrx cannot read for its codec counts as whole: it may be, and nothing
+   * replaces it.
    * @param preferred the extension to ask for first: see {@link openWalFile}
    * @returns false for one that is not there, does not decode, or is not `segmentSize` bytes long
-   * @throws what the storage says
+   * @throws WALRX_KEY_WRONG and WALRX_KEY_MISSING for one that the keys don't open: it may be torn in its first bytes, or whole,
+   * and nobody goes on from it; what the storage says
    */
   async isWhole(
     segment: string,
@@ -137,27 +139,45 @@ export class WalReader {
     return false
   }
 
-  /**
-   * The last whole segment of the newest timeline that has any; undefined where there is none. Reads the listing of that
-   * timeline to its end, and one page of each older one.
-   */
+  /** The last of {@link newestSegments}; undefined where there is none. */
   async newestSegment(options?: StorageCallOptions): Promise<WalObject | undefined> {
-    let newest: WalObject | undefined
+    return (await this.newestSegments(1, undefined, options))[0]
+  }
+
+  /**
+   * The last segments of the newest timeline that has any, newest first, each form for itself. Reads one page of the listing of
+   * each older timeline, and that of the newest to its end.
+   * @param from name of a segment: on its timeline the listing begins there, if there are any from there on
+   */
+  async newestSegments(count: number, from: string | undefined, options?: StorageCallOptions): Promise<WalObject[]> {
+    let first: WalObject | undefined
     let after: string | undefined
     for (let isMore = true; isMore;) {
       isMore = false
       for await (const object of this.walObjects(options, after)) {
         if (object.kind !== 'segment') continue
-        newest = object
+        first = object
         // After every name of this timeline: 'G' sorts after the digits, and before the next timeline's.
         after = `${walFolder}${object.name.slice(0, 8)}G`
         isMore = true
         break
       }
     }
-    if (!newest) return undefined
-    for await (const object of this.walObjects(options, newest.key)) if (object.kind === 'segment') newest = object
-    return newest
+    if (!first) return []
+    const isOnNewest = from !== undefined && from.slice(0, 8) === first.name.slice(0, 8) && from > first.name
+    const late = isOnNewest ? await this.#lastAfter(walFolder + from, count, options) : []
+    if (late.length > 0) return late.reverse()
+    return [first, ...(await this.#lastAfter(first.key, count, options))].slice(-count).reverse()
+  }
+
+  async #lastAfter(key: string, count: number, options?: StorageCallOptions): Promise<WalObject[]> {
+    const last: WalObject[] = []
+    for await (const object of this.walObjects(options, key)) {
+      if (object.kind !== 'segment') continue
+      last.push(object)
+      if (last.length > count) last.shift()
+    }
+    return last
   }
 
   /** Whole segments of a timeline in WAL order, from segment number `from` on, each once even if stored twice. */

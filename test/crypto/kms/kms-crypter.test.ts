@@ -7,6 +7,7 @@ import { DataKeys, type DataKeyLimits, dataKeyLimits } from '../../../src/crypto
 import { KmsCrypter } from '../../../src/crypto/kms/kms-crypter.ts'
 import { Keyring } from '../../../src/crypto/keyring.ts'
 import { WalrxError } from '../../../src/primitives/errors.ts'
+import { HeadedSource } from '../../../src/primitives/headed-source.ts'
 import { chunksOf, randomBytesOf } from '../../harness/made/codec-streams.ts'
 import { isCode } from '../../storage/assertions.ts'
 
@@ -117,10 +118,14 @@ describe('an object', () => {
     const [old, present] = [crypterOn(kms), crypterOn(kms)]
     const ring = new Keyring({ load: () => Promise.resolve({ writing: present, reading: [] }) })
     const stored = await inPlace(old, Buffer.from('content'))
-    assert.equal(String(await collect(ring.decrypt(source(stored), () => false))), 'content')
+    assert.equal(
+      String(await collect(ring.decrypt(new HeadedSource(source(stored)), () => Promise.resolve({ kind: 'random' })))),
+      'content',
+    )
     stored[3]! ^= 1
-    await assert.rejects(collect(ring.decrypt(source(stored), () => false)), (error) =>
-      isCode(error, 'WALRX_OBJECT_DAMAGED'),
+    await assert.rejects(
+      collect(ring.decrypt(new HeadedSource(source(stored)), () => Promise.resolve({ kind: 'random' }))),
+      (error) => isCode(error, 'WALRX_KEY_WRONG'),
     )
   })
 })

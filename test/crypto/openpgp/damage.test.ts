@@ -6,6 +6,7 @@ import type { Crypter } from '../../../src/crypto/crypter.ts'
 import { parseMessageHead } from '../../../src/crypto/openpgp/message-head.ts'
 import { Keyring } from '../../../src/crypto/keyring.ts'
 import { hasCode } from '../../../src/primitives/errors.ts'
+import { HeadedSource } from '../../../src/primitives/headed-source.ts'
 import { randomBytesOf } from '../../harness/made/codec-streams.ts'
 import { bytesOf, crypterOf, encryptedInPlace, madeKey, ringOf, sourceOf } from '../../harness/made/openpgp-keys.ts'
 import { Random } from '../../harness/random.ts'
@@ -27,7 +28,11 @@ function dataStart(object: Buffer): number {
 /** As the program reads it: by a ring of keys. Nothing but an error may end it. */
 async function refuses(object: Uint8Array, what: string): Promise<void> {
   const keyring = new Keyring({ load: () => Promise.resolve({ writing: crypter, reading: [] }) })
-  await assert.rejects(bytesOf(keyring.decrypt(sourceOf(object, 20_000), () => false)), isRefused, what)
+  await assert.rejects(
+    bytesOf(keyring.decrypt(new HeadedSource(sourceOf(object, 20_000)), () => Promise.resolve({ kind: 'random' }))),
+    isRefused,
+    what,
+  )
 }
 
 /** Objects of every shape that is read. */

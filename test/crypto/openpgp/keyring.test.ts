@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Keyring } from '../../../src/crypto/keyring.ts'
+import { type BeginningTest, Keyring } from '../../../src/crypto/keyring.ts'
 import { hasCode } from '../../../src/primitives/errors.ts'
+import { HeadedSource } from '../../../src/primitives/headed-source.ts'
 import { bytesOf, crypterOf, encryptedInPlace, madeKey, sourceOf } from '../../harness/made/openpgp-keys.ts'
 
 const [writing, old, foreign] = [await madeKey(), await madeKey(), await madeKey()]
@@ -11,7 +12,8 @@ const ring = new Keyring({
     reading: [await crypterOf(writing.secret), await crypterOf(old.secret)],
   }),
 })
-const read = (object: Uint8Array) => bytesOf(ring.decrypt(sourceOf(object, 1000), () => false))
+const judge: BeginningTest = () => Promise.resolve({ kind: 'random' })
+const read = (object: Uint8Array) => bytesOf(ring.decrypt(new HeadedSource(sourceOf(object, 1000)), judge))
 
 test('rings are tried one after the other, so that keys can be rotated', async () => {
   for (const { open } of [writing, old]) {

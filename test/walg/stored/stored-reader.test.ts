@@ -15,6 +15,7 @@ import {
 } from '../../../src/walg/stored/stored-reader.ts'
 import { StoredWriter } from '../../../src/walg/stored/stored-writer.ts'
 import { crypterOf } from '../../harness/made/secretstreams.ts'
+import { makeSegment } from '../../harness/made/made-wal.ts'
 import { MemoryStorage } from '../../harness/store/memory-storage.ts'
 
 const segment = 'wal_005/000000010000000000000002'
@@ -86,7 +87,10 @@ describe('an object', () => {
       test(`under ${method}, ${keys}, is freed when its reader has enough`, async () => {
         if (keys === 'encrypted') storage = new MemoryStorage({ keyring })
         // Longer than what any stream of it reads ahead.
-        const name = await stored(method, randomBytes(4 * 1024 * 1024))
+        const name = await stored(
+          method,
+          Buffer.concat([makeSegment('000000010000000000000002'), randomBytes(4 * 1024 * 1024)]),
+        )
         const { body } = await openObject(storage, name)
         for await (const chunk of body) if (chunk.length > 0) break
         assert.equal(storage.openBodies, 0)

@@ -142,19 +142,17 @@ test('of a segment only the beginning is read', async () => {
   assert.ok(chunksRead < 100, `${chunksRead} chunks were read`)
 })
 
-test('an archive with a newest segment that walrx cannot read is refused with a hint at encryption', async () => {
-  for (const [key, bytes] of [
-    ['000000010000000000000001.zst', Buffer.alloc(5000)],
-    ['000000010000000000000001.lzo', randomBytesOf(2, 5000)],
-    ['000000010000000000000001', randomBytesOf(3, 5000)],
-    ['000000010000000000000001', Buffer.alloc(0)],
+test('an archive with a newest segment that walrx cannot read is refused with the reason', async () => {
+  for (const [key, bytes, code] of [
+    ['000000010000000000000001.zst', Buffer.alloc(5000), 'WALRX_OTHER_CLUSTER'],
+    ['000000010000000000000001.lzo', randomBytesOf(2, 5000), 'WALRX_OTHER_CLUSTER'],
+    ['000000010000000000000001', randomBytesOf(3, 5000), 'WALRX_KEY_MISSING'],
+    ['000000010000000000000001.zst', randomBytesOf(4, 5000), 'WALRX_KEY_MISSING'],
+    ['000000010000000000000001', Buffer.alloc(0), 'WALRX_OTHER_CLUSTER'],
   ] as const) {
     storage.objects.clear()
     storage.seed(`wal_005/${key}`, bytes)
-    await assert.rejects(
-      bind(ours),
-      (error) => isOtherCluster(error) && /encrypted/.test((error as { hint: string }).hint),
-    )
+    await assert.rejects(bind(ours), (error) => hasCode(error, code) && error.message.includes(key))
     assert.equal(storage.peek('walrx_005/system.json'), undefined)
   }
 })

@@ -158,22 +158,22 @@ describe('clearing away', () => {
     const other = makeSegment(nameOf(6))
     other.writeUInt8(other.readUInt8(250) ^ 1, 250)
     storage.seed(`wal_005/${nameOf(6)}`, other)
-    assert.deepEqual(await archive.clearTails(), { removed: 2, contradicting: [nameOf(6)] })
+    assert.deepEqual(await archive.clearTails(), { removed: 2, contradicting: [nameOf(6)], locked: [] })
     assert.deepEqual(
       chunks().map((key) => key.slice(24, 48)),
       [nameOf(6), nameOf(6), nameOf(7), nameOf(7)],
     )
-    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [nameOf(6)] })
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [nameOf(6)], locked: [] })
     assert.equal(storage.openBodies, 0)
   })
 
   test('keeps a chunk that is damaged, that reaches beyond the file, or that the file cannot be read for', async () => {
     seed(0, 100, segment, Buffer.from('damaged'))
     storage.seed(`wal_005/${segment}`, bytes)
-    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [segment] })
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [segment], locked: [] })
     seed(0, 100)
     storage.seed(`wal_005/${segment}`, bytes.subarray(0, 50))
-    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [segment] })
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [segment], locked: [] })
     storage.before = ({ key, operation }) => {
       if (operation === 'get' && key.startsWith('wal_005/')) throw unavailable()
     }
@@ -194,14 +194,14 @@ describe('clearing away', () => {
       const first = Buffer.from(bytes.subarray(0, 150_000))
       if (at < 100_000) first.writeUInt8(first.readUInt8(at) ^ 1, at)
       seed(0, 150_000, segment, first)
-      assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [segment] }, String(at))
+      assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [segment], locked: [] }, String(at))
     }
   })
 
   test('keeps those of a segment that is damaged: they are all that there is of it', async () => {
     seed(0, 100)
     storage.seed(`wal_005/${segment}.gz`, 'damaged')
-    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [segment] })
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [segment], locked: [] })
     assert.equal(chunks().length, 1)
   })
 
@@ -210,9 +210,9 @@ describe('clearing away', () => {
     partial.set(bytes.subarray(0, 300))
     storage.seed(`wal_005/${segment}.partial`, partial)
     seed(0, 200)
-    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [] })
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [], locked: [] })
     storage.seed(`wal_005/${segment}`, bytes)
-    assert.deepEqual(await archive.clearTails(), { removed: 1, contradicting: [] })
+    assert.deepEqual(await archive.clearTails(), { removed: 1, contradicting: [], locked: [] })
   })
 
   test('minds chunks that vanish meanwhile as little as what else lies there', async () => {
@@ -222,7 +222,7 @@ describe('clearing away', () => {
     storage.before = ({ key, operation }) => {
       if (operation === 'get' && key.startsWith('walrx_005/tail/')) storage.objects.delete(key)
     }
-    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [] })
+    assert.deepEqual(await archive.clearTails(), { removed: 0, contradicting: [], locked: [] })
     assert.deepEqual(chunks(), ['walrx_005/tail/x'])
   })
 })
