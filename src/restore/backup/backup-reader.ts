@@ -5,6 +5,7 @@
  */
 import type { Logger } from '../../observe/log.ts'
 import { hasCode, isOfKey } from '../../primitives/errors.ts'
+import { WorkBehind } from '../../primitives/work-behind.ts'
 import type { Storage } from '../../storage/storage.ts'
 import type { BackupPart } from '../../walg/backup/backup-archive.ts'
 import { backupFolder } from '../../walg/backup/backup-names.ts'
@@ -84,6 +85,23 @@ async function readAllParts(options: ReadOptions): Promise<ReadSummary> {
 /** The largest file that a rewrite may hold in memory. */
 const rewriteBytesMax = 16 * 1024 * 1024
 
+/** Writes that the reading does not wait for: enough to keep a core busy with them while the other one decodes. */
+const writesBehind = { bytesMax: 4 * 1024 * 1024, countMax: 32 }
+
+/** Parts that are read side by side. */
+interface ReadRun {
+  readonly writes: WorkBehind
+  /** Aborted by the first failure. */
+  readonly signal: AbortSignal
+}
+
+/** Where an entry comes from. */
+interface EntrySource extends ReadRun {
+  readonly part: BackupPart
+  /** Names the part in errors. */
+  readonly at: string
+}
+
 /** Totals over all backups of a chain. */
 interface Tally {
   readBytes: number
@@ -116,10 +134,15 @@ class BackupReading {
     })
   }
 
-  /** Reads parts, as many at a time as allowed; the first failure stops all. */
+  /**
+   * Reads parts, as many at a time as allowed; the first failure stops all. When it ends, however, nothing is being
+   * written any more.
+   */
   async readAll(parts: readonly BackupPart[]): Promise<void> {
-    const queue = [...parts]
+    // The largest first: otherwise one may be left when the others are read.
+    const queue = parts.toSorted((one, other) => other.size - one.size)
     const stop = new AbortController()
+    const writes = new WorkBehind(writesBehind, (error) => stop.abort(error))
     const { signal } = this.#options
     const onAbort = () => stop.abort(signal.reason)
     signal.addEventListener('abort', onAbort, { once: true })
@@ -127,7 +150,7 @@ class BackupReading {
     const work = async () => {
       for (let part = queue.shift(); part; part = queue.shift()) {
         try {
-          await this.#readPart(part, stop.signal)
+          await this.#readPart(part, { writes, signal: stop.signal })
         } catch (error) {
           stop.abort(error)
           throw error
@@ -136,6 +159,8 @@ class BackupReading {
     }
     try {
       const results = await Promise.allSettled(Array.from({ length: this.#options.concurrency }, work))
+      // What failed is the reason of the stop.
+      await writes.settled().catch(() => {})
       if (stop.signal.aborted) throw stop.signal.reason
       for (const result of results) if (result.status === 'rejected') throw result.reason
     } finally {
@@ -165,7 +190,8 @@ class BackupReading {
     return path === controlFile ? 'pg_control.tar' : 'one of its parts'
   }
 
-  async #readPart(part: BackupPart, signal: AbortSignal): Promise<void> {
+  async #readPart(part: BackupPart, run: ReadRun): Promise<void> {
+    const { signal } = run
     const { documents, storage } = this.#options
     const at = `${storage.location}/${part.key}`
     const sum = new StoredSum()
@@ -178,7 +204,7 @@ class BackupReading {
     try {
       for await (const entry of tarEntries(opened.pieces, at)) {
         signal.throwIfAborted()
-        await this.#readEntry(entry, part, at)
+        await this.#readEntry(entry, { part, at, ...run })
       }
       // Bytes after the tar's end count for size and checksum as well.
       await opened.readRest()
@@ -192,7 +218,8 @@ class BackupReading {
     if (stored) sum.check(stored, at)
   }
 
-  async #readEntry(entry: TarEntry, part: BackupPart, at: string): Promise<void> {
+  async #readEntry(entry: TarEntry, from: EntrySource): Promise<void> {
+    const { at, part } = from
     const path = entryPath(entry.name)
     if (path === undefined) throw damaged(`${at} holds a file outside the data directory: "${entry.name}"`)
     const { documents, log, mask, sink } = this.#options
@@ -214,7 +241,7 @@ class BackupReading {
       return
     }
     if (record?.isIncremented) await this.#readIncrement(entry, path, at)
-    else await this.#readFile(entry, path, at)
+    else await this.#readFile(entry, path, from)
     this.#seen.add(path)
   }
 
@@ -225,7 +252,7 @@ class BackupReading {
     this.#tally.bytes += entry.size
   }
 
-  async #readFile(entry: TarEntry, path: string, at: string): Promise<void> {
+  async #readFile(entry: TarEntry, path: string, { at, writes }: EntrySource): Promise<void> {
     const { manifest, name, sentinel } = this.#options.documents
     const expected = manifest?.get(path)
     if (manifest && !expected && !sentinel.delta)
@@ -244,7 +271,7 @@ class BackupReading {
       for await (const chunk of entry.body) {
         bytes += chunk.length
         checksum?.update(chunk)
-        if (!rewrite) await file.write(chunk)
+        if (!rewrite) await writes.add(file.write(chunk), chunk.length, entry.hold?.())
         else if (bytes > rewriteBytesMax) throw damaged(`${at} holds ${path} with more than ${rewriteBytesMax} bytes`)
         else kept.push(Buffer.from(chunk))
       }
@@ -256,7 +283,7 @@ class BackupReading {
         )
       }
       if (rewrite) await file.write(rewrite(Buffer.concat(kept)))
-      await file.finish()
+      await writes.add(file.finish(), 0)
     } finally {
       await file.drop()
     }

@@ -6,12 +6,13 @@ import { WalrxError } from '../../primitives/errors.ts'
 import { ChangedDirectories } from '../../storage/file/changed-directories.ts'
 import { BackgroundSync } from './background-sync.ts'
 
-/** A file that is being written. */
+/** A file that is being written. Its calls need not be waited for: they are done in their order. */
 export interface RestoredFile {
+  /** Resolves when the bytes are written: until then they must not change. */
   write(bytes: Uint8Array): Promise<void>
   /** The file is complete. It is durable when the sink's `sync` has resolved. */
   finish(): Promise<void>
-  /** Closes an incomplete file. Does nothing after {@link finish}. */
+  /** Closes an incomplete file, after what is being written to it. Does nothing after {@link finish}. */
   drop(): Promise<void>
 }
 
@@ -30,6 +31,43 @@ export interface RestoreSink {
   change(path: string): Promise<ChangedFile>
   /** Makes all finished files and their names durable. */
   sync(): Promise<void>
+}
+
+/** How a file ends. */
+type FileEnding = Pick<RestoredFile, 'finish' | 'drop'>
+
+/** An open file of a directory. */
+interface OpenedFile {
+  readonly handle: fs.FileHandle
+  readonly calls: CallQueue
+  readonly ending: FileEnding
+}
+
+/** What is left of chunks after their first bytes; none of it is empty. */
+function without(chunks: readonly Uint8Array[], bytes: number): Uint8Array[] {
+  let skipped = bytes
+  return chunks.flatMap((chunk) => {
+    const taken = Math.min(skipped, chunk.length)
+    skipped -= taken
+    return taken < chunk.length ? [chunk.subarray(taken)] : []
+  })
+}
+
+/** Calls to one file: they are made one after the other. After one that failed none is made. */
+class CallQueue {
+  #last: Promise<void> = Promise.resolve()
+
+  next(call: () => Promise<void>): Promise<void> {
+    this.#last = this.#last.then(call)
+    // Who asked for the call gets its error.
+    this.#last.catch(() => {})
+    return this.#last
+  }
+
+  /** Resolves when all have been made. Throws what one threw. */
+  done(): Promise<void> {
+    return this.#last
+  }
 }
 
 const nowhereFile: RestoredFile & ChangedFile = {
@@ -69,6 +107,8 @@ export class DirectorySink implements RestoreSink {
   readonly #fsync: boolean
   readonly #syncs = new BackgroundSync()
   readonly #directories = new ChangedDirectories(fs)
+  /** Files that are neither finished nor dropped, by full path. */
+  readonly #beingWritten = new Map<string, Promise<void>>()
   /** Links that lead nowhere yet: path in the data directory, and target. */
   readonly #unmade = new Map<string, string>()
 
@@ -87,7 +127,7 @@ export class DirectorySink implements RestoreSink {
   async file(path: string, mode: number): Promise<RestoredFile> {
     await this.#makeTarget(path)
     const full = join(this.root, path)
-    const handle = await this.#explained(full, async () => {
+    const { calls, ending, handle } = await this.#open(full, async () => {
       await this.#directories.make(dirname(full))
       const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW
       const opened = await fs.open(full, flags, mode)
@@ -95,7 +135,19 @@ export class DirectorySink implements RestoreSink {
       await opened.chmod(mode)
       return opened
     })
-    return { write: (bytes) => this.#write(full, handle, bytes), ...this.#ending(full, handle) }
+    let waiting: Uint8Array[] = []
+    let written = Promise.resolve()
+    // What comes while a call is being made goes out together in the next one.
+    const write = (bytes: Uint8Array) => {
+      if (waiting.push(bytes) > 1) return written
+      written = calls.next(() => {
+        const chunks = waiting
+        waiting = []
+        return this.#append(full, handle, chunks)
+      })
+      return written
+    }
+    return { write, ...ending }
   }
 
   /** A symbolic link to a directory outside, which is made where it is not there, and is its owner's alone. */
@@ -126,11 +178,31 @@ export class DirectorySink implements RestoreSink {
 
   async change(path: string): Promise<ChangedFile> {
     const full = join(this.root, path)
-    const handle = await this.#explained(full, () => fs.open(full, constants.O_WRONLY | constants.O_NOFOLLOW))
+    const opened = await this.#open(full, () => fs.open(full, constants.O_WRONLY | constants.O_NOFOLLOW))
+    const { calls, ending, handle } = opened
     return {
-      resize: (bytes) => this.#explained(full, () => handle.truncate(bytes)),
-      write: (position, bytes) => this.#write(full, handle, bytes, position),
-      ...this.#ending(full, handle),
+      resize: (bytes) => calls.next(() => this.#explained(full, () => handle.truncate(bytes))),
+      write: (position, bytes) => calls.next(() => this.#write(full, handle, position, bytes)),
+      ...ending,
+    }
+  }
+
+  /** Opens a file, after whoever writes the same file has finished or dropped it. */
+  async #open(full: string, open: () => Promise<fs.FileHandle>): Promise<OpenedFile> {
+    for (let other = this.#beingWritten.get(full); other; other = this.#beingWritten.get(full)) await other
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#beingWritten.set(full, promise)
+    const release = () => {
+      this.#beingWritten.delete(full)
+      resolve()
+    }
+    try {
+      const handle = await this.#explained(full, open)
+      const calls = new CallQueue()
+      return { handle, calls, ending: this.#ending(full, handle, calls, release) }
+    } catch (error) {
+      release()
+      throw error
     }
   }
 
@@ -144,29 +216,44 @@ export class DirectorySink implements RestoreSink {
     this.#unmade.delete(link)
   }
 
-  #write(full: string, handle: fs.FileHandle, bytes: Uint8Array, position?: number): Promise<void> {
+  #append(full: string, handle: fs.FileHandle, chunks: readonly Uint8Array[]): Promise<void> {
+    return this.#explained(full, async () => {
+      let rest = chunks
+      while (rest.length > 0) rest = without(rest, (await handle.writev(rest)).bytesWritten)
+    })
+  }
+
+  #write(full: string, handle: fs.FileHandle, position: number, bytes: Uint8Array): Promise<void> {
     return this.#explained(full, async () => {
       for (let at = 0; at < bytes.length;) {
-        const where = position === undefined ? null : position + at
-        at += (await handle.write(bytes, at, bytes.length - at, where)).bytesWritten
+        at += (await handle.write(bytes, at, bytes.length - at, position + at)).bytesWritten
       }
     })
   }
 
-  #ending(full: string, handle: fs.FileHandle): Pick<RestoredFile, 'finish' | 'drop'> {
+  #ending(full: string, handle: fs.FileHandle, calls: CallQueue, release: () => void): FileEnding {
     let isOpen = true
-    const close = async () => {
-      if (!isOpen) return
-      isOpen = false
-      await handle.close()
-    }
+    const close = () => handle.close()
     return {
       finish: async () => {
-        if (!this.#fsync) return this.#explained(full, close)
         isOpen = false
-        await this.#syncs.add(handle, (work) => this.#explained(full, work))
+        try {
+          await calls.done().catch(async (error: unknown) => {
+            await close().catch(() => {})
+            throw error
+          })
+          if (this.#fsync) await this.#syncs.add(handle, (work) => this.#explained(full, work))
+          else await this.#explained(full, close)
+        } finally {
+          release()
+        }
       },
-      drop: close,
+      drop: async () => {
+        if (!isOpen) return
+        isOpen = false
+        await calls.done().catch(() => {})
+        await close().finally(release)
+      },
     }
   }
 

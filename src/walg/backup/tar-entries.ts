@@ -13,8 +13,13 @@ export interface TarEntry {
   readonly kind: 'file' | 'directory' | 'other'
   readonly size: number
   readonly mode: number
-  /** The body; unread bytes are skipped. Each chunk is valid until the next one is asked for. */
+  /** The body; unread bytes are skipped. Each chunk is valid until the next one is asked for, or as long as it is held. */
   readonly body: AsyncIterable<Uint8Array>
+  /**
+   * Holds the chunk that the body gave last: it stays valid until the returned function is called, once. Undefined where
+   * chunks stay valid by themselves.
+   */
+  readonly hold?: () => () => void
 }
 
 const blockBytes = 512
@@ -93,6 +98,7 @@ class TarReading {
       size: header.size ?? 0,
       mode: header.mode ?? 0,
       body: readBody(entry as AsyncIterable<Uint8Array>, explain, (bytes) => this.#held.free(byteOffset + bytes)),
+      hold: () => this.#held.holdFirst(),
     }
   }
 
@@ -121,23 +127,44 @@ function kindOf(type: Entry['header']['type']): TarEntry['kind'] {
   return type === 'directory' ? 'directory' : 'other'
 }
 
+/** A piece, and how many still use it: the tar, and those who hold chunks of it. */
+interface HeldPiece {
+  /** Where it ends in the tar. */
+  readonly end: number
+  readonly piece: DecodedPiece
+  users: number
+}
+
 /** The pieces that the reader of a tar may still use. */
 class HeldPieces {
-  readonly #pieces: { readonly end: number; readonly piece: DecodedPiece }[] = []
+  readonly #pieces: HeldPiece[] = []
   #bytes = 0
 
   add(piece: DecodedPiece): void {
     this.#bytes += piece.bytes.length
-    this.#pieces.push({ end: this.#bytes, piece })
+    this.#pieces.push({ end: this.#bytes, piece, users: 1 })
   }
 
-  /** Frees the pieces that end at an offset or before. */
+  /** The tar is read up to an offset: frees the pieces before it that nobody holds. */
   free(offset: number): void {
     for (let first = this.#pieces[0]; first && first.end <= offset; first = this.#pieces[0]) {
       this.#pieces.shift()
-      first.piece.free()
+      drop(first)
     }
   }
+
+  /** Holds the first piece that is not free: that of the chunk which was read last, because a chunk lies in one piece. */
+  holdFirst(): () => void {
+    const [first] = this.#pieces
+    if (!first) return () => {}
+    first.users++
+    return () => drop(first)
+  }
+}
+
+function drop(held: HeldPiece): void {
+  held.users--
+  if (held.users === 0) held.piece.free()
 }
 
 async function* readBody(
