@@ -5,8 +5,8 @@ import type { FileHandle } from 'node:fs/promises'
 
 /** Files that are synced at the same time: each occupies a thread of the libuv pool, which decoding needs too. */
 const syncsMax = 2
-/** Open files that wait for their fsync. */
-const waitingMax = 64
+/** Open files that wait for their fsync: a tar of small files is read meanwhile, and most systems let a process have 1024. */
+const waitingMax = 256
 
 /** See the file's header. */
 export class BackgroundSync {
@@ -33,6 +33,19 @@ export class BackgroundSync {
     this.#start()
     while (this.#waiting.length > waitingMax) await this.#change()
     if (this.#failure) throw this.#failure
+  }
+
+  /**
+   * Has the disk begin with a file that is still being written. Resolves when that is over: only then may the file be
+   * closed. Never rejects: what syncing it threw comes from {@link add} and {@link done}, as it must, because the system
+   * reports a failed write once.
+   */
+  flush(handle: FileHandle, explained: (work: () => Promise<void>) => Promise<void>): Promise<void> {
+    return new Promise((resolve) => {
+      // Files that are complete can wait.
+      this.#waiting.unshift(() => explained(() => handle.datasync()).finally(resolve))
+      this.#start()
+    })
   }
 
   /** Resolves when every file is durable. Throws what syncing one threw. */

@@ -33,6 +33,9 @@ export interface RestoreSink {
   sync(): Promise<void>
 }
 
+/** A large file begins to go to the disk after so many bytes: a sync at its end would have to wait for all of it. */
+const flushBytes = 64 * 1024 * 1024
+
 /** How a file ends. */
 type FileEnding = Pick<RestoredFile, 'finish' | 'drop'>
 
@@ -56,6 +59,7 @@ function without(chunks: readonly Uint8Array[], bytes: number): Uint8Array[] {
 /** Calls to one file: they are made one after the other. After one that failed none is made. */
 class CallQueue {
   #last: Promise<void> = Promise.resolve()
+  #beside: Promise<void> | undefined
 
   next(call: () => Promise<void>): Promise<void> {
     this.#last = this.#last.then(call)
@@ -64,9 +68,20 @@ class CallQueue {
     return this.#last
   }
 
+  /** Makes a call beside the others, unless the last such is not over. It must not reject. */
+  beside(call: () => Promise<void>): void {
+    this.#beside ??= call().then(() => {
+      this.#beside = undefined
+    })
+  }
+
   /** Resolves when all have been made. Throws what one threw. */
-  done(): Promise<void> {
-    return this.#last
+  async done(): Promise<void> {
+    try {
+      await this.#last
+    } finally {
+      await this.#beside
+    }
   }
 }
 
@@ -137,13 +152,18 @@ export class DirectorySink implements RestoreSink {
     })
     let waiting: Uint8Array[] = []
     let written = Promise.resolve()
+    let unflushed = 0
     // What comes while a call is being made goes out together in the next one.
     const write = (bytes: Uint8Array) => {
+      unflushed += bytes.length
       if (waiting.push(bytes) > 1) return written
-      written = calls.next(() => {
+      written = calls.next(async () => {
         const chunks = waiting
         waiting = []
-        return this.#append(full, handle, chunks)
+        await this.#append(full, handle, chunks)
+        if (!this.#fsync || unflushed < flushBytes) return
+        unflushed = 0
+        calls.beside(() => this.#syncs.flush(handle, (work) => this.#explained(full, work)))
       })
       return written
     }
