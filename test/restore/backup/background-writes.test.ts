@@ -4,10 +4,12 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
 import { silentLog } from '../../../src/observe/log.ts'
 import { readDocuments } from '../../../src/restore/backup/backup-documents.ts'
 import { fetchBackup } from '../../../src/restore/backup/backup-fetch.ts'
-import { DirectorySink } from '../../../src/restore/backup/restore-sink.ts'
+import { readBackup } from '../../../src/restore/backup/backup-reader.ts'
+import { DirectorySink, nowhere, type RestoreSink } from '../../../src/restore/backup/restore-sink.ts'
 import { BackupArchive } from '../../../src/walg/backup/backup-archive.ts'
 import { tarEntries } from '../../../src/walg/backup/tar-entries.ts'
 import { serverTar } from '../../backup/parts/tars.ts'
@@ -39,9 +41,12 @@ describe('a file of a restored directory', () => {
   test('is not opened again before its last bytes are written', async () => {
     const sink = new DirectorySink(root, true)
     const first = await sink.file('backup_label', 0o600)
-    const write = first.write(Buffer.alloc(1024 * 1024, 1))
+    const large = first.write(Buffer.alloc(16 * 1024 * 1024, 1))
+    // By now that is a call of its own.
+    await turn()
+    const writes = [large, first.write(Buffer.alloc(1024 * 1024, 1))]
     const second = sink.file('backup_label', 0o600)
-    await Promise.all([write, first.finish()])
+    await Promise.all([...writes, first.finish()])
     const other = await second
     await Promise.all([other.write(Buffer.from('label')), other.finish()])
     await sink.sync()
@@ -110,6 +115,33 @@ test('a restore ends with the first file that cannot be written, and stays marke
     assert.ok(!disk.present.has('data/global/pg_control'))
     await rm(join(root, 'data'), { recursive: true })
   }
+})
+
+test('a backup is not read to its end before all of it is written, and its last write can fail it', async () => {
+  const chain = drawChain(new Random(1), 0)
+  const storage = new MemoryStorage()
+  for (const [key, bytes] of storeChain(new Random(1), chain)) storage.objects.set(key, { bytes, lastModifiedMs: 0 })
+  const signal = new AbortController().signal
+  const documents = await readDocuments(storage, new BackupArchive(storage), chain.steps[0]!.name, signal)
+  const write = Promise.withResolvers<void>()
+  let isWriting = false
+  const slow = (): Promise<void> => {
+    isWriting = true
+    return write.promise
+  }
+  const file = { write: slow, finish: async () => {}, drop: async () => {} }
+  const sink: RestoreSink = { ...nowhere, file: () => Promise.resolve(file) }
+  let isRead = false
+  const beforeControl = async () => {
+    await Promise.resolve()
+    isRead = true
+  }
+  const rest = { log: silentLog, signal, concurrency: 3, onProgress: () => {} }
+  const reading = readBackup({ storage, documents, sink, beforeControl, ...rest })
+  for (let turns = 0; turns < 50 || !isWriting; turns++) await turn()
+  write.reject(new Error('too late'))
+  await assert.rejects(reading, { message: 'too late' })
+  assert.equal(isRead, false)
 })
 
 test('a chunk of a tar that is held stays valid, and the memory of others is freed', async () => {
