@@ -19,7 +19,7 @@ export type Recognised =
 
 /**
  * Free bytes that {@link Crypter.encryptInPlace} needs after `size` bytes of content, by the method that adds most: libsodium
- * with 17 for each 8192, and OpenPGP with a packet for each key that it encrypts to, of which there is room for 32 KiB.
+ * with 17 for each 8192, and OpenPGP with a packet for each key that it encrypts to, with room for 32 KiB of them.
  */
 export function encryptSlack(size: number): number {
   return 17 * Math.ceil(size / 8192) + 32 * 1024

@@ -53,7 +53,7 @@ export class HeadedSource implements AsyncIterable<Uint8Array> {
   }
 
   /**
-   * Frees the source, whoever still reads it. Generators and streams may stand between it and its reader, which would free
+   * Frees the source, also while it is read. Generators and streams may stand between it and its reader, which would free
    * it only when a read that waits has come to its end.
    */
   async close(): Promise<void> {

@@ -93,7 +93,7 @@ export async function* openDare(reader: ByteReader, key: KeyObject): AsyncGenera
   await reader.expectEnd()
 }
 
-/** Encrypts content as a stream. Throws WALRX_INTERNAL for none: it could not be told from a stream that is cut. */
+/** Encrypts content as a stream. Throws WALRX_INTERNAL for none: that would look like a stream that is cut. */
 export async function* sealDare(
   content: AsyncIterable<Uint8Array>,
   key: KeyObject,

@@ -14,7 +14,7 @@
  * here as in WAL-G, and libsodium itself changes the key after REKEY.
  *
  * WAL-G encrypts an empty file, which only the codec none leaves empty, without a header and by no key: 17 bytes, always
- * the same, which it does not read back. walrx does not read them either: whoever can write to the archive could empty any
+ * the same, which it does not read back. walrx does not read them either: who can write to the archive could empty any
  * object with them. No object of an archive has an empty content.
  */
 import { createCipheriv } from 'node:crypto'

@@ -60,7 +60,7 @@ export async function* encryptMessage(
 
 /**
  * Encrypts `buffer[0, length)` inside its own buffer, as {@link Crypter.encryptInPlace} does. What is encrypted is written one
- * slice behind what is read, so that nothing is overwritten before it is read.
+ * slice after what is read, so that nothing is overwritten before it is read.
  */
 export async function encryptMessageInPlace(
   buffer: Buffer,

@@ -5,7 +5,7 @@
  */
 import type { Logger } from '../../observe/log.ts'
 import { hasCode, isOfKey } from '../../primitives/errors.ts'
-import { WorkBehind } from '../../primitives/work-behind.ts'
+import { PendingWork } from '../../primitives/pending-work.ts'
 import type { Storage } from '../../storage/storage.ts'
 import type { BackupPart } from '../../walg/backup/backup-archive.ts'
 import { backupFolder } from '../../walg/backup/backup-names.ts'
@@ -90,7 +90,7 @@ const writesBehind = { bytesMax: 4 * 1024 * 1024, countMax: 32 }
 
 /** Parts that are read side by side. */
 interface ReadRun {
-  readonly writes: WorkBehind
+  readonly writes: PendingWork
   /** Aborted by the first failure. */
   readonly signal: AbortSignal
 }
@@ -142,7 +142,7 @@ class BackupReading {
     // The largest first: otherwise one may be left when the others are read.
     const queue = parts.toSorted((one, other) => other.size - one.size)
     const stop = new AbortController()
-    const writes = new WorkBehind(writesBehind, (error) => stop.abort(error))
+    const writes = new PendingWork(writesBehind, (error) => stop.abort(error))
     const { signal } = this.#options
     const onAbort = () => stop.abort(signal.reason)
     signal.addEventListener('abort', onAbort, { once: true })

@@ -207,7 +207,7 @@ export class DirectorySink implements RestoreSink {
     }
   }
 
-  /** Opens a file, after whoever writes the same file has finished or dropped it. */
+  /** Opens a file, after the last writer of the same file has finished or dropped it. */
   async #open(full: string, open: () => Promise<fs.FileHandle>): Promise<OpenedFile> {
     for (let other = this.#beingWritten.get(full); other; other = this.#beingWritten.get(full)) await other
     const { promise, resolve } = Promise.withResolvers<void>()

@@ -112,7 +112,7 @@ describe('the key that encrypts', () => {
   })
 })
 
-test('keys are read once in a process, with the first object, whoever asks', async () => {
+test('keys are read once in a process, with the first object, by all that ask', async () => {
   const runs = join(folder, 'runs')
   const keyring = await keyringOf({ ...hex, WALRX_KEY_COMMAND: `echo >>${runs}; sleep 0.1; echo ${one}` })
   assert.ok(!existsSync(runs))

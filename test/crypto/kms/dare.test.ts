@@ -150,7 +150,7 @@ function packagesOf(stream: Buffer): Buffer[] {
   return packages
 }
 
-/** Ways to change a stream, each of which gives other bytes. */
+/** Ways to change a stream; each gives other bytes. */
 const changes: readonly (readonly [name: string, change: (stream: Buffer, other: Buffer, random: Random) => Buffer])[] =
   [
     [

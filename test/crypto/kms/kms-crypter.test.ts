@@ -174,7 +174,7 @@ describe('KMS is asked', () => {
     assert.deepEqual([wrappedKeys.size, kms.calls.length], [2, 2])
     kms.isOut = true
     kms.calls.length = 0
-    // 31 until it would be renewed, then 8 more, at every second of which KMS is asked.
+    // 31 until it would be renewed, then 8 more; at every second one KMS is asked.
     for (let index = 0; index < 39; index++) wrappedKeys.add((await write()).toString('latin1', 0, 184))
     assert.deepEqual([wrappedKeys.size, kms.calls.length], [2, 4])
     await assert.rejects(write(), (error) => isCode(error, 'WALRX_KEY_UNAVAILABLE'))

@@ -44,7 +44,7 @@ const accepted: Record<KeyTransform, Accepted[]> = {
       key: bytes('0123456789abcdef0123456789ABCDEF'),
     },
     { name: '33 bytes, cut', text: bytes(`${letters(32)}x`), key: bytes(letters(32)) },
-    { name: 'hex digits, of which the first 32 are the key', text: bytes(hex), key: bytes(hex.slice(0, 32)) },
+    { name: 'hex digits whose first 32 are the key', text: bytes(hex), key: bytes(hex.slice(0, 32)) },
     { name: '17 characters of 34 bytes, cut', text: Buffer.from('ü'.repeat(17)), key: Buffer.from('ü'.repeat(16)) },
     {
       name: 'white space within and around',

@@ -1,4 +1,4 @@
-/** Where an encrypted archive is, and all bytes that lie there, whoever left them and under whatever name. */
+/** Where an encrypted archive is, and all bytes that lie there, under whatever name. */
 import { chmodSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { readObject } from '../../../src/storage/storage.ts'

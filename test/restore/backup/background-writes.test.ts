@@ -20,14 +20,14 @@ import { RecordedDisk } from './recorded-disk.ts'
 
 let root: string
 beforeEach(async () => {
-  root = await mkdtemp(join(tmpdir(), 'walrx-behind-'))
+  root = await mkdtemp(join(tmpdir(), 'walrx-writes-'))
 })
 afterEach(() => rm(root, { recursive: true, force: true }))
 
 const errno = (code: string) => Object.assign(new Error(`${code}: made up`), { code })
 
 describe('a file of a restored directory', () => {
-  test('gets its bytes in their order, whoever waits for them', async () => {
+  test('gets its bytes in their order, waited for or not', async () => {
     const sink = new DirectorySink(root, true)
     const file = await sink.file('base/5/1', 0o600)
     const pieces = Array.from({ length: 300 }, (_, index) => Buffer.alloc(index * 7 + 1, index))

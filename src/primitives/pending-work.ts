@@ -10,7 +10,7 @@ export interface WorkBounds {
 }
 
 /** See the file's header. */
-export class WorkBehind {
+export class PendingWork {
   readonly #bounds: WorkBounds
   readonly #onFailure: (error: unknown) => void
   #bytes = 0
