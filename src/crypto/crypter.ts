@@ -44,7 +44,8 @@ export interface Crypter {
   /**
    * Whether the key opens an object. A ring that only encrypts says `opens` of what its private keys would open.
    * @param head the first bytes of it: {@link Crypter.headBytes}, or all that it has
-   * @throws what stands between walrx and the key: WALRX_KEY_UNAVAILABLE
+   * @throws what stands between walrx and the key: WALRX_KEY_UNAVAILABLE; WALRX_OBJECT_DAMAGED for an object that names the key
+   * and does not open; WALRX_CODEC_UNSUPPORTED for one that no key opens
    */
   recognise(head: Buffer): Promise<Recognised>
 

@@ -2,9 +2,9 @@
  * The keys of an archive: one to write with, and any number to read with. Which one opens an object is found by its first
  * bytes, so keys can be rotated without rewriting the archive.
  */
-import { WalrxError } from '../primitives/errors.ts'
+import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { HeadedSource } from '../primitives/headed-source.ts'
-import type { Crypter, DecryptOptions } from './crypter.ts'
+import type { Crypter, DecryptOptions, Recognised } from './crypter.ts'
 
 /** What a keyring is made of. */
 export interface Keys {
@@ -115,21 +115,24 @@ export class Keyring {
 
   /**
    * What the keys can do with an object, by its beginning.
-   * @throws WALRX_USAGE, WALRX_KEY_UNAVAILABLE, what the source throws
+   * @throws WALRX_USAGE, WALRX_KEY_UNAVAILABLE; WALRX_CODEC_UNSUPPORTED for what only a passphrase opens; what the source throws
    */
   async lookAt(source: HeadedSource, judge: BeginningTest): Promise<Look> {
     const { reading, writing } = await this.keys()
     const crypters = [writing, ...reading]
     const head = await source.head(Math.max(...crypters.map((crypter) => crypter.headBytes)))
+    let damage: WalrxError | undefined
     let unreadable: Crypter | undefined
     let wants: string | undefined
     for (const crypter of crypters) {
-      const recognised = await crypter.recognise(head)
-      if (typeof recognised === 'object') wants ??= recognised.wants
+      const recognised = await recognisedBy(crypter, head)
+      if (recognised instanceof WalrxError) damage ??= recognised
+      else if (typeof recognised === 'object') wants ??= recognised.wants
       if (recognised !== 'opens') continue
       if (crypter.canDecrypt) return { kind: 'opens', crypter }
       unreadable ??= crypter
     }
+    if (damage) return { kind: 'damaged', refusal: damage }
     if (unreadable) return { kind: 'sealed', refusal: withoutPrivateKey(unreadable) }
     if (wants !== undefined) return { kind: 'refused', refusal: wrongKey(wants, crypters) }
     const isWhole = source.isEnded
@@ -168,7 +171,7 @@ export class Keyring {
     try {
       for await (const piece of this.decrypt(new HeadedSource(encrypted), isContent)) decrypted.push(piece)
     } catch (error) {
-      if (error instanceof WalrxError && error.code === 'WALRX_KEY_UNAVAILABLE') throw error
+      if (hasCode(error, 'WALRX_KEY_UNAVAILABLE')) throw error
       if (!(error instanceof WalrxError) || writing.canDecrypt) throw error
       return { writing, isReadable: false }
     }
@@ -176,6 +179,16 @@ export class Keyring {
       throw new WalrxError('WALRX_INTERNAL', `what ${writing.label} encrypted does not decrypt to the same`)
     }
     return { writing, isReadable: true }
+  }
+}
+
+/** What a key says of an object; the error of one that is for it, and damaged: another key may open it all the same. */
+async function recognisedBy(crypter: Crypter, head: Buffer): Promise<Recognised | WalrxError> {
+  try {
+    return await crypter.recognise(head)
+  } catch (error) {
+    if (hasCode(error, 'WALRX_OBJECT_DAMAGED')) return error
+    throw error
   }
 }
 

@@ -10,8 +10,8 @@ import type { ReadableStorage } from './stored-reader.ts'
 /**
  * Looks at an object of an encrypted kind: one request, and only the beginning is read.
  * @returns with errors that name the object
- * @throws WALRX_CODEC_UNSUPPORTED for an extension that walrx cannot read, WALRX_OBJECT_NOT_FOUND, WALRX_KEY_UNAVAILABLE,
- * and what else the storage says
+ * @throws WALRX_CODEC_UNSUPPORTED for an extension that walrx cannot read and for what only a passphrase opens,
+ * WALRX_OBJECT_NOT_FOUND, WALRX_KEY_UNAVAILABLE, and what else the storage says
  */
 export async function lookAtObject(
   storage: ReadableStorage,
@@ -27,6 +27,8 @@ export async function lookAtObject(
     const look = await (keyring ? keyring.lookAt(source, judge) : lookUnkeyed(source, judge))
     if (look.kind === 'opens' || !look.refusal) return look
     return { ...look, refusal: named(look.refusal, decoding) as WalrxError }
+  } catch (error) {
+    throw named(error, decoding)
   } finally {
     await source.close()
   }

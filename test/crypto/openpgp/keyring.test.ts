@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { type BeginningTest, Keyring } from '../../../src/crypto/keyring.ts'
 import { hasCode } from '../../../src/primitives/errors.ts'
 import { HeadedSource } from '../../../src/primitives/headed-source.ts'
-import { bytesOf, crypterOf, encryptedInPlace, madeKey, sourceOf } from '../../harness/made/openpgp-keys.ts'
+import { bytesOf, crypterOf, encryptedInPlace, madeKey, ringOf, sourceOf } from '../../harness/made/openpgp-keys.ts'
 
 const [writing, old, foreign] = [await madeKey(), await madeKey(), await madeKey()]
 const ring = new Keyring({
@@ -20,6 +20,25 @@ test('rings are tried one after the other, so that keys can be rotated', async (
     const object = await encryptedInPlace(await crypterOf(open), Buffer.from('content'))
     assert.equal((await read(object)).toString(), 'content')
   }
+})
+
+/** The object with a bit changed in the session key for its first recipient. */
+function withDamagedKey(object: Uint8Array): Buffer {
+  const damaged = Buffer.from(object)
+  damaged[60] = damaged.readUInt8(60) ^ 1
+  return damaged
+}
+
+test('an object whose session key is changed is damaged, and no matter of keys', async () => {
+  const object = withDamagedKey(await encryptedInPlace(await crypterOf(writing.open), Buffer.from('content')))
+  const look = await ring.lookAt(new HeadedSource(sourceOf(object, 1000)), judge)
+  assert.equal(look.kind, 'damaged')
+  await assert.rejects(read(object), (error) => hasCode(error, 'WALRX_OBJECT_DAMAGED'))
+})
+
+test('another ring opens an object whose session key for the first one is changed', async () => {
+  const both = await crypterOf(await ringOf(writing.open, old.open))
+  assert.equal((await read(withDamagedKey(await encryptedInPlace(both, Buffer.from('content'))))).toString(), 'content')
 })
 
 test('an object to another key is refused by the name of that key', async () => {

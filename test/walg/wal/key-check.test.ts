@@ -8,6 +8,7 @@ import { type ErrorCode, hasCode, WalrxError } from '../../../src/primitives/err
 import { tailKey } from '../../../src/walg/names.ts'
 import { StoredWriter } from '../../../src/walg/stored/stored-writer.ts'
 import { checkKeys } from '../../../src/walg/wal/key-check.ts'
+import { crypterOf, madeKey } from '../../harness/made/openpgp-keys.ts'
 import { makeSegment } from '../../harness/made/made-wal.ts'
 import { MemoryStorage } from '../../harness/store/memory-storage.ts'
 import { testKey, testKeyring } from '../../harness/store/test-keys.ts'
@@ -92,6 +93,20 @@ for (const method of ['zstd', 'lz4', 'brotli', 'none'] as const) {
     })
   })
 }
+
+test('a newest segment whose OpenPGP session key is changed stops no start', async () => {
+  const { secret } = await madeKey()
+  const ring = await crypterOf(secret)
+  const keyring = new Keyring({ load: () => Promise.resolve({ writing: ring, reading: [] }) })
+  const archive = new Archive()
+  await archive.segment(1, keyring)
+  const storage = archive.open(keyring)
+  const newest = await archive.segment(2, keyring)
+  const stored = Buffer.from(storage.objects.get(newest)?.bytes ?? [])
+  stored[60] = stored.readUInt8(60) ^ 1
+  storage.seed(newest, stored)
+  await checkKeys(storage, { reader: 'wal-receive' })
+})
 
 test('where there is no segment, chunks of a tail and the newest backup decide', async () => {
   const archive = new Archive()
