@@ -76,6 +76,16 @@ test('sets chunks aside, and takes no other name than those of segments and hist
   assert.equal((await run('--set-aside', name)).stdout, `moved 0 objects of ${name} to walrx_005/aside\n`)
 })
 
+test('needs its key to make segments, and none to set chunks aside', async () => {
+  await chunk(9000)
+  const missing = ['--libsodium-key-path', join(archive, 'lost')]
+  const { status, stderr } = await run(...missing)
+  assert.equal(status, 2)
+  assert.match(stderr, /the key file WALG_LIBSODIUM_KEY_PATH=\S*lost does not exist/)
+  const aside = await run('--set-aside', name, ...missing)
+  assert.deepEqual([aside.status, aside.stdout], [0, `moved 1 objects of ${name} to walrx_005/aside\n`])
+})
+
 test('ends with an error of its own where chunks cannot be right', async () => {
   await chunk(9000)
   await writeFile(join(archive, tailKey(name, { from: 0, to: 9000 }, '')), 'short')

@@ -34,7 +34,6 @@ export const walFinalize: Command<'wal-finalize'> = {
     const storage = await openStorage(options)
     const signal = signals.drain
     try {
-      await storage.keyring?.keys()
       if (name !== undefined) {
         const objects = await setAside(storage, name, { signal })
         const text = `moved ${objects} objects of ${name} to walrx_005/aside\n`
