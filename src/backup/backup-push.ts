@@ -72,7 +72,8 @@ export interface PushedBackup {
 /**
  * Takes a backup.
  * @throws WALRX_BACKUP_EXISTS, WALRX_BACKUP_CHECKSUM, WALRX_BACKUP_INCOMPLETE, WALRX_BACKUP_NOT_INCREMENTAL,
- * WALRX_OTHER_CLUSTER, WALRX_KEY_MISSING, WALRX_KEY_WRONG, and what server and storage say. Nothing is left then that any command takes for a backup
+ * WALRX_OTHER_CLUSTER, WALRX_KEY_MISSING, WALRX_KEY_WRONG, and what server and storage say. Nothing is left then that any
+ * command takes for a backup
  */
 export async function pushBackup(options: PushOptions): Promise<PushedBackup> {
   const { archive, clock, log, server, signal, storage } = options

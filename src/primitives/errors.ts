@@ -136,7 +136,7 @@ export const errorTable = {
   WALRX_KEY_MISSING: {
     exitStatus: 2,
     transient: false,
-    meaning: 'an object is encrypted, and no key is set',
+    meaning: 'an object is encrypted, and no key is set, or only a public one',
   },
   WALRX_KEY_WRONG: {
     exitStatus: 2,

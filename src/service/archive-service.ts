@@ -83,8 +83,8 @@ export class ArchiveService implements AsyncDisposable {
   }
 
   /**
-   * Opens the archive and proves that it can be written to, with the keys that are set; connects to no server yet. Whatever goes wrong, nothing of it
-   * is left open.
+   * Opens the archive and proves that it can be written to, with the keys that are set; connects to no server yet. Whatever
+   * goes wrong, nothing of it is left open.
    * @throws WALRX_USAGE for settings that contradict each other, WALRX_KEY_MISSING, WALRX_KEY_WRONG and
    * WALRX_KEY_UNAVAILABLE for keys that don't fit the archive, what the storage says, the signal's reason
    */
