@@ -280,6 +280,11 @@ export function isOfKey(error: unknown): error is WalrxError {
   return hasCode(error, 'WALRX_KEY_MISSING') || hasCode(error, 'WALRX_KEY_WRONG')
 }
 
+/** True where the service that keeps a key does not answer just now: as with a storage, the next attempt may succeed. */
+export function isKeyOutage(error: unknown): boolean {
+  return hasCode(error, 'WALRX_KEY_UNAVAILABLE') && error.transient
+}
+
 /**
  * Any thrown value as a WalrxError. A failed system call is a matter of the machine or of the network (WALRX_SYSTEM,
  * WALRX_CONNECTION_LOST); anything else becomes WALRX_INTERNAL. The value is the cause.

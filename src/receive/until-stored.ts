@@ -1,7 +1,7 @@
 /** The one loop in which a request to the archive is made again until the archive has carried it out. */
 import { Backoff } from '../primitives/backoff.ts'
 import type { Clock } from '../primitives/clock.ts'
-import { hasCode, isAbort, toWalrxError, type WalrxError } from '../primitives/errors.ts'
+import { hasCode, isAbort, isKeyOutage, toWalrxError, type WalrxError } from '../primitives/errors.ts'
 
 /** How long to wait, and what to do between two attempts. */
 export interface Perseverance {
@@ -15,7 +15,7 @@ export interface Perseverance {
   readonly signal: AbortSignal
   /** Called after every failure after which another attempt follows; `attempt` counts from 1. */
   readonly onFailure: (error: WalrxError, attempt: number) => void
-  /** Whether another attempt may succeed; default: after whatever the storage says. */
+  /** Whether another attempt may succeed; default: after whatever the storage says, or a key service that does not answer. */
   readonly isWorthRetrying?: (error: unknown) => boolean
 }
 
@@ -25,7 +25,7 @@ export interface Perseverance {
  * @throws the signal's reason, and at once what no other attempt will change
  */
 export async function untilStored<T>(call: () => Promise<T>, options: Perseverance): Promise<T> {
-  const { clock, isWorthRetrying = isOfStorage, onFailure, signal } = options
+  const { clock, isWorthRetrying = mayPass, onFailure, signal } = options
   const backoff = new Backoff(options)
   for (;;) {
     signal.throwIfAborted()
@@ -39,12 +39,13 @@ export async function untilStored<T>(call: () => Promise<T>, options: Perseveran
   }
 }
 
-/** What the storage says may be over at the next attempt; a contradiction or a defect is not. */
-function isOfStorage(error: unknown): boolean {
+/** What the storage says may be over at the next attempt, as a key service's silence; a contradiction or a defect is not. */
+function mayPass(error: unknown): boolean {
   return (
     hasCode(error, 'WALRX_STORAGE_UNAVAILABLE') ||
     hasCode(error, 'WALRX_STORAGE_DENIED') ||
     hasCode(error, 'WALRX_STORAGE_MISSING') ||
-    hasCode(error, 'WALRX_OBJECT_NOT_FOUND')
+    hasCode(error, 'WALRX_OBJECT_NOT_FOUND') ||
+    isKeyOutage(error)
   )
 }

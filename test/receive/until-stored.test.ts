@@ -43,6 +43,14 @@ describe('untilStored', () => {
     assert.deepEqual([bench.attempts, bench.failures], [1, []])
   })
 
+  test('tries again after a key service that did not answer, and not after one that refused', async () => {
+    const bench = new Bench()
+    const stored = bench.run([new WalrxError('WALRX_KEY_UNAVAILABLE', 'no answer', { transient: true })])
+    await bench.pass(200)
+    assert.equal(await stored, 'stored')
+    await assert.rejects(new Bench().run([new WalrxError('WALRX_KEY_UNAVAILABLE', 'denied')]), /denied/)
+  })
+
   test('tries again whatever the storage says, with back-off, and reports every failure', async () => {
     const codes: ErrorCode[] = [
       'WALRX_STORAGE_UNAVAILABLE',

@@ -9,7 +9,7 @@ import { lstat, rename, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Logger } from '../../observe/log.ts'
 import { type Clock, sleep, systemClock, type Timer } from '../../primitives/clock.ts'
-import { type ErrorCode, toWalrxError, WalrxError } from '../../primitives/errors.ts'
+import { type ErrorCode, isKeyOutage, toWalrxError, WalrxError } from '../../primitives/errors.ts'
 import { Backoff } from '../../primitives/backoff.ts'
 import { walFileKind } from '../../postgres/wal/wal-file.ts'
 import type { Storage } from '../../storage/storage.ts'
@@ -86,9 +86,9 @@ const retriedCodes: readonly ErrorCode[] = [
 /**
  * Fetches a WAL file.
  * @returns `absent` when the storage has answered that the archive lacks it and every later segment of its timeline
- * @throws WALRX_ARCHIVE_HOLE, WALRX_OBJECT_DAMAGED, WALRX_STORAGE_…, after trying for `retryTimeoutMs`; at once
- * WALRX_USAGE, WALRX_OTHER_CLUSTER, WALRX_CODEC_UNSUPPORTED, WALRX_DESTINATION but for a full file system; WALRX_INTERRUPTED when `signal` aborts.
- * Never WALRX_OBJECT_NOT_FOUND
+ * @throws WALRX_ARCHIVE_HOLE, WALRX_OBJECT_DAMAGED, WALRX_STORAGE_…, and WALRX_KEY_UNAVAILABLE where the service of the key does
+ * not answer, after trying for `retryTimeoutMs`; at once WALRX_USAGE, WALRX_OTHER_CLUSTER, WALRX_CODEC_UNSUPPORTED, the other
+ * WALRX_KEY_…, WALRX_DESTINATION but for a full file system; WALRX_INTERRUPTED when `signal` aborts. Never WALRX_OBJECT_NOT_FOUND
  */
 export async function fetchWalFile(options: WalFetchOptions): Promise<'delivered' | 'absent'> {
   const { clock = systemClock, dest, isStandby, log, name, retryTimeoutMs, signal } = options
@@ -102,7 +102,7 @@ export async function fetchWalFile(options: WalFetchOptions): Promise<'delivered
     if (typeof result === 'string') return result
     if (signal.aborted) throw new WalrxError('WALRX_INTERRUPTED', `stopped by a signal before ${name} was delivered`)
     const isFull = isOutOfSpace(result)
-    if (!isFull && !retriedCodes.includes(result.code)) throw result
+    if (!isFull && !retriedCodes.includes(result.code) && !isKeyOutage(result)) throw result
     const error = isFull ? fullDisk(result, dest) : result
     const patienceMs = isFull ? fullDiskPatience * retryTimeoutMs : retryTimeoutMs
     const delayMs = backoff.next()

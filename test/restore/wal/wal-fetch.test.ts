@@ -4,16 +4,20 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { zstdCompressSync } from 'node:zlib'
+import { openWriteCodec } from '../../../src/compression/codecs.ts'
+import { Keyring } from '../../../src/crypto/keyring.ts'
 import type { Logger } from '../../../src/observe/log.ts'
 import { silentLog } from '../../../src/observe/log.ts'
 import { type ErrorCode, hasCode, WalrxError } from '../../../src/primitives/errors.ts'
 import { toLsn } from '../../../src/postgres/lsn.ts'
 import type { WalFetchOptions } from '../../../src/restore/wal/wal-fetch.ts'
 import { sweepTemporaries } from '../../../src/restore/wal/wal-temporaries.ts'
+import { StoredWriter } from '../../../src/walg/stored/stored-writer.ts'
 import { writeGap } from '../../../src/walg/wal/gap-records.ts'
 import { FastClock } from '../../harness/time/fast-clock.ts'
 import { madeSegmentSize, makeHistory, makeSegment } from '../../harness/made/made-wal.ts'
 import { MemoryStorage, unavailable } from '../../harness/store/memory-storage.ts'
+import { testKey } from '../../harness/store/test-keys.ts'
 import { fetchOnce } from './fetch-once.ts'
 
 const name = '000000010000000000000005'
@@ -217,6 +221,33 @@ describe('a storage that fails', () => {
     const log: Logger = { ...silentLog, warn: (message) => warnings.push(message) }
     assert.equal(await fetch({ retryTimeoutMs: 30_000, log }), 'delivered')
     assert.deepEqual(warnings, ['WAL file not delivered yet, trying again'])
+  })
+
+  test('is not waited for alone: a key service that does not answer is tried again too, and a key that is wrong is not', async () => {
+    const key = await testKey('key')
+    let failures: WalrxError[] = []
+    const recognise = (head: Buffer) => {
+      const failure = failures.shift()
+      return failure ? Promise.reject(failure) : key.recognise(head)
+    }
+    const crypter = {
+      ...{ method: key.method, label: key.label, headBytes: key.headBytes, canDecrypt: true, recognise },
+      encrypt: (content: AsyncIterable<Uint8Array>) => key.encrypt(content),
+      encryptInPlace: (buffer: Buffer, length: number) => key.encryptInPlace(buffer, length),
+      decrypt: (stored: AsyncIterable<Uint8Array>) => key.decrypt(stored),
+    }
+    const keyring = new Keyring({ load: () => Promise.resolve({ writing: crypter, reading: [] }) })
+    const encrypted = new MemoryStorage({ keyring })
+    encrypted.seed(
+      `wal_005/${name}.zst`,
+      await new StoredWriter(encrypted, openWriteCodec('zstd')).encodeCopy(makeSegment(name)),
+    )
+    const outage = new WalrxError('WALRX_KEY_UNAVAILABLE', 'no answer', { transient: true })
+    failures = [outage, outage]
+    assert.equal(await fetch({ storage: encrypted, retryTimeoutMs: 30_000, clock: new FastClock(20) }), 'delivered')
+    failures = [new WalrxError('WALRX_KEY_UNAVAILABLE', 'refused')]
+    await fails(fetch({ storage: encrypted, retryTimeoutMs: 30_000 }), 'WALRX_KEY_UNAVAILABLE', /^refused$/)
+    assert.equal(encrypted.openBodies, 0)
   })
 
   test('is given up after the time for it, with its own error, the attempts and the time', async () => {
