@@ -13,6 +13,7 @@
  */
 import { ByteReader } from '../primitives/byte-reader.ts'
 import { WalrxError } from '../primitives/errors.ts'
+import { release } from '../primitives/release.ts'
 import type { DecodedPiece, WriteCodec } from './codec.ts'
 import { GeneratorDuplex } from './generator-duplex.ts'
 import { PrefixWriter } from './in-place.ts'
@@ -124,11 +125,6 @@ function damaged(error: unknown): WalrxError {
 async function copyOfNext(reader: ByteReader, bytesMax: number): Promise<Uint8Array | undefined> {
   const chunk = await reader.peek()
   return chunk && Buffer.from(reader.take(Math.min(chunk.length, bytesMax)))
-}
-
-/** Frees what the library has allocated now instead of at some later collection. */
-function release(bytes: Uint8Array): void {
-  if (bytes.buffer instanceof ArrayBuffer && bytes.buffer.byteLength === bytes.length) bytes.buffer.transfer(0)
 }
 
 /** Feeds a stream of the library. */

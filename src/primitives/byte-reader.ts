@@ -80,6 +80,11 @@ export class ByteReader {
     }
   }
 
+  /** Takes what is left, as it comes. */
+  async *rest(): AsyncGenerator<Uint8Array, undefined> {
+    for (let chunk = await this.peek(); chunk; chunk = await this.peek()) yield this.take(chunk.length)
+  }
+
   /** Throws WALRX_OBJECT_DAMAGED when bytes are left. */
   async expectEnd(): Promise<void> {
     if (await this.peek()) throw this.trailing()

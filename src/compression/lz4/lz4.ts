@@ -10,6 +10,7 @@
  * KiB, 30 with 1 MiB and 90 with 4 MiB; of incompressible bytes 125, 300 and 980 MB. Read: see lz4-decode.ts.
  */
 import { ByteReader } from '../../primitives/byte-reader.ts'
+import { release } from '../../primitives/release.ts'
 import type { WriteCodec } from '../codec.ts'
 import { GeneratorDuplex } from '../generator-duplex.ts'
 import { PrefixWriter } from '../in-place.ts'
@@ -104,9 +105,4 @@ function trailer(checksum: XxHash32): Buffer {
   const bytes = Buffer.alloc(8)
   bytes.writeUInt32LE(checksum.digest(), 4)
   return bytes
-}
-
-/** Frees what the native module has allocated (a tenth more than the input) now instead of at some later collection. */
-function release(block: Buffer): void {
-  if (block.buffer instanceof ArrayBuffer && block.buffer.byteLength === block.length) block.buffer.transfer(0)
 }

@@ -91,7 +91,7 @@ async function* literalContent(body: AsyncIterable<Uint8Array>): AsyncGenerator<
   await reader.skip(1)
   const nameBytes = (await reader.read(1)).readUInt8()
   await reader.skip(nameBytes + 4)
-  for (let chunk = await reader.peek(); chunk; chunk = await reader.peek()) yield reader.take(chunk.length)
+  yield* reader.rest()
 }
 
 async function* compressedContent(
@@ -100,7 +100,7 @@ async function* compressedContent(
 ): AsyncGenerator<Uint8Array, undefined> {
   const reader = new ByteReader(body, 'compressed data')
   const method = (await reader.read(1)).readUInt8()
-  if (method === 0) return yield* messageContent(remainder(reader), depth + 1)
+  if (method === 0) return yield* messageContent(reader.rest(), depth + 1)
   if (method === 3) {
     throw new WalrxError('WALRX_CODEC_UNSUPPORTED', 'the content is compressed by bzip2 inside of OpenPGP', {
       hint: 'decrypt the object with gpg, and encrypt it again with --compress-algo none',
@@ -108,7 +108,7 @@ async function* compressedContent(
   }
   if (method !== 1 && method !== 2) throw damaged(`has content that is compressed by an unknown method (${method})`)
   const inflate = method === 1 ? createInflateRaw() : createInflate()
-  const source = Readable.from(remainder(reader), { objectMode: false })
+  const source = Readable.from(reader.rest(), { objectMode: false })
   source.once('error', (error) => inflate.destroy(error))
   source.pipe(inflate)
   try {
@@ -125,10 +125,6 @@ async function* compressedContent(
     source.destroy()
     inflate.destroy()
   }
-}
-
-async function* remainder(reader: ByteReader): AsyncGenerator<Uint8Array, undefined> {
-  for (let chunk = await reader.peek(); chunk; chunk = await reader.peek()) yield reader.take(chunk.length)
 }
 
 function unprotected(): WalrxError {

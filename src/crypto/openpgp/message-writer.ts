@@ -4,6 +4,7 @@
  * `gpg --decrypt` would take carriage returns out of the content.
  */
 import { WalrxError } from '../../primitives/errors.ts'
+import { release } from '../../primitives/release.ts'
 import { packetHeader, packetTypes, PartialBody } from './packet-header.ts'
 import { checkBytes, ProtectedWriter } from './protected-data.ts'
 import { nextTurn, turnBytes, type SessionCipher } from './session-cipher.ts'
@@ -88,9 +89,4 @@ export async function encryptMessageInPlace(
   write(writer.end())
   write(Buffer.alloc(0))
   return written
-}
-
-/** Frees what `node:crypto` has allocated now, instead of at some later collection. */
-function release(bytes: Buffer): void {
-  if (bytes.buffer instanceof ArrayBuffer && bytes.buffer.byteLength === bytes.length) bytes.buffer.transfer(0)
 }

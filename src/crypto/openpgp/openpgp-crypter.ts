@@ -179,7 +179,7 @@ async function* contentOf(
   const cipher = sessionKey.cipher === null ? undefined : sessionCiphers[sessionKey.cipher]
   if (isVersion1 && cipher) {
     await body.skip(1)
-    yield* messageContent(openProtected(rest(body), cipher, sessionKey.key))
+    yield* messageContent(openProtected(body.rest(), cipher, sessionKey.key))
     return
   }
   if (isVersion1 && sessionKey.cipher !== legacyCipher) {
@@ -189,12 +189,12 @@ async function* contentOf(
   const [version = 0, , , chunkPower = 0] = beginning
   if (version > 2) throw unsupported(`encrypted data of version ${version}`)
   if (!isVersion1 && chunkPower > chunkPowerMax) throw unsupported(`chunks of 2^${chunkPower + 6} bytes`)
-  yield* decryptByLibrary(header.type, rest(body, beginning), sessionKey)
+  yield* decryptByLibrary(header.type, after(beginning, body), sessionKey)
 }
 
-async function* rest(reader: ByteReader, before?: Buffer): AsyncGenerator<Uint8Array, undefined> {
-  if (before) yield before
-  for (let chunk = await reader.peek(); chunk; chunk = await reader.peek()) yield reader.take(chunk.length)
+async function* after(beginning: Buffer, reader: ByteReader): AsyncGenerator<Uint8Array, undefined> {
+  yield beginning
+  yield* reader.rest()
 }
 
 function unsupported(what: string): WalrxError {
