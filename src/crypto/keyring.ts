@@ -36,7 +36,14 @@ export type Beginning =
   | { readonly kind: 'random' }
 
 /**
+ * Bytes of an object that a {@link BeginningTest} gets, or all that there are: a page of WAL with the header of the next one, and
+ * what a codec puts before it, or the first keys of OpenPGP's.
+ */
+export const beginningBytes = 9 * 1024
+
+/**
  * Judges the first bytes of an object, or of what a key makes of them.
+ * @param head {@link beginningBytes} of an object; of what a key makes of them it may be fewer
  * @param isWhole true where there are no more than these
  */
 export type BeginningTest = (head: Buffer, isWhole: boolean) => Promise<Beginning>
@@ -135,12 +142,13 @@ export class Keyring {
     if (damage) return { kind: 'damaged', refusal: damage }
     if (unreadable) return { kind: 'sealed', refusal: withoutPrivateKey(unreadable) }
     if (wants !== undefined) return { kind: 'refused', refusal: wrongKey(wants, crypters) }
-    const isWhole = source.isEnded
-    const beginning = await judge(head, isWhole)
+    // A key may need much less: 200 bytes for AWS KMS.
+    const shown = await source.head(Math.max(head.length, beginningBytes))
+    const beginning = await judge(shown, source.isEnded)
     if (beginning.kind === 'plain') return { kind: 'plain', refusal: this.#refusalOfPlain(crypters) }
     if (beginning.kind === 'marked') return { kind: 'refused', refusal: ofOtherMethod(beginning, crypters) }
-    const isOurs = beginning.kind === 'random' && (await isOfAny(crypters, head, judge))
-    if (isOurs || beginning.kind === 'damaged') return { kind: 'damaged', refusal: damagedBeginning(head, isOurs) }
+    const isOurs = beginning.kind === 'random' && (await isOfAny(crypters, shown, judge))
+    if (isOurs || beginning.kind === 'damaged') return { kind: 'damaged', refusal: damagedBeginning(shown, isOurs) }
     const detail = `is encrypted with another key than ${labelsOf(crypters)}, or damaged in its first bytes`
     return { kind: 'refused', refusal: new WalrxError('WALRX_KEY_WRONG', detail, { hint: otherKeyHint }) }
   }

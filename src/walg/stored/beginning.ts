@@ -14,14 +14,11 @@ import type { Codec } from '../../compression/codec.ts'
 import type { Beginning } from '../../crypto/keyring.ts'
 import { looksOrdered, looksRandom } from '../../crypto/looks-random.ts'
 import { openpgpRecipients } from '../../crypto/openpgp/message-head.ts'
-import { beginsContent, contentBytesMax } from './plain-content.ts'
-
-/** Bytes that are looked at: content, and a few for what a codec puts before it, or the first key of OpenPGP's. */
-export const beginningBytes = Math.max(contentBytesMax + 64, 1024)
+import { beginsContent } from './plain-content.ts'
 
 /**
  * Judges the first bytes of an object of an encrypted kind.
- * @param head {@link beginningBytes} of it, or all that there are
+ * @param head see {@link BeginningTest}
  * @param isWhole true where there are no more
  */
 export async function judgeBeginning(head: Buffer, key: string, codec: Codec, isWhole: boolean): Promise<Beginning> {

@@ -1,8 +1,7 @@
 /** Objects of encrypted kinds that are read without a key. */
-import type { BeginningTest, Look } from '../../crypto/keyring.ts'
+import { beginningBytes, type BeginningTest, type Look } from '../../crypto/keyring.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import type { HeadedSource } from '../../primitives/headed-source.ts'
-import { beginningBytes } from './beginning.ts'
 
 /** How {@link Unkeyed} finds out that bytes are encrypted. */
 export interface UnkeyedOptions {

@@ -5,7 +5,10 @@ import { describe, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import type { Codec } from '../../../src/compression/codec.ts'
 import { codecOfExtension, openWriteCodec } from '../../../src/compression/codecs.ts'
-import { beginningBytes, judgeBeginning } from '../../../src/walg/stored/beginning.ts'
+import { beginningBytes, type BeginningTest, Keyring } from '../../../src/crypto/keyring.ts'
+import { HeadedSource } from '../../../src/primitives/headed-source.ts'
+import { judgeBeginning } from '../../../src/walg/stored/beginning.ts'
+import { contentBytesMax } from '../../../src/walg/stored/plain-content.ts'
 import { tailKey } from '../../../src/walg/names.ts'
 import { encodeCopy } from '../../harness/made/codec-streams.ts'
 import { makeHistory, makeSegment } from '../../harness/made/made-wal.ts'
@@ -53,6 +56,33 @@ function randomBytesOf(seed: number, length: number): Buffer {
   for (let at = 0; at * 64 < length; at++) pieces.push(createHash('sha512').update(`${seed} ${at}`).digest())
   return Buffer.concat(pieces).subarray(0, length)
 }
+
+test('the judge gets all that it needs, whatever the key needs', async () => {
+  assert.ok(beginningBytes >= contentBytesMax + 64)
+  const other = await testKey('other')
+  // As of AWS KMS.
+  const crypter = {
+    ...({ method: 'AWS KMS', label: 'key', headBytes: 200, canDecrypt: true } as const),
+    recognise: () => Promise.resolve('other method' as const),
+    encrypt: (content: AsyncIterable<Uint8Array>) => other.encrypt(content),
+    encryptInPlace: (buffer: Buffer, length: number) => other.encryptInPlace(buffer, length),
+    decrypt: (stored: AsyncIterable<Uint8Array>) => other.decrypt(stored),
+  }
+  const load = () => Promise.resolve({ writing: crypter, reading: [] })
+  const keyring = new Keyring({ load, acceptsUnencrypted: true })
+  for (const [extension, encode] of methods) {
+    const codec = codecOfExtension(extension, 'test')
+    for (const [key, content] of contents) {
+      const stored = await encode(content)
+      const source = async function* () {
+        for (let at = 0; at < stored.length; at += 1000) yield await Promise.resolve(stored.subarray(at, at + 1000))
+      }
+      const test: BeginningTest = (head, isWhole) => judgeBeginning(head, key, codec, isWhole)
+      const look = await keyring.lookAt(new HeadedSource(source()), test)
+      assert.equal(look.kind, 'plain', `${key} ${extension}`)
+    }
+  }
+})
 
 for (const [extension, encode] of methods) {
   describe(`an object with the extension "${extension}"`, () => {
