@@ -294,6 +294,8 @@ export class Receiver {
     // One host contradicts the archive, and the right one does not answer just now: that may pass.
     if (code === 'WALRX_ARCHIVE_CONFLICT' && transient && this.#hasStreamed) return false
     if (code === 'WALRX_ARCHIVE_CONFLICT' || code === 'WALRX_WAL_INVALID' || code === 'WALRX_INTERNAL') return true
+    // Somebody else writes with another key, or none: no other attempt ends in another way.
+    if (code === 'WALRX_KEY_WRONG' || code === 'WALRX_KEY_MISSING') return true
     // Who has waited for a slot has come to the right server.
     if (this.#hasStreamed || this.#busy.hasWaited || code === 'WALRX_SLOT_ACTIVE') return false
     const waitedMs = this.#options.clock.now() - this.#startedAtMs

@@ -246,6 +246,17 @@ describe('what cannot go on', () => {
     await bench.assertNothingLeft()
   })
 
+  for (const code of ['WALRX_KEY_WRONG', 'WALRX_KEY_MISSING'] as const) {
+    test(`an object of another key ends the receiver (${code})`, async () => {
+      const bench = await new ReceiverBench().streaming()
+      bench.refusals = [failure(code)]
+      bench.socket.close()
+      await bench.pass(20_000)
+      assert.equal(bench.code, code)
+      await bench.assertNothingLeft()
+    })
+  }
+
   test('unless it is one host’s, while the one that was streamed from does not answer', async () => {
     const bench = await new ReceiverBench().streaming()
     const conflict = failure('WALRX_ARCHIVE_CONFLICT')

@@ -42,7 +42,6 @@ class NoCiphertext extends Error {}
 export class KmsClient {
   readonly #options: KmsOptions
   #connection: Promise<Connection> | undefined
-  #hasUnwrapped = false
 
   constructor(options: KmsOptions) {
     this.#options = options
@@ -71,7 +70,6 @@ export class KmsClient {
       const { Plaintext } = await this.#ask('kms:Decrypt', ({ sdk, client }) =>
         client.send(new sdk.DecryptCommand({ CiphertextBlob: wrapped })),
       )
-      this.#hasUnwrapped = true
       if (Plaintext?.length !== dataKeyBytes) return undefined
       const key = createSecretKey(Plaintext)
       Plaintext.fill(0)
@@ -93,8 +91,7 @@ export class KmsClient {
     } catch (error) {
       if (isNoCiphertext(error)) throw new NoCiphertext()
       const region = await connection.client.config.region()
-      const hasSucceeded = action === 'kms:Decrypt' && this.#hasUnwrapped
-      throw explainKmsFailure(error, { action, hasSucceeded, label: this.#options.label, region })
+      throw explainKmsFailure(error, { action, label: this.#options.label, region })
     }
   }
 

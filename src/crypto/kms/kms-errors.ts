@@ -9,8 +9,6 @@ export interface KmsTask {
   /** See {@link Crypter.label}. */
   readonly label: string
   readonly region: string
-  /** True where the same action has succeeded before: what is denied now is another key. */
-  readonly hasSucceeded: boolean
 }
 
 interface Meaning {
@@ -28,7 +26,7 @@ const usage: Meaning = { hint: 'WALG_CSE_KMS_ID must name a symmetric key for EN
 const busy: Meaning = { transient: true }
 
 const deniedEncrypt = { hint: 'allow kms:Encrypt on the key, in its policy or in that of the role' }
-/** KMS answers so also where it has no such key in the region. */
+/** KMS answers so also where it has no such key in the region: nothing shows whether the policy or the key is another one. */
 const deniedDecrypt = {
   hint: 'allow kms:Decrypt on the key of the object; for a key of another region set WALG_CSE_KMS_REGION',
 }
@@ -87,7 +85,7 @@ export function isNoCiphertext(error: unknown): boolean {
  * The error of a failed request. It has no cause: an answer that cannot be parsed would be quoted there, and may hold a key.
  * Its text comes from KMS only where the answer has a code of KMS's.
  */
-export function explainKmsFailure(error: unknown, { action, hasSucceeded, label, region }: KmsTask): WalrxError {
+export function explainKmsFailure(error: unknown, { action, label, region }: KmsTask): WalrxError {
   if (error instanceof WalrxError) return error
   const { $metadata, $response, code, message = '', name } = (error ?? {}) as SdkError
   const status = $metadata?.httpStatusCode ?? $response?.statusCode
@@ -103,9 +101,7 @@ export function explainKmsFailure(error: unknown, { action, hasSucceeded, label,
     const words = message === '' || message === 'UnknownError' ? '' : ` (${shortened(message)})`
     const text = `${at} refuses ${of}: ${name}${words}`
     if (name !== 'AccessDeniedException') return unavailable(text, byCode[name], status >= 500 ? busy : {})
-    if (action === 'kms:Encrypt') return unavailable(text, deniedEncrypt)
-    if (!hasSucceeded) return unavailable(text, deniedDecrypt)
-    return new WalrxError('WALRX_KEY_WRONG', `is encrypted with another key, or damaged: ${text}`, deniedDecrypt)
+    return unavailable(text, action === 'kms:Encrypt' ? deniedEncrypt : deniedDecrypt)
   }
   const errno = typeof code === 'string' ? code : typeof name === 'string' ? name : 'unknown error'
   if (status === undefined) return unavailable(`${at} does not answer ${of}: ${errno}`, byCode[errno] ?? busy)
