@@ -3,14 +3,17 @@ import { type KeyTransform, libsodiumKey } from '../../crypto/libsodium/libsodiu
 import type { Crypter } from '../../crypto/crypter.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { Secret } from '../../primitives/secret.ts'
-import { refuseForeignKey } from './key-text.ts'
+import { encodingOf, refuseForeignKey } from './key-text.ts'
 
 /** A crypter by a key of libsodium, as it is written in a setting. The caller zeroes the text. */
 export async function libsodium(text: Buffer, transform: KeyTransform, label: string): Promise<Crypter> {
   const { secretstreamCrypter } = await import('../../crypto/libsodium/secretstream.ts')
   try {
     refuseForeignKey(text)
-    return await secretstreamCrypter(await libsodiumKey(text, transform), label)
+    const encoding = transform === 'none' ? encodingOf(text) : undefined
+    const shown =
+      encoding === undefined ? label : `${label}, whose ${encoding} WALG_LIBSODIUM_KEY_TRANSFORM=none takes as it is`
+    return await secretstreamCrypter(await libsodiumKey(text, transform), shown)
   } catch (error) {
     throw labelled(error, label)
   }

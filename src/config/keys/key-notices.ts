@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises'
 import { WalrxError } from '../../primitives/errors.ts'
 import { shellWord } from '../../primitives/shell-word.ts'
 import { isIn } from '../commands.ts'
+import { encodingOf } from './key-text.ts'
 import { fileLabel, type KeyValues, readFilesOf, readKeyName, writingKeys, writingKeysOf } from './key-settings.ts'
 
 /** Something that the log should say: a {@link SettingNotice}. */
@@ -28,7 +29,7 @@ export async function keyNotices(command: string, values: Partial<KeyValues>): P
       hint: `set that too, for instance WALG_LIBSODIUM_KEY_PATH; without encryption, unset WALRX_READ_KEY_PATH for ${command}`,
     })
   }
-  return [...severalKeys(writing), ...(await openFiles(values))]
+  return [...severalKeys(writing), ...(await encodedKey(values)), ...(await openFiles(values))]
 }
 
 function severalKeys([first, ...others]: readonly string[]): KeyNotice[] {
@@ -41,6 +42,34 @@ function severalKeys([first, ...others]: readonly string[]): KeyNotice[] {
       hint: `${first} encrypts, as with WAL-G; give keys that only decrypt by WALRX_READ_KEY_PATH`,
     },
   ]
+}
+
+/**
+ * A key that is probably written in hex or base64, and is used as it is: half of it or less would protect the archive. A file
+ * is not read yet, but its length is known, with a line end or without.
+ */
+async function encodedKey(values: Partial<KeyValues>): Promise<KeyNotice[]> {
+  const { libsodiumKey, libsodiumKeyPath, libsodiumKeyTransform: transform } = values
+  if (transform !== 'none') return []
+  const [name, encoding] =
+    libsodiumKey === undefined
+      ? [writingKeys.libsodiumKeyPath, await encodingOfFile(libsodiumKeyPath)]
+      : [writingKeys.libsodiumKey, encodingOf(Buffer.from(libsodiumKey.reveal()))]
+  if (encoding === undefined) return []
+  const message = `the key is as long as 32 bytes in ${encoding}, but WALG_LIBSODIUM_KEY_TRANSFORM is none: its first 32 characters are the key`
+  const hint = `if it is ${encoding}, set WALG_LIBSODIUM_KEY_TRANSFORM=${encoding}; what is archived already needs WALRX_READ_KEY_PATH=none:FILE then`
+  return [{ level: 'warn', name, message, hint }]
+}
+
+async function encodingOfFile(path: string | undefined): Promise<'hex' | undefined> {
+  const bytes =
+    path === undefined
+      ? 0
+      : await stat(path).then(
+          ({ size }) => size,
+          () => 0,
+        )
+  return bytes >= 64 && bytes <= 66 ? 'hex' : undefined
 }
 
 /** Files of keys that every user of the machine can read. One that is not there is reported when it is needed. */

@@ -67,6 +67,16 @@ export function refuseForeignKey(text: Buffer): void {
   })
 }
 
+/** How a key looks that is 32 bytes in another form; undefined for any other text. */
+export function encodingOf(text: Buffer): 'hex' | 'base64' | undefined {
+  if (text.length === 64 && text.every((byte) => isHexDigit(byte))) return 'hex'
+  return text.length === 44 && text[43] === 0x3d ? 'base64' : undefined
+}
+
+function isHexDigit(byte: number): boolean {
+  return (byte >= 0x30 && byte <= 0x39) || (byte >= 0x41 && byte <= 0x46) || (byte >= 0x61 && byte <= 0x66)
+}
+
 /** Packets of keys in both formats of their headers (RFC 9580, 4.2), in what is too long for a raw key of libsodium. */
 function isBinaryOpenpgp(text: Buffer): boolean {
   return text.length > 64 && [0x94, 0x95, 0x98, 0x99, 0xc5, 0xc6].includes(text[0] ?? 0) && !isUtf8(text)

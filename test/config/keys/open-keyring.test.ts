@@ -1,5 +1,6 @@
 /** Keys of the settings: which one encrypts, which ones decrypt, and that they are read once and late. */
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { execFileSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -185,6 +186,24 @@ describe('what a message may not have', () => {
       assert.ok(!looksLikeKey(path), path)
     }
   })
+})
+
+test('a key in hex or base64 that is taken as it is, is worth a warning, and is named with that where it does not fit', async () => {
+  const key = randomBytes(32)
+  for (const [encoding, environment] of [
+    ['hex', { WALG_LIBSODIUM_KEY: key.toString('hex') }],
+    ['base64', { WALG_LIBSODIUM_KEY: key.toString('base64') }],
+    ['hex', { WALG_LIBSODIUM_KEY_PATH: file('encoded', `${key.toString('hex')}\n`) }],
+  ] as const) {
+    const { notices } = await load(environment)
+    assert.deepEqual(
+      notices.map(({ level, message }) => [level, message.includes(`32 bytes in ${encoding}`)]),
+      [['warn', true]],
+    )
+    const { writing } = await (await keyringOf(environment)).keys()
+    assert.match(writing.label, new RegExp(`whose ${encoding} WALG_LIBSODIUM_KEY_TRANSFORM=none takes as it is$`))
+    assert.deepEqual((await load({ ...environment, WALG_LIBSODIUM_KEY_TRANSFORM: encoding })).notices, [])
+  }
 })
 
 test('a key file that every user can read is worth a warning, one that a group can read is not', async () => {
