@@ -49,11 +49,27 @@ function beginsLzma(head: Buffer): boolean {
   return /^11?0{11,}$/.test(bits) && /^(f{16}|.{12}0000)$/.test(head.toString('hex', 5, headerBytes))
 }
 
+/**
+ * Loads the library with the first object: an unused codec costs nothing.
+ * @throws WALRX_CODEC_UNSUPPORTED where npm has not installed its native part
+ */
+async function library(): Promise<typeof import('@napi-rs/lzma/lzma')> {
+  try {
+    return await import('@napi-rs/lzma/lzma')
+  } catch (error) {
+    const machine = `${process.platform}-${process.arch}, Node ${process.versions.node}`
+    throw new WalrxError('WALRX_CODEC_UNSUPPORTED', `the library for lzma is not installed (${machine})`, {
+      cause: error,
+      hint: 'install walrx with Node 22.20, 24.12 or later: npm leaves the library out on an older one',
+    })
+  }
+}
+
 /** A part of the source as the library takes it: what it is given it reads at any time later, so it gets copies. */
 type Piece = (bytesMax: number) => Promise<Uint8Array | undefined>
 
 async function* encode(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
-  const { compressStream } = await import('@napi-rs/lzma/lzma')
+  const { compressStream } = await library()
   const reader = new ByteReader(source, 'input')
   const feed = new Feed((bytesMax) => copyOfNext(reader, bytesMax))
   try {
@@ -64,7 +80,7 @@ async function* encode(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8A
 }
 
 async function encodeInPlace(buffer: Buffer, length: number): Promise<number> {
-  const { compressStream } = await import('@napi-rs/lzma/lzma')
+  const { compressStream } = await library()
   const writer = new PrefixWriter(buffer)
   let offset = 0
   const feed = new Feed((bytesMax) => {
@@ -84,7 +100,7 @@ async function* decode(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8A
 }
 
 async function* decodePieces(source: AsyncIterable<Uint8Array>): AsyncGenerator<DecodedPiece, undefined> {
-  const { decompressStream } = await import('@napi-rs/lzma/lzma')
+  const { decompressStream } = await library()
   const reader = new ByteReader(source, 'lzma stream')
   try {
     const header = checkedHeader(await reader.read(headerBytes))
