@@ -11,6 +11,7 @@ import { brotliDecompressSync, zstdDecompressSync } from 'node:zlib'
 import type { WriteMethod } from '../../../src/compression/codec.ts'
 import { decodeByReference, referenceSkip } from '../../harness/crypto/reference-tools.ts'
 import { type EncryptionRow, encryptionRows, settingsOf } from '../../harness/crypto/encryption-rows.ts'
+import { isFullRun } from '../../harness/extent.ts'
 import { startStandby } from '../../harness/postgres/postgres-copies.ts'
 import { makeServerDirectory } from '../../harness/postgres/postgres-files.ts'
 import { startPostgres, type TestPostgres } from '../../harness/postgres/postgres.ts'
@@ -232,7 +233,8 @@ describe('nothing of the cluster can be read in an encrypted archive', () => {
     ['none', 'a bucket', bucketStore],
   ] as const) {
     const row = rowOf(codec)
-    test(`in ${place}, ${row.name}`, { timeout: 240_000 }, async (t) => {
+    const skip = codec === 'zstd' && !isFullRun ? 'what is not compressed shows more; WALRX_TEST_ALL=1' : false
+    test(`in ${place}, ${row.name}`, { skip, timeout: 240_000 }, async (t) => {
       await using store = await open()
       const life = await Life.open(store, row)
       const rows = await live(life)
