@@ -4,10 +4,11 @@
  * preferences. WAL-G writes none of them now, so the library's speed is no matter: about 3.5 CPU-s/GB, and 10 MB more of
  * memory for each MB of a chunk.
  */
+import { setImmediate } from 'node:timers/promises'
 import * as openpgp from 'openpgp'
 import { WalrxError } from '../../primitives/errors.ts'
 import { PartialBody } from './packet-header.ts'
-import { nextTurn, type SessionKey } from './session-cipher.ts'
+import { type SessionKey } from './session-cipher.ts'
 
 /** The cipher that the library reads and `node:crypto` does not. */
 export const legacyCipher = 'cast5'
@@ -52,7 +53,7 @@ async function* packetOf(type: number, body: AsyncIterable<Uint8Array>): AsyncGe
 async function* pieces(bytes: Buffer): AsyncGenerator<Uint8Array, undefined> {
   for (let at = 0; at < bytes.length; at += pieceBytes) {
     yield bytes.subarray(at, at + pieceBytes)
-    await nextTurn()
+    await setImmediate()
   }
 }
 

@@ -3,11 +3,12 @@
  * packet of literal data, which is not compressed. Only the format differs: 'b' for binary where go-crypto writes 'u', by which
  * `gpg --decrypt` would take carriage returns out of the content.
  */
+import { setImmediate } from 'node:timers/promises'
 import { WalrxError } from '../../primitives/errors.ts'
 import { release } from '../../primitives/release.ts'
 import { packetHeader, packetTypes, PartialBody } from './packet-header.ts'
 import { checkBytes, ProtectedWriter } from './protected-data.ts'
-import { nextTurn, turnBytes, type SessionCipher } from './session-cipher.ts'
+import { turnBytes, type SessionCipher } from './session-cipher.ts'
 
 /** What encrypts one object. */
 export interface SealedKey {
@@ -43,7 +44,7 @@ export async function* encryptMessage(
       turn += slice.length
       if (turn < turnBytes) continue
       turn = 0
-      await nextTurn()
+      await setImmediate()
     }
   }
   yield* outer.push(writer.encrypt(literal.end()))
@@ -84,7 +85,7 @@ export async function encryptMessageInPlace(
   }
   for (let at = 0; at < length; at += turnBytes) {
     write(writer.encrypt(buffer.subarray(at, Math.min(length, at + turnBytes))))
-    if (at + turnBytes < length) await nextTurn()
+    if (at + turnBytes < length) await setImmediate()
   }
   write(writer.end())
   write(Buffer.alloc(0))

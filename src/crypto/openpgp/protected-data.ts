@@ -4,6 +4,7 @@
  *     body  := version 1, plain text encrypted in CFB with an initial vector of zeros
  *     plain := one block of random bytes, its last two bytes again, packets, 0xD3 0x14, SHA-1 of all before it
  */
+import { setImmediate } from 'node:timers/promises'
 import {
   type Cipheriv,
   createCipheriv,
@@ -14,7 +15,7 @@ import {
 } from 'node:crypto'
 import { ByteReader } from '../../primitives/byte-reader.ts'
 import { WalrxError } from '../../primitives/errors.ts'
-import { nextTurn, turnBytes, type SessionCipher } from './session-cipher.ts'
+import { turnBytes, type SessionCipher } from './session-cipher.ts'
 
 /** Bytes of the packet at the end, with the SHA-1. */
 export const checkBytes = 22
@@ -84,7 +85,7 @@ export async function* openProtected(
       yield held
     }
     held = plain
-    if (turn % turnBytes === 0) await nextTurn()
+    if (turn % turnBytes === 0) await setImmediate()
   }
 }
 

@@ -25,8 +25,3 @@ export interface SessionKey {
 
 /** Bytes that are encrypted or decrypted without a pause: a third of a millisecond. */
 export const turnBytes = 128 * 1024
-
-/** Lets the event loop do what waits. */
-export function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve))
-}
