@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { TestPostgres } from '../postgres/postgres.ts'
 import { goldenArchive, goldenSentinel } from './golden-backups.ts'
 
 const full = 'base_000000010000000000000002'
@@ -78,4 +79,19 @@ export async function restoredFiles(directory: string): Promise<Pick<ExpectedRes
 /** Where a backup's tablespace was. */
 export function tablespaceOf(archive: string, backup: string): string {
   return /"loc":"([^"]*)"/.exec(goldenSentinel(archive, backup).toString())?.[1] ?? ''
+}
+
+/** The lines of rows.txt: each table in the schema public, with the number of its rows and a checksum over them. */
+export async function rowsOf(server: TestPostgres): Promise<string[]> {
+  const tables = await server.sql<{ name: string }>(`
+    select relname as name from pg_class
+    where relkind = 'r' and relpersistence = 'p' and relnamespace = 'public'::regnamespace order by 1`)
+  const found: string[] = []
+  for (const { name } of tables) {
+    const [row] = await server.sql<{ count: number; sum: string }>(`
+      select count(*)::int as count, md5(coalesce(string_agg(each::text, '|' order by each::text), '')) as sum
+      from ${name} each`)
+    found.push(`${name} ${row?.count}|${row?.sum}`)
+  }
+  return found
 }

@@ -16,9 +16,8 @@ import {
   openWholeFixture,
   wholeFixtureNames,
 } from '../../harness/made/fixtures.ts'
-import { restoredFiles } from '../../harness/made/golden-restores.ts'
+import { restoredFiles, rowsOf } from '../../harness/made/golden-restores.ts'
 import { makeServerDirectory } from '../../harness/postgres/postgres-files.ts'
-import type { TestPostgres } from '../../harness/postgres/postgres.ts'
 import { startRestored } from '../../harness/postgres/restored-server.ts'
 import { newServerDirectory } from '../../harness/walrx/test-workspace.ts'
 import { type ProcessEnd, runWalrx } from '../../harness/walrx/walrx-process.ts'
@@ -65,20 +64,6 @@ async function proveFiles(fixture: Fixture): Promise<void> {
     const directories = expected.directories.filter((path) => path !== '')
     assert.deepEqual([...restored.directories].sort(), directories.sort(), backup)
   }
-}
-
-async function rowsOf(server: TestPostgres): Promise<string[]> {
-  const tables = await server.sql<{ name: string }>(`
-    select relname as name from pg_class
-    where relkind = 'r' and relpersistence = 'p' and relnamespace = 'public'::regnamespace order by 1`)
-  const found: string[] = []
-  for (const { name } of tables) {
-    const [row] = await server.sql<{ count: number; sum: string }>(`
-      select count(*)::int as count, md5(coalesce(string_agg(each::text, '|' order by each::text), '')) as sum
-      from ${name} each`)
-    found.push(`${name} ${row?.count}|${row?.sum}`)
-  }
-  return found
 }
 
 async function proveRecovery(fixture: Fixture): Promise<void> {

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { describe, test } from 'node:test'
 import { sentinelKey } from '../../../src/walg/backup/backup-names.ts'
 import { goldenArchive } from '../../harness/made/golden-backups.ts'
-import { goldenChains, tablespaceOf } from '../../harness/made/golden-restores.ts'
+import { goldenChains, rowsOf, tablespaceOf } from '../../harness/made/golden-restores.ts'
 import { makeServerDirectory } from '../../harness/postgres/postgres-files.ts'
 import { startRestored } from '../../harness/postgres/restored-server.ts'
 import { newServerDirectory } from '../../harness/walrx/test-workspace.ts'
@@ -33,17 +33,7 @@ describe('the second delta of', () => {
       await using server = await startRestored(directory, 17, [tablespace])
       const text = await readFile(new URL('../rows.txt', goldenArchive(archive)), 'utf8')
       const expected = text.trim().split('\n')
-      const tables = await server.sql<{ name: string }>(`
-        select relname as name from pg_class
-        where relkind = 'r' and relpersistence = 'p' and relnamespace = 'public'::regnamespace order by 1`)
-      const found: string[] = []
-      for (const { name } of tables) {
-        const [row] = await server.sql<{ count: number; sum: string }>(`
-          select count(*)::int as count, md5(coalesce(string_agg(each::text, '|' order by each::text), '')) as sum
-          from ${name} each`)
-        found.push(`${name} ${row?.count}|${row?.sum}`)
-      }
-      assert.deepEqual(found, expected)
+      assert.deepEqual(await rowsOf(server), expected)
     })
   }
 })
