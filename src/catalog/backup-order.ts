@@ -5,6 +5,7 @@
 import { hasCode } from '../primitives/errors.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
 import type { BackupArchive, ListedBackup } from '../walg/backup/backup-archive.ts'
+import type { BackupMetadata } from '../walg/backup/backup-metadata.ts'
 import { formatBackupTime, parseBackupTime } from '../walg/backup/backup-time.ts'
 import type { Sentinel } from '../walg/backup/sentinel.ts'
 import { mapInParallel } from './map-in-parallel.ts'
@@ -25,7 +26,7 @@ export interface OrderedBackup extends ListedBackup {
  * Of two backups of one server on one timeline the LSN shows which began later, whatever the clocks of the hosts say that
  * took them. So none counts as older than one before it on its timeline.
  */
-function sorted(backups: readonly OrderedBackup[]): OrderedBackup[] {
+export function oldestFirst<B extends OrderedBackup>(backups: readonly B[]): B[] {
   const times = new Map<OrderedBackup, bigint>()
   /** The latest time so far, by server and timeline. */
   const latest = new Map<string, bigint>()
@@ -53,6 +54,18 @@ function compareBigints(a: bigint, b: bigint): number {
   return Number(a > b) - Number(a < b)
 }
 
+/** What the documents of a backup say of its place; either may be missing. */
+export function placeOf(
+  sentinel: Pick<Sentinel, 'startLsn' | 'startTime' | 'systemIdentifier'> | undefined,
+  metadata: Pick<BackupMetadata, 'startLsn' | 'startTime'> | undefined,
+): Omit<OrderedBackup, keyof ListedBackup> {
+  return {
+    startTime: knownTime(sentinel?.startTime) ?? knownTime(metadata?.startTime),
+    startLsn: sentinel?.startLsn ?? metadata?.startLsn ?? 0n,
+    systemId: sentinel?.systemIdentifier,
+  }
+}
+
 /** All backups, the oldest first. Reads a document of each, several at a time. Throws what the storage throws. */
 export async function listInOrder(archive: BackupArchive, options?: StorageCallOptions): Promise<OrderedBackup[]> {
   const listed = await archive.listBackups(options)
@@ -61,11 +74,9 @@ export async function listInOrder(archive: BackupArchive, options?: StorageCallO
     const own = knownTime(sentinel?.startTime)
     // WAL-G wrote times into metadata.json before it wrote them into sentinels.
     const metadata = own === undefined ? await ifReadable(archive.readMetadata(backup.name, options)) : undefined
-    const startTime = own ?? knownTime(metadata?.startTime)
-    const startLsn = sentinel?.startLsn ?? metadata?.startLsn ?? 0n
-    return { ...backup, startTime, startLsn, systemId: sentinel?.systemIdentifier }
+    return { ...backup, ...placeOf(sentinel, metadata) }
   })
-  return sorted(known)
+  return oldestFirst(known)
 }
 
 /**
@@ -80,7 +91,7 @@ export async function namesAfter(
   const { name, startLsn = 0n, systemIdentifier: systemId } = backup
   const own = { name, startLsn, startTime: knownTime(backup.startTime), systemId, lastModifiedMs: 0 }
   const others = (await listInOrder(archive, options)).filter((each) => each.name !== name)
-  const inOrder = sorted([...others, own])
+  const inOrder = oldestFirst([...others, own])
   return inOrder.slice(inOrder.indexOf(own) + 1).map((each) => each.name)
 }
 

@@ -5,7 +5,7 @@ import type { StorageCallOptions } from '../storage/storage.ts'
 import type { BackupArchive, ListedBackup } from '../walg/backup/backup-archive.ts'
 import { type BackupMetadata, metadataOf } from '../walg/backup/backup-metadata.ts'
 import type { Sentinel } from '../walg/backup/sentinel.ts'
-import { listInOrder, notesOnLatest } from './backup-order.ts'
+import { listInOrder, notesOnLatest, oldestFirst, type OrderedBackup, placeOf } from './backup-order.ts'
 import { mapInParallel } from './map-in-parallel.ts'
 
 /** What stands for the backup that began last. */
@@ -84,6 +84,15 @@ export function readDetails(
   options?: StorageCallOptions,
 ): Promise<BackupDetail[]> {
   return mapInParallel(backups, (backup) => readDetail(archive, backup, options))
+}
+
+/** What the documents of all backups say, the oldest first. Each document is read once. */
+export async function readDetailsInOrder(
+  archive: BackupArchive,
+  options?: StorageCallOptions,
+): Promise<(BackupDetail & OrderedBackup)[]> {
+  const details = await readDetails(archive, await archive.listBackups(options), options)
+  return oldestFirst(details.map((detail) => ({ ...detail, ...placeOf(detail.sentinel, detail.metadata) })))
 }
 
 /** What the documents of one backup say. */

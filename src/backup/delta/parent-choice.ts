@@ -4,7 +4,7 @@
  */
 import { isDeepStrictEqual } from 'node:util'
 import { listInOrder, notesOnLatest } from '../../catalog/backup-order.ts'
-import { isPermanent, readDetail, readDetails, selectBackup } from '../../catalog/backups.ts'
+import { isPermanent, readDetail, readDetailsInOrder, selectBackup } from '../../catalog/backups.ts'
 import type { BackupDetail } from '../../catalog/backups.ts'
 import type { Logger } from '../../observe/log.ts'
 import { hasCode, isOfKey, WalrxError } from '../../primitives/errors.ts'
@@ -135,13 +135,13 @@ async function findCandidate(
     for (const note of selected.notes) log.warn(note)
     return readDetail(archive, selected, { signal })
   }
-  const inOrder = await listInOrder(archive, { signal })
   if (fromUserData === undefined) {
+    const inOrder = await listInOrder(archive, { signal })
     for (const note of notesOnLatest(inOrder)) log.warn(note)
     const newest = inOrder.at(-1)
     return newest && readDetail(archive, newest, { signal })
   }
-  const details = await readDetails(archive, inOrder, { signal })
+  const details = await readDetailsInOrder(archive, { signal })
   const found = details.filter(({ metadata }) => isDeepStrictEqual(metadata?.userData, fromUserData))
   if (found.length <= 1) return found[0]
   throw new WalrxError(

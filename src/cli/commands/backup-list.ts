@@ -1,6 +1,6 @@
 /** `walrx backup-list`: the backups of the archive, in the form of WAL-G's. */
 import { listInOrder, notesOnLatest } from '../../catalog/backup-order.ts'
-import { type BackupDetail, isPermanent, readDetails } from '../../catalog/backups.ts'
+import { type BackupDetail, isPermanent, readDetailsInOrder } from '../../catalog/backups.ts'
 import { type BackupChain, followChain, linkOf } from '../../catalog/chains.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
@@ -31,18 +31,21 @@ export const backupList: Command<'backup-list'> = {
     const signal = signals.drain
     try {
       const archive = new BackupArchive(storage)
-      const backups = await listInOrder(archive, { signal })
+      const { chains, detail } = options
+      const details = detail || chains ? await readDetailsInOrder(archive, { signal }) : undefined
+      const backups = details ?? (await listInOrder(archive, { signal }))
       if (backups.length === 0)
         log.info('the archive has no backup', { archive: storage.location, hint: 'walrx backup-push takes one' })
       for (const note of notesOnLatest(backups)) log.warn(note)
-      const { chains, detail } = options
-      const details = detail || chains ? await readDetails(archive, backups, { signal }) : []
-      const rows = toRows(detail ? details : backups, chains ? details : [])
+      const rows = toRows(
+        detail ? (details ?? []) : backups.map(({ name, lastModifiedMs }) => ({ name, lastModifiedMs })),
+        chains ? (details ?? []) : [],
+      )
       const text = options.json
         ? `${formatJson(rows.map(toJson), options.pretty ? 4 : undefined)}\n`
         : toTable(rows, detail, chains)
       await new Promise<void>((resolve) => void stdout.write(text, () => resolve()))
-      const problems = details.flatMap((each) => [...each.problems])
+      const problems = (details ?? []).flatMap((each) => [...each.problems])
       for (const { message } of problems.slice(1)) log.warn(message)
       // What can be shown has been; the exit status says that it is not all.
       if (problems[0]) throw problems[0]
