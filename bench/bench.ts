@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- receive|recover|backup|restore|encryption|delta|rpo [options]`: compares walrx with its peers, in one run, on
+ * `npm run bench -- receive|recover|backup|restore|encryption|delta|rpo|scale [options]`: compares walrx with its peers, in one run, on
  * this machine. Results go to `bench/results`.
  */
 import { join } from 'node:path'
@@ -14,6 +14,7 @@ npm run bench -- restore [options]   restore backups, compared with each peer
 npm run bench -- encryption [options]  receive, backup and restore with --encrypted, zstd and none, in ten minutes
 npm run bench -- delta [options]     full backups and deltas, and the cost of converting increments to WAL-G's format
 npm run bench -- rpo [options]       commit with walrx as the synchronous standby, compared with pg_receivewal and none
+npm run bench -- scale [options]     ask an archive of a million segments what it holds, compared with each peer
 
 Options of receive:
   --gb GB               WAL to receive, in 10^9 bytes (default 4.1)
@@ -43,6 +44,13 @@ Options of rpo, which takes WALG_S3_PREFIX and AWS_* from the environment, else 
   --seconds N           for each cell of the table (default 8)
   --quick               32 clients, 0 and 30 ms, 3 seconds, unless other options set them
 
+Options of scale:
+  --segments N          segments of the archive (default 1000000)
+  --backups N           backups of the archive (default 10000)
+  --list-latency MS     time that the bucket takes for each LIST (default 20)
+  --rounds N            rounds (default 1)
+  --storage file|s3     a directory, or a bucket that the bench makes (default s3)
+
 Options of all:
   --work DIR            where the prepared server is kept (default bench/.work)
   --results DIR         where results are written (default bench/results)
@@ -66,10 +74,12 @@ function parse(args: readonly string[]) {
       options: {
         gb: { type: 'string' },
         rounds: { type: 'string' },
-        segments: { type: 'string', default: '90' },
+        segments: { type: 'string' },
+        backups: { type: 'string', default: '10000' },
+        'list-latency': { type: 'string', default: '20' },
         scale: { type: 'string' },
         codec: { type: 'string', multiple: true },
-        storage: { type: 'string', default: 'file' },
+        storage: { type: 'string' },
         'paced-segments': { type: 'string' },
         'memory-sweep': { type: 'boolean', default: false },
         encrypted: { type: 'boolean', default: false },
@@ -113,7 +123,7 @@ async function main(args: readonly string[]): Promise<number> {
   for (const codec of codecTexts) {
     if (!codecNames.includes(codec)) throw new UsageError(`--codec ${codec} is not one of ${codecNames.join(', ')}`)
   }
-  const { storage } = values
+  const storage = values.storage ?? (command === 'scale' ? 's3' : 'file')
   if (storage !== 'file' && storage !== 's3') throw new UsageError('--storage is file or s3')
   const codecs = codecTexts as CodecName[]
   const { encrypted } = values
@@ -136,7 +146,7 @@ async function main(args: readonly string[]): Promise<number> {
     await benchRecover({
       ...common,
       rounds: positive(values.rounds ?? '2', 'rounds'),
-      segments: positive(values.segments, 'segments', 1),
+      segments: positive(values.segments ?? '90', 'segments', 1),
     })
     return 0
   }
@@ -174,9 +184,21 @@ async function main(args: readonly string[]): Promise<number> {
     })
     return 0
   }
+  if (command === 'scale') {
+    const { benchScale } = await import('./scale.ts')
+    await benchScale({
+      ...common,
+      storage,
+      segments: positive(values.segments ?? '1000000', 'segments'),
+      backups: positive(values.backups, 'backups'),
+      listMs: positive(values['list-latency'], 'list-latency', -1),
+      rounds: positive(values.rounds ?? '1', 'rounds'),
+    })
+    return 0
+  }
   throw new UsageError(
     command === undefined
-      ? 'receive, recover, backup, restore, encryption, delta or rpo?'
+      ? 'receive, recover, backup, restore, encryption, delta, rpo or scale?'
       : `there is no bench ${command}`,
   )
 }
