@@ -51,6 +51,19 @@ describe('records of wal_level', () => {
     }
   })
 
+  test('are found among bytes that each look like the beginning of one', () => {
+    const made = new MadeRecords(first, 1)
+    const sixes = { ...otherRecord(0), body: Buffer.alloc(5_000, 54) }
+    const room = () => Number(start) + madeSegmentSize - Number(made.position)
+    const expected: { lsn: bigint; walLevel: number }[] = []
+    for (let index = 0; room() > 20_000; index++) {
+      made.add(sixes)
+      made.add(parameterChangeRecord(index % 3))
+      expected.push({ lsn: made.records.at(-1)?.start ?? 0n, walLevel: index % 3 })
+    }
+    assert.deepEqual(find(made, 1), expected)
+  })
+
   test('are not what looks like one in the data, or has another checksum', () => {
     const made = new MadeRecords(first, 1)
     made.add(parameterChangeRecord(0))
