@@ -31,6 +31,12 @@ export interface DecryptOptions {
   readonly reusesChunks?: boolean
 }
 
+/** Options of {@link Crypter.encrypt}. */
+export interface EncryptOptions {
+  /** As in {@link DecryptOptions}. A method that always makes new chunks need not look at it. */
+  readonly reusesChunks?: boolean
+}
+
 /** One key, or one ring of OpenPGP keys. */
 export interface Crypter {
   readonly method: CryptMethod
@@ -66,10 +72,10 @@ export interface Crypter {
   decrypt(stored: AsyncIterable<Uint8Array>, options?: DecryptOptions): AsyncGenerator<Uint8Array, undefined>
 
   /**
-   * Encrypts an object, streaming. Chunks of the content may be reused once the next one is asked for; those that come out
-   * are never changed.
+   * Encrypts an object, streaming. Chunks of the content may be reused once the next one is asked for.
+   * @returns chunks that are never changed, unless the options allow it
    */
-  encrypt(content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined>
+  encrypt(content: AsyncIterable<Uint8Array>, options?: EncryptOptions): AsyncGenerator<Uint8Array, undefined>
 
   /**
    * Encrypts `buffer[0, length)` inside its own buffer, and never blocks the event loop for long. Calls on different buffers

@@ -4,7 +4,7 @@
  */
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { HeadedSource } from '../primitives/headed-source.ts'
-import type { Crypter, DecryptOptions, Recognised } from './crypter.ts'
+import type { Crypter, DecryptOptions, EncryptOptions, Recognised } from './crypter.ts'
 
 /** What a keyring is made of. */
 export interface Keys {
@@ -84,8 +84,8 @@ export class Keyring {
   }
 
   /** Encrypts an object; see {@link Crypter.encrypt}. */
-  async *encrypt(content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
-    yield* (await this.#writing()).encrypt(content)
+  async *encrypt(content: AsyncIterable<Uint8Array>, options?: EncryptOptions): AsyncGenerator<Uint8Array, undefined> {
+    yield* (await this.#writing()).encrypt(content, options)
   }
 
   /** See {@link Crypter.encryptInPlace}. */

@@ -19,7 +19,8 @@ export interface ObjectInfo {
 
 /**
  * The content of an object: bytes in memory, or a stream of unknown length (sent in blocks of bounded size). The bytes,
- * and each chunk of a stream, must not change until the call ends: they may be sent again.
+ * and each chunk of a stream, must not change until the call ends: they may be sent again. See also
+ * {@link Storage.releasesChunks}.
  */
 export type StorageBody = Uint8Array | AsyncIterable<Uint8Array>
 
@@ -59,6 +60,12 @@ export interface Storage {
 
   /** True where a lookup of one name costs almost nothing, but a listing reads a whole folder. Default false. */
   readonly hasCheapHeads?: boolean
+
+  /**
+   * True where {@link Storage.put} has used a chunk of a stream when it asks for the next one: its memory may be used again.
+   * Default false.
+   */
+  readonly releasesChunks?: boolean
 
   /** Writes an object, and replaces an existing one with the same key. Durable when it resolves. */
   put(key: string, body: StorageBody, options?: PutOptions): Promise<void>

@@ -63,6 +63,23 @@ export function objectTests({ open, traits }: ContractContext): void {
     assert.equal(received.digest('hex'), sent.digest('hex'))
   })
 
+  test('a stream may use the memory of a chunk again, where the storage says so', async () => {
+    await using subject = await open()
+    const { storage } = subject
+    const sent: Buffer[] = []
+    const chunks = async function* () {
+      const memory = Buffer.alloc(300_000)
+      for (let index = 0; index < 30; index++) {
+        const chunk = seeded(index, memory.length)
+        sent.push(chunk)
+        yield await Promise.resolve(storage.releasesChunks ? memory.subarray(0, chunk.copy(memory)) : chunk)
+        memory.fill(0)
+      }
+    }
+    await storage.put('basebackups_005/part_002.tar', chunks())
+    assert.ok((await readObject(storage, 'basebackups_005/part_002.tar')).equals(Buffer.concat(sent)))
+  })
+
   test('a view of a larger buffer is stored, not the buffer', async () => {
     await using subject = await open()
     const pool = seeded(3, 1000)

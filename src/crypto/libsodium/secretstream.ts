@@ -28,7 +28,7 @@
  */
 import { setImmediate } from 'node:timers/promises'
 import { WalrxError } from '../../primitives/errors.ts'
-import type { Crypter, DecryptOptions, Recognised } from '../crypter.ts'
+import type { Crypter, DecryptOptions, EncryptOptions, Recognised } from '../crypter.ts'
 import { chunkBytes, contentBytes, headerBytes, OpeningStream, overheadBytes, SealingStream } from './chunk-stream.ts'
 import { loadSodium, type Sodium } from './sodium.ts'
 
@@ -96,35 +96,37 @@ class Secretstream implements Crypter {
     }
   }
 
-  async *encrypt(content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
+  async *encrypt(
+    content: AsyncIterable<Uint8Array>,
+    { reusesChunks = false }: EncryptOptions = {},
+  ): AsyncGenerator<Uint8Array, undefined> {
     const stream = new SealingStream(this.#sodium, this.#key)
     try {
-      let before: Uint8Array = stream.header
+      const block = new SealedBlock(stream, reusesChunks)
       const rest = Buffer.allocUnsafeSlow(contentBytes)
       let kept = 0
       for await (const piece of content) {
         let at = 0
         for (let whole = wholeChunks(kept, piece.length); whole > 0; whole = wholeChunks(kept, piece.length - at)) {
-          const output = Buffer.allocUnsafeSlow(before.length + whole * chunkBytes)
-          output.set(before)
-          let written = before.length
-          before = nothing
-          for (; whole > 0; whole--) {
+          if (!block.fits(whole * chunkBytes)) yield block.take()
+          block.makeRoom(whole * chunkBytes)
+          for (let left = whole; left > 0; left--) {
             const message = piece.subarray(at, at + contentBytes - kept)
             at += message.length
             if (kept > 0) rest.set(message, kept)
-            written += stream.seal(kept > 0 ? rest : message, output, written, false)
+            block.seal(kept > 0 ? rest : message, false)
             kept = 0
           }
-          yield output
+          if (!reusesChunks) yield block.take()
+          else if (whole * contentBytes === turnBytes) await setImmediate()
         }
         rest.set(piece.subarray(at), kept)
         kept += piece.length - at
       }
-      const last = Buffer.allocUnsafeSlow(before.length + kept + overheadBytes)
-      last.set(before)
-      stream.seal(rest.subarray(0, kept), last, before.length, true)
-      yield last
+      if (!block.fits(kept + overheadBytes)) yield block.take()
+      block.makeRoom(kept + overheadBytes)
+      block.seal(rest.subarray(0, kept), true)
+      yield block.take()
     } finally {
       stream.close()
     }
@@ -151,11 +153,60 @@ class Secretstream implements Crypter {
   }
 }
 
-const nothing = new Uint8Array(0)
+const nothing = Buffer.alloc(0)
+
+/** Of {@link SealedBlock}: four turns. */
+const blockBytes = headerBytes + 4 * (turnBytes / contentBytes) * chunkBytes
 
 /** Chunks that can be sealed without a pause: those that are whole, and within a turn. */
 function wholeChunks(kept: number, length: number): number {
   return Math.min(Math.floor((kept + length) / contentBytes), turnBytes / contentBytes)
+}
+
+/**
+ * Encrypted chunks on their way out. Where memory may be used again, all pass through one block, and a storage gets it when it
+ * is full: fewer and longer writes. Else each turn gets memory of its own, and no more than it fills.
+ */
+class SealedBlock {
+  readonly #stream: SealingStream
+  readonly #isReused: boolean
+  #buffer: Buffer
+  #written: number
+
+  constructor(stream: SealingStream, isReused: boolean) {
+    this.#stream = stream
+    this.#isReused = isReused
+    this.#buffer = stream.header
+    this.#written = stream.header.length
+  }
+
+  /** False where what is in the block has to go first. */
+  fits(bytes: number): boolean {
+    return !this.#isReused || this.#written === 0 || this.#written + bytes <= blockBytes
+  }
+
+  /** Call it before chunks of so many bytes in all. */
+  makeRoom(bytes: number): void {
+    const needed = this.#written + bytes
+    if (this.#buffer.length >= needed) return
+    // It grows with the object: a small one gets twice what it takes at most.
+    const grown = Math.min(blockBytes, 2 * this.#buffer.length)
+    const buffer = Buffer.allocUnsafeSlow(this.#isReused ? Math.max(needed, grown) : needed)
+    buffer.set(this.#buffer.subarray(0, this.#written))
+    this.#buffer = buffer
+  }
+
+  seal(content: Uint8Array, isLast: boolean): void {
+    this.#written += this.#stream.seal(content, this.#buffer, this.#written, isLast)
+  }
+
+  /** What has been encrypted since the last call. */
+  take(): Buffer {
+    const taken = this.#buffer.subarray(0, this.#written)
+    this.#written = 0
+    if (!this.#isReused) this.#buffer = nothing
+    return taken
+  }
 }
 
 /**

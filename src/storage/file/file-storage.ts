@@ -67,6 +67,8 @@ export class FileStorage implements Storage {
   readonly location: string
   readonly keyring: Keyring | undefined
   readonly hasCheapHeads = true
+  /** A chunk is in the file before the next one is read. */
+  readonly releasesChunks = true
   readonly #root: string
   /** The directory of the objects: the root, or the prefix in it. */
   readonly #base: string

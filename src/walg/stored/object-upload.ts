@@ -1,8 +1,7 @@
 /** Objects that are written while their content comes: the parts of a backup, and its manifest. */
-import { once } from 'node:events'
-import type { Duplex } from 'node:stream'
 import type { WriteCodec } from '../../compression/codec.ts'
 import type { Storage } from '../../storage/storage.ts'
+import type { ContentInput } from './content-input.ts'
 import { checkForm } from './object-kinds.ts'
 import { ObjectSum, type StoredObject } from './object-sum.ts'
 import { encodeSlack, openEncoder } from './stored-form.ts'
@@ -12,7 +11,7 @@ import { encodeSlack, openEncoder } from './stored-form.ts'
  * piece; the encoder takes a piece only as fast as the storage takes what comes out.
  */
 export class ObjectWriter {
-  readonly #encoder: Duplex
+  readonly #encoder: ContentInput
   readonly #put: Promise<void>
   readonly #sum = new ObjectSum()
   readonly #name: string
@@ -35,9 +34,9 @@ export class ObjectWriter {
   ) {
     checkForm(folder + name, true)
     this.#name = name
-    const { input, output } = openEncoder(codec, storage.keyring)
+    const { input, output } = openEncoder(codec, storage.keyring, storage)
     this.#encoder = input
-    this.#encoder.on('error', (error: Error) => {
+    this.#encoder.onError((error) => {
       this.#error ??= error
     })
     // What does not compress gets a little longer.
@@ -47,7 +46,7 @@ export class ObjectWriter {
     }
     this.#put = storage.put(folder + name, this.#summed(output), options).catch((error: unknown) => {
       this.#error ??= error as Error
-      this.#encoder.destroy()
+      void this.#encoder.destroy()
       throw error
     })
     this.#put.catch(() => {})
@@ -74,10 +73,8 @@ export class ObjectWriter {
     const before = this.#release
     this.#release = release
     if (!this.#error) {
-      const { promise, resolve } = Promise.withResolvers<undefined>()
-      this.#encoder.write(bytes, () => resolve(undefined))
-      // A stream that failed calls nothing back.
-      await Promise.race([promise, this.#put.catch(() => {})])
+      // An encoder that failed takes nothing more.
+      await Promise.race([this.#encoder.write(bytes), this.#put.catch(() => {})])
     }
     // The encoder takes a piece when it has done with the one before.
     before()
@@ -104,7 +101,7 @@ export class ObjectWriter {
   /** Ends the content; resolves when the object is durable. */
   async finish(): Promise<StoredObject> {
     try {
-      if (!this.#encoder.destroyed) this.#encoder.end()
+      this.#encoder.end()
       await this.#put
     } finally {
       this.#release()
@@ -116,10 +113,7 @@ export class ObjectWriter {
   /** Drops the object: nothing of it is stored. Harmless after the end. */
   async drop(error: Error): Promise<void> {
     this.#error ??= error
-    if (!this.#encoder.destroyed) {
-      this.#encoder.destroy(error)
-      await once(this.#encoder, 'close').catch(() => {})
-    }
+    await this.#encoder.destroy(error)
     await this.#put.catch(() => {})
     this.#release()
     this.#release = () => {}

@@ -3,7 +3,7 @@
  * of the object says. All that is read comes through {@link decoded} or {@link decodedPieces}, all that is written through
  * {@link encodeInPlace}, {@link openEncoder} or {@link encryptDocument}.
  */
-import { Readable, type Duplex } from 'node:stream'
+import { Readable } from 'node:stream'
 import {
   type Codec,
   codecSlack,
@@ -11,7 +11,6 @@ import {
   type EncodedPiece,
   type WriteCodec,
 } from '../../compression/codec.ts'
-import { GeneratorDuplex } from '../../compression/generator-duplex.ts'
 import { codecOfExtension, methodOfExtension, openReadCodec } from '../../compression/codecs.ts'
 import { type DecryptOptions, encryptSlack } from '../../crypto/crypter.ts'
 import type { BeginningTest, Keyring } from '../../crypto/keyring.ts'
@@ -21,6 +20,7 @@ import type { Storage, StorageBody } from '../../storage/storage.ts'
 import { parseTailKey } from '../names.ts'
 import { formOf, type StoredForm } from './object-kinds.ts'
 import { judgeBeginning } from './beginning.ts'
+import { type ContentInput, PieceInput, StreamInput } from './content-input.ts'
 import { Unkeyed } from './plain-form.ts'
 
 /** An object by its key. */
@@ -174,22 +174,34 @@ export async function encodeInPlace(
 /** One object that is encoded while its content comes. */
 export interface Encoder {
   /** Takes the content. */
-  readonly input: Duplex
+  readonly input: ContentInput
   /** The stored bytes: to be read while the content is written. */
   readonly output: AsyncIterable<Uint8Array>
 }
 
-/** Opens the encoder of one object. */
-export function openEncoder(codec: WriteCodec, keyring: Keyring | undefined): Encoder {
-  const { encodePieces } = codec
-  if (keyring && encodePieces) {
-    // One stream for both steps: between two streams, nobody would know when to free the compressed bytes.
-    const input = new GeneratorDuplex((content) => keyring.encrypt(freedAfterUse(encodePieces(content))))
-    return { input, output: input as AsyncIterable<Uint8Array> }
+/**
+ * Opens the encoder of one object.
+ *
+ * Where the reader releases its chunks, no step leaves memory to the garbage collector, which took a third of the CPU of a backup.
+ * Backups of 1.6 GB into a directory, medians of three in turn on a busy machine, CPU-seconds per GB and peak RSS in MB, before
+ * and since: none 3.1 168 and 1.8 110, none encrypted 5.8 171 and 2.8 117, zstd 1.8 118 and 1.8 114.
+ * @param releasesChunks true where the reader of the output has used a chunk when it asks for the next one
+ */
+export function openEncoder(
+  codec: WriteCodec,
+  keyring: Keyring | undefined,
+  { releasesChunks = false }: { readonly releasesChunks?: boolean | undefined } = {},
+): Encoder {
+  const encrypted = (compressed: AsyncIterable<Uint8Array>) =>
+    keyring ? keyring.encrypt(compressed, { reusesChunks: releasesChunks }) : compressed
+  const isRead = keyring !== undefined || releasesChunks
+  if (isRead && (codec.encodePieces || codec.method === 'none')) {
+    // One chain of generators for all steps: between two streams, nobody would know when to free or to reuse the bytes.
+    const input = new PieceInput()
+    return { input, output: encrypted(codec.encodePieces ? freedAfterUse(codec.encodePieces(input)) : input) }
   }
-  const input = codec.encoder()
-  const compressed = input as AsyncIterable<Uint8Array>
-  return { input, output: keyring ? keyring.encrypt(compressed) : compressed }
+  const stream = codec.encoder()
+  return { input: new StreamInput(stream), output: encrypted(stream as AsyncIterable<Uint8Array>) }
 }
 
 /** For a reader that has used a chunk when it asks for the next one. */

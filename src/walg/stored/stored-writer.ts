@@ -28,9 +28,10 @@ export class StoredWriter {
   /** Encodes without touching the argument. */
   async encodeCopy(content: Uint8Array): Promise<Buffer> {
     const { input, output } = openEncoder(this.#codec, this.#storage.keyring)
-    input.end(content)
+    const written = input.write(content).then(() => input.end())
     const chunks: Uint8Array[] = []
     for await (const chunk of output) chunks.push(chunk)
+    await written
     return Buffer.concat(chunks)
   }
 

@@ -1,11 +1,12 @@
 /**
  * A storage in memory that looks at the bodies of its puts piece by piece, and keeps the pieces until a put ends, as it
- * may by its contract and S3's does; and a look at promises that nobody waits for.
+ * may by its contract and S3's does, or copies each late, as a directory's does; and a look at promises that nobody waits
+ * for.
  */
 import assert from 'node:assert/strict'
 import { setImmediate } from 'node:timers/promises'
 import type { StorageBody, StorageCallOptions } from '../../../src/storage/storage.ts'
-import { MemoryStorage } from '../../harness/store/memory-storage.ts'
+import { MemoryStorage, type MemoryStorageOptions } from '../../harness/store/memory-storage.ts'
 
 /** A piece of a body that has come. */
 export interface PutPiece {
@@ -19,11 +20,21 @@ export interface PutPiece {
 
 /** See the file's header. */
 export class WatchedStorage extends MemoryStorage {
+  readonly releasesChunks: boolean
   /** Runs before the next piece is asked for: may wait or throw. */
   onPiece: ((piece: PutPiece) => unknown) | undefined
   /** Puts that have not ended, and the most there ever were. */
   openPuts = 0
   openPutsMax = 0
+
+  /** @param options releasesChunks: it copies a piece before it asks for the next one, and not at once */
+  constructor({
+    releasesChunks = false,
+    ...options
+  }: MemoryStorageOptions & { readonly releasesChunks?: boolean } = {}) {
+    super(options)
+    this.releasesChunks = releasesChunks
+  }
 
   override async put(key: string, body: StorageBody, options: StorageCallOptions = {}): Promise<void> {
     this.openPuts++
@@ -51,8 +62,10 @@ export class WatchedStorage extends MemoryStorage {
       number++
       bytes += piece.length
       await this.onPiece?.({ key, number, bytes, signal })
-      kept.push(piece)
-      yield piece
+      if (this.releasesChunks) for (let turn = 0; turn < 3; turn++) await setImmediate()
+      const stored = this.releasesChunks ? Buffer.from(piece) : piece
+      kept.push(stored)
+      yield stored
     }
   }
 }

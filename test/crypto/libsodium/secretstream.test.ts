@@ -46,7 +46,8 @@ describe('an object of any length', () => {
       const random = new Random(length)
       const cuts = drawLengths(random)
       const streamed = await collect(crypter.encrypt(sourceOf(chunksOf(content, ...cuts))))
-      for (const object of [await encryptCopy(crypter, content), streamed]) {
+      const reused = await collect(crypter.encrypt(sourceOf(chunksOf(content, ...cuts)), { reusesChunks: true }))
+      for (const object of [await encryptCopy(crypter, content), streamed, reused]) {
         assert.equal(object.length, size)
         for (const reusesChunks of [false, true]) {
           const source = sourceOf(chunksOf(object, ...drawLengths(random)))
@@ -134,6 +135,36 @@ describe('encryption', () => {
       outputs.push({ chunk, copy: Buffer.from(chunk) })
     }
     for (const { chunk, copy } of outputs) assert.ok(copy.equals(chunk))
+  })
+
+  test('fills one block again and again where it may, and lets the event loop turn meanwhile', async () => {
+    const content = randomBytesOf(7, 9_000_000)
+    const memories = new Set<ArrayBufferLike>()
+    const object: Buffer[] = []
+    let turns = 0
+    const count = () => {
+      turns++
+      turning = setImmediate(count)
+    }
+    let turning = setImmediate(count)
+    // As a lane's chunks are, and long enough to fill blocks from one alone.
+    for await (const chunk of crypter.encrypt(sourceOf(chunksOf(content, 4_000_000)), { reusesChunks: true })) {
+      memories.add(chunk.buffer)
+      object.push(Buffer.from(chunk))
+      assert.ok(chunk.length <= 1_100_000, `${chunk.length} bytes`)
+    }
+    clearImmediate(turning)
+    assert.equal(memories.size, 1)
+    assert.ok(turns >= 30, `${turns} turns`)
+    assert.ok((await collect(crypter.decrypt(sourceOf(object)))).equals(content))
+  })
+
+  test('takes twice the memory that a small object has at most, whatever may be reused', async () => {
+    for (const reusesChunks of [false, true]) {
+      for await (const { buffer } of crypter.encrypt(sourceOf([randomBytesOf(8, 20_000)]), { reusesChunks })) {
+        assert.ok(buffer.byteLength < 41_000, `${buffer.byteLength} bytes`)
+      }
+    }
   })
 
   test('gives a small object out in one chunk', async () => {

@@ -7,10 +7,25 @@ import type { WriteCodec } from '../../../src/compression/codec.ts'
 import { openWriteCodec } from '../../../src/compression/codecs.ts'
 import { ObjectSum } from '../../../src/walg/stored/object-sum.ts'
 import { ObjectWriter, storeObject } from '../../../src/walg/stored/object-upload.ts'
+import type { Keyring } from '../../../src/crypto/keyring.ts'
+import { collect, sourceOf } from '../../harness/made/secretstreams.ts'
 import { Random } from '../../harness/random.ts'
+import { testKeyring } from '../../harness/store/test-keys.ts'
 import { forever, settle, WatchedStorage, withNothingUnhandled } from '../../backup/parts/watched-storage.ts'
 
-const methods = ['zstd', 'lz4', 'brotli', 'none'] as const
+/** Every way from the content to the storage: whether the content is copied, freed or encrypted, and what may be reused. */
+const ways = [
+  ...(['zstd', 'lz4', 'brotli', 'none'] as const).map((method) => ({
+    method,
+    isEncrypted: false,
+    releasesChunks: false,
+  })),
+  { method: 'zstd', isEncrypted: false, releasesChunks: true },
+  { method: 'none', isEncrypted: false, releasesChunks: true },
+  { method: 'none', isEncrypted: true, releasesChunks: false },
+  { method: 'none', isEncrypted: true, releasesChunks: true },
+  { method: 'zstd', isEncrypted: true, releasesChunks: true },
+] as const
 const timeout = 30_000
 const folder = 'basebackups_005/base_000000010000000000000002/'
 const manifest = 'backup_manifest'
@@ -32,10 +47,14 @@ function noise(length: number, seed = 1): Buffer {
   return someNoise.subarray(at, at + length)
 }
 
-async function decode(codec: WriteCodec, stored: Buffer | undefined): Promise<Buffer> {
+async function decodeObject(
+  codec: WriteCodec,
+  keyring: Keyring | undefined,
+  stored: Buffer | undefined,
+): Promise<Buffer> {
   assert.ok(stored)
   const decoder = codec.decoder()
-  decoder.end(stored)
+  decoder.end(keyring ? await collect((await keyring.keys()).writing.decrypt(sourceOf([stored]))) : stored)
   const pieces: Buffer[] = []
   for await (const piece of decoder) pieces.push(Buffer.from(piece as Uint8Array))
   return Buffer.concat(pieces)
@@ -75,8 +94,12 @@ describe('a sum', () => {
   })
 })
 
-for (const method of methods) {
-  describe(`an object under ${method}`, { timeout }, () => {
+for (const { isEncrypted, method, releasesChunks } of ways) {
+  const what = `${method}${isEncrypted ? ', encrypted,' : ''}${releasesChunks ? ' in a storage that releases chunks' : ''}`
+  const keyring = isEncrypted ? testKeyring('one') : undefined
+  const openStorage = () => new WatchedStorage({ ...(keyring && { keyring }), releasesChunks })
+  const decode = (codec: WriteCodec, stored: Buffer | undefined) => decodeObject(codec, keyring, stored)
+  describe(`an object under ${what}`, { timeout }, () => {
     test('holds its content, reports what is stored, and holds two pieces at most', async () => {
       const codec = openWriteCodec(method)
       const lengths = fc.array(fc.oneof(fc.integer({ min: 1, max: 300_000 }), fc.constantFrom(1, 65_536)), {
@@ -84,7 +107,7 @@ for (const method of methods) {
       })
       await fc.assert(
         fc.asyncProperty(lengths, fc.boolean(), async (sizes, isSlow) => {
-          const storage = new WatchedStorage()
+          const storage = openStorage()
           if (isSlow) storage.onPiece = () => new Promise((resolve) => void setImmediate(resolve))
           const writer = new ObjectWriter(storage, codec, folder, 'tar_partitions/b/c', new AbortController().signal)
           const pieces = new Pieces()
@@ -98,13 +121,13 @@ for (const method of methods) {
           assert.equal(pieces.held, 0)
           assert.ok(pieces.heldMax <= 2, `${pieces.heldMax} pieces`)
         }),
-        { numRuns: 12 },
+        { numRuns: isEncrypted || releasesChunks ? 6 : 12 },
       )
     })
 
     test('is taken no faster than the storage takes it', async () => {
       const codec = openWriteCodec(method)
-      const storage = new WatchedStorage()
+      const storage = openStorage()
       const gate = Promise.withResolvers<undefined>()
       storage.onPiece = () => gate.promise.then(() => {})
       const writer = new ObjectWriter(storage, codec, folder, manifest, new AbortController().signal)
@@ -134,7 +157,7 @@ for (const method of methods) {
       test(`fails with its storage ${when}, and gives every piece back`, async () => {
         const codec = openWriteCodec(method)
         await withNothingUnhandled(async () => {
-          const storage = new WatchedStorage()
+          const storage = openStorage()
           arm(storage as never)
           const writer = new ObjectWriter(storage, codec, folder, manifest, new AbortController().signal)
           const pieces = new Pieces()
@@ -155,7 +178,7 @@ for (const method of methods) {
     test('fails with its storage that clears up before it says why', async () => {
       const codec = openWriteCodec(method)
       await withNothingUnhandled(async () => {
-        const storage = new WatchedStorage()
+        const storage = openStorage()
         storage.put = async (_key, body) => {
           for await (const piece of body as AsyncIterable<Uint8Array>) if (piece.length > 0) break
           for (let turn = 0; turn < 20; turn++) await turnOver()
@@ -177,7 +200,7 @@ for (const method of methods) {
       const codec = openWriteCodec(method)
       await withNothingUnhandled(async () => {
         for (const count of [0, 1, 3, 10]) {
-          const storage = new WatchedStorage()
+          const storage = openStorage()
           const writer = new ObjectWriter(storage, codec, folder, manifest, new AbortController().signal)
           const pieces = new Pieces()
           for (let index = 0; index < count; index++) await pieces.write(writer, noise(200_000, index))
@@ -187,7 +210,7 @@ for (const method of methods) {
           await assert.rejects(pieces.write(writer, noise(10)), { message: 'dropped' })
           await assert.rejects(writer.finish())
         }
-        const storage = new WatchedStorage()
+        const storage = openStorage()
         const writer = new ObjectWriter(storage, codec, folder, manifest, new AbortController().signal)
         await writer.write(noise(1000), () => {})
         await writer.finish()
@@ -199,7 +222,7 @@ for (const method of methods) {
     test('is dropped while a piece waits for the storage', async () => {
       const codec = openWriteCodec(method)
       await withNothingUnhandled(async () => {
-        const storage = new WatchedStorage()
+        const storage = openStorage()
         const gate = Promise.withResolvers<undefined>()
         storage.onPiece = () => gate.promise.then(() => {})
         const writer = new ObjectWriter(storage, codec, folder, manifest, new AbortController().signal)
@@ -219,7 +242,7 @@ for (const method of methods) {
     test('ends with the signal, also while the storage is silent', async () => {
       const codec = openWriteCodec(method)
       await withNothingUnhandled(async () => {
-        const storage = new WatchedStorage()
+        const storage = openStorage()
         storage.onPiece = ({ signal }) => forever(signal)
         const stop = new AbortController()
         const writer = new ObjectWriter(storage, codec, folder, manifest, stop.signal)
@@ -238,7 +261,7 @@ for (const method of methods) {
 
     test('that is small is stored at one go', async () => {
       const codec = openWriteCodec(method)
-      const storage = new WatchedStorage()
+      const storage = openStorage()
       for (const content of [Buffer.alloc(0), noise(1), noise(100_000)]) {
         const stored = await storeObject(storage, codec, folder, manifest, content, new AbortController().signal)
         const object = storage.peek(folder + manifest) ?? Buffer.alloc(0)
