@@ -2,7 +2,8 @@
  * WAL-G and WAL-RUS restore full backups and deltas that walrx has encrypted, and walrx theirs, taken beside the data directory and
  * over the replication protocol, in every codec. walrx puts deltas on encrypted parents of all three. Programs that know only the
  * method and the codec decode every object of a backup by walrx. Runs where WALG_BIN and WALRUS_BIN name their programs, and with the
- * reference tools that there are.
+ * reference tools that there are: without those two programs one row of each method, as every object of every codec and method is
+ * read back by walrx's own tests.
  */
 import assert from 'node:assert/strict'
 import { mkdir, rm } from 'node:fs/promises'
@@ -11,6 +12,7 @@ import { after, before, describe, test } from 'node:test'
 import { backupRows, type EncryptionRow, settingsOf } from '../../harness/crypto/encryption-rows.ts'
 import { type Peer, peers, peerSkip, runPeer, serverVariables } from '../../harness/crypto/peers.ts'
 import { decodeByReference, referenceSkip } from '../../harness/crypto/reference-tools.ts'
+import { isFullRun } from '../../harness/extent.ts'
 import { restoredFiles } from '../../harness/made/golden-restores.ts'
 import { startPostgres, type TestPostgres } from '../../harness/postgres/postgres.ts'
 import { archivedKeys } from '../../harness/store/archive-check.ts'
@@ -95,13 +97,15 @@ class Chain implements AsyncDisposable {
 
   /**
    * Backups are whole, and restored by walrx to the files that a peer makes of them.
-   * @param which all of them, or the last, which takes the others with it where it is a delta on them
+   * @param asked all of them, or the last, which takes the others with it where it is a delta on them
    */
-  async assertSame(others: readonly Peer[], count: number, which: 'every' | 'last'): Promise<void> {
+  async assertSame(others: readonly Peer[], count: number, asked: 'every' | 'last'): Promise<void> {
     const backups = await this.backups()
     assert.equal(backups.length, count)
     const verified = JSON.parse(await this.walrx('backup-verify', 'LATEST', '--json')) as { readonly backups: string[] }
     assert.deepEqual(verified.backups, backups)
+    // With nobody to compare with, the last one takes those before it along.
+    const which = others.length > 0 ? asked : 'last'
     for (const name of which === 'every' ? backups : backups.slice(-1)) {
       const own = await this.restored((to) => this.walrx('backup-fetch', to, name, '--disable-fsync'))
       assert.ok(own.size > 900, `${own.size} files`)
@@ -185,12 +189,15 @@ describe('encrypted backups', { skip, timeout: 600_000 }, () => {
     describe(row.name, () => {
       const others = peers.filter((peer) => peerSkip(peer, row) === false)
       const names = others.map(({ name }) => name).join(' and ')
-      test(`by walrx are restored by ${names || 'walrx'}`, () => byWalrx(row, others))
+      const isFirst = backupRows.find(({ method }) => method === row.method) === row
+      const isLeftOut = others.length === 0 && !isFirst && !isFullRun
+      const ownOptions = { skip: isLeftOut && 'no other program, and the method has its turn in another row' }
+      test(`by walrx are restored by ${names || 'walrx'}`, ownOptions, () => byWalrx(row, others))
       for (const peer of peers) {
         const peerOptions = { skip: peerSkip(peer, row) }
         test(`by ${peer.name} and walrx on them are restored by both`, peerOptions, () => byPeer(row, peer))
         // What differs is the tar and not what it is encrypted with: one codec of each method.
-        if (backupRows.find(({ method }) => method === row.method) !== row) continue
+        if (!isFirst) continue
         test(`by ${peer.name} over the protocol are restored by both`, peerOptions, () => byPeerRemote(row, peer))
       }
     })

@@ -87,7 +87,7 @@ describe('a recovery', () => {
   let world: RecoveryWorld
   let away: string
   before(async () => {
-    world = await makeRecoveryWorld(17, 'zstd', 30)
+    world = await makeRecoveryWorld(17, 'zstd', 20)
     away = `${world.archive}.away`
   })
   after(() => world.close())
