@@ -16,7 +16,7 @@ export interface Keys {
 
 /** Options of {@link Keyring}. */
 export interface KeyringOptions {
-  /** Gets the keys: called once, when the first object is read or written. */
+  /** Gets the keys: called when the first object is read or written, and again only after it has failed. */
   readonly load: () => Promise<Keys>
   /** True where objects that are not encrypted are read as well: the archive is older than its encryption. */
   readonly acceptsUnencrypted?: boolean
@@ -76,11 +76,17 @@ export class Keyring {
   }
 
   /**
-   * The keys, loaded once.
+   * The keys, loaded once; after a failure they are loaded again, for the file or the service may be there then.
    * @throws WALRX_USAGE, WALRX_KEY_UNAVAILABLE
    */
   keys(): Promise<Keys> {
-    return (this.#keys ??= this.#options.load())
+    if (this.#keys) return this.#keys
+    const keys = this.#options.load()
+    this.#keys = keys
+    keys.catch(() => {
+      if (this.#keys === keys) this.#keys = undefined
+    })
+    return keys
   }
 
   /** Encrypts an object; see {@link Crypter.encrypt}. */

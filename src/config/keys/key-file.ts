@@ -4,7 +4,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { isAbsolute, resolve } from 'node:path'
 import { trimKeyFile } from '../../crypto/libsodium/libsodium-key.ts'
 import { WalrxError } from '../../primitives/errors.ts'
-import { fileLabel, type KeyFileSetting, looksLikeKey } from './key-settings.ts'
+import { fileLabel, type KeyFileSetting, looksLikeKey, readKeyName } from './key-settings.ts'
 import { keyBytesMax } from './key-text.ts'
 
 /**
@@ -60,7 +60,7 @@ function unopened(setting: KeyFileSetting, code: string): WalrxError {
       hint: `write the key into a file of mode 0600, and set ${setting.name} to its path`,
     })
   }
-  if (code === 'ENOENT') return refusal(setting, 'does not exist', missingHint)
+  if (code === 'ENOENT') return refusal(setting, 'does not exist', hintOfMissing(setting))
   if (code === 'EACCES' || code === 'EPERM') {
     const uid = process.getuid?.()
     return refusal(setting, `cannot be read by this user${uid === undefined ? '' : ` (uid ${uid})`}`, deniedHint)
@@ -72,6 +72,14 @@ function unopened(setting: KeyFileSetting, code: string): WalrxError {
 
 const missingHint =
   'correct the path, or bring the file: a server runs wal-fetch in its data directory, as its own user'
+/** `hexx:/etc/key` is no path that anybody means. */
+function hintOfMissing({ name, path }: KeyFileSetting): string {
+  const prefix = name === readKeyName ? /^\w+:/.exec(path)?.[0] : undefined
+  return prefix === undefined
+    ? missingHint
+    : `${prefix} is taken as part of the path: before one, walrx knows hex:, base64: and none:`
+}
+
 const deniedHint = 'give the file to the user that runs walrx; for wal-fetch that is the user of the server'
 
 function refusal(setting: KeyFileSetting, what: string, hint?: string): WalrxError {

@@ -216,7 +216,8 @@ export async function* chunkContent(
     }
   } catch (error) {
     if (isOfKey(error)) {
-      const hint = `${error.hint}; if the chunk is damaged, move it away by: walrx wal-finalize --set-aside ${segment}`
+      const aside = `if the chunk is damaged, move it away by: walrx wal-finalize --set-aside ${segment}`
+      const hint = error.hint === undefined ? aside : `${error.hint}; ${aside}`
       throw new WalrxError(error.code, error.message, { hint, cause: error })
     }
     if (error instanceof DamagedChunk || !hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error

@@ -97,6 +97,26 @@ describe('the key that encrypts', () => {
     assert.ok(await opens({ WALRX_READ_KEY_PATH: path }, { WALG_LIBSODIUM_KEY: padded.trim() }))
   })
 
+  test('is loaded again where it was not there, and only once where it was', async () => {
+    const path = join(folder, 'late')
+    const keyring = await keyringOf({ ...hex, WALG_LIBSODIUM_KEY_PATH: path })
+    const missing = (error: unknown) => hasCode(error, 'WALRX_KEY_UNAVAILABLE')
+    await Promise.all([assert.rejects(keyring.keys(), missing), assert.rejects(keyring.keys(), missing)])
+    writeFileSync(path, one)
+    const keys = await keyring.keys()
+    writeFileSync(path, two)
+    assert.equal(await keyring.keys(), keys)
+  })
+
+  test('for reading names the prefixes that there are, where its path begins with another', async () => {
+    const keyring = await keyringOf({ ...hex, WALG_LIBSODIUM_KEY: one, WALRX_READ_KEY_PATH: `hexx:${folder}/two` })
+    await assert.rejects(
+      keyring.keys(),
+      (error) =>
+        hasCode(error, 'WALRX_KEY_UNAVAILABLE') && /^hexx: is taken as part of the path/.test(error.hint ?? ''),
+    )
+  })
+
   test('comes from a config file and under the names of WAL-E too; a number of too many digits is refused', async () => {
     const config = file('.walg.json', JSON.stringify({ walg_libsodium_key: one, WALG_LIBSODIUM_KEY_TRANSFORM: 'hex' }))
     const keyring = await keyringOf({}, folder)
