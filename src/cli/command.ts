@@ -7,7 +7,7 @@ import type { OptionValues } from '../config/options/options.ts'
 import type { Settings } from '../config/load.ts'
 import type { Logger } from '../observe/log.ts'
 
-/** An argument by position. All of them are required. */
+/** An argument by position. */
 export interface Positional<P extends string = string> {
   /** As code names it; `--help` prints it in upper case. */
   readonly name: P
@@ -23,12 +23,19 @@ export interface Example {
 }
 
 /** What a command gets: everything that it may touch of the outside. */
-export interface CommandContext<C extends CommandName = CommandName, P extends string = string> {
+export interface CommandContext<
+  C extends CommandName = CommandName,
+  P extends string = string,
+  O extends string = string extends P ? string : never,
+> {
   /** The values of the command's options, checked and frozen. */
   readonly options: OptionValues<C>
   /** The same with where each came from, the PG* settings as libpq would see them, and the environment. */
   readonly settings: Settings<C>
-  readonly positionals: Readonly<Record<P, string>>
+  /** By their names. One of {@link Command.optionals} that was not typed is missing. */
+  readonly positionals: Readonly<Record<P, string> & Partial<Record<O, string>>>
+  /** What was typed for {@link Command.rest}, in its order. */
+  readonly rest: readonly string[]
   readonly log: Logger
   readonly signals: StopSignals
   readonly stdin: NodeJS.ReadableStream
@@ -44,18 +51,30 @@ export interface StopSignals {
   readonly now: AbortSignal
 }
 
-/** A command: which options it takes is said by the option table's `commands`. */
-export interface Command<C extends CommandName = CommandName, P extends string = string> {
+/**
+ * A command: which options it takes is said by the option table's `commands`. Its arguments by position are those of
+ * `positionals`, then of `optionals`, then any number for `rest`.
+ */
+export interface Command<
+  C extends CommandName = CommandName,
+  P extends string = string,
+  O extends string = string extends P ? string : never,
+> {
   readonly name: C
+  /** Those that must be there. */
   readonly positionals: readonly Positional<P>[]
+  /** Those that may follow. */
+  readonly optionals?: readonly Positional<O>[]
+  /** What all further ones are; without it there may be none. */
+  readonly rest?: Positional
   readonly examples: readonly Example[]
   /**
    * Does the work. Returns the exit status; throws WalrxError, which the caller prints and turns into an exit status.
    */
-  run(context: CommandContext<C, P>): Promise<number>
+  run(context: CommandContext<C, P, O>): Promise<number>
   /**
    * What a signal has left of the command, and what to do next: printed when `run` gave up because of one and its error
    * does not say it. Undefined where nothing is left.
    */
-  whatIsLeft?(context: CommandContext<C, P>): string | undefined
+  whatIsLeft?(context: CommandContext<C, P, O>): string | undefined
 }

@@ -67,7 +67,7 @@ async function parse(command: Command, args: readonly string[]): Promise<RawArgu
   return parseWithYargs(command, args)
 }
 
-async function runCommand(command: Command, { flags, positionals }: CheckedArguments, outside: Outside) {
+async function runCommand(command: Command, { flags, ...typed }: CheckedArguments, outside: Outside) {
   const { environment, home } = outside
   const settings = await loadSettings({ command: command.name, flags, environment, home })
   const log = openLog(settings, outside)
@@ -76,7 +76,7 @@ async function runCommand(command: Command, { flags, positionals }: CheckedArgum
     const exitStatus = kindOf(command) === 'service' ? drainlessStatus : signalStatus(name)
     outside.exit(failureStatus(command.name, { exitStatus }))
   })
-  const context = contextOf(settings, positionals, log, signals, outside)
+  const context = contextOf(settings, typed, log, signals, outside)
   try {
     return await command.run(context)
   } catch (error) {
@@ -114,7 +114,7 @@ function kindOf({ name }: Pick<Command, 'name'>): CommandKind {
 /** The context passes the streams on without opening them. */
 function contextOf(
   settings: Settings,
-  positionals: Readonly<Record<string, string>>,
+  { positionals, rest }: Omit<CheckedArguments, 'flags'>,
   log: RootLogger,
   signals: StopSignals,
   outside: Outside,
@@ -123,6 +123,7 @@ function contextOf(
     options: settings.values,
     settings,
     positionals,
+    rest,
     log,
     signals,
     get stdin() {

@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { usageLine } from '../../src/cli/arguments/arguments.ts'
+import { shownArguments, usageLine } from '../../src/cli/arguments/arguments.ts'
 import { flagWithValue } from '../../src/cli/arguments/option-help.ts'
 import { commands } from '../../src/cli/command-loaders.ts'
 import type { Command } from '../../src/cli/command.ts'
@@ -62,8 +62,9 @@ async function renderCommands(): Promise<string[]> {
   return (await Promise.all(sections)).flat()
 }
 
-function renderArguments({ examples, positionals }: Command): string[] {
-  const words = positionals.map(({ help, name }) => `- ${code(name.toUpperCase())}: ${plain(help)}`)
+function renderArguments(command: Command): string[] {
+  const { examples } = command
+  const words = shownArguments(command).map(({ help, shown }) => `- ${code(shown)}: ${plain(help)}`)
   const calls = examples.map(({ call, means }) => `# ${means}\n${call}`)
   return [words.join('\n'), calls.length > 0 ? '```sh\n' + calls.join('\n') + '\n```' : ''].filter(
     (part) => part !== '',

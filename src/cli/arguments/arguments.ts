@@ -9,7 +9,7 @@ import type { OptionKey } from '../../config/options/options.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { nearest } from '../../primitives/nearest.ts'
 import { shellWord } from '../../primitives/shell-word.ts'
-import type { Command } from '../command.ts'
+import type { Command, Positional } from '../command.ts'
 import { foreignArgument, foreignOption } from './foreign-words.ts'
 
 /** A command line taken apart. */
@@ -25,7 +25,10 @@ export interface RawArguments {
 /** A command line without mistakes. */
 export interface CheckedArguments {
   readonly flags: ReadonlyMap<OptionKey, string>
+  /** By their names: those that must be there, and those of the optional ones that are. */
   readonly positionals: Readonly<Record<string, string>>
+  /** What follows these. */
+  readonly rest: readonly string[]
 }
 
 /** An option of a command that has a flag. */
@@ -55,20 +58,23 @@ export function checkArguments(command: Command, raw: RawArguments): CheckedArgu
     if (value === '' || (spec.isRepeatable && given.includes(''))) throw usage(command, `--${flag} needs a value`)
     flags.set(key, spec.isRepeatable ? given.join(valueSeparator) : value)
   }
-  return { flags, positionals: checkPositionals(command, raw.positionals) }
+  return { flags, ...checkPositionals(command, raw.positionals) }
 }
 
-function checkPositionals(command: Command, given: readonly string[]): Record<string, string> {
+function checkPositionals(command: Command, given: readonly string[]): Omit<CheckedArguments, 'flags'> {
   const missing = command.positionals[given.length]
   if (missing) throw usage(command, `${missing.name.toUpperCase()} is missing`)
-  const extra = given[command.positionals.length]
-  if (extra !== undefined) {
+  const named = [...command.positionals, ...(command.optionals ?? [])]
+  const rest = given.slice(named.length)
+  const [extra] = rest
+  if (extra !== undefined && command.rest === undefined) {
     const message = `${command.name} takes no argument "${extra}"`
     const flags = flagsOf(command.name).map(({ flag }) => flag)
     throw usage(command, message, foreignArgument(extra, command.name, flags))
   }
   refuseOddBackup(command, given)
-  return Object.fromEntries(command.positionals.map(({ name }, index) => [name, given[index] ?? '']))
+  const typed = named.slice(0, given.length)
+  return { positionals: Object.fromEntries(typed.map(({ name }, index) => [name, given[index] ?? ''])), rest }
 }
 
 /** Before the archive is asked: the arguments of backup-fetch in the wrong order, and LATEST in small letters. */
@@ -115,7 +121,20 @@ function usage(command: Command, message: string, hint = `see walrx ${command.na
   return new WalrxError('WALRX_USAGE', message, { hint })
 }
 
+/** The arguments by position as help and reference show them: `NAME`, `[NAME]` for an optional one, `[NAME...]`. */
+export function shownArguments({ optionals = [], positionals, rest }: Command): { shown: string; help: string }[] {
+  const upper = ({ help, name }: Positional, before: string, after: string) => ({
+    shown: `${before}${name.toUpperCase()}${after}`,
+    help,
+  })
+  return [
+    ...positionals.map((each) => upper(each, '', '')),
+    ...optionals.map((each) => upper(each, '[', ']')),
+    ...(rest ? [upper(rest, '[', '...]')] : []),
+  ]
+}
+
 /** The call of a command: `walrx wal-fetch NAME DEST [options]`. */
 export function usageLine(command: Command): string {
-  return ['walrx', command.name, ...command.positionals.map(({ name }) => name.toUpperCase()), '[options]'].join(' ')
+  return ['walrx', command.name, ...shownArguments(command).map(({ shown }) => shown), '[options]'].join(' ')
 }

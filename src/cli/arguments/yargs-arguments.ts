@@ -6,7 +6,7 @@ import type { OptionKey } from '../../config/options/options.ts'
 import { exitStatuses } from '../../primitives/errors.ts'
 import type { Command, Example } from '../command.ts'
 import type { Registry } from '../command-loaders.ts'
-import { flagsOf, type RawArguments, usageLine } from './arguments.ts'
+import { flagsOf, type RawArguments, shownArguments, usageLine } from './arguments.ts'
 import { flagWithValue, optionHelp } from './option-help.ts'
 import { spellOut } from './spell-out.ts'
 
@@ -70,9 +70,9 @@ function examplesText(examples: readonly Example[]): string {
   return `\nExamples:\n${examples.map(({ call, means }) => `  # ${means}\n  ${call}\n`).join('')}`
 }
 
-function argumentsText({ positionals }: Command): string {
-  if (positionals.length === 0) return ''
-  return `\nArguments:\n${positionals.map(({ help, name }) => `  ${name.toUpperCase()}: ${help}\n`).join('')}`
+function argumentsText(command: Command): string {
+  const lines = shownArguments(command).map(({ help, shown }) => `  ${shown}: ${help}\n`)
+  return lines.length === 0 ? '' : `\nArguments:\n${lines.join('')}`
 }
 
 /** Words in lines of `width` at most; the first line begins after `first` blanks, all others after `further`. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
+import { usageLine } from '../../../src/cli/arguments/arguments.ts'
 import type { Command } from '../../../src/cli/command.ts'
 import { both } from './both-parsers.ts'
 
@@ -15,6 +16,14 @@ const fetch: Command = {
 }
 const plan: Command = { name: 'backup-plan', positionals: [], examples: [], run: () => Promise.resolve(0) }
 const receive: Command = { name: 'wal-receive', positionals: [], examples: [], run: () => Promise.resolve(0) }
+
+const several: Command<'backup-plan', 'what', 'name'> = {
+  ...plan,
+  name: 'backup-plan',
+  positionals: [{ name: 'what', help: 'what' }],
+  optionals: [{ name: 'name', help: 'of a backup' }],
+  rest: { name: 'word', help: 'more' },
+}
 
 const files = { name: '000000010000000000000001', dest: 'pg_wal/RECOVERYXLOG' }
 const names = [files.name, files.dest]
@@ -163,6 +172,24 @@ describe('both parsers', () => {
     for (const [args, expected] of cases) assert.deepEqual(both(fetch, args), expected, args.join(' '))
   })
 
+  test('take arguments that may be missing, and any number after them', () => {
+    assert.deepEqual(both(several, []), ['WHAT is missing', 'see walrx backup-plan --help'])
+    assert.deepEqual(both(several, ['a']), { flags: {}, positionals: { what: 'a' } })
+    assert.deepEqual(both(several, ['a', '-f', 'b']), {
+      flags: { full: 'true' },
+      positionals: { what: 'a', name: 'b' },
+    })
+    assert.deepEqual(both(several, ['a', '', 'c', '--json', '--', '-f']), {
+      flags: { json: 'true' },
+      positionals: { what: 'a', name: '' },
+      rest: ['c', '-f'],
+    })
+    const { rest: _, ...two } = several
+    assert.deepEqual(both(two, ['a', 'b']), { flags: {}, positionals: { what: 'a', name: 'b' } })
+    assert.deepEqual(both(two, ['a', 'b', 'c']), ['backup-plan takes no argument "c"', 'see walrx backup-plan --help'])
+    assert.equal(usageLine(several), 'walrx backup-plan WHAT [NAME] [WORD...] [options]')
+  })
+
   test('take several switches in one word, and as the last one a flag with a value', () => {
     const flags = { permanent: 'true', full: 'true' }
     for (const args of [['-pf'], ['-fp'], ['-p', '-f'], ['-ppf'], ['-p', 'true', '-f']]) {
@@ -175,7 +202,7 @@ describe('both parsers', () => {
 
   test('agree about any mixture of words', () => {
     const word = fc.constantFrom(...plainWords, ...switches, ...letters, ...oddities)
-    for (const command of [fetch, plan]) {
+    for (const command of [fetch, plan, several]) {
       fc.assert(
         fc.property(fc.array(word, { maxLength: 6 }), (args) => void both(command, args)),
         { numRuns: 600 },

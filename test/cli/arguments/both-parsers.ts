@@ -8,7 +8,12 @@ import { WalrxError } from '../../../src/primitives/errors.ts'
 
 /** Values and arguments; `help`; or message and hint of a refusal. */
 export type Outcome =
-  | { readonly flags: Readonly<Record<string, string>>; readonly positionals: Readonly<Record<string, string>> }
+  | {
+      readonly flags: Readonly<Record<string, string>>
+      readonly positionals: Readonly<Record<string, string>>
+      /** Arguments that follow those with names; missing where none do. */
+      readonly rest?: readonly string[]
+    }
   | 'help'
   | readonly [message: string, hint: string | undefined]
 
@@ -18,8 +23,8 @@ function outcome(parser: Parser, command: Command, args: readonly string[]): Out
   const raw = parser(command, args)
   if (raw.help) return 'help'
   try {
-    const { flags, positionals } = checkArguments(command, raw)
-    return { flags: Object.fromEntries(flags), positionals }
+    const { flags, positionals, rest } = checkArguments(command, raw)
+    return { flags: Object.fromEntries(flags), positionals, ...(rest.length > 0 && { rest }) }
   } catch (error) {
     assert.ok(error instanceof WalrxError && error.code === 'WALRX_USAGE')
     return [error.message, error.hint]
