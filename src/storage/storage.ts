@@ -7,6 +7,7 @@
  */
 
 import type { Keyring } from '../crypto/keyring.ts'
+import type { WalrxError } from '../primitives/errors.ts'
 
 /** One object, as returned by a listing or a head. */
 export interface ObjectInfo {
@@ -34,6 +35,15 @@ export interface StorageCallOptions {
 export interface PutOptions extends StorageCallOptions {
   /** Upper limit of a stream's length in bytes: with it the storage can use smaller blocks in memory. */
   readonly sizeMaxBytes?: number
+}
+
+/** Options of {@link Storage.delete}. */
+export interface DeleteOptions extends StorageCallOptions {
+  /**
+   * Called with each key that the store does not let us remove (a lock, a policy, the mode of a directory) and why; all
+   * others are removed. Without it such a key fails the call.
+   */
+  readonly onRefused?: (key: string, error: WalrxError) => void
 }
 
 /** Options of {@link Storage.list}. */
@@ -97,7 +107,7 @@ export interface Storage {
   list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo>
 
   /** Removes objects. A missing object is not an error. */
-  delete(keys: readonly string[], options?: StorageCallOptions): Promise<void>
+  delete(keys: readonly string[], options?: DeleteOptions): Promise<void>
 
   /**
    * Proves that the storage can be read and written, with a small object in {@link StorageFolders.probe} that it removes

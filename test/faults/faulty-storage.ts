@@ -18,7 +18,7 @@
 import type { Keyring } from '../../src/crypto/keyring.ts'
 import type { Clock } from '../../src/primitives/clock.ts'
 import { WalrxError } from '../../src/primitives/errors.ts'
-import type { ObjectInfo, StorageBody, StorageCallOptions } from '../../src/storage/storage.ts'
+import type { DeleteOptions, ObjectInfo, StorageBody, StorageCallOptions } from '../../src/storage/storage.ts'
 import { asideFolder, parseTailKey, walrxFolder } from '../../src/walg/names.ts'
 import { type MemoryCall, type MemoryObject, MemoryStorage, unavailable } from '../harness/store/memory-storage.ts'
 import type { Random } from '../harness/random.ts'
@@ -154,7 +154,7 @@ export class FaultyStorage extends MemoryStorage {
     return info
   }
 
-  override async delete(keys: readonly string[], options: StorageCallOptions = {}): Promise<void> {
+  override async delete(keys: readonly string[], options: DeleteOptions = {}): Promise<void> {
     await super.delete(keys, options)
     // One that was deleted first may have been torn again while the others were.
     for (const key of keys) if (!this.objects.has(key)) this.#shared.torn.delete(key)

@@ -17,6 +17,7 @@ import { checkKey, checkPrefix } from '../keys.ts'
 import { proveStorage } from '../probe.ts'
 import { SourceError } from '../source.ts'
 import type {
+  DeleteOptions,
   ListOptions,
   ObjectInfo,
   Storage,
@@ -146,14 +147,21 @@ export class FileStorage implements Storage {
     await this.#call('delete', prefix, signal, () => this.#tidyBelow(join(this.#base, prefix), signal, 0))
   }
 
-  async delete(keys: readonly string[], { signal }: StorageCallOptions = {}): Promise<void> {
-    const paths = keys.map((key) => this.#path(key))
+  async delete(keys: readonly string[], { onRefused, signal }: DeleteOptions = {}): Promise<void> {
+    const paths = keys.map((key) => [key, this.#path(key)] as const)
     const task = `${keys.length} objects`
     await this.#call('delete', keys.length === 1 ? keys[0]! : task, signal, async () => {
       const directories = new Set<string>()
-      for (const path of paths) {
+      for (const [key, path] of paths) {
         signal?.throwIfAborted()
-        if (!isTempName(path) && (await this.#remove(path))) directories.add(dirname(path))
+        if (isTempName(path)) continue
+        try {
+          if (await this.#remove(path)) directories.add(dirname(path))
+        } catch (error) {
+          const reason = fileError(error, this.#task('delete', key))
+          if (onRefused === undefined || reason.code !== 'WALRX_STORAGE_DENIED') throw error
+          onRefused(key, reason)
+        }
       }
       for (const directory of directories) await this.#removeEmpty(directory)
     })

@@ -1,7 +1,8 @@
 /** Removes objects in batches of a thousand, or one by one where a store has no batches. */
 import type { _Error as KeyError } from '@aws-sdk/client-s3'
+import { hasCode, type WalrxError } from '../../primitives/errors.ts'
 import type { S3Attempt, S3Retries } from './s3-retries.ts'
-import { type S3Task, codeOf, statusOf } from './s3-errors.ts'
+import { type S3Task, codeOf, explainFailure, statusOf } from './s3-errors.ts'
 
 /** The most keys in one request: the limit of S3. */
 const BATCH_KEYS = 1000
@@ -14,11 +15,13 @@ export interface S3DeleteOptions {
   readonly keys: readonly string[]
   readonly task: S3Task
   readonly signal: AbortSignal | undefined
+  /** Called with each full key that the store does not let us remove. */
+  readonly onRefused?: ((key: string, error: WalrxError) => void) | undefined
 }
 
 /**
  * Removes objects. Only the keys of a batch that failed are tried again.
- * @throws WalrxError with the first key that can't be removed
+ * @throws WalrxError with the first key that can't be removed, where nobody is to be called with it
  */
 export async function deleteObjects(options: S3DeleteOptions): Promise<void> {
   if (options.keys.length === 1) {
@@ -31,7 +34,7 @@ export async function deleteObjects(options: S3DeleteOptions): Promise<void> {
 }
 
 /** Uploads to abort. */
-export interface S3AbortOptions extends Omit<S3DeleteOptions, 'keys'> {
+export interface S3AbortOptions extends Omit<S3DeleteOptions, 'keys' | 'onRefused'> {
   /** Full prefix. */
   readonly prefix: string
 }
@@ -65,20 +68,59 @@ export async function abortUploads({ bucket, caller, prefix, signal, task }: S3A
 }
 
 async function deleteBatch(options: S3DeleteOptions, keys: readonly string[]): Promise<void> {
+  const { bucket, caller, onRefused, signal, task } = options
   let left = keys
-  const hasBatches = await options.caller.call(options.task, options.signal, async (attempt) => {
-    try {
-      const errors = await sendBatch(attempt, options.bucket, left)
-      left = errors.map(({ Key }) => Key ?? '')
-      if (errors.length > 0) throw keyError(errors)
-      return true
-    } catch (error) {
-      if (!isUnsupported(error)) throw error
-      return false
-    }
-  })
+  let hasBatches: boolean
+  try {
+    hasBatches = await caller.call(task, signal, async (attempt) => {
+      try {
+        const errors = passRefused(options, await sendBatch(attempt, bucket, left))
+        left = errors.map(({ Key }) => Key ?? '')
+        if (errors.length > 0) throw keyError(errors)
+        return true
+      } catch (error) {
+        if (!isUnsupported(error)) throw error
+        return false
+      }
+    })
+  } catch (error) {
+    if (onRefused === undefined || !isRefusal(error)) throw error
+    await deleteHalves(options, left)
+    return
+  }
   if (!hasBatches) for (const key of left) await deleteOne(options, key)
 }
+
+/** Some stores refuse a whole batch for one object that is locked: each half again, down to single keys. */
+async function deleteHalves(options: S3DeleteOptions, keys: readonly string[]): Promise<void> {
+  const middle = Math.ceil(keys.length / 2)
+  for (const half of [keys.slice(0, middle), keys.slice(middle)]) {
+    if (half.length > 0) await deleteObjects({ ...options, keys: half })
+  }
+}
+
+/** The errors that may pass: those of locks and policies go to whoever wants to know of them. */
+function passRefused({ onRefused, task }: S3DeleteOptions, errors: readonly KeyError[]): readonly KeyError[] {
+  if (onRefused === undefined) return errors
+  return errors.filter((each) => {
+    const { error } = explainFailure(keyError([each]), { ...task, key: each.Key ?? task.key })
+    if (!isRefusal(error)) return true
+    onRefused(each.Key ?? '', error)
+    return false
+  })
+}
+
+/** True where the store has answered that it does not remove an object: not for keys that it does not accept. */
+function isRefusal(error: unknown): error is WalrxError {
+  return hasCode(error, 'WALRX_STORAGE_DENIED') && codesOfNoLock.every((code) => codeOf(error.cause) !== code)
+}
+
+/** Denials that say nothing of an object: wrong access keys, a clock that is wrong. */
+const codesOfNoLock = [
+  ...['InvalidAccessKeyId', 'XAdminUserNotFound', 'SignatureDoesNotMatch', 'AuthorizationHeaderMalformed'],
+  ...['InvalidToken', 'ExpiredToken', 'ExpiredTokenException', 'TokenRefreshRequired', 'RequestTimeTooSkewed'],
+  'CredentialsProviderError',
+]
 
 /** The keys that were not removed, with the reasons. */
 async function sendBatch({ sdk, send }: S3Attempt, bucket: string, keys: readonly string[]): Promise<KeyError[]> {
@@ -87,15 +129,20 @@ async function sendBatch({ sdk, send }: S3Attempt, bucket: string, keys: readonl
   return Errors.filter(({ Code }) => Code !== 'NoSuchKey')
 }
 
-async function deleteOne({ caller, bucket, task, signal }: S3DeleteOptions, key: string): Promise<void> {
-  await caller.call(task, signal, async ({ sdk, send }) => {
-    try {
-      await send(new sdk.DeleteObjectCommand({ Bucket: bucket, Key: key }))
-    } catch (error) {
-      // For a missing object S3 answers 204, some stores 404.
-      if (codeOf(error) !== 'NoSuchKey') throw error
-    }
-  })
+async function deleteOne({ bucket, caller, onRefused, signal, task }: S3DeleteOptions, key: string): Promise<void> {
+  try {
+    await caller.call(task, signal, async ({ sdk, send }) => {
+      try {
+        await send(new sdk.DeleteObjectCommand({ Bucket: bucket, Key: key }))
+      } catch (error) {
+        // For a missing object S3 answers 204, some stores 404.
+        if (codeOf(error) !== 'NoSuchKey') throw error
+      }
+    })
+  } catch (error) {
+    if (onRefused === undefined || !isRefusal(error)) throw error
+    onRefused(key, error)
+  }
 }
 
 /** An error of one key, in the form of an error of a whole request, so that it is translated in the same way. */

@@ -11,10 +11,12 @@ import type { Readable } from 'node:stream'
 import type { PutObjectCommandInput, StorageClass } from '@aws-sdk/client-s3'
 import { describeProxy, proxyFor } from '../../aws/proxy.ts'
 import type { Keyring } from '../../crypto/keyring.ts'
+import type { WalrxError } from '../../primitives/errors.ts'
 import { abortable } from '../abortable.ts'
 import { checkKey, checkPrefix } from '../keys.ts'
 import { proveStorage } from '../probe.ts'
 import type {
+  DeleteOptions,
   ListOptions,
   ObjectInfo,
   PutOptions,
@@ -141,11 +143,13 @@ export class S3Storage implements Storage {
     yield* listObjects({ ...this.#listing(prefix, options.signal), ...options, prefix })
   }
 
-  async delete(keys: readonly string[], { signal }: StorageCallOptions = {}): Promise<void> {
+  async delete(keys: readonly string[], { onRefused, signal }: DeleteOptions = {}): Promise<void> {
     keys.forEach(checkKey)
     const task = this.#task('delete', keys.length === 1 ? keys[0]! : `${keys.length} objects`)
     const fullKeys = keys.map((key) => this.#root + key)
-    await deleteObjects({ caller: this.#caller, bucket: this.#options.bucket, keys: fullKeys, task, signal })
+    const refused = onRefused && ((key: string, error: WalrxError) => onRefused(key.slice(this.#root.length), error))
+    const place = { caller: this.#caller, bucket: this.#options.bucket, task, signal, onRefused: refused }
+    await deleteObjects({ ...place, keys: fullKeys })
   }
 
   async removeUnfinished(prefix: string, { signal }: StorageCallOptions = {}): Promise<void> {

@@ -6,8 +6,9 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Keyring } from '../../../src/crypto/keyring.ts'
 import { type Clock, systemClock } from '../../../src/primitives/clock.ts'
-import { WalrxError } from '../../../src/primitives/errors.ts'
+import { hasCode, WalrxError } from '../../../src/primitives/errors.ts'
 import type {
+  DeleteOptions,
   ListOptions,
   ObjectInfo,
   Storage,
@@ -170,9 +171,16 @@ export class MemoryStorage implements Storage {
     }
   }
 
-  async delete(keys: readonly string[], options: StorageCallOptions = {}): Promise<void> {
+  async delete(keys: readonly string[], { onRefused, signal }: DeleteOptions = {}): Promise<void> {
     for (const key of keys) checkKey(key)
-    for (const key of keys) await this.#call('delete', key, options.signal, () => this.objects.delete(key))
+    for (const key of keys) {
+      try {
+        await this.#call('delete', key, signal, () => this.objects.delete(key))
+      } catch (error) {
+        if (onRefused === undefined || !hasCode(error, 'WALRX_STORAGE_DENIED')) throw error
+        onRefused(key, error)
+      }
+    }
   }
 
   async probe(options: StorageCallOptions = {}): Promise<StorageTraits> {

@@ -63,6 +63,24 @@ describe('an error of the file system', () => {
   })
 })
 
+test('a deletion passes files on that may not be removed, and removes all others', async () => {
+  await using archive = await openArchive()
+  for (const key of ['d/a', 'd/b', 'd/c']) await archive.fresh.put(key, BYTES)
+  archive.fileSystem.before = (name, text) => {
+    if (name === 'unlink' && text.endsWith('d/b')) throw errnoError('EPERM')
+  }
+  const refused: [string, string][] = []
+  const onRefused = (key: string, { message }: WalrxError) => void refused.push([key, message])
+  await archive.storage.delete(['d/a', 'd/b', 'd/c'], { onRefused })
+  assert.deepEqual(
+    refused.map(([key]) => key),
+    ['d/b'],
+  )
+  assert.match(refused[0]?.[1] ?? '', /delete of d\/b at .* EPERM/)
+  assert.deepEqual(await keysOf(archive.fresh.list('')), ['d/b'])
+  await assert.rejects(archive.storage.delete(['d/b']), (error) => isCode(error, 'WALRX_STORAGE_DENIED'))
+})
+
 describe('the directory of the archive', () => {
   test('is never made by walrx, nor is a file taken for it', async () => {
     const parent = await mkdtemp(join(tmpdir(), 'walrx-file-'))

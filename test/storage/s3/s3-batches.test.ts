@@ -116,6 +116,47 @@ describe('a deletion of many', () => {
     assert.ok(newer?.headers['x-amz-checksum-crc32'])
   })
 
+  test('passes keys on that the store refuses, and removes all others', async () => {
+    const locked: [string, string][] = [
+      ['p/b', 'AccessDenied'],
+      ['p/d', 'InvalidRequest'],
+    ]
+    await using stub = await startStub((_, index) => ({
+      body: deleteResult(index === 0 ? [...locked, ['p/c', 'SlowDown']] : []),
+    }))
+    const refused: [string, string][] = []
+    const onRefused = (key: string, error: WalrxError) => void refused.push([key, error.code])
+    await stub.open({ prefix: 'p' }).delete(['a', 'b', 'c', 'd'], { onRefused })
+    assert.deepEqual(refused, [
+      ['b', 'WALRX_STORAGE_DENIED'],
+      ['d', 'WALRX_STORAGE_DENIED'],
+    ])
+    assert.deepEqual(stub.requests.map(keysAsked), [['p/a', 'p/b', 'p/c', 'p/d'], ['p/c']])
+  })
+
+  test('finds the locked object for which a store refuses a whole batch', async () => {
+    const deleted: string[] = []
+    await using stub = await startStub((request) => {
+      const keys = keysAsked(request)
+      const single = request.key === '' ? undefined : request.key
+      const asked = single === undefined ? keys : [single]
+      if (asked.includes('k37')) return s3Error(403, 'AccessDenied')
+      deleted.push(...asked)
+      return single === undefined ? { body: deleteResult() } : { status: 204 }
+    })
+    const keys = Array.from({ length: 100 }, (_, index) => `k${index}`)
+    const refused: string[] = []
+    await stub.open().delete(keys, { onRefused: (key) => void refused.push(key) })
+    assert.deepEqual(refused, ['k37'])
+    assert.deepEqual(deleted.toSorted(), keys.filter((key) => key !== 'k37').toSorted())
+    assert.ok(stub.requests.length <= 16)
+  })
+
+  test('with access keys that the store does not know fails, whoever wants to know of refusals', async () => {
+    await using stub = await startStub(() => s3Error(403, 'InvalidAccessKeyId'))
+    await assert.rejects(stub.open().delete(['a', 'b'], { onRefused: () => assert.fail('no object is locked') }))
+  })
+
   test('tries the keys again that failed for the moment, and no others', async () => {
     await using stub = await startStub((_, index) => ({
       body: deleteResult(
