@@ -9,62 +9,16 @@ import { randomUUID } from 'node:crypto'
 import { isBuiltOn } from '../catalog/chains.ts'
 import type { Clock, Timer } from '../primitives/clock.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
-import { formatJson, type JsonValue, parseJson } from '../primitives/json.ts'
-import { isSegmentName } from '../postgres/wal/wal-file.ts'
+import { formatJson, type JsonValue } from '../primitives/json.ts'
 import { BackupArchive } from '../walg/backup/backup-archive.ts'
 import { backupFolder, intentKey, sentinelKey } from '../walg/backup/backup-names.ts'
+import { expiryOf, type IntentContent, readIntent } from '../walg/backup/intent-document.ts'
 import { intentsPrefix } from '../walg/names.ts'
-import { readDocument } from '../walg/stored/stored-reader.ts'
 import { createDocument, putDocument } from '../walg/stored/stored-writer.ts'
 import type { Storage } from '../storage/storage.ts'
 
 /** How often the heartbeat is written. */
 const heartbeatMs = 30_000
-
-/** After which a heartbeat that stands still means a dead writer. */
-export const intentExpiryMs = 15 * 60_000
-
-/** What an intent says. */
-export interface IntentContent {
-  readonly owner: string
-  readonly hostname: string
-  readonly startedAt: string
-  /** The sentinel's text, once everything but the WAL is there: what `walrx backup-finish` needs. */
-  readonly sentinel?: string
-  /** Names of the segments that are waited for, first and last. */
-  readonly segments?: readonly [string, string]
-  /** The objects that the backup consists of, with sizes. */
-  readonly objects?: readonly { readonly name: string; readonly size: number }[]
-}
-
-/** Reads an intent; undefined where there is none. Throws WALRX_OBJECT_DAMAGED. */
-export async function readIntent(
-  storage: Storage,
-  name: string,
-  signal?: AbortSignal,
-): Promise<IntentContent | undefined> {
-  const key = intentKey(name)
-  let text: string
-  try {
-    text = (await readDocument(storage, key, signal ? { signal } : {})).toString('utf8')
-  } catch (error) {
-    if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return undefined
-    throw error
-  }
-  try {
-    const value = parseJson(text) as { readonly [key: string]: JsonValue }
-    if (typeof value['owner'] !== 'string') throw new SyntaxError('it names no owner')
-    const { objects = [], segments, sentinel = '' } = value as unknown as IntentContent
-    const isPair = segments === undefined || (segments.length === 2 && segments.every(isSegmentName))
-    if (!isPair || !Array.isArray(objects) || typeof sentinel !== 'string')
-      throw new SyntaxError('its fields are wrong')
-    return value as unknown as IntentContent
-  } catch (error) {
-    throw new WalrxError('WALRX_OBJECT_DAMAGED', `${storage.location}/${key} is not an intent of a backup`, {
-      cause: error,
-    })
-  }
-}
 
 /** An intent of ours, kept alive until it is withdrawn. */
 export class Intent {
@@ -253,13 +207,11 @@ async function removeExpired(storage: Storage, name: string, clock: Clock, signa
   const info = await storage.head(intentKey(name), { signal })
   if (!info) return false
   const content = await readIntent(storage, name, signal).catch((error: unknown) => {
-    if (hasCode(error, 'WALRX_OBJECT_DAMAGED')) return 'damaged' as const
+    if (hasCode(error, 'WALRX_OBJECT_DAMAGED')) return undefined
     throw error
   })
   const now = await storeNow(storage, clock, signal)
-  const mayWait = content === 'damaged' || content?.sentinel !== undefined
-  const expiryMs = mayWait ? 24 * 3600_000 : intentExpiryMs
-  if (now - info.lastModifiedMs < expiryMs) return false
+  if (now - info.lastModifiedMs < expiryOf(content)) return false
   // A backup that a delta builds on was complete once, though its sentinel has gone: it is nobody's leftover.
   const isBackup =
     (await storage.head(sentinelKey(name), { signal })) ??

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Intent, intentExpiryMs, removeExpiredBackups } from '../../src/backup/intent.ts'
+import { Intent, removeExpiredBackups } from '../../src/backup/intent.ts'
 import { hasCode, WalrxError } from '../../src/primitives/errors.ts'
 import { backupFolder, intentKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
+import { intentExpiryMs } from '../../src/walg/backup/intent-document.ts'
 import { hour, IntentWorld, minute } from './intent-world.ts'
 
 const name = 'base_000000010000000000000002'

@@ -1,11 +1,12 @@
 /** `walrx backup-finish NAME`: the sentinel for a backup that waits for its WAL. */
 import { finishBackup } from '../../backup/backup-finish.ts'
-import { Intent, readIntent } from '../../backup/intent.ts'
+import { Intent } from '../../backup/intent.ts'
 import { segmentsFromTo } from '../../backup/wal-wait.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import { systemClock } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { parseBackupName } from '../../walg/backup/backup-names.ts'
+import { readIntent } from '../../walg/backup/intent-document.ts'
 import { readSystem } from '../../walg/wal/system-marker.ts'
 import { WalReader } from '../../walg/wal/wal-reader.ts'
 import { StoreWaits } from '../terminal/store-waits.ts'
