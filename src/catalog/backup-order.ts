@@ -95,8 +95,8 @@ export async function namesAfter(
   return inOrder.slice(inOrder.indexOf(own) + 1).map((each) => each.name)
 }
 
-/** Go's zero time, long before 1970, stands for none. */
-function knownTime(text: string | undefined): bigint | undefined {
+/** Nanoseconds since 1970; undefined for none. Go's zero time, long before 1970, stands for none. */
+export function knownTime(text: string | undefined): bigint | undefined {
   const time = text === undefined ? undefined : parseBackupTime(text)
   return time === undefined || time <= 0n ? undefined : time
 }

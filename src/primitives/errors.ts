@@ -218,6 +218,11 @@ export const errorTable = {
     transient: false,
     meaning: 'a backup cannot be marked as requested: a delta builds on it, or its sentinel would contradict the mark',
   },
+  WALRX_DELETE_REFUSED: {
+    exitStatus: 2,
+    transient: false,
+    meaning: 'a deletion cannot be done as requested: a backup is permanent, is needed by another, or is a delta',
+  },
   WALRX_DESTINATION: {
     exitStatus: 9,
     transient: false,

@@ -53,6 +53,9 @@ export const backupObjects = {
 /** Prefix of the intents of backups. */
 export const intentsPrefix = `${walrxFolder}backups/`
 
+/** Which backups a walrx delete at work is removing. */
+export const deletionKey = `${walrxFolder}deletion.json`
+
 /** What a walrx backup-mark at work is going to do. */
 export const sentinelOrderKey = `${walrxFolder}sentinel-order.json`
 

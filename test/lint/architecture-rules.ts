@@ -9,7 +9,7 @@ export const roomOrder: readonly (readonly string[])[] = [
   ['service'],
   ['config'],
   ['status'],
-  ['receive', 'restore', 'backup'],
+  ['receive', 'restore', 'backup', 'retention'],
   ['catalog'],
   ['walg'],
   ['postgres'],
@@ -30,6 +30,7 @@ export const subRoomOrder: Readonly<Record<string, readonly (readonly string[])[
   config: [['.'], ['keys'], ['options'], ['commands.ts']],
   receive: [['receiver.ts'], ['receive-run.ts'], ['gap'], ['source'], ['slot', 'stream', 'tail'], ['segment'], ['.']],
   restore: [['backup', 'prefetch', 'recovery'], ['wal']],
+  retention: [['removal'], ['plan'], ['rules'], ['contents']],
   backup: [
     ['backup-push.ts', 'plan'],
     ['backup-begin.ts', 'backup-finish.ts', 'scrub.ts', 'build-sentinel.ts'],

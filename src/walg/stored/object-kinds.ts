@@ -7,6 +7,7 @@ import type { WalFileKind } from '../../postgres/wal/wal-file.ts'
 import {
   backupObjects,
   basebackupsFolder,
+  deletionKey,
   divergedFolder,
   gapFolder,
   intentsPrefix,
@@ -65,6 +66,8 @@ export const objectKinds = {
   gap: openDocument,
   intent: openDocument,
   'sentinel order': openDocument,
+  /** Which backups a deletion removes. */
+  deletion: openDocument,
 } as const satisfies Record<WalFileKind, StoredForm> & Record<string, StoredForm>
 
 /** A kind of objects. */
@@ -79,6 +82,7 @@ export function kindOf(key: string): ObjectKind | undefined {
   if (key.startsWith(gapFolder)) return 'gap'
   if (key.startsWith(intentsPrefix)) return 'intent'
   if (key === systemKey) return 'system'
+  if (key === deletionKey) return 'deletion'
   return key === sentinelOrderKey ? 'sentinel order' : undefined
 }
 

@@ -5,7 +5,7 @@ import { hasCode } from '../../../src/primitives/errors.ts'
 import { toLsn } from '../../../src/postgres/lsn.ts'
 import * as backups from '../../../src/walg/backup/backup-names.ts'
 import { archiveFolders, asideFolder, divergedFolder, tailKey, walKey } from '../../../src/walg/names.ts'
-import { sentinelOrderKey, systemKey } from '../../../src/walg/names.ts'
+import { deletionKey, sentinelOrderKey, systemKey } from '../../../src/walg/names.ts'
 import { checkForm, formOf, kindOf, type ObjectKind, objectKinds } from '../../../src/walg/stored/object-kinds.ts'
 import { gapKey } from '../../../src/walg/wal/gap-records.ts'
 
@@ -37,6 +37,7 @@ const keys: Readonly<Record<ObjectKind, readonly string[]>> = {
   gap: [gapKey({ timeline: 1, startLsn: toLsn(1n), endLsn: toLsn(2n) })],
   intent: [backups.intentKey(backup)],
   'sentinel order': [sentinelOrderKey],
+  deletion: [deletionKey],
 }
 
 describe('the kinds of objects', () => {
@@ -83,7 +84,17 @@ describe('the kinds of objects', () => {
     const open = Object.entries(objectKinds).filter(([, { encrypted }]) => !encrypted)
     assert.deepEqual(
       open.map(([kind]) => kind),
-      ['wal metadata', 'sentinel', 'metadata', 'files metadata', 'system', 'gap', 'intent', 'sentinel order'],
+      [
+        'wal metadata',
+        'sentinel',
+        'metadata',
+        'files metadata',
+        'system',
+        'gap',
+        'intent',
+        'sentinel order',
+        'deletion',
+      ],
     )
     for (const [kind, form] of Object.entries(objectKinds)) {
       assert.ok(form.encrypted || !form.compressed, `${kind} could be compressed, but not encrypted`)

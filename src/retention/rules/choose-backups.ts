@@ -1,0 +1,157 @@
+/** Decides about every backup of an archive by a rule. Pure: the same contents and rule give the same decisions. */
+import { WalrxError } from '../../primitives/errors.ts'
+import type { ArchivedBackup } from '../contents/archived-backup.ts'
+import type { ArchiveContents } from '../contents/archive-contents.ts'
+import { ownWalOf, Restorability } from '../contents/restorable.ts'
+import { type Choice, Keeping } from './choice.ts'
+import { keepByWalgRule } from './walg-rules.ts'
+import { keepByCalendar, keepFulls, keepWindow } from './keep-rules.ts'
+import type { RetentionRule, TargetRule } from './rule.ts'
+import { targetsOf } from './target.ts'
+
+/** What was decided. */
+export interface Choices {
+  /** The oldest first. */
+  readonly choices: readonly Choice[]
+  /**
+   * True where WAL from before the kept backups may go: not by `target`, and not where the rule found nothing that
+   * could go, or no backup from which recovery goes on.
+   */
+  readonly wal: boolean
+  /** The first backup from which recovery goes on, as an index; Infinity for none. */
+  readonly firstOnwards: number
+}
+
+/**
+ * Decides.
+ * @throws WALRX_DELETE_REFUSED, WALRX_BACKUP_NOT_FOUND, WALRX_USAGE for a rule that cannot be carried out
+ */
+export function chooseBackups(contents: ArchiveContents, rule: RetentionRule): Choices {
+  const restorability = new Restorability(contents)
+  if (rule.kind === 'target') return chooseTarget(contents, rule, restorability)
+  const keeping = new Keeping()
+  const isEffective = keepByRule(contents, rule, restorability, keeping)
+  if (!isEffective) {
+    const choices = contents.backups.map((backup): Choice => {
+      return { backup, action: 'keep', wal: 'onwards', reason: 'nothing is old enough' }
+    })
+    return { choices, wal: false, firstOnwards: choices.length > 0 ? 0 : Infinity }
+  }
+  const last = contents.backups.findLast((backup) => restorability.isRestorable(backup))
+  if (last && rule.kind !== 'garbage') keeping.keep(last, 'onwards', 'the last one that can be restored')
+  const firstOnwards = indexOfFirst(contents.backups, (each) => keeping.of(each)?.wal === 'onwards')
+  keepRegardless(contents, restorability, keeping, firstOnwards)
+  const choices = contents.backups.map((backup, index) => decided(backup, keeping, index >= firstOnwards, contents))
+  return { choices, wal: walMayGo(rule, firstOnwards), firstOnwards }
+}
+
+function walMayGo(rule: RetentionRule, firstOnwards: number): boolean {
+  if (rule.kind === 'garbage') return rule.what !== 'BACKUPS'
+  return firstOnwards !== Infinity
+}
+
+/** What the rule itself keeps. False where it asks for nothing to be deleted. */
+function keepByRule(
+  contents: ArchiveContents,
+  rule: Exclude<RetentionRule, TargetRule>,
+  restorability: Restorability,
+  keeping: Keeping,
+): boolean {
+  switch (rule.kind) {
+    case 'retain':
+    case 'before':
+      return keepByWalgRule(contents, rule, restorability, keeping)
+    case 'garbage': {
+      const first = contents.backups.findIndex(({ isPermanent }) => !isPermanent)
+      if (first < 0 && !rule.withoutBackupCheck) return false
+      for (const [index, backup] of contents.backups.entries()) {
+        const isOnwards = first >= 0 && index >= first
+        keeping.keep(backup, isOnwards ? 'onwards' : 'own', 'garbage removes no backup')
+      }
+      return true
+    }
+    case 'keep': {
+      if (rule.windowMs !== undefined) keepWindow(contents, rule.windowMs, restorability, keeping)
+      if (rule.fullCount !== undefined) keepFulls(contents, rule.fullCount, restorability, keeping)
+      keepByCalendar(contents, rule.periods, restorability, keeping)
+      return true
+    }
+    default:
+      return rule satisfies never
+  }
+}
+
+/** What stays whatever the rule says: permanent ones, those that nobody can read, and what others build on. */
+function keepRegardless(
+  { backups, unfinished }: ArchiveContents,
+  restorability: Restorability,
+  keeping: Keeping,
+  firstOnwards: number,
+): void {
+  for (const [index, backup] of backups.entries()) {
+    const wal = index >= firstOnwards ? 'onwards' : 'own'
+    if (backup.isPermanent) keeping.keep(backup, wal, 'permanent')
+    if (backup.problem !== undefined) keeping.keep(backup, wal, `it may be needed: ${backup.problem}`)
+    if (backup.timeline === undefined) keeping.keep(backup, wal, 'its name is none of WAL-G, WAL-RUS or walrx')
+  }
+  for (const { name, parentNames, state } of unfinished) {
+    if (state !== 'running' && state !== 'young') continue
+    for (const parentName of parentNames) {
+      const parent = restorability.find(parentName)
+      if (parent) keeping.keep(parent, 'own', `${name}, which is being written, builds on it`)
+    }
+  }
+  // A chain may be long: each kept backup keeps its parent, the newest first.
+  for (const backup of backups.filter((each) => keeping.of(each))) keepAncestors(backup, restorability, keeping)
+}
+
+function keepAncestors(backup: ArchivedBackup, restorability: Restorability, keeping: Keeping): void {
+  const seen = new Set([backup.name])
+  for (let child = backup; child.parentName !== undefined && !seen.has(child.parentName);) {
+    const parent = restorability.find(child.parentName)
+    if (!parent) return
+    seen.add(parent.name)
+    keeping.keep(parent, 'own', `${child.name} builds on it`)
+    child = parent
+  }
+}
+
+/** What is at least as new as the first backup from which recovery goes on has all of its WAL anyway. */
+function decided(backup: ArchivedBackup, keeping: Keeping, isLate: boolean, { segmentSize }: ArchiveContents): Choice {
+  const kept = keeping.of(backup)
+  if (!kept) return { backup, action: 'delete', reason: 'no rule keeps it' }
+  const isUnknown = ownWalOf(backup, segmentSize) === undefined
+  const wal = kept.wal === 'onwards' || isLate || isUnknown ? 'onwards' : 'own'
+  return { backup, action: 'keep', wal, reason: kept.reason }
+}
+
+function chooseTarget(contents: ArchiveContents, rule: TargetRule, restorability: Restorability): Choices {
+  const targets = targetsOf(contents, rule, restorability)
+  const permanent = [...targets].find((name) => restorability.find(name)?.isPermanent)
+  if (permanent !== undefined) {
+    throw new WalrxError('WALRX_DELETE_REFUSED', `${permanent} is permanent, and would go as well`, {
+      hint: `walrx backup-mark --impermanent ${permanent} takes the mark away`,
+    })
+  }
+  const child = contents.unfinished.find(
+    ({ parentNames, state }) =>
+      (state === 'running' || state === 'young') && parentNames.some((name) => targets.has(name)),
+  )
+  if (child) {
+    throw new WalrxError(
+      'WALRX_DELETE_REFUSED',
+      `${child.name}, which is being written, builds on ${child.parentNames.find((name) => targets.has(name))}`,
+      { hint: 'wait until that backup is complete, and delete it as well' },
+    )
+  }
+  const choices = contents.backups.map((backup): Choice => {
+    if (targets.has(backup.name)) return { backup, action: 'delete', reason: 'it is the target, or builds on it' }
+    return { backup, action: 'keep', wal: 'onwards', reason: 'it is not the target' }
+  })
+  return { choices, wal: false, firstOnwards: indexOfFirst(choices, ({ action }) => action === 'keep') }
+}
+
+function indexOfFirst<T>(items: readonly T[], is: (item: T) => boolean): number {
+  const index = items.findIndex(is)
+  return index < 0 ? Infinity : index
+}

@@ -1,0 +1,80 @@
+/** Which backups `delete target` means: one with all that builds on it, or with its whole family. */
+import { WalrxError } from '../../primitives/errors.ts'
+import { formatJson, type JsonValue } from '../../primitives/json.ts'
+import { nearest } from '../../primitives/nearest.ts'
+import type { ArchivedBackup } from '../contents/archived-backup.ts'
+import type { ArchiveContents } from '../contents/archive-contents.ts'
+import type { Restorability } from '../contents/restorable.ts'
+import type { TargetRule } from './rule.ts'
+
+/**
+ * Names of the backups.
+ * @throws WALRX_BACKUP_NOT_FOUND; WALRX_DELETE_REFUSED where several have the same user data
+ */
+export function targetsOf(
+  { backups, beingDeleted, location }: ArchiveContents,
+  { target, wholeFamily }: TargetRule,
+  restorability: Restorability,
+): ReadonlySet<string> {
+  // An earlier deletion of it was ended before it was done: what it was to remove with it goes now.
+  if ('name' in target && beingDeleted.includes(target.name) && !restorability.find(target.name)) {
+    return new Set(beingDeleted.filter((name) => wholeFamily && restorability.find(name)))
+  }
+  const found =
+    'name' in target ? byName(backups, target.name, location) : byUserData(backups, target.userData, location)
+  const root = wholeFamily ? (restorability.chainOf(found).names[0] ?? found.name) : found.name
+  const children = new Map<string, string[]>()
+  for (const { name, parentName } of backups) {
+    if (parentName !== undefined) children.set(parentName, [...(children.get(parentName) ?? []), name])
+  }
+  const targets = new Set([root])
+  // A set that grows while it is walked is walked to its end.
+  for (const name of targets) for (const child of children.get(name) ?? []) targets.add(child)
+  return targets
+}
+
+function byName(backups: readonly ArchivedBackup[], name: string, location: string): ArchivedBackup {
+  const found = name === 'LATEST' ? backups.at(-1) : backups.find((backup) => backup.name === name)
+  if (found) return found
+  const near = nearest(
+    name,
+    backups.map((backup) => backup.name),
+  )
+  throw new WalrxError('WALRX_BACKUP_NOT_FOUND', `there is no backup "${name}" at ${location}`, {
+    hint: near === undefined ? 'walrx backup-list shows the backups of the archive' : `did you mean ${near}?`,
+  })
+}
+
+function byUserData(backups: readonly ArchivedBackup[], userData: JsonValue, location: string): ArchivedBackup {
+  const wanted = canonical(userData)
+  const found = backups.filter((backup) => backup.userData !== undefined && canonical(backup.userData) === wanted)
+  const [first, second] = found
+  if (!first) {
+    throw new WalrxError('WALRX_BACKUP_NOT_FOUND', `no backup at ${location} has the user data ${wanted}`, {
+      hint: 'walrx backup-list --detail --json shows the user data of each backup',
+    })
+  }
+  if (second) {
+    throw new WalrxError(
+      'WALRX_DELETE_REFUSED',
+      `${found.length} backups have the user data ${wanted}: ${first.name}, ${second.name}${found.length > 2 ? ' and others' : ''}`,
+      { hint: 'write the name of the one that is to go' },
+    )
+  }
+  return first
+}
+
+/** JSON with the keys of objects in order: the same for what Go would take for equal. */
+function canonical(value: JsonValue): string {
+  return formatJson(inOrder(value))
+}
+
+function inOrder(value: JsonValue): JsonValue {
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) return (value as readonly JsonValue[]).map(inOrder)
+  return Object.fromEntries(
+    Object.entries(value)
+      .toSorted(([a], [b]) => (a < b ? -1 : 1))
+      .map(([key, each]) => [key, inOrder(each as JsonValue)]),
+  )
+}
