@@ -31,6 +31,7 @@ const loaders: Readonly<Record<CommandName, CommandEntry['load']>> = {
   'backup-verify': async () => (await import('./commands/backup-verify.ts')).backupVerify,
   'backup-list': async () => (await import('./commands/backup-list.ts')).backupList,
   'backup-show': async () => (await import('./commands/backup-show.ts')).backupShow,
+  delete: async () => (await import('./commands/delete.ts')).deleteCommand,
   'backup-mark': async () => (await import('./commands/backup-mark.ts')).backupMark,
 }
 

@@ -132,6 +132,12 @@ export const commandTable = {
     kind: 'short',
     groups: ['all with an archive', 'all with JSON output'],
   },
+  delete: {
+    summary: 'delete backups and WAL that no rule keeps; without --confirm show what would go',
+    kind: 'short',
+    groups: ['all with an archive', 'all with JSON output'],
+    keepsHeapSmall: true,
+  },
   'backup-mark': {
     summary: 'mark a backup as permanent, or remove the mark',
     kind: 'short',

@@ -164,6 +164,8 @@ test('every example of every help does what it says', async (t) => {
     await runAll('backup-verify', has(/is whole/))
     here.push([/base_000000010000000000000002/, (await example('walrx backup-list')).split(/\s+/).at(-5) ?? ''])
     await runAll('backup-mark', has(/permanent/), has(/permanent/))
+    const hasWindow = has(/^the window that remains: from /m)
+    await runAll('delete', hasWindow, hasWindow, hasWindow, hasWindow)
   })
 
   await t.test('of recoveries', async () => {

@@ -145,6 +145,15 @@ const calls: Readonly<Record<string, () => Promise<ProcessEnd>>> = {
     if (ended.status === 0) isMarked = !isMarked
     return ended
   },
+  // A backup of its own for each call.
+  delete: async () => {
+    const granted = [...allowed]
+    allowAll()
+    assert.equal((await walrx('backup-push', '--no-wait', '--full', '--dbname', server.conninfo())).status, 0)
+    allowed.clear()
+    for (const action of granted) allowed.add(action)
+    return await walrx('delete', 'target', 'LATEST', '--confirm')
+  },
   'backup-fetch': () => walrx('backup-fetch', join(root, `data-${runs++}`), 'LATEST'),
   'backup-verify': () => walrx('backup-verify', 'LATEST'),
   // Without the flag the listing is enough.

@@ -4,8 +4,7 @@
  */
 import type { CommandName } from '../../config/options/option-types.ts'
 
-const noDeletion =
-  'walrx deletes nothing that it has archived: delete with wal-g delete, and keep backups with walrx backup-mark'
+const deletion = 'did you mean delete? walrx delete --keep-days 14 shows what may go, and --confirm deletes it'
 const noArchiveCommand = 'walrx needs no archive_command: walrx wal-receive gets the WAL over a replication connection'
 const neverAsks = 'walrx never asks for a password: PGPASSWORD or a password file (PGPASSFILE, ~/.pgpass) has it'
 const onePrefix =
@@ -69,18 +68,18 @@ const foreignCommands: Readonly<Record<string, string>> = {
   'stanza-create': noSetUp,
   'stanza-upgrade': 'an archive belongs to one cluster: give the upgraded one another prefix',
   'create-slot': 'walrx wal-receive creates its slot itself',
-  delete: noDeletion,
-  'backup-delete': noDeletion,
-  'delete-backup': noDeletion,
-  'stanza-delete': noDeletion,
-  expire: noDeletion,
-  retain: noDeletion,
+  'backup-delete': deletion,
+  'delete-backup': deletion,
+  'stanza-delete': 'did you mean delete everything? it shows what would go, and --confirm deletes it',
+  expire: deletion,
+  retain: 'did you mean delete retain?',
+  retention: deletion,
+  cron: 'a timer runs walrx backup-push, and after it walrx delete: walrx wal-receive runs as a service',
   st: 'the tools of the storage do that: aws s3 ls for a bucket, ls for a directory',
   'repo-ls': 'the tools of the storage do that: aws s3 ls for a bucket, ls for a directory',
   'repo-get': 'the tools of the storage do that: aws s3 cp for a bucket, cp for a directory',
   copy: 'the tools of the storage do that: aws s3 sync for a bucket, cp -a for a directory',
   daemon: 'walrx needs no daemon: walrx wal-receive runs as a service, and wal-fetch starts its prefetcher itself',
-  cron: 'walrx has no housekeeping: walrx wal-receive runs as a service, and a timer runs walrx backup-push',
 }
 
 /** Options of other tools, without the dashes: an option of walrx by its flag, or a sentence. */
@@ -190,6 +189,20 @@ const ofCommand: Partial<Readonly<Record<CommandName, Readonly<Record<string, st
     jobs: oneStream,
     j: oneStream,
     T: 'tablespaces get other places when you restore: walrx backup-fetch --tablespace-mapping',
+  },
+  delete: {
+    'repo-retention-full': 'keep-full',
+    'retention-policy': 'write --recovery-window 14d, or --keep-full COUNT',
+    'minimum-redundancy': 'the last backup that can be restored always stays: leave it out',
+    'without-confirm': 'nothing is deleted without --confirm',
+    'dry-run': 'without --confirm nothing is deleted: leave it out',
+    n: 'without --confirm nothing is deleted: leave it out',
+    force: 'write --confirm',
+    f: 'write --confirm',
+    y: 'confirm',
+    'keep-last': 'write walrx delete retain COUNT',
+    'keep-within': 'recovery-window',
+    set: 'write walrx delete target NAME',
   },
   'wal-receive': {
     D: 'file-prefix',

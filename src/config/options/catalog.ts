@@ -1,4 +1,7 @@
-/** Options of the commands that look at the backups of an archive and mark them. Flags only. */
+/**
+ * Options of the commands that look at the backups of an archive, mark them and delete them. Flags only: what is set for
+ * every command of a host must not delete anything.
+ */
 import type { OptionSpec } from './option-types.ts'
 
 /** How backups are shown and marked. */
@@ -48,5 +51,121 @@ export const catalogOptions = {
     commands: ['backup-mark'],
     group: 'Catalogue',
     help: 'also write the mark into sentinels, where WAL-RUS reads it; all newer sentinels are put again after them, so that LATEST stays the same backup',
+  },
+} as const satisfies Record<string, OptionSpec>
+
+const dayMs = 24 * 3600_000
+const countMax = 1_000_000
+
+/** What is to go, and what is to stay. */
+export const retentionOptions = {
+  confirm: {
+    env: [],
+    flag: 'confirm',
+    type: { kind: 'boolean' },
+    default: 'false',
+    commands: ['delete'],
+    group: 'Retention',
+    help: 'delete; without it the plan is shown, and nothing changes',
+  },
+  recoveryWindow: {
+    env: [],
+    flag: 'recovery-window',
+    type: { kind: 'duration', minMs: 1, maxMs: 36_500 * dayMs },
+    valueName: 'DURATION',
+    commands: ['delete'],
+    group: 'Retention',
+    help: 'keep what makes every moment of the last DURATION reachable, for instance 14d or 36h: all backups that ended in it, the last one before it, and their WAL',
+  },
+  keepDays: {
+    env: [],
+    flag: 'keep-days',
+    type: { kind: 'integer', min: 1, max: 36_500 },
+    valueName: 'DAYS',
+    commands: ['delete'],
+    group: 'Retention',
+    help: 'the same in days',
+  },
+  keepFull: {
+    env: [],
+    flag: 'keep-full',
+    type: { kind: 'integer', min: 1, max: countMax },
+    valueName: 'COUNT',
+    commands: ['delete'],
+    group: 'Retention',
+    help: 'keep the last COUNT full backups that can be restored, all that is newer, and the WAL from there on',
+  },
+  keepDaily: {
+    env: [],
+    flag: 'keep-daily',
+    type: { kind: 'integer', min: 1, max: countMax },
+    valueName: 'COUNT',
+    commands: ['delete'],
+    group: 'Retention',
+    help: 'keep the last backup of each of the last COUNT days that have one, with the WAL that makes it consistent; days, weeks and so on are those of UTC',
+  },
+  keepWeekly: {
+    env: [],
+    flag: 'keep-weekly',
+    type: { kind: 'integer', min: 1, max: countMax },
+    valueName: 'COUNT',
+    commands: ['delete'],
+    group: 'Retention',
+    help: 'the same by weeks, which begin on Monday',
+  },
+  keepMonthly: {
+    env: [],
+    flag: 'keep-monthly',
+    type: { kind: 'integer', min: 1, max: countMax },
+    valueName: 'COUNT',
+    commands: ['delete'],
+    group: 'Retention',
+    help: 'the same by months',
+  },
+  keepYearly: {
+    env: [],
+    flag: 'keep-yearly',
+    type: { kind: 'integer', min: 1, max: countMax },
+    valueName: 'COUNT',
+    commands: ['delete'],
+    group: 'Retention',
+    help: 'the same by years',
+  },
+  retainAfter: {
+    env: [],
+    flag: 'after',
+    alias: 'a',
+    type: { kind: 'string' },
+    valueName: 'NAME|TIME',
+    commands: ['delete'],
+    group: 'Retention',
+    help: 'delete retain: keep also what is as new as this backup, or as this time (2026-03-01T12:00:00Z)',
+  },
+  useSentinelTime: {
+    env: [],
+    flag: 'use-sentinel-time',
+    type: { kind: 'boolean' },
+    default: 'false',
+    commands: ['delete'],
+    group: 'Retention',
+    help: 'a TIME is compared with when a backup began, instead of with when its sentinel was written; the order of backups is that of their beginnings anyway',
+  },
+  targetUserData: {
+    env: [],
+    flag: 'target-user-data',
+    type: { kind: 'string' },
+    valueName: 'JSON',
+    commands: ['delete'],
+    group: 'Retention',
+    help: 'delete target: the backup with this user data, instead of a name',
+  },
+  withoutBackupCheck: {
+    env: [],
+    flag: 'without-backup-check',
+    type: { kind: 'boolean' },
+    default: 'false',
+    commands: ['delete'],
+    group: 'Retention',
+    help: 'delete garbage: also where the archive has no backup but permanent ones',
   },
 } as const satisfies Record<string, OptionSpec>

@@ -29,6 +29,7 @@ export const optionGroups = [
   'Restore',
   'Recovery',
   'Catalogue',
+  'Retention',
   'General',
 ] as const
 

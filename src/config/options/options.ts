@@ -1,7 +1,7 @@
 /** The one table of options. Environment, config file, flags, `--help` and docs/reference.md all come from it. */
 import type { CommandName, CommandsOf, OptionSpec, OptionValue } from './option-types.ts'
 import { backupOptions } from './backup.ts'
-import { catalogOptions } from './catalog.ts'
+import { catalogOptions, retentionOptions } from './catalog.ts'
 import { deltaOptions } from './delta.ts'
 import { encryptionOptions } from './encryption.ts'
 import { postgresOptions } from './postgres.ts'
@@ -74,6 +74,7 @@ export const optionTable = {
   ...restoreOptions,
   ...recoveryOptions,
   ...catalogOptions,
+  ...retentionOptions,
   ...generalOptions,
 } as const satisfies Record<string, OptionSpec>
 

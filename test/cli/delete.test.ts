@@ -1,0 +1,145 @@
+import assert from 'node:assert/strict'
+import { EventEmitter } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
+import { text } from 'node:stream/consumers'
+import { afterEach, beforeEach, describe, test } from 'node:test'
+import { runProgram } from '../../src/cli/program.ts'
+import { Random } from '../harness/random.ts'
+import { type MadeArchive, makeArchive } from '../retention/made-archive.ts'
+import { keysIn, writeDirectory } from '../retention/made-directory.ts'
+
+let root: string
+let made: MadeArchive
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'walrx-delete-'))
+  made = makeArchive(new Random(7), { events: 30, isSimple: true })
+  writeDirectory(made.storage, root)
+})
+afterEach(() => rmSync(root, { recursive: true, force: true }))
+
+/** In this process, which saves a start for each call. */
+async function run(...args: string[]): Promise<{ status: number; stdout: string; stderr: string }> {
+  const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()]
+  const texts = Promise.all([text(stdout), text(stderr)])
+  const streams = { stdin, stdout, stderr, signals: new EventEmitter(), exit: () => assert.fail('was ended') }
+  const status = await runProgram({
+    ...streams,
+    args: [...args, '--file-prefix', root],
+    environment: {},
+    home: undefined,
+  })
+  stdout.end()
+  stderr.end()
+  const [out, err] = await texts
+  return { status, stdout: out, stderr: err }
+}
+
+const walrx = (...args: string[]) => run('delete', ...args)
+
+/** Names of the full backups, the oldest first. */
+const fulls = () => made.backups.filter(({ parent }) => parent === undefined).map(({ name }) => name)
+
+interface Shown {
+  readonly dry_run: boolean
+  readonly backups: readonly { readonly action: string; readonly backup_name: string }[]
+  readonly total: { readonly backups: number; readonly objects: number; readonly bytes: number }
+  readonly done?: {
+    readonly backups: number
+    readonly objects: number
+    readonly bytes: number
+    readonly refused: number
+  }
+  readonly window: { readonly backup_name: string } | null
+}
+
+describe('walrx delete', () => {
+  test('shows what would go, and changes nothing without --confirm', async () => {
+    const before = keysIn(root)
+    const { status, stdout } = await walrx('retain', 'FULL', '2')
+    assert.equal(status, 0)
+    assert.match(stdout, new RegExp(`^keep +${fulls().at(-2)} .* it is not older than`, 'm'))
+    assert.match(stdout, new RegExp(`^delete +${fulls()[0]} .* no rule keeps it$`, 'm'))
+    assert.match(stdout, /^delete +[0-9A-F]{24} - [0-9A-F]{24} +\d+ segments .* no backup that stays needs it$/m)
+    assert.match(stdout, new RegExp(`^the window that remains: from .* the end of ${fulls().at(-2)}\\) to `, 'm'))
+    assert.match(stdout, /^nothing was deleted: --confirm deletes$/m)
+    assert.deepEqual(keysIn(root), before)
+  })
+
+  test('deletes with --confirm just what it has shown', async () => {
+    const before = keysIn(root)
+    const plan = JSON.parse((await walrx('retain', 'FULL', '2', '--json')).stdout) as Shown
+    assert.equal(plan.dry_run, true)
+    const { status, stdout } = await walrx('retain', 'FULL', '2', '--confirm', '--json')
+    assert.equal(status, 0)
+    const done = JSON.parse(stdout) as Shown
+    assert.deepEqual(done.total, plan.total)
+    assert.equal(done.window?.backup_name, fulls().at(-2))
+    const left = keysIn(root)
+    assert.deepEqual(
+      left.filter((key) => !before.includes(key)),
+      [],
+    )
+    const gone = plan.backups.filter(({ action }) => action === 'delete').map((each) => each.backup_name)
+    assert.ok(gone.length > 2)
+    for (const name of gone) assert.ok(!left.some((key) => key.includes(name)), name)
+    assert.equal(done.done?.refused, 0)
+    assert.equal(done.done?.backups, gone.length)
+    const again = await walrx('retain', 'FULL', '2', '--confirm')
+    assert.match(again.stdout, /^to delete: 0 backups, 0 objects, 0 bytes\ndeleted: 0 backups, 0 objects, 0 bytes$/m)
+    assert.deepEqual(keysIn(root), left)
+  })
+
+  test('refuses what cannot be meant', async () => {
+    const before = keysIn(root)
+    const delta = made.backups.find(({ parent }) => parent)?.name ?? ''
+    const cases: [string[], RegExp][] = [
+      [[], /^walrx: delete needs a rule\nhint: .*--keep-days 14/],
+      [['Retain', '5'], /^walrx: delete does not know Retain\nhint: did you mean retain\?/],
+      [['expire'], /^walrx: delete does not know expire\nhint: it is one of retain, before/],
+      [['retain'], /^walrx: delete retain lacks/],
+      [['retain', '0'], /^walrx: delete retain needs a count of at least 1, and not 0/],
+      [['retain', 'full', '5'], /^walrx: delete retain takes no full\nhint: write walrx delete retain \[FULL/],
+      [['retain', 'FULL', '5', '6'], /^walrx: delete retain takes no 6/],
+      [['before', 'FULL', 'x'], /^walrx: delete before takes no FULL/],
+      [['before', '2099-01-01T00:00:00Z'], /^walrx: 2099-01-01T00:00:00Z is in the future/],
+      [['before', '2026-01-01'], /^walrx: 2026-01-01 is no time/],
+      [['before', 'nothing'], /^walrx: there is no backup "nothing"/],
+      [['before', delta], /is a delta, and needs backups that are older\nhint: FIND_FULL/],
+      [['target', 'base_000000010000000000000001'], /^walrx: there is no backup .*\nhint: did you mean base_/],
+      [['target', '--target-user-data', '{'], /^walrx: --target-user-data is no JSON/],
+      [['garbage', 'WAL'], /^walrx: delete garbage takes no WAL/],
+      [['everything', 'force'], /^walrx: delete everything takes no force/],
+      [['retain', '5', '--keep-days', '3'], /^walrx: delete retain goes by its own rule, and not by --keep-days/],
+      [['--keep-days', '3', '--recovery-window', '3d'], /^walrx: --keep-days and --recovery-window are the same/],
+      [['before', 'x', '--after', 'y'], /^walrx: --after belongs to delete retain/],
+      [['--keep-days', '3', '--dry-run'], /^walrx: delete has no option --dry-run\nhint: without --confirm/],
+      [['--keep-days', '0'], /keep-days/],
+    ]
+    await Promise.all(
+      cases.map(async ([args, expected]) => {
+        const { status, stderr, stdout } = await walrx(...args, '--confirm')
+        assert.match(stderr, expected, args.join(' '))
+        assert.deepEqual([status, stdout], [2, ''], args.join(' '))
+      }),
+    )
+    assert.deepEqual(keysIn(root), before)
+  })
+
+  test('deletes everything only if it is told so twice', async () => {
+    const before = keysIn(root)
+    const shown = await walrx('everything')
+    assert.match(shown.stdout, /^delete {2}basebackups_005\/ {2}\d+ objects.*\n(.*\n)*nothing was deleted/)
+    assert.deepEqual(keysIn(root), before)
+    const { name } = made.backups[0] ?? { name: '' }
+    assert.equal((await run('backup-mark', name)).status, 0)
+    const refused = await walrx('everything', '--confirm')
+    assert.equal(refused.status, 2)
+    assert.match(refused.stderr, /is permanent\nhint: walrx delete everything FORCE/)
+    assert.deepEqual(keysIn(root), before)
+    assert.match((await walrx('everything', 'FORCE', '--confirm')).stdout, /^deleted: everything, \d+ objects/)
+    assert.deepEqual(keysIn(root), [])
+  })
+})
