@@ -35,7 +35,7 @@ import { comparePosition, type StartPosition } from './source/start-position.ts'
 import { tailMemory, type TailPace } from './tail/tail-pace.ts'
 import { TailWriter } from './tail/tail-writer.ts'
 import { clearTails, finaliseTails, preloadTail } from './tail/leftover-tails.ts'
-import { UploadQueue, uploadWindow } from './segment/upload-queue.ts'
+import { holeWindow, UploadQueue } from './segment/upload-queue.ts'
 
 /** What a run needs, beside the first server it is for. */
 export interface ReceiveRunOptions {
@@ -115,7 +115,7 @@ export class ReceiveRun {
       this.queue.pushSegment(segment)
     })
     this.arrivals = new ArrivalTimes(clock)
-    this.#planner = new StartPlanner({ archive, log, holeWindow: uploadWindow(uploadConcurrency) })
+    this.#planner = new StartPlanner({ archive, log, holeWindow: holeWindow(uploadConcurrency) })
     this.#missing = new MissingWal({ ...observed, gaps: this.gaps, pool: this.pool })
     this.tails = new TailWriter({
       archive,

@@ -47,19 +47,22 @@ export async function proveStorage(
   }
   const keys = [key]
   let problem: string | undefined
+  let isTested = false
   // A store that shows an object only after a while proves nothing: each listing then checks for itself.
   if ((await isListed(target, key, options)) && target.testListing) {
     const second = `${key}-2`
     keys.push(second)
     await target.put(second, body, options)
     problem = await target.testListing(key, second, options)
+    isTested = true
   }
   try {
     for (const one of keys) await target.delete([one], options)
   } catch (error) {
     if (!hasCode(error, 'WALRX_STORAGE_DENIED')) throw error
   }
-  return { conditionalPut: isRefused, ...(problem !== undefined && { listingProblem: problem }) }
+  if (problem !== undefined) return { conditionalPut: isRefused, listingProblem: problem }
+  return isTested ? { conditionalPut: isRefused, isListingProven: true } : { conditionalPut: isRefused }
 }
 
 async function isListed(target: ProbeTarget, key: string, options: StorageCallOptions): Promise<boolean> {

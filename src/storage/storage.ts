@@ -16,6 +16,8 @@ export interface ObjectInfo {
   readonly size: number
   /** Last modification, milliseconds since 1970 (many stores have whole seconds only). */
   readonly lastModifiedMs: number
+  /** The store's entity tag, without quotes: of a head of a bucket's object only. */
+  readonly etag?: string
 }
 
 /**
@@ -79,6 +81,18 @@ export interface Storage {
 
   /** Writes an object, and replaces an existing one with the same key. Durable when it resolves. */
   put(key: string, body: StorageBody, options?: PutOptions): Promise<void>
+
+  /**
+   * Makes an object durable that another process has written, before anybody relies on it: needed where a reader sees
+   * objects that a crash of the machine may still take away. Without it, what is seen is durable.
+   */
+  makeDurable?(key: string, options?: StorageCallOptions): Promise<void>
+
+  /**
+   * Spares the storage its own probe: `traits` are what an earlier one found of this store. Without it, no write needs
+   * a probe.
+   */
+  assumeTraits?(traits: StorageTraits): void
 
   /**
    * Removes unfinished writes below a folder, which readers don't see: hidden files of a directory, multipart uploads
@@ -160,6 +174,8 @@ export interface StorageTraits {
   readonly conditionalPut: boolean
   /** What its listings lack, and what walrx does then, for the log; undefined where they are as they should be. */
   readonly listingProblem?: string
+  /** True where its listings were tested, and are as they should be; else each listing of a bucket proves itself. */
+  readonly isListingProven?: true
 }
 
 /** Reads a whole object into memory: for small ones (markers, history files). Throws as {@link Storage.get} does. */

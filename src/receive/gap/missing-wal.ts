@@ -9,7 +9,7 @@ import { holesBetween } from '../source/archive-holes.ts'
 import { oldestWal } from '../source/oldest-wal.ts'
 import type { PreparedSource } from '../source/prepared-source.ts'
 import { position, type StartPosition } from '../source/start-position.ts'
-import { uploadWindow } from '../segment/upload-queue.ts'
+import { holeWindow as holeWindowOf } from '../segment/upload-queue.ts'
 import type { GapRecorder } from './gap-recorder.ts'
 import { GapRepair } from './gap-repair.ts'
 import type { RepairMeans } from './repair-stream.ts'
@@ -56,7 +56,7 @@ export class MissingWal {
     if (from === undefined || chosen.startLsn <= from) return chosen
     // Even the place that was chosen may be removed by now; the end of the server's WAL is not.
     const to = maxLsn(chosen.startLsn, segmentStart(serverEnd, segmentSize))
-    const holeWindow = uploadWindow(uploadConcurrency)
+    const holeWindow = holeWindowOf(uploadConcurrency)
     const holes = await holesBetween({ chain, segmentSize, from, to, holeWindow }, archive, signal)
     const [first] = holes
     let start = chosen.startLsn

@@ -11,7 +11,7 @@ import { toWalrxError, WalrxError } from '../../primitives/errors.ts'
 import type { Logger } from '../../observe/log.ts'
 import { addBytes, formatLsn, type Lsn } from '../../postgres/lsn.ts'
 import { partialName, segmentNameAt } from '../../postgres/wal/wal-file.ts'
-import type { SegmentArchiver } from '../../walg/wal/segment-archiver.ts'
+import { type SegmentArchiver, storedAheadMax } from '../../walg/wal/segment-archiver.ts'
 import type { ReceiveMeter, SegmentSink } from '../ports.ts'
 import { untilStored } from '../until-stored.ts'
 import type { ByteArena } from './byte-arena.ts'
@@ -55,7 +55,12 @@ interface Job {
 /** Jobs that may be started ahead of the oldest unfinished one, as a multiple of the parallel uploads. */
 const windowFactor = 4
 
-/** How many segments before the newest archived one a hole may lie that a killed receiver left. */
+/** How many segments before the newest archived one a hole may lie that a killed receiver, or an archive_command, left. */
+export function holeWindow(uploadsMax: number): number {
+  return Math.max(uploadWindow(uploadsMax), storedAheadMax)
+}
+
+/** How many segments from the oldest unfinished one on are started: later ones wait. */
 export function uploadWindow(uploadsMax: number): number {
   return windowFactor * uploadsMax
 }

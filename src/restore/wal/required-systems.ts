@@ -1,7 +1,6 @@
 /** The cluster that WAL must come from: the recovering server's own, which the archive must be bound to. */
-import { open } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Logger } from '../../observe/log.ts'
+import { readSystemIdentifier } from '../../postgres/system-identifier.ts'
 import { hasCode } from '../../primitives/errors.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { readSystem } from '../../walg/wal/system-marker.ts'
@@ -50,17 +49,7 @@ export class RequiredSystems {
   }
 }
 
-/**
- * The system identifier of the data directory: the first eight bytes of global/pg_control, in the server's byte order
- * (ControlFileData in catalog/pg_control.h). Undefined where that file cannot be read.
- */
+/** The system identifier of the data directory; undefined where it cannot be read. */
 export async function readServerSystemId(dataDir: string): Promise<bigint | undefined> {
-  const file = await open(join(dataDir, 'global', 'pg_control')).catch(() => undefined)
-  if (!file) return undefined
-  try {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(8), 0, 8, 0)
-    return bytesRead === 8 ? buffer.readBigUInt64LE(0) : undefined
-  } finally {
-    await file.close()
-  }
+  return readSystemIdentifier(dataDir).catch(() => undefined)
 }

@@ -107,6 +107,12 @@ export class FileStorage implements Storage {
     return await this.#call('put', key, signal, () => this.#kept(this.#writer.create(path, body, signal)))
   }
 
+  /** Syncs the file, its directory and those above it. */
+  async makeDurable(key: string, { signal }: StorageCallOptions = {}): Promise<void> {
+    const path = this.#path(key)
+    await this.#call('put', key, signal, () => this.#kept(this.#writer.syncExisting(path)))
+  }
+
   async get(key: string, { signal }: StorageCallOptions = {}): Promise<AsyncIterable<Uint8Array>> {
     const path = this.#path(key)
     const body = await this.#call('get', key, signal, async () => {

@@ -63,6 +63,13 @@ export class FileWriter {
     return result
   }
 
+  /** Makes a file of another process durable, with its name and the directories above it. */
+  async syncExisting(path: string): Promise<void> {
+    await this.#directories.ensure(dirname(path))
+    await this.#syncFile(path)
+    await this.#directories.sync(dirname(path))
+  }
+
   /** Makes the names in a directory durable. */
   async syncDirectory(path: string): Promise<void> {
     await this.#directories.sync(path)

@@ -107,7 +107,9 @@ export class S3Reads {
 
 function infoOf(
   key: string,
-  answer: { ContentLength?: number | undefined; LastModified?: Date | undefined },
+  answer: { ContentLength?: number | undefined; LastModified?: Date | undefined; ETag?: string | undefined },
 ): ObjectInfo {
-  return { key, size: answer.ContentLength ?? 0, lastModifiedMs: answer.LastModified?.getTime() ?? 0 }
+  const etag = answer.ETag?.replace(/^"|"$/g, '')
+  const info = { key, size: answer.ContentLength ?? 0, lastModifiedMs: answer.LastModified?.getTime() ?? 0 }
+  return etag === undefined ? info : { ...info, etag }
 }

@@ -158,6 +158,13 @@ export class S3Storage implements Storage {
     await abortUploads({ caller, bucket: this.#options.bucket, prefix: this.#root + prefix, task, signal })
   }
 
+  assumeTraits(traits: StorageTraits): void {
+    this.#traits ??= traits
+    if (!traits.isListingProven) return
+    this.#shared.listing.startsAfter ??= 'any key'
+    this.#shared.listing.announcesPages ??= true
+  }
+
   async probe({ signal }: StorageCallOptions = {}): Promise<StorageTraits> {
     return await this.#probe(signal)
   }

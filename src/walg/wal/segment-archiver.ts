@@ -11,6 +11,12 @@ import { segmentNameAt } from '../../postgres/wal/wal-file.ts'
 import { checkSegment, checkSegmentHeader } from '../../postgres/wal/wal-page.ts'
 import type { StorageCallOptions } from '../../storage/storage.ts'
 
+/**
+ * How many segments before the newest one of a timeline may be missing because a writer stored later ones first, by a
+ * writer that does not acknowledge WAL: an archive_command. Who looks for the end of the archive looks back as far.
+ */
+export const storedAheadMax = 64
+
 /** A whole segment in memory. */
 export interface WholeSegment {
   readonly timeline: Timeline

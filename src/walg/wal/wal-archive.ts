@@ -51,9 +51,19 @@ export class WalArchive extends WalReader {
     return this.#writer.encodeInPlace(buffer, length)
   }
 
+  /** Encodes a small file, without touching the argument. */
+  encodeCopy(content: Uint8Array): Promise<Buffer> {
+    return this.#writer.encodeCopy(content)
+  }
+
   /** See {@link WalReader.isWhole}; the form that this archive is written in is asked for first. */
   override isWhole(segment: string, segmentSize: number, options?: StorageCallOptions): Promise<boolean> {
     return super.isWhole(segment, segmentSize, options, this.#writer.extension)
+  }
+
+  /** Key under which this archive writes a WAL file. */
+  keyOf(name: string): string {
+    return walKey(name, this.#writer.extension)
   }
 
   /** See {@link TailArchive.key}. */
@@ -131,7 +141,7 @@ export class WalArchive extends WalReader {
     if (this.#elsewhere.has(name) && (await this.isSameUnderAnotherName(name, encoded, options))) return 'same'
     for (let attempt = 1; attempt <= attemptsMax; attempt++) {
       const outcome = await this.#create(name, key, encoded, options)
-      if (outcome === 'exists' && !(await this.#isSame(key, this.#writer.extension, encoded, options))) continue
+      if (outcome === 'exists' && !(await this.isSame(key, this.#writer.extension, encoded, options))) continue
       await this.#compareOtherForms(name, encoded, options)
       this.#unconfirmed.delete(name)
       return outcome === 'created' ? 'created' : 'same'
@@ -166,7 +176,7 @@ export class WalArchive extends WalReader {
     const { extension } = this.#writer
     for (const other of await this.#otherForms.of(name, extension, options)) {
       try {
-        await this.#isSame(other.key, other.extension, encoded, options)
+        await this.isSame(other.key, other.extension, encoded, options)
       } catch (error) {
         // Two forms that nobody can compare must not stay either.
         if (!hasCode(error, 'WALRX_ARCHIVE_CONFLICT') && !isOfKey(error)) throw error
@@ -210,7 +220,7 @@ export class WalArchive extends WalReader {
     const ours = walKey(name, this.#writer.extension)
     let isFound = false
     for (const { key, extension } of await this.find(name, options)) {
-      if (key !== ours && (await this.#isSame(key, extension, encoded, options))) isFound = true
+      if (key !== ours && (await this.isSame(key, extension, encoded, options))) isFound = true
     }
     return isFound
   }
@@ -305,7 +315,7 @@ export class WalArchive extends WalReader {
    * @throws WALRX_ARCHIVE_CONFLICT when its bytes are others, or cannot be decoded; WALRX_KEY_WRONG and WALRX_KEY_MISSING for
    * one that the keys don't open; what the storage throws as it is
    */
-  async #isSame(key: string, extension: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<boolean> {
+  async isSame(key: string, extension: string, encoded: Uint8Array, options?: StorageCallOptions): Promise<boolean> {
     const at = `${this.storage.location}/${key}`
     const hint = 'another cluster or a restored copy writes to this archive: give each its own prefix'
     try {
