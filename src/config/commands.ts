@@ -23,7 +23,7 @@ export type CommandGroup = (typeof commandGroups)[number]
 
 /**
  * How long a command runs.
- * - `quick`: a recovering server starts it, again and again. Nothing is loaded that it can do without, and it warns at
+ * - `quick`: a server starts it, again and again. Nothing is loaded that it can do without, and it warns at
  *   log level debug only.
  * - `short`: an operator waits for its answer.
  * - `long`: it reports progress; its log is JSON where nobody watches.
@@ -39,10 +39,11 @@ export interface CommandRow {
   /** Groups that it is in; `all` goes without saying. */
   readonly groups: readonly CommandGroup[]
   /**
-   * The reader of its exit status, where that is no operator: PostgreSQL, for a restore_command, or a postmaster that is
-   * process 1 of a container and did not start the process (see cli/exit-status.ts).
+   * The reader of its exit status, where that is no operator: PostgreSQL, for a restore_command or an archive_command, or by
+   * the first argument for either, or a postmaster that is process 1 of a container and did not start the process (see
+   * cli/exit-status.ts).
    */
-  readonly exitStatusFor?: 'restore_command' | 'postmaster'
+  readonly exitStatusFor?: 'restore_command' | 'archive_command' | 'either command' | 'postmaster'
   /** True where all data is in buffers outside of V8's heap, which can stay small. */
   readonly keepsHeapSmall?: true
 }
@@ -71,6 +72,24 @@ export const commandTable = {
     kind: 'quick',
     groups: ['all with an archive', 'all for a restore_command'],
     exitStatusFor: 'postmaster',
+  },
+  'wal-push': {
+    summary: 'archive one WAL file, for an archive_command beside wal-receive',
+    kind: 'quick',
+    groups: ['all with an archive', 'all that archive', 'all that compress'],
+    exitStatusFor: 'archive_command',
+  },
+  daemon: {
+    summary: "serve wal-push and wal-fetch on a unix socket, in WAL-G's protocol",
+    kind: 'service',
+    groups: ['all with an archive', 'all that archive', 'all that compress'],
+    keepsHeapSmall: true,
+  },
+  'daemon-client': {
+    summary: 'have a daemon do a wal-push or a wal-fetch',
+    kind: 'quick',
+    groups: [],
+    exitStatusFor: 'either command',
   },
   'wal-show': {
     summary: 'show which WAL the archive holds, by timeline, and what is missing',

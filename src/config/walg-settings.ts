@@ -187,15 +187,9 @@ export const walgSettings: readonly WalgSetting[] = [
     reason: 'it concerns a part of WAL-G that walrx does not have',
   },
   {
-    names: [
-      'TOTAL_BG_UPLOADED_LIMIT',
-      'PG_READY_RENAME',
-      'WALG_PG_READY_RENAME',
-      'WALG_DAEMON_WAL_UPLOAD_TIMEOUT',
-      'WALG_INTEGRITY_MAX_DELAYED_WALS',
-    ],
+    names: ['WALG_INTEGRITY_MAX_DELAYED_WALS'],
     treatment: 'ignored',
-    reason: 'it concerns wal-push, wal-verify or the daemon only',
+    reason: 'it concerns wal-verify only',
   },
   {
     names: [

@@ -30,3 +30,21 @@ test('a file that the archive does not hold is 74 for both', () => {
   assert.equal(failureStatus('wal-fetch', { exitStatus: 74 }, recovery), 74)
   assert.equal(failureStatus('wal-fetch', { exitStatus: 74 }, standby), 74)
 })
+
+test('wal-push ends with 125 or below: from 126 on PostgreSQL ends its archiver', () => {
+  for (const exitStatus of [1, 2, 4, 5, 9])
+    assert.equal(failureStatus('wal-push', { exitStatus }, recovery), exitStatus)
+  for (const exitStatus of [130, 143, 127]) assert.equal(failureStatus('wal-push', { exitStatus }, standby), 75)
+  for (const exitStatus of [74, 126]) assert.equal(failureStatus('wal-push', { exitStatus }, recovery), 5)
+})
+
+test('daemon-client ends as the one that it stands for', () => {
+  const status = (exitStatus: number, word: string, isStandby = recovery) =>
+    failureStatus('daemon-client', { exitStatus }, isStandby, ['walrx', 'daemon-client', '/s', word])
+  assert.equal(status(4, 'wal-fetch'), 126)
+  assert.equal(status(2, 'wal-fetch'), 126)
+  assert.equal(status(143, 'wal-fetch'), 126)
+  assert.equal(status(4, 'wal-fetch', standby), 1)
+  assert.equal(status(4, 'wal-push', standby), 4)
+  assert.equal(status(143, 'wal-push'), 75)
+})

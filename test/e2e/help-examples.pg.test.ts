@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { chmod, mkdir, readdir, readFile, utimes, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, mkdir, readdir, readFile, utimes, writeFile } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { after, before, test } from 'node:test'
@@ -92,14 +92,15 @@ async function runAll(name: string, ...checks: ((printed: string) => unknown)[])
 }
 
 /** Runs the example of a service until it streams, and stops it. */
-async function runService(call: string): Promise<void> {
+async function runService(call: string, sign = 'streaming', meanwhile = async () => {}): Promise<void> {
   const line = adapt(call)
   const assignments = /^(?:(\w+)=(\S+) )?walrx (.*)$/.exec(line) ?? assert.fail(line)
   const [, variable, value, rest = ''] = assignments
   const words = [...rest.matchAll(/"([^"]*)"|(\S+)/g)].map(([, quoted, bare]) => quoted ?? bare ?? '')
   const env = { HOME: root, ...(variable !== undefined && { [variable]: value ?? '' }) }
   await using receiver = startWalrx(words, { env })
-  await receiver.logged('streaming')
+  await receiver.logged(sign)
+  await meanwhile()
   assert.equal((await receiver.stop()).status, 0, line)
 }
 
@@ -178,6 +179,23 @@ test('every example of every help does what it says', async (t) => {
     await example(fetches)
     await isRestored()
     examples.delete('')
+  })
+
+  await t.test('of an archive_command', async () => {
+    await mkdir(join(root, 'pg_wal'))
+    await copyFile(join(server.pgWal(), last), join(root, 'pg_wal', last))
+    here.push([/(?<=wal-push (pg_wal\/)?)0{7}10{15}1/, last])
+    await runAll('wal-push', (printed) => assert.equal(printed, ''))
+    here.unshift([/\/srv\/pgdata/, server.dataDir], [/\/tmp\/walrx.sock/, join(root, 'walrx.sock')])
+    const [serves = ''] = examples.get('daemon') ?? []
+    await runService(serves, 'the daemon listens', () =>
+      runAll(
+        'daemon-client',
+        (printed) => assert.equal(printed, ''),
+        () => readFile(join(server.pgWal(), 'RECOVERYXLOG')),
+      ),
+    )
+    examples.delete('daemon')
   })
 
   await receiver.stop()

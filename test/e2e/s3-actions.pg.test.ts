@@ -3,7 +3,9 @@
  * and with one less it ends as the table says, with a line that names the action (aws-cli #1689, pgbackrest #669).
  */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -126,6 +128,22 @@ let unfinished: string | undefined
 const calls: Readonly<Record<string, () => Promise<ProcessEnd>>> = {
   'wal-receive': receive,
   'wal-fetch': () => walrx('wal-fetch', segments()[0] ?? '', `segment-${runs++}`),
+  // Another segment each time, because one that is there need not be written.
+  'wal-push': async () => {
+    const [row] = await server.sql<{ name: string }>(
+      `select pg_walfile_name(pg_logical_emit_message(false, 'walrx', 'one more')) as name`,
+    )
+    await server.sql('select pg_switch_wal()')
+    return await walrx('wal-push', join(server.pgWal(), row?.name ?? ''))
+  },
+  'daemon-client': async () => {
+    const path = join(root, 'daemon')
+    const daemon = createServer((socket) => socket.once('data', () => socket.end('O'))).listen(path)
+    await once(daemon, 'listening')
+    const ended = await walrx('daemon-client', path, 'wal-push', segments()[0] ?? '')
+    await new Promise((closed) => daemon.close(closed))
+    return ended
+  },
   'wal-show': () => walrx('wal-show'),
   'wal-finalize': async () => {
     await makeTail()
@@ -163,10 +181,13 @@ const calls: Readonly<Record<string, () => Promise<ProcessEnd>>> = {
   scrub: () => walrx('scrub', '--dbname', server.conninfo()),
 }
 
-test('the table has every command, and each but the one that wal-fetch starts is run here', () => {
+/** The first is started by wal-fetch, and the other does what wal-push and wal-fetch do. */
+const others = ['wal-prefetch', 'daemon']
+
+test('the table has every command, and each but two is run here', () => {
   const commands = Object.keys(commandTable).sort()
   assert.deepEqual([...table.keys()].sort(), commands)
-  assert.deepEqual([...Object.keys(calls), 'wal-prefetch'].sort(), commands)
+  assert.deepEqual([...Object.keys(calls), ...others].sort(), commands)
 })
 
 describe('with just the actions of the table', () => {

@@ -5,7 +5,8 @@
 import type { CommandName } from '../../config/options/option-types.ts'
 
 const deletion = 'did you mean delete? walrx delete --keep-days 14 shows what may go, and --confirm deletes it'
-const noArchiveCommand = 'walrx needs no archive_command: walrx wal-receive gets the WAL over a replication connection'
+const noArchiveCommand =
+  'did you mean wal-push? walrx needs no archive_command: walrx wal-receive gets the WAL over a replication connection'
 const neverAsks = 'walrx never asks for a password: PGPASSWORD or a password file (PGPASSFILE, ~/.pgpass) has it'
 const onePrefix =
   'an archive has one cluster: --s3-prefix or --file-prefix names it, and --storage-prefix a folder below'
@@ -60,7 +61,6 @@ const foreignCommands: Readonly<Record<string, string>> = {
   'barman-wal-restore': 'did you mean wal-fetch? walrx restore-command prints the line for postgresql.conf',
   'wal-restore': 'did you mean wal-fetch? pg_rewind -c uses it too, by the restore_command of the server',
   'archive-push': noArchiveCommand,
-  'wal-push': noArchiveCommand,
   'put-wal': noArchiveCommand,
   'barman-wal-archive': noArchiveCommand,
   'wal-archive': noArchiveCommand,
@@ -79,7 +79,7 @@ const foreignCommands: Readonly<Record<string, string>> = {
   'repo-ls': 'the tools of the storage do that: aws s3 ls for a bucket, ls for a directory',
   'repo-get': 'the tools of the storage do that: aws s3 cp for a bucket, cp for a directory',
   copy: 'the tools of the storage do that: aws s3 sync for a bucket, cp -a for a directory',
-  daemon: 'walrx needs no daemon: walrx wal-receive runs as a service, and wal-fetch starts its prefetcher itself',
+  'walg-daemon-client': 'did you mean daemon-client?',
 }
 
 /** Options of other tools, without the dashes: an option of walrx by its flag, or a sentence. */
@@ -246,7 +246,7 @@ export function foreignOption(typed: string, command: CommandName, flags: readon
  * @param flags of the command
  */
 export function foreignArgument(typed: string, command: CommandName, flags: readonly string[]): string | undefined {
-  if (command === 'backup-push' && /[/\\]/.test(typed)) return noDirectory
+  if (command === 'backup-plan' && /[/\\]/.test(typed)) return noDirectory
   const asFlag = typed.toLowerCase()
   return flags.includes(asFlag) ? `did you mean --${asFlag}?` : undefined
 }

@@ -16,7 +16,7 @@ export function spellOut(command: Command, args: readonly string[]): string[] {
   const end = args.includes('--') ? args.indexOf('--') : args.length
   const words: string[] = []
   for (let index = 0; index < end; index++) {
-    const { spelt, tookNext } = spellWord(args[index] ?? '', args[index + 1], flags)
+    const { spelt, tookNext } = spellWord(args[index] ?? '', args[index + 1], command, flags)
     words.push(...spelt)
     if (tookNext) index++
   }
@@ -29,12 +29,27 @@ interface Spelling {
   readonly tookNext?: boolean
 }
 
-function spellWord(word: string, next: string | undefined, flags: readonly FlagSpec[]): Spelling {
+function spellWord(word: string, next: string | undefined, command: Command, flags: readonly FlagSpec[]): Spelling {
+  const whole = goFlag(word, next, command, flags)
+  if (whole) return whole
   if (/^-[^-]/.test(word)) return spellLetters(word.slice(1), next, flags)
   const flag = flags.find((each) => word === `--${each.flag}`)
   if (flag) return withNext(flag, next)
   const negated = flags.find((each) => isSwitch(each) && word === `--no-${each.flag}`)
   return { spelt: [negated ? `--${negated.flag}=false` : word] }
+}
+
+/** WAL-G's client of its daemon has flags of Go: `-timeout 60s`. The call of that client has to work here. */
+function goFlag(
+  word: string,
+  next: string | undefined,
+  { name }: Command,
+  flags: readonly FlagSpec[],
+): Spelling | undefined {
+  const [, flag = '', value] = /^-([a-z][a-z-]+)(=.*)?$/.exec(word) ?? []
+  const found = name === 'daemon-client' ? flags.find((each) => each.flag === flag) : undefined
+  if (!found) return undefined
+  return value === undefined ? withNext(found, next) : { spelt: [`--${flag}${value}`] }
 }
 
 /** `pf` of `-pf`, `Smine` of `-Smine`. What follows a letter that is no flag is dropped. */

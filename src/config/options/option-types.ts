@@ -24,6 +24,7 @@ export const optionGroups = [
   'Compression',
   'Encryption',
   'Receive',
+  'Push',
   'Backup',
   'Fetch',
   'Restore',

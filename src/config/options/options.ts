@@ -10,7 +10,7 @@ import { restoreOptions } from './restore.ts'
 import { slotOptions } from './slot.ts'
 import { s3Options, storageOptions } from './storage.ts'
 import { tailOptions } from './tail.ts'
-import { compressionOptions, fetchOptions, receiveOptions } from './wal.ts'
+import { compressionOptions, fetchOptions, pushOptions, receiveOptions } from './wal.ts'
 
 const generalOptions = {
   configPath: {
@@ -66,6 +66,7 @@ export const optionTable = {
   ...compressionOptions,
   ...encryptionOptions,
   ...receiveOptions,
+  ...pushOptions,
   ...slotOptions,
   ...tailOptions,
   ...backupOptions,

@@ -1,7 +1,8 @@
-/** Options of compression, of wal-receive and of wal-fetch. */
+/** Options of compression, of wal-receive, of wal-push and the daemon, and of wal-fetch. */
 import type { OptionSpec } from './option-types.ts'
 
 const MiB = 1024 * 1024
+const dayMs = 24 * 3600_000
 
 /** How objects are compressed. */
 export const compressionOptions = {
@@ -79,7 +80,7 @@ export const receiveOptions = {
     type: { kind: 'bytes', min: 2 * MiB, max: 64 * 1024 * MiB },
     valueName: 'SIZE',
     defaultText: 'the larger of 64MB and four segments',
-    commands: ['wal-receive'],
+    commands: ['wal-receive', 'wal-push', 'daemon'],
     group: 'Receive',
     help: 'size of the pool of segment buffers; two segments at least',
   },
@@ -89,7 +90,7 @@ export const receiveOptions = {
     type: { kind: 'integer', min: 1, max: 1000 },
     valueName: 'COUNT',
     default: '16',
-    commands: ['wal-receive'],
+    commands: ['wal-receive', 'wal-push', 'daemon'],
     group: 'Receive',
     help: 'segments that are compressed and uploaded at the same time; the pool of buffers is the other limit',
   },
@@ -122,6 +123,69 @@ export const receiveOptions = {
     commands: ['wal-receive'],
     group: 'Receive',
     help: 'address of /metrics, /healthz and /readyz; off for none',
+  },
+} as const satisfies Record<string, OptionSpec>
+
+/** How an archive_command archives. */
+export const pushOptions = {
+  filesPerPush: {
+    env: ['TOTAL_BG_UPLOADED_LIMIT'],
+    flag: 'files-per-push',
+    type: { kind: 'integer', min: 1, max: 2 ** 31 - 1 },
+    valueName: 'COUNT',
+    default: '32',
+    commands: ['wal-push', 'daemon'],
+    group: 'Push',
+    help: 'files that one call archives at most: the one that is asked for, and those that wait after it, never more than 63 segments ahead',
+  },
+  renameReady: {
+    env: ['WALG_PG_READY_RENAME', 'PG_READY_RENAME'],
+    flag: 'rename-ready',
+    type: { kind: 'boolean' },
+    default: 'false',
+    commands: ['wal-push', 'daemon'],
+    group: 'Push',
+    help: 'rename the .ready mark of what was archived ahead to .done: PostgreSQL then does not ask for it',
+  },
+  dataDirectory: {
+    env: ['PGDATA'],
+    flag: 'pgdata',
+    alias: 'D',
+    type: { kind: 'string' },
+    valueName: 'DIRECTORY',
+    commands: ['daemon'],
+    group: 'Push',
+    help: "the server's data directory: names of files are resolved in it",
+  },
+  daemonUploadTimeoutMs: {
+    env: ['WALG_DAEMON_WAL_UPLOAD_TIMEOUT'],
+    flag: 'upload-timeout',
+    type: { kind: 'duration', minMs: 0, maxMs: dayMs },
+    valueName: 'DURATION',
+    default: '60s',
+    commands: ['daemon'],
+    group: 'Push',
+    help: 'how long a wal-push may take until the daemon answers that it has failed; 0 for no limit',
+  },
+  clientTimeoutMs: {
+    env: [],
+    flag: 'timeout',
+    type: { kind: 'duration', minMs: 0, maxMs: dayMs },
+    valueName: 'DURATION',
+    default: '60s',
+    commands: ['daemon-client'],
+    group: 'Push',
+    help: "how long to wait for the daemon's answer; 0 for no limit",
+  },
+  clientConnectionTimeoutMs: {
+    env: [],
+    flag: 'connection-timeout',
+    type: { kind: 'duration', minMs: 0, maxMs: dayMs },
+    valueName: 'DURATION',
+    default: '5s',
+    commands: ['daemon-client'],
+    group: 'Push',
+    help: 'how long to wait for the connection to the daemon; 0 for no limit',
   },
 } as const satisfies Record<string, OptionSpec>
 
@@ -163,7 +227,7 @@ export const fetchOptions = {
     type: { kind: 'duration', minMs: 0, maxMs: 24 * 3600_000 },
     valueName: 'DURATION',
     default: '60s',
-    commands: ['all for a restore_command'],
+    commands: ['all for a restore_command', 'daemon'],
     group: 'Fetch',
     help: 'how long to retry while the storage is out, or the file is missing before later ones, until the command ends with 126; five times that while the file system is full',
   },
@@ -172,7 +236,7 @@ export const fetchOptions = {
     flag: 'standby-tail',
     type: { kind: 'boolean' },
     default: 'false',
-    commands: ['wal-fetch', 'restore-command'],
+    commands: ['wal-fetch', 'restore-command', 'daemon'],
     group: 'Fetch',
     help: 'give a standby the unfinished segment too: only for one that never follows another primary',
   },
@@ -182,7 +246,7 @@ export const fetchOptions = {
     type: { kind: 'integer', min: 1, max: 1024 },
     valueName: 'MEGABYTES',
     defaultText: 'read from the WAL itself',
-    commands: ['all for a restore_command', 'wal-show', 'delete'],
+    commands: ['all for a restore_command', 'wal-show', 'delete', 'daemon'],
     group: 'Fetch',
     help: 'wal_segment_size in MB, for an archive from which it cannot be read',
   },

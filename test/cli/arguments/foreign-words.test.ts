@@ -26,7 +26,7 @@ test('commands of WAL-G, pgBackRest and Barman get an answer, whatever walrx has
   const words = ['list', 'restore', 'backup', 'info', 'check', 'archive-push', 'archive-get', 'stanza-create']
   for (const word of [
     ...words,
-    'wal-push',
+    'put-wal',
     'backup-delete',
     'expire',
     'receive-wal',
@@ -34,7 +34,7 @@ test('commands of WAL-G, pgBackRest and Barman get an answer, whatever walrx has
     'cron',
     'st',
     'copy',
-    'daemon',
+    'walg-daemon-client',
     'wal-verify',
     'repo-ls',
     'barman-wal-archive',
@@ -71,7 +71,7 @@ test('options of other tools get the option of walrx', async () => {
 const linesOfOthers: Readonly<Record<string, readonly [CommandName, ...string[]][]>> = {
   'WAL-G': [
     ['backup-mark', '--permanent', 'LATEST'],
-    ['backup-push', '/var/lib/postgresql/17/main'],
+    ['backup-plan', '/var/lib/postgresql/17/main'],
     ['backup-push', '--pgdata', '/x'],
     ['backup-push', '--store-all-corrupt'],
     ['backup-push', '--without-files-metadata'],

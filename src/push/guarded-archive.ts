@@ -1,0 +1,96 @@
+/**
+ * An archive as an archive_command sees it: of which cluster it is, and whether it may be written to. A receiver finds that
+ * out once, at its start; here it is found out when it is first needed, and remembered (see known-archive.ts).
+ */
+import type { WriteCodec } from '../compression/codec.ts'
+import type { Logger } from '../observe/log.ts'
+import { WalrxError } from '../primitives/errors.ts'
+import type { Storage } from '../storage/storage.ts'
+import { checkKeys } from '../walg/wal/key-check.ts'
+import { type BoundCluster, checkSystem } from '../walg/wal/system-binding.ts'
+import { readSystem } from '../walg/wal/system-marker.ts'
+import { WalArchive } from '../walg/wal/wal-archive.ts'
+import { noteKnown, readKnown } from './known-archive.ts'
+
+/** What {@link GuardedArchive} needs. */
+export interface GuardedArchiveOptions {
+  readonly storage: Storage
+  readonly codec: WriteCodec
+  /** Names the archive among all: its location, and the endpoint of its store. */
+  readonly identity: string
+  /** Where what is found out is kept for the next process; undefined: nowhere. */
+  readonly knowledgePath: string | undefined
+  readonly log: Logger
+}
+
+/** See the file's header. */
+export class GuardedArchive {
+  readonly archive: WalArchive
+  readonly #options: GuardedArchiveOptions
+  #belongs: Promise<void> | undefined
+  #isBound = false
+  #writable: Promise<void> | undefined
+
+  constructor(options: GuardedArchiveOptions) {
+    this.#options = options
+    this.archive = new WalArchive(options.storage, options.codec)
+  }
+
+  /**
+   * Checks that the archive is of this cluster, or of none yet; writes nothing.
+   * @throws WALRX_OTHER_CLUSTER, and what the storage says
+   */
+  belongsTo(cluster: BoundCluster, signal: AbortSignal): Promise<void> {
+    const check = async () => {
+      this.#isBound = (await checkSystem(this.#options.storage, this.archive, cluster, { signal })) === 'bound'
+    }
+    return (this.#belongs ??= this.#orAgain(check(), () => (this.#belongs = undefined)))
+  }
+
+  /**
+   * The same for a file in which no segment size is: a history, a backup label.
+   * @param systemId of the server; undefined where it is unknown, and then nothing is checked
+   */
+  async belongsToSystem(systemId: bigint | undefined, signal: AbortSignal): Promise<void> {
+    const { storage } = this.#options
+    const bound = systemId === undefined ? undefined : await readSystem(storage, { signal })
+    if (!bound || bound.systemId === systemId) return
+    throw new WalrxError(
+      'WALRX_OTHER_CLUSTER',
+      `${storage.location} belongs to the cluster with system identifier ${bound.systemId}, this server's is ${systemId}`,
+      { hint: 'give each cluster a prefix of its own; after initdb or pg_upgrade, use a new prefix' },
+    )
+  }
+
+  /**
+   * Called before the first write: proves that conditional puts work and that the keys fit, unless that is known; then
+   * binds the archive to the cluster, where it is bound to none.
+   * @param cluster undefined for a file that says nothing of it
+   * @throws WALRX_KEY_MISSING, WALRX_KEY_WRONG, WALRX_OTHER_CLUSTER, and what the storage says
+   */
+  async makeWritable(cluster: BoundCluster | undefined, signal: AbortSignal): Promise<void> {
+    await (this.#writable ??= this.#orAgain(this.#prove(signal), () => (this.#writable = undefined)))
+    if (!cluster || this.#isBound) return
+    await this.archive.bindSystem(cluster.systemId, cluster.segmentSize, { signal })
+    this.#isBound = true
+  }
+
+  async #prove(signal: AbortSignal): Promise<void> {
+    const { identity, knowledgePath: path, log, storage } = this.#options
+    const inUse = { identity, keyring: storage.keyring }
+    const known = path === undefined ? undefined : await readKnown(path, inUse)
+    if (known) return storage.assumeTraits?.(known)
+    const traits = await storage.probe({ signal })
+    await checkKeys(storage, { signal })
+    if (path === undefined) return
+    await noteKnown(path, inUse, traits).catch((error: unknown) => {
+      log.debug('what was found out about the archive cannot be kept', { file: path, error })
+    })
+  }
+
+  /** Forgets a failure: the next caller tries again. */
+  #orAgain(promise: Promise<void>, forget: () => void): Promise<void> {
+    promise.catch(forget)
+    return promise
+  }
+}

@@ -1,0 +1,149 @@
+/**
+ * Archives one WAL file of the server's disk: what an archive_command does. It returns when the file is durable in the
+ * archive, under its name, with its bytes, whoever has written it: a receiver that streams from the same server mostly was
+ * faster. Nothing there is ever replaced by other bytes, but for a partial by a longer one with the same beginning.
+ */
+import type { Logger } from '../observe/log.ts'
+import { encodeSlack } from '../walg/stored/stored-form.ts'
+import { parseHistory } from '../postgres/wal/wal-file.ts'
+import { hasCode, toWalrxError } from '../primitives/errors.ts'
+import { SegmentArchiver } from '../walg/wal/segment-archiver.ts'
+import { formsOf, isStoredAlready } from './stored-already.ts'
+import type { PartialOutcome } from '../walg/wal/wal-archive.ts'
+import type { ByteBudget, Lease } from './byte-budget.ts'
+import type { GuardedArchive } from './guarded-archive.ts'
+import {
+  damaged,
+  type LocalSegment,
+  type LocalWalFile,
+  openLocal,
+  readInto,
+  readSegmentHeader,
+  readText,
+  systemOfServer,
+} from './local-wal.ts'
+
+/** What {@link pushFile} needs. */
+export interface PushFileOptions {
+  readonly guarded: GuardedArchive
+  readonly budget: ByteBudget
+  /** True goes before others that wait for memory. */
+  readonly isFirst: boolean
+  /** Called before a segment is sent that the archive lacks, with its size in bytes. */
+  readonly onSend?: ((segmentSize: number) => void) | undefined
+  readonly signal: AbortSignal
+  readonly log: Logger
+}
+
+/** What became of a file. */
+export type PushOutcome = 'created' | PartialOutcome
+
+/**
+ * Archives a file.
+ * @throws WALRX_ARCHIVE_CONFLICT when other bytes are there; WALRX_WAL_INVALID for a damaged file; WALRX_OTHER_CLUSTER;
+ * WALRX_KEY_…; WALRX_SYSTEM for a file that cannot be read; what the storage says; the signal's reason
+ */
+export async function pushFile(local: LocalWalFile, options: PushFileOptions): Promise<PushOutcome> {
+  await using file = await openLocal(local)
+  if (local.kind === 'history' || local.kind === 'backup') {
+    return await pushText(local, await readText(file, local), options)
+  }
+  const segment = await readSegmentHeader(file, local)
+  const belongs = options.guarded.belongsTo(segment, options.signal)
+  belongs.catch(() => {})
+  const size = segment.segmentSize
+  const lease = await options.budget.take(size + encodeSlack(size), options.isFirst)
+  try {
+    options.signal.throwIfAborted()
+    const buffer = Buffer.allocUnsafeSlow(size + encodeSlack(size))
+    const read = readInto(file, buffer, size, local.path)
+    if (local.kind === 'partial') {
+      await Promise.all([read, belongs])
+      return await pushPartial(local, segment, buffer, options)
+    }
+    return await pushSegment({ local, segment, buffer, lease, belongs, read }, options)
+  } finally {
+    lease.release()
+  }
+}
+
+/** A segment that is being read. */
+interface ReadSegment {
+  readonly local: LocalWalFile
+  readonly segment: LocalSegment
+  /** The segment's bytes once `read` has settled, and room to encode them. */
+  readonly buffer: Buffer
+  readonly lease: Lease
+  /** Settles when the archive was found to be of the segment's cluster. */
+  readonly belongs: Promise<void>
+  readonly read: Promise<void>
+}
+
+async function pushSegment(
+  { belongs, buffer, lease, local, read, segment }: ReadSegment,
+  { guarded, onSend, signal }: PushFileOptions,
+): Promise<PushOutcome> {
+  const { archive } = guarded
+  const { segmentSize, startLsn, timeline } = segment
+  const { name } = local
+  // The archive is asked while the segment is read and compressed.
+  const forms = formsOf(archive, name, { signal })
+  forms.catch(() => {})
+  await read
+  const segments = new SegmentArchiver({ archive, segmentSize, systemId: undefined, magic: () => undefined })
+  let encoded: Buffer
+  try {
+    encoded = Buffer.from(await segments.encode({ timeline, startLsn, buffer }))
+  } catch (error) {
+    throw hasCode(error, 'WALRX_WAL_INVALID') ? damaged(local.path, error.message, error) : error
+  }
+  lease.shrink(encoded.length)
+  await belongs
+  if (await isStoredAlready(archive, await forms, { name, encoded }, { signal })) return 'same'
+  onSend?.(segmentSize)
+  await guarded.makeWritable(segment, signal)
+  return await segments.store(name, encoded, { signal })
+}
+
+/**
+ * PostgreSQL's own partial, which a promotion leaves of the last segment of a timeline. Its end may be pages of an older
+ * segment, which no recovery reads; so one that differs from what a receiver has stored is kept beside it, and is no failure:
+ * the archiver would try it again for ever.
+ */
+async function pushPartial(
+  { name }: LocalWalFile,
+  segment: LocalSegment,
+  buffer: Buffer,
+  { guarded, log, signal }: PushFileOptions,
+): Promise<PushOutcome> {
+  await guarded.makeWritable(segment, signal)
+  const { segmentSize } = segment
+  const raw = buffer.subarray(0, segmentSize)
+  const outcome = await guarded.archive.archivePartial(name.slice(0, 24), raw, segmentSize, { signal })
+  if (outcome === 'diverged, kept beside') {
+    log.warn('the archive holds another partial segment of this name: this one is kept beside it', { file: name })
+  }
+  return outcome
+}
+
+async function pushText(
+  local: LocalWalFile,
+  content: Buffer,
+  { guarded, signal }: PushFileOptions,
+): Promise<PushOutcome> {
+  const { name } = local
+  if (local.kind === 'history') {
+    try {
+      parseHistory(content, name)
+    } catch (error) {
+      throw damaged(local.path, toWalrxError(error).message, error)
+    }
+  }
+  await guarded.belongsToSystem(await systemOfServer(local), signal)
+  const { archive } = guarded
+  const encoded = await archive.encodeCopy(content)
+  const forms = await formsOf(archive, name, { signal })
+  if (await isStoredAlready(archive, forms, { name, encoded }, { signal })) return 'same'
+  await guarded.makeWritable(undefined, signal)
+  return await archive.archive(name, encoded, { signal })
+}
