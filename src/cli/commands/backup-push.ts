@@ -8,15 +8,19 @@ import { systemClock } from '../../primitives/clock.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
 import { WalArchive } from '../../walg/wal/wal-archive.ts'
 import type { Command } from '../command.ts'
+import { checkGivenDirectory } from '../settings/given-directory.ts'
 import { deltaRulesOf, parseUserData } from '../settings/delta-rules.ts'
 import { openProgress } from '../terminal/progress.ts'
 import { StoreWaits } from '../terminal/store-waits.ts'
 import { serverOf } from '../settings/server-of.ts'
 
 /** See the file's header. */
-export const backupPush: Command<'backup-push'> = {
+export const backupPush: Command<'backup-push', never, 'pgdata'> = {
   name: 'backup-push',
   positionals: [],
+  optionals: [
+    { name: 'pgdata', help: "the server's data directory, to compare it with the server; no file of it is read" },
+  ],
   examples: [
     {
       call: 'walrx backup-push --dbname "host=db1 user=walrx" --s3-prefix s3://backups/db1',
@@ -36,10 +40,11 @@ export const backupPush: Command<'backup-push'> = {
     },
   ],
   async run(context) {
-    if (context.options.dryRun) return (await import('./backup-plan.ts')).runPlan(context)
-    const { log, options, settings, signals, stderr, stdout } = context
-    const codec = openCodec(options)
+    const { log, options, positionals, settings, signals, stderr, stdout } = context
     const server = serverOf(context, true)
+    await checkGivenDirectory(positionals.pgdata, server, { log, signal: signals.drain })
+    if (options.dryRun) return (await import('./backup-plan.ts')).runPlan(context)
+    const codec = openCodec(options)
     const userData = parseUserData(options.userData)
     const waits = new StoreWaits(log)
     const storage = await openStorage(options, waits.onTrouble)
