@@ -23,7 +23,7 @@ export interface BackupChain {
 }
 
 /** What the details of a backup say. */
-export function linkOf({ name, sentinel }: BackupDetail): LinkedBackup {
+export function linkOf({ name, sentinel }: Pick<BackupDetail, 'name' | 'sentinel'>): LinkedBackup {
   return { name, parentName: sentinel?.delta?.parentName, isParentKnown: sentinel !== undefined }
 }
 

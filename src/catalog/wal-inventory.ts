@@ -3,8 +3,14 @@
  * handful of numbers; how the timelines hang together; and what is missing between the ranges.
  */
 import { WalrxError } from '../primitives/errors.ts'
-import { type Lsn, type Timeline, toLsn } from '../postgres/lsn.ts'
-import { historyName, parseHistory, parseSegmentName, segmentName } from '../postgres/wal/wal-file.ts'
+import { invalidLsn, type Lsn, type Timeline, toLsn } from '../postgres/lsn.ts'
+import {
+  type HistoryEntry,
+  historyName,
+  parseHistory,
+  parseSegmentName,
+  segmentName,
+} from '../postgres/wal/wal-file.ts'
 import { decodePageHeader, longHeaderSize } from '../postgres/wal/wal-page.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
 import { readWhole } from '../walg/stored/stored-reader.ts'
@@ -17,6 +23,12 @@ export interface SegmentRange {
   last: bigint
 }
 
+/** The tail of a segment that is not there as a whole: how many bytes its chunks cover from its first one on. */
+export interface ListedTail {
+  readonly segno: bigint
+  readonly bytes: number
+}
+
 /** One timeline of the archive. */
 export interface TimelineInventory {
   readonly timeline: Timeline
@@ -24,10 +36,18 @@ export interface TimelineInventory {
   readonly parent: Timeline
   /** Where it forked off its parent; 0 without one. */
   readonly switchpoint: Lsn
+  /** All that its history file says, oldest first; empty for timeline 1, and where the archive lacks that file. */
+  readonly ancestors: readonly HistoryEntry[]
   readonly ranges: readonly SegmentRange[]
   /** Empty for a timeline that has its history archived, and no segment. */
   readonly segmentCount: bigint
   readonly hasPartial: boolean
+  /** The number of the last segment that has a partial; undefined without one. */
+  readonly partial: bigint | undefined
+  /** In the order of their segments. */
+  readonly tails: readonly ListedTail[]
+  /** Bytes of all its objects as they are stored: segments in every form, partials, chunks and its history. */
+  readonly storedBytes: number
   /** One past the last byte that follows the last range without a hole, chunks included; undefined where there is none. */
   readonly durableEnd: Lsn | undefined
   /** When the newest of its objects was written, in milliseconds since 1970 by the clock of the storage. */
@@ -43,8 +63,9 @@ export interface WalInventory {
 interface Collected {
   readonly ranges: SegmentRange[]
   count: bigint
-  hasPartial: boolean
+  lastPartial: string | undefined
   hasHistory: boolean
+  storedBytes: number
   newestMs: number
   /** Bytes of the tails by the numbers of their segments. */
   readonly tailBytes: Map<bigint, number>
@@ -62,29 +83,57 @@ export async function readInventory(
 ): Promise<WalInventory> {
   const collected = new Map<Timeline, Collected>()
   let size = segmentSize
-  for await (const { kind, lastModifiedMs, name } of reader.walObjects(options)) {
+  for await (const { kind, lastModifiedMs, name, size: bytes } of reader.walObjects(options)) {
     const entry = entryOf(collected, name)
+    entry.storedBytes += bytes
     if (kind === 'segment') entry.newestMs = Math.max(entry.newestMs, lastModifiedMs)
     if (kind === 'history') entry.hasHistory = true
-    else if (kind === 'partial') entry.hasPartial = true
+    else if (kind === 'partial') entry.lastPartial = name
     else if (kind === 'segment') addSegment(entry, name, (size ??= await segmentSizeOfFile(reader, name, options)))
   }
   for await (const { chunks, segment } of listTails(reader.storage, undefined, options)) {
     const entry = entryOf(collected, segment)
     entry.newestMs = Math.max(entry.newestMs, ...chunks.map(({ lastModifiedMs }) => lastModifiedMs))
+    entry.storedBytes += chunks.reduce((sum, chunk) => sum + chunk.size, 0)
     const segno = parseSegmentName(segment, (size ??= defaultSegmentSize))?.segno
     if (segno !== undefined) entry.tailBytes.set(segno, coveredLength(chunks))
   }
   const segmentBytes = size ?? defaultSegmentSize
   const timelines: TimelineInventory[] = []
   for (const [timeline, entry] of [...collected].sort(([a], [b]) => a - b)) {
-    const { count, hasHistory, hasPartial, newestMs, ranges } = entry
-    const origin = hasHistory ? await readOrigin(reader, timeline, options) : undefined
-    const { parent, switchpoint } = origin ?? { parent: 0, switchpoint: 0n as Lsn }
-    const durableEnd = durableEndOf(entry, segmentBytes)
-    timelines.push({ timeline, parent, switchpoint, ranges, segmentCount: count, hasPartial, durableEnd, newestMs })
+    const ancestors = entry.hasHistory ? await readAncestors(reader, timeline, options) : []
+    timelines.push(inventoryOf(timeline, entry, ancestors, segmentBytes))
   }
   return { segmentSize: segmentBytes, timelines }
+}
+
+/** A timeline of which the archive has nothing. */
+export function emptyTimeline(timeline: Timeline): TimelineInventory {
+  return inventoryOf(timeline, newEntry(), [], defaultSegmentSize)
+}
+
+function inventoryOf(
+  timeline: Timeline,
+  entry: Collected,
+  ancestors: readonly HistoryEntry[],
+  segmentSize: number,
+): TimelineInventory {
+  const { count, lastPartial, newestMs, ranges, storedBytes, tailBytes } = entry
+  const origin = ancestors.at(-1)
+  return {
+    timeline,
+    parent: origin?.timeline ?? 0,
+    switchpoint: origin?.switchpoint ?? invalidLsn,
+    ancestors,
+    ranges,
+    segmentCount: count,
+    hasPartial: lastPartial !== undefined,
+    partial: lastPartial === undefined ? undefined : parseSegmentName(lastPartial.slice(0, 24), segmentSize)?.segno,
+    tails: [...tailBytes].map(([segno, bytes]) => ({ segno, bytes })),
+    storedBytes,
+    durableEnd: durableEndOf(entry, segmentSize),
+    newestMs,
+  }
 }
 
 const defaultSegmentSize = 16 * 1024 * 1024
@@ -93,9 +142,21 @@ function entryOf(collected: Map<Timeline, Collected>, name: string): Collected {
   const timeline = parseInt(name.slice(0, 8), 16)
   const known = collected.get(timeline)
   if (known) return known
-  const entry = { ranges: [], count: 0n, hasPartial: false, hasHistory: false, newestMs: 0, tailBytes: new Map() }
+  const entry = newEntry()
   collected.set(timeline, entry)
   return entry
+}
+
+function newEntry(): Collected {
+  return {
+    ranges: [],
+    count: 0n,
+    lastPartial: undefined,
+    hasHistory: false,
+    storedBytes: 0,
+    newestMs: 0,
+    tailBytes: new Map(),
+  }
 }
 
 /** The end of the last range, or of the chunks that follow it. */
@@ -140,16 +201,14 @@ export async function segmentSizeOfFile(
   })
 }
 
-async function readOrigin(
+async function readAncestors(
   reader: WalReader,
   timeline: Timeline,
   options?: StorageCallOptions,
-): Promise<{ parent: Timeline; switchpoint: Lsn } | undefined> {
+): Promise<HistoryEntry[]> {
   const name = historyName(timeline)
   const file = await reader.openWalFile(name, undefined, options)
-  if (!file) return undefined
-  const last = parseHistory(await readWhole(file), name).at(-1)
-  return last && { parent: last.timeline, switchpoint: last.switchpoint }
+  return file ? parseHistory(await readWhole(file), name) : []
 }
 
 /** Ranges that are missing between the first and the last segment of a timeline. */

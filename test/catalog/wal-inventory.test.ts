@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { isOpenGap, openGaps } from '../../src/catalog/open-gaps.ts'
-import { gapsOf, namesOf, readInventory, type WalInventory } from '../../src/catalog/wal-inventory.ts'
+import { emptyTimeline, gapsOf, namesOf, readInventory, type WalInventory } from '../../src/catalog/wal-inventory.ts'
 import { parseLsn } from '../../src/postgres/lsn.ts'
 import { segmentName } from '../../src/postgres/wal/wal-file.ts'
 import { FileStorage } from '../../src/storage/file/file-storage.ts'
@@ -153,13 +153,8 @@ describe('recorded gaps', () => {
     segmentSize: MiB,
     timelines: [
       {
-        timeline: 1,
-        parent: 0,
-        switchpoint: parseLsn('0/0'),
+        ...emptyTimeline(1),
         segmentCount: BigInt(segnos.length),
-        hasPartial: false,
-        durableEnd: undefined,
-        newestMs: 0,
         ranges: segnos.map((segno) => ({ first: segno, last: segno })),
       },
     ],

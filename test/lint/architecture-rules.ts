@@ -38,6 +38,7 @@ export const subRoomOrder: Readonly<Record<string, readonly (readonly string[])[
     ['delta'],
     ['parts', '.'],
   ],
+  catalog: [['window'], ['.']],
   walg: [['wal'], ['backup', 'increment'], ['stored'], ['.']],
   postgres: [['backup'], ['relations'], ['connect'], ['wal'], ['protocol'], ['.']],
   storage: [['file', 's3'], ['.']],

@@ -1,6 +1,7 @@
 /** `walrx wal-show`: which WAL the archive holds. */
 import { type OpenGap, openGaps } from '../../catalog/open-gaps.ts'
 import {
+  emptyTimeline,
   gapsOf,
   namesOf,
   readInventory,
@@ -11,7 +12,7 @@ import {
 import { openStorage } from '../../config/open-storage.ts'
 import { systemClock } from '../../primitives/clock.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
-import { formatLsn, invalidLsn } from '../../postgres/lsn.ts'
+import { formatLsn } from '../../postgres/lsn.ts'
 import { segmentName } from '../../postgres/wal/wal-file.ts'
 import { describeGap, isBreak } from '../../walg/wal/gap-records.ts'
 import { readSystem } from '../../walg/wal/system-marker.ts'
@@ -96,18 +97,7 @@ function* toJson({ segmentSize, timelines }: WalInventory, open: readonly OpenGa
 function withLostOnes(timelines: readonly TimelineInventory[], open: readonly OpenGap[]): TimelineInventory[] {
   const lost = [...new Set(open.map(({ timeline }) => timeline))]
     .filter((id) => !timelines.some(({ timeline }) => timeline === id))
-    .map((timeline): TimelineInventory => {
-      const origin = { parent: 0, switchpoint: invalidLsn }
-      return {
-        timeline,
-        ...origin,
-        ranges: [],
-        segmentCount: 0n,
-        hasPartial: false,
-        durableEnd: undefined,
-        newestMs: 0,
-      }
-    })
+    .map(emptyTimeline)
   return [...timelines, ...lost].sort((a, b) => a.timeline - b.timeline)
 }
 

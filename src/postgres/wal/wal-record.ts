@@ -55,6 +55,12 @@ export function transactionTime(record: WalRecord): bigint | undefined {
   return record.head.readBigInt64LE(at)
 }
 
+/** The later of a time and of the {@link transactionTime} of a record: folds records to the latest end of a transaction. */
+export function laterTransactionTime(record: WalRecord, found: bigint | undefined): bigint | undefined {
+  const time = transactionTime(record)
+  return time === undefined || (found !== undefined && found > time) ? found : time
+}
+
 /**
  * Offset of the main data after the header, for a record without blocks: headers of blocks would come first
  * (XLogRecordAssemble in xloginsert.c).

@@ -1,6 +1,7 @@
 /** Chooses the backup that a recovery starts from, where the operator named none. */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { formatLsn } from '../../postgres/lsn.ts'
+import { formatTimestamp, fromUnixMicroseconds, type TimestampTz } from '../../postgres/timestamp.ts'
 import type { StorageCallOptions } from '../../storage/storage.ts'
 import { parseBackupName } from '../../walg/backup/backup-names.ts'
 import { parseBackupTime } from '../../walg/backup/backup-time.ts'
@@ -8,7 +9,6 @@ import type { Sentinel } from '../../walg/backup/sentinel.ts'
 import type { RecoveryBackup } from './recovery-check.ts'
 import { describeTarget, type RecoveryRequest, type RecoveryTarget } from './recovery-request.ts'
 import { type Histories, recoveryChain, whyNotOnChain } from './recovery-timelines.ts'
-import { formatTimestamp, fromUnixMicroseconds, type TimestampTz } from './recovery-time.ts'
 
 /**
  * What a recovery needs to know about a backup, from its name and its sentinel. Undefined where the sentinel lacks LSNs

@@ -11,15 +11,15 @@
 import { segmentSizeOfFile } from '../../catalog/wal-inventory.ts'
 import { type ErrorCode, WalrxError } from '../../primitives/errors.ts'
 import { formatLsn, type Lsn } from '../../postgres/lsn.ts'
+import { formatTimestamp, type TimestampTz } from '../../postgres/timestamp.ts'
 import type { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
 import { parseSegmentName } from '../../postgres/wal/wal-file.ts'
-import { transactionTime, type WalRecord } from '../../postgres/wal/wal-record.ts'
+import { laterTransactionTime } from '../../postgres/wal/wal-record.ts'
 import type { StorageCallOptions } from '../../storage/storage.ts'
 import { describeGap, gapHolding, type GapRecord, isBreak } from '../../walg/wal/gap-records.ts'
 import type { WalReader } from '../../walg/wal/wal-reader.ts'
 import { describeTarget, type RecoveryRequest, type RecoveryTarget } from './recovery-request.ts'
 import { Histories, recoveryChain, type RecoveryStart, whyNotOnChain } from './recovery-timelines.ts'
-import { formatTimestamp, type TimestampTz } from './recovery-time.ts'
 import { firstBreak, walUpTo } from './wal-breaks.ts'
 import { findLast, type LastFound, type ReachableWal, reachableWal } from './recovery-wal.ts'
 
@@ -160,12 +160,12 @@ async function checkTime(known: Known, time: TimestampTz): Promise<void> {
   const { backup, reader, request, wal } = known
   const { finishLsn, startLsn } = backup
   const ofBackup = await tryToRead(known, () => {
-    return findLast(reader, wal, { start: startLsn, end: finishLsn }, latestEnd, known)
+    return findLast(reader, wal, { start: startLsn, end: finishLsn }, laterTransactionTime, known)
   })
   // The records have times by the server's clock, the sentinel by the clock of the machine that took the backup.
   const low = ofBackup?.found ?? (ofBackup?.isWhole ? backup.startTime : backup.finishTime)
   const afterwards = await tryToRead(known, () => {
-    return findLast(reader, wal, { start: finishLsn, end: wal.end }, latestEnd, known)
+    return findLast(reader, wal, { start: finishLsn, end: wal.end }, laterTransactionTime, known)
   })
   const high = afterwards?.found
   const lowText = formatTimestamp(low)
@@ -180,11 +180,6 @@ async function checkTime(known: Known, time: TimestampTz): Promise<void> {
   } else if (high === undefined || (request.inclusive ? time >= high : time > high)) {
     throw outOfRange(known, false, lowText, highText)
   }
-}
-
-function latestEnd(record: WalRecord, found: TimestampTz | undefined): TimestampTz | undefined {
-  const time = transactionTime(record)
-  return time === undefined || (found !== undefined && found > time) ? found : time
 }
 
 const unreadable: ReadonlySet<ErrorCode> = new Set<ErrorCode>([

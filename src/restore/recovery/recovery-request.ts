@@ -1,7 +1,7 @@
 /** What a recovery must do, from the operator's options, and which options exclude each other. */
 import { WalrxError } from '../../primitives/errors.ts'
 import { formatLsn, type Lsn, type Timeline } from '../../postgres/lsn.ts'
-import { formatTimestamp, parseTimestamp, type TimestampTz } from './recovery-time.ts'
+import { formatTimestamp, parseTimestamp, type TimestampTz } from '../../postgres/timestamp.ts'
 import { sourceSettings } from './source-settings.ts'
 
 /** The target at which a recovery ends (recovery_target*, guc_tables.c). */

@@ -14,11 +14,11 @@ import fs from 'node:fs/promises'
 import { join } from 'node:path'
 import { WalrxError } from '../../primitives/errors.ts'
 import { formatLsn } from '../../postgres/lsn.ts'
+import { formatTimestamp } from '../../postgres/timestamp.ts'
 import { SyncedDirectories } from '../../storage/file/synced-directories.ts'
 import { autoFile, type FoundSetting, parseSettingLine, quotedSetting, readConfiguration } from './configuration.ts'
 import { type PathElsewhere, pathsElsewhere } from './paths-elsewhere.ts'
 import type { RecoveryRequest, RecoveryTarget } from './recovery-request.ts'
-import { formatTimestamp } from './recovery-time.ts'
 import {
   actingInRecovery,
   actingSettings,

@@ -6,7 +6,7 @@ import { chooseBackup, recoveryBackup } from '../../../src/restore/recovery/reco
 import type { RecoveryBackup } from '../../../src/restore/recovery/recovery-check.ts'
 import type { RecoveryTarget, RecoveryTimeline } from '../../../src/restore/recovery/recovery-request.ts'
 import { Histories } from '../../../src/restore/recovery/recovery-timelines.ts'
-import { parseTimestamp } from '../../../src/restore/recovery/recovery-time.ts'
+import { parseTimestamp } from '../../../src/postgres/timestamp.ts'
 import { parseSentinel } from '../../../src/walg/backup/sentinel.ts'
 import { WalReader } from '../../../src/walg/wal/wal-reader.ts'
 import { MemoryStorage } from '../../harness/store/memory-storage.ts'

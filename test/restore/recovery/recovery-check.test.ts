@@ -6,7 +6,7 @@ import { addBytes, formatLsn, type Lsn, toLsn } from '../../../src/postgres/lsn.
 import { segmentName } from '../../../src/postgres/wal/wal-file.ts'
 import { checkReachable, type RecoveryBackup } from '../../../src/restore/recovery/recovery-check.ts'
 import type { RecoveryTarget, RecoveryTimeline } from '../../../src/restore/recovery/recovery-request.ts'
-import { parseTimestamp } from '../../../src/restore/recovery/recovery-time.ts'
+import { parseTimestamp } from '../../../src/postgres/timestamp.ts'
 import { type GapRecord, writeGap } from '../../../src/walg/wal/gap-records.ts'
 import { WalReader } from '../../../src/walg/wal/wal-reader.ts'
 import { MadeRecords, otherRecord, switchRecord, transactionRecord } from '../../harness/made/made-records.ts'

@@ -5,7 +5,7 @@ import type { OptionKey } from '../../../src/config/options/options.ts'
 import { hasCode } from '../../../src/primitives/errors.ts'
 import { parseLsn } from '../../../src/postgres/lsn.ts'
 import { parseRecoveryRequest, type RecoveryRequest } from '../../../src/restore/recovery/recovery-request.ts'
-import { parseTimestamp } from '../../../src/restore/recovery/recovery-time.ts'
+import { parseTimestamp } from '../../../src/postgres/timestamp.ts'
 
 /** The request of these flags, through the table of options. */
 async function requested(flags: Partial<Record<OptionKey, string>>): Promise<RecoveryRequest> {

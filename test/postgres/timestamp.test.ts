@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { hasCode, type WalrxError } from '../../../src/primitives/errors.ts'
-import { formatTimestamp, parseTimestamp } from '../../../src/restore/recovery/recovery-time.ts'
+import { hasCode, type WalrxError } from '../../src/primitives/errors.ts'
+import { formatRfc3339, formatTimestamp, parseTimestamp } from '../../src/postgres/timestamp.ts'
 
 test('the epoch is PostgreSQL’s, and microseconds survive', () => {
   assert.equal(parseTimestamp('2000-01-01 00:00:00Z'), 0n)
@@ -11,6 +11,8 @@ test('the epoch is PostgreSQL’s, and microseconds survive', () => {
     assert.equal(parseTimestamp(formatTimestamp(time)), time)
   }
   assert.equal(formatTimestamp(-1n), '1999-12-31 23:59:59.999999+00')
+  assert.equal(formatRfc3339(-1n), '1999-12-31T23:59:59.999999Z')
+  assert.equal(formatRfc3339(0n), '2000-01-01T00:00:00Z')
 })
 
 test('one time may be written in many ways', () => {

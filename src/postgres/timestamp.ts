@@ -2,7 +2,7 @@
  * Times as recovery compares them: microseconds since 2000-01-01 00:00 UTC (TimestampTz, datatype/timestamp.h), as a
  * bigint because a Date has only milliseconds.
  */
-import { WalrxError } from '../../primitives/errors.ts'
+import { WalrxError } from '../primitives/errors.ts'
 
 /** Microseconds since 2000-01-01 00:00 UTC. */
 export type TimestampTz = bigint
@@ -54,6 +54,11 @@ export function formatTimestamp(time: TimestampTz): string {
   const ms = Number((time - micros) / 1000n) + unixEpochToPostgresMs
   const fraction = micros === 0n ? '' : `.${micros.toString().padStart(6, '0').replace(/0+$/, '')}`
   return `${toIso(ms).replace('T', ' ')}${fraction}+00`
+}
+
+/** As RFC 3339 has it, in UTC: `2026-03-01T11:00:00.123456Z`, without the fraction where it is zero. */
+export function formatRfc3339(time: TimestampTz): string {
+  return formatTimestamp(time).replace(' ', 'T').replace('+00', 'Z')
 }
 
 /** `2026-03-01T11:00:00`, of milliseconds since 1970. */
