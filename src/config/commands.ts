@@ -96,6 +96,11 @@ export const commandTable = {
     kind: 'short',
     groups: ['all with an archive', 'all with JSON output'],
   },
+  'wal-verify': {
+    summary: 'check that no WAL is missing since the earliest backup, and that the timeline is the newest',
+    kind: 'short',
+    groups: ['all with an archive', 'all that talk to a server', 'all with JSON output'],
+  },
   'wal-finalize': {
     summary: 'make an ordinary segment of the unfinished one, for WAL-G and WAL-RUS',
     kind: 'short',

@@ -187,11 +187,6 @@ export const walgSettings: readonly WalgSetting[] = [
     reason: 'it concerns a part of WAL-G that walrx does not have',
   },
   {
-    names: ['WALG_INTEGRITY_MAX_DELAYED_WALS'],
-    treatment: 'ignored',
-    reason: 'it concerns wal-verify only',
-  },
-  {
     names: [
       'WALG_DOWNLOAD_FILE_RETRIES',
       'WALG_UPLOAD_DISK_CONCURRENCY',

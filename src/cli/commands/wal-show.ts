@@ -1,4 +1,5 @@
 /** `walrx wal-show`: which WAL the archive holds. */
+import { gapToJson } from '../../catalog/gap-json.ts'
 import { type OpenGap, openGaps } from '../../catalog/open-gaps.ts'
 import {
   emptyTimeline,
@@ -11,7 +12,7 @@ import {
 } from '../../catalog/wal-inventory.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import { systemClock } from '../../primitives/clock.ts'
-import { formatJson, type JsonValue } from '../../primitives/json.ts'
+import { formatJson } from '../../primitives/json.ts'
 import { formatLsn } from '../../postgres/lsn.ts'
 import { segmentName } from '../../postgres/wal/wal-file.ts'
 import { describeGap, isBreak } from '../../walg/wal/gap-records.ts'
@@ -99,20 +100,6 @@ function withLostOnes(timelines: readonly TimelineInventory[], open: readonly Op
     .filter((id) => !timelines.some(({ timeline }) => timeline === id))
     .map(emptyTimeline)
   return [...timelines, ...lost].sort((a, b) => a.timeline - b.timeline)
-}
-
-/** Keys are those of WAL-G's documents where it has them: LSNs as numbers. */
-function gapToJson({ detectedAt, endLsn, host, missingCount, reason, slot, startLsn }: OpenGap): JsonValue {
-  return {
-    kind: isBreak({ endLsn, startLsn }) ? 'break' : 'gap',
-    start_lsn: startLsn,
-    end_lsn: endLsn,
-    segments_count: missingCount,
-    detected_at: detectedAt,
-    reason,
-    host,
-    slot: slot ?? null,
-  }
 }
 
 /** Characters that are written at once. */

@@ -47,10 +47,10 @@ export const tailOptions = {
     flag: 'timeline',
     type: { kind: 'integer', min: 1, max: 2 ** 31 - 1 },
     valueName: 'ID',
-    defaultText: 'the newest that has an unfinished segment',
-    commands: ['wal-finalize'],
+    defaultText: 'wal-finalize: the newest that has an unfinished segment',
+    commands: ['wal-finalize', 'wal-verify'],
     group: 'Catalogue',
-    help: 'timeline to finalize: its unfinished segment becomes an ordinary one',
+    help: 'wal-finalize: timeline whose unfinished segment becomes an ordinary one; wal-verify: the timeline that --lsn is on',
   },
   force: {
     env: [],

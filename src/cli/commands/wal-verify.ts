@@ -1,0 +1,195 @@
+/** `walrx wal-verify`: whether WAL is missing since the earliest backup, and whether the timeline is the newest. */
+import { openGaps } from '../../catalog/open-gaps.ts'
+import { type FirstBackup, firstBackup } from '../../catalog/first-backup.ts'
+import { type CheckStatus, checkIntegrity, checkTimeline, type Integrity } from '../../catalog/wal-integrity.ts'
+import { gapToJson } from '../../catalog/gap-json.ts'
+import { readInventory, type WalInventory } from '../../catalog/wal-inventory.ts'
+import { openStorage } from '../../config/open-storage.ts'
+import { WalrxError } from '../../primitives/errors.ts'
+import type { exitStatuses } from '../../primitives/errors.ts'
+import { formatJson } from '../../primitives/json.ts'
+import { formatLsn } from '../../postgres/lsn.ts'
+import { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
+import { segmentName } from '../../postgres/wal/wal-file.ts'
+import { BackupArchive } from '../../walg/backup/backup-archive.ts'
+import { describeGap, isBreak } from '../../walg/wal/gap-records.ts'
+import { readSystem } from '../../walg/wal/system-marker.ts'
+import { WalReader } from '../../walg/wal/wal-reader.ts'
+import type { Command } from '../command.ts'
+import { segmentSizeOf } from '../settings/segment-size.ts'
+import { askedEnd, currentSegment, endOfArchive, type VerifiedEnd } from '../settings/verified-end.ts'
+import { alignColumns } from '../terminal/align-columns.ts'
+
+/** Of {@link exitStatuses}: an archive that lacks WAL contradicts its own backups, or the server. */
+const failedStatus = 5 satisfies keyof typeof exitStatuses
+
+const checks = ['integrity', 'timeline'] as const
+type Check = (typeof checks)[number]
+
+/** See the file's header. */
+export const walVerify: Command<'wal-verify', never> = {
+  name: 'wal-verify',
+  positionals: [],
+  rest: { name: 'check', help: 'integrity, timeline, or both, as without any' },
+  examples: [
+    {
+      call: 'walrx wal-verify integrity timeline -d service=db1',
+      means: 'up to the present position of the server; status 5 if WAL is missing or another timeline is newer',
+    },
+    {
+      call: "walrx wal-verify --json | jq -r '.integrity.status'",
+      means: "as far as the archive reaches, in WAL-G's JSON",
+    },
+  ],
+  async run(context) {
+    const { log, options, rest, signals, stdout } = context
+    const asked = askedChecks(rest)
+    const signal = signals.drain
+    const storage = await openStorage(options)
+    try {
+      const end = await askedEnd(context, signal)
+      const marker = await readSystem(storage, { signal })
+      if (end?.systemId !== undefined && marker && marker.systemId !== end.systemId) {
+        throw otherCluster(storage.location, marker.systemId, end.systemId)
+      }
+      const size = segmentSizeOf(options) ?? marker?.segmentSize ?? end?.segmentSize
+      const reader = new WalReader(storage)
+      const inventory = await readInventory(reader, size, { signal })
+      const from = end ?? endOfArchive(inventory)
+      log.info('checking the WAL', describeEnd(from, inventory.segmentSize))
+      const report: Report = { timeline: undefined, integrity: undefined }
+      if (asked.includes('integrity')) {
+        const chain = chainOf(inventory, from.timeline)
+        const archive = new BackupArchive(storage)
+        const first = await firstBackup({
+          archive,
+          chain,
+          name: options.verifyBackupName,
+          segmentSize: inventory.segmentSize,
+          signal,
+        })
+        for (const note of first.notes) log.warn(note)
+        const gaps = openGaps(await reader.gaps({ signal }), inventory)
+        const integrity = checkIntegrity({
+          inventory,
+          chain,
+          current: currentSegment(from, inventory.segmentSize),
+          first: first.segno,
+          isFirstNeeded: first.name !== undefined,
+          delayedMax: options.maxDelayedWals,
+          uploadingMax: options.uploadConcurrency,
+          gaps,
+        })
+        report.integrity = { ...integrity, first }
+      }
+      const newest = inventory.timelines.at(-1)?.timeline ?? 0
+      if (asked.includes('timeline')) report.timeline = { status: checkTimeline(from.timeline, newest), newest }
+      const text = options.json ? toJson(report, inventory, from) : toText(report, inventory, from)
+      await new Promise<void>((resolve) => void stdout.write(text, () => resolve()))
+      return [report.integrity, report.timeline].some((each) => each?.status === 'FAILURE') ? failedStatus : 0
+    } finally {
+      await storage.close()
+    }
+  },
+}
+
+interface Report {
+  integrity: (Integrity & { readonly first: FirstBackup }) | undefined
+  timeline: { readonly status: CheckStatus; readonly newest: number } | undefined
+}
+
+function askedChecks(words: readonly string[]): readonly Check[] {
+  const wrong = words.find((word) => !checks.some((check) => check === word))
+  if (wrong !== undefined) {
+    throw new WalrxError('WALRX_USAGE', `"${wrong}" is no check of wal-verify`, {
+      hint: 'write integrity, timeline, or both',
+    })
+  }
+  return words.length === 0 ? checks : checks.filter((check) => words.includes(check))
+}
+
+function otherCluster(location: string, archived: bigint, server: bigint): WalrxError {
+  return new WalrxError(
+    'WALRX_OTHER_CLUSTER',
+    `${location} belongs to the cluster with system identifier ${archived}, this server's is ${server}`,
+    { hint: "name the archive of this server, or another server: its own archive's" },
+  )
+}
+
+function chainOf({ timelines }: WalInventory, timeline: number): TimelineChain {
+  return new TimelineChain(timeline, timelines.find((entry) => entry.timeline === timeline)?.ancestors ?? [])
+}
+
+function describeEnd(end: VerifiedEnd, segmentSize: number): Record<string, string | number> {
+  const current = end.timeline === 0 ? '-' : segmentName(end.timeline, currentSegment(end, segmentSize), segmentSize)
+  const host = end.host === undefined ? {} : { host: end.host }
+  return { upTo: formatLsn(end.lsn), timeline: end.timeline, current, by: end.source, ...host }
+}
+
+/**
+ * WAL-G's object: a key for each check. Of `integrity`, `source`, `current_segment`, `durable_lsn`, `first_backup` and
+ * `gaps` are ours.
+ */
+function toJson({ integrity, timeline }: Report, inventory: WalInventory, end: VerifiedEnd): string {
+  const { segmentSize, timelines } = inventory
+  const name = (id: number, segno: bigint) => segmentName(id, segno, segmentSize)
+  return `${formatJson({
+    ...(integrity && {
+      integrity: {
+        status: integrity.status,
+        details: integrity.sequences.map(({ first, last, status, timeline: id }) => ({
+          timeline_id: id,
+          start_segment: name(id, first),
+          end_segment: name(id, last),
+          segments_count: last - first + 1n,
+          status,
+        })),
+        source: end.source,
+        current_segment: end.timeline === 0 ? null : name(end.timeline, currentSegment(end, segmentSize)),
+        durable_lsn: timelines.find((entry) => entry.timeline === end.timeline)?.durableEnd ?? null,
+        first_backup: integrity.first.name ?? null,
+        gaps: integrity.gaps.map(gapToJson),
+      },
+    }),
+    ...(timeline && {
+      timeline: {
+        status: timeline.status,
+        details: { current_timeline_id: end.timeline, highest_storage_timeline_id: timeline.newest },
+      },
+    }),
+  })}\n`
+}
+
+const heads = ['TLI', 'first segment', 'last segment', 'segments', 'status']
+
+/** The first line of each check is WAL-G's. */
+function toText({ integrity, timeline }: Report, inventory: WalInventory, end: VerifiedEnd): string {
+  const { segmentSize } = inventory
+  const parts: string[] = []
+  if (integrity) {
+    const rows = integrity.sequences.map(({ first, last, status, timeline: id }) => [
+      ...[String(id), segmentName(id, first, segmentSize), segmentName(id, last, segmentSize)],
+      ...[String(last - first + 1n), status],
+    ])
+    const since = integrity.first.name ?? 'the beginning (there is no backup)'
+    parts.push(
+      `[wal-verify] integrity check status: ${integrity.status}\n`,
+      `[wal-verify] integrity check details: from ${since} to ${endText(end)}\n`,
+      ...(rows.length === 0 ? [] : [alignColumns([heads, ...rows], '    ')]),
+      ...integrity.gaps.map((gap) => `${describeGap(gap)}${isBreak(gap) ? '' : `: ${gap.reason}`}\n`),
+    )
+  }
+  if (timeline) {
+    parts.push(
+      `[wal-verify] timeline check status: ${timeline.status}\n`,
+      `[wal-verify] timeline check details:\n`,
+      `Highest timeline found in storage: ${timeline.newest}\nCurrent cluster timeline: ${end.timeline}\n`,
+    )
+  }
+  return parts.join('')
+}
+
+function endText({ host, lsn, source, timeline }: VerifiedEnd): string {
+  const of = { server: `of the server ${host}`, given: 'that was given', archive: 'at which the archive ends' }[source]
+  return `${formatLsn(lsn)} on timeline ${timeline}, the position ${of}`
+}
