@@ -3,7 +3,7 @@ import { hasCode } from '../primitives/errors.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
 import type { BackupArchive } from '../walg/backup/backup-archive.ts'
 import { parseBackupName } from '../walg/backup/backup-names.ts'
-import type { BackupDetail } from './backups.ts'
+import type { Sentinel } from '../walg/backup/sentinel.ts'
 
 /** A backup, and what it builds on. */
 export interface LinkedBackup {
@@ -23,7 +23,13 @@ export interface BackupChain {
 }
 
 /** What the details of a backup say. */
-export function linkOf({ name, sentinel }: Pick<BackupDetail, 'name' | 'sentinel'>): LinkedBackup {
+export function linkOf({
+  name,
+  sentinel,
+}: {
+  readonly name: string
+  readonly sentinel: Pick<Sentinel, 'delta'> | undefined
+}): LinkedBackup {
   return { name, parentName: sentinel?.delta?.parentName, isParentKnown: sentinel !== undefined }
 }
 

@@ -10,7 +10,10 @@ import { openKeyring } from './open-keyring.ts'
 import { parseS3Prefix, withoutUser } from './s3-prefix.ts'
 
 /** Options that say where the archive is: all commands take them. */
-export type StorageValues = Omit<OptionValues<'wal-show'>, 'walSegmentMegabytes' | 'json'> & {
+export type StorageValues = Omit<
+  OptionValues<'wal-show'>,
+  'detailedJson' | 'json' | 'walSegmentMegabytes' | 'withoutBackups'
+> & {
   /** Of the commands that have the option; else the storage's own default. */
   readonly storePatienceMs?: number
 }

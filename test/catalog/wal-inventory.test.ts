@@ -19,6 +19,12 @@ import { runWalrx } from '../harness/walrx/walrx-process.ts'
 const MiB = 1024 * 1024
 const nothing = Buffer.alloc(0)
 
+interface ShownTimeline {
+  readonly written_at: string
+  readonly backups: readonly { readonly backup_name: string }[]
+  readonly restore_windows: readonly unknown[]
+}
+
 test('ranges, gaps, forks and partials by timeline; metadata and delta maps count for nothing', async () => {
   const storage = new MemoryStorage()
   for (const segno of [3n, 4n, 5n, 9n, 10n, 4095n, 4096n])
@@ -66,8 +72,13 @@ test("the command prints WAL-G's JSON of an archive that WAL-G wrote", async () 
   const archive = fileURLToPath(new URL('../golden/walg-remote-zstd/archive', import.meta.url))
   const { status, stdout } = await runWalrx(['wal-show', '--json', '--file-prefix', archive])
   assert.equal(status, 0)
-  const [{ written_at, ...shown }] = JSON.parse(stdout) as [{ written_at: string }]
+  const [{ backups, restore_windows: windows, written_at, ...shown }] = JSON.parse(stdout) as [ShownTimeline]
   assert.ok(Date.parse(written_at) > 0)
+  assert.deepEqual(
+    backups.map(({ backup_name: name }) => name),
+    ['base_000000010000000000000002'],
+  )
+  assert.deepEqual(windows.length, 1)
   assert.deepEqual(
     [shown],
     [
@@ -82,6 +93,7 @@ test("the command prints WAL-G's JSON of an archive that WAL-G wrote", async () 
         segment_range_size: 3,
         status: 'OK',
         durable_lsn: 5 * 16 * MiB,
+        stored_bytes: 39_703,
       },
     ],
   )
@@ -243,6 +255,8 @@ describe('recorded gaps', () => {
         status: 'LOST_SEGMENTS',
         durable_lsn: null,
         written_at: null,
+        stored_bytes: 0,
+        restore_windows: [],
       },
       'a timeline with nothing but a gap',
     )

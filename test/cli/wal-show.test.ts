@@ -19,9 +19,9 @@ test('wal-show is a table of timelines, and a line for each gap', async (t) => {
   const { status, stdout } = await runWalrx(['wal-show', '--file-prefix', archive, '--pg-wal-size', '16'])
   assert.equal(status, 0)
   assert.deepEqual(stdout.split('\n'), [
-    ' TLI    parent    forked at    first segment               last segment                segments    missing    status           durable to    written',
-    ' 1      -         -            000000010000000000000001    000000010000000000000009    4           5          LOST_SEGMENTS    0/A000000     3 h ago',
-    ' 2      1         0/9000000    000000020000000000000009    000000020000000000000009    1           0          OK               0/A000000     3 h ago',
+    ' TLI    parent    forked at    first segment               last segment                segments    missing    status           durable to    written    stored      backups',
+    ' 1      -         -            000000010000000000000001    000000010000000000000009    4           5          LOST_SEGMENTS    0/A000000     3 h ago    32 bytes    0',
+    ' 2      1         0/9000000    000000020000000000000009    000000020000000000000009    1           0          OK               0/A000000     3 h ago    49 bytes    0',
     'missing 000000010000000000000003 to 000000010000000000000004, 2 segments',
     'missing 000000010000000000000006 to 000000010000000000000008, 3 segments',
     '',

@@ -10,14 +10,18 @@ import { type Lsn, minLsn, segmentNumber, type Timeline, toLsn } from '../../pos
 import { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
 import { segmentName } from '../../postgres/wal/wal-file.ts'
 import { parseBackupName } from '../../walg/backup/backup-names.ts'
+import type { Sentinel } from '../../walg/backup/sentinel.ts'
 import { gapHolding, isBreak } from '../../walg/wal/gap-records.ts'
-import type { BackupDetail } from '../backups.ts'
 import { followChain, linkOf } from '../chains.ts'
 import type { OpenGap } from '../open-gaps.ts'
 import type { SegmentRange, TimelineInventory, WalInventory } from '../wal-inventory.ts'
 
 /** What a window needs to know of a backup. */
-export type WindowBackup = Pick<BackupDetail, 'name' | 'sentinel'>
+export interface WindowBackup {
+  readonly name: string
+  /** Undefined where it cannot be read. */
+  readonly sentinel: Pick<Sentinel, 'delta' | 'finishLsn' | 'finishTime' | 'startLsn'> | undefined
+}
 
 /** Why a window ends where it does. */
 export type WindowEnd =

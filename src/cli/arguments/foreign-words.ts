@@ -117,7 +117,6 @@ const foreignOptions: Readonly<Record<string, string>> = {
   Z: 'compression-level',
   z: 'compression-method',
   gzip: 'compression-method',
-  'detailed-json': 'json',
   output: 'json',
   format: 'json',
   f: 'json',

@@ -1,4 +1,5 @@
 /** `walrx backup-list`: the backups of the archive, in the form of WAL-G's. */
+import { backupToJson, detailToJson, storageName, walFileName } from '../../catalog/backup-json.ts'
 import { listInOrder, notesOnLatest } from '../../catalog/backup-order.ts'
 import { type BackupDetail, isPermanent, readDetailsInOrder } from '../../catalog/backups.ts'
 import { type BackupChain, followChain, linkOf } from '../../catalog/chains.ts'
@@ -6,8 +7,6 @@ import { openStorage } from '../../config/open-storage.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
 import { formatLsn, invalidLsn } from '../../postgres/lsn.ts'
 import { BackupArchive, type ListedBackup } from '../../walg/backup/backup-archive.ts'
-import { metadataToJson } from '../../walg/backup/backup-metadata.ts'
-import { parseBackupName } from '../../walg/backup/backup-names.ts'
 import { formatBackupTime } from '../../walg/backup/backup-time.ts'
 import type { JsonObject } from '../../walg/json-document.ts'
 import type { DeltaOrigin } from '../../walg/backup/sentinel.ts'
@@ -77,22 +76,13 @@ function toRows(backups: readonly (ListedBackup | BackupDetail)[], details: read
   })
 }
 
-/** WAL-G can have several (fail-over storages), walrx has one. */
-const storageName = 'default'
-
 /** WAL-G's fields, then ours. Without --detail, or where documents cannot be read, WAL-G's first four only. */
 function toJson({ backup, link }: Row): JsonValue {
-  const head = {
-    backup_name: backup.name,
-    time: formatBackupTime(backup.lastModifiedMs),
-    wal_file_name: walFileName(backup.name),
-    storage_name: storageName,
+  return {
+    ...backupToJson(backup),
+    ...('metadata' in backup && detailToJson(backup)),
+    ...(link && linkToJson(link)),
   }
-  return { ...head, ...('metadata' in backup && detailToJson(backup)), ...(link && linkToJson(link)) }
-}
-
-function detailToJson({ metadata, permanence }: BackupDetail): JsonObject {
-  return metadata ? metadataToJson({ ...metadata, isPermanent: isPermanent(permanence), extra: {} }) : {}
 }
 
 function linkToJson({ chain, delta }: ChainLink): JsonObject {
@@ -102,11 +92,6 @@ function linkToJson({ chain, delta }: ChainLink): JsonObject {
     chain: [...chain.names],
     chain_problem: chain.problem ?? null,
   }
-}
-
-/** The segment in the name. For a sentinel with another name it is what WAL-G shows. */
-function walFileName(name: string): string {
-  return parseBackupName(name)?.segment ?? /[0-9A-F]{24}/.exec(name)?.[0] ?? 'ZZZZZZZZZZZZZZZZZZZZZZZZ'
 }
 
 const heads = ['backup_name', 'modified', 'wal_file_name', 'storage_name']

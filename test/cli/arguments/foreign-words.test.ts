@@ -64,7 +64,6 @@ test('options of other tools get the option of walrx', async () => {
   assert.match(await fetch('--pgdata=/x'), /the directory first/)
   assert.match(await fetch('--pg1-path=/x'), /the directory first/)
   assert.match(await refused('backup-mark', 'LATEST', '--permanent'), /without an option/)
-  assert.match(await refused('wal-show', '--detailed-json'), /did you mean --json\?/)
 })
 
 /** What users of other tools type, by the tool: command lines that walrx does not take. */
@@ -76,7 +75,6 @@ const linesOfOthers: Readonly<Record<string, readonly [CommandName, ...string[]]
     ['backup-push', '--store-all-corrupt'],
     ['backup-push', '--without-files-metadata'],
     ['backup-list', 'DETAIL'],
-    ['wal-show', '--detailed-json'],
     ['backup-fetch', '/d', 'LATEST', '--reverse-unpack'],
     ['backup-fetch', '/d', 'LATEST', '--restore-spec', 'spec.json'],
     ['backup-fetch', '/d', '--target-user-data', '{}'],

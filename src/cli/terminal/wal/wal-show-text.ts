@@ -1,0 +1,109 @@
+/** The text of `wal-show`. */
+import { backupsOf, type ShownArchive } from '../../../catalog/window/shown-archive.ts'
+import type { TimedWindow } from '../../../catalog/window/window-times.ts'
+import { gapsOf, type SegmentRange, type TimelineInventory } from '../../../catalog/wal-inventory.ts'
+import { formatLsn } from '../../../postgres/lsn.ts'
+import { formatTimestamp, type TimestampTz } from '../../../postgres/timestamp.ts'
+import { segmentName } from '../../../postgres/wal/wal-file.ts'
+import { systemClock } from '../../../primitives/clock.ts'
+import { describeGap, isBreak } from '../../../walg/wal/gap-records.ts'
+import { alignColumns } from '../align-columns.ts'
+import { durationText } from '../duration-text.ts'
+import { humanSize } from '../human-size.ts'
+
+/** Lines of missing segments in the text. */
+const gapLinesMax = 20
+
+/** A table of timelines, then what is missing, what was lost, and the restore windows. */
+export function walToText(archive: ShownArchive, location: string): string {
+  const { gaps, inventory, windows } = archive
+  const lost = gaps.map((gap) => `${describeGap(gap)}${isBreak(gap) ? '' : `: ${gap.reason}`}\n`).join('')
+  if (inventory.timelines.length === 0) return `no WAL at ${location}\n${lost}`
+  const rows = inventory.timelines.map((entry) => timelineCells(archive, entry))
+  const missing = inventory.timelines.flatMap((entry) => missingLines(entry, inventory.segmentSize))
+  const more = missing.length - gapLinesMax
+  if (more > 0)
+    missing.splice(gapLinesMax, more, `… and ${more} more ranges of missing segments; --json names every segment`)
+  const titles = archive.backups ? [...heads, 'backups'] : heads
+  return (
+    alignColumns([titles, ...rows], gapOfColumns) +
+    missing.map((line) => `${line}\n`).join('') +
+    lost +
+    windowLines(windows).join('')
+  )
+}
+
+/** Beginning of every line, and distance of the columns. */
+const [margin, gapOfColumns] = [' ', '    ']
+
+const heads = [
+  ...[`${margin}TLI`, 'parent', 'forked at', 'first segment', 'last segment'],
+  ...['segments', 'missing', 'status', 'durable to', 'written', 'stored'],
+]
+
+function timelineCells({ backups, gaps, inventory }: ShownArchive, entry: TimelineInventory): string[] {
+  const { durableEnd, hasPartial, parent, ranges, segmentCount, switchpoint, timeline } = entry
+  const { segmentSize } = inventory
+  const name = namer(timeline, segmentSize)
+  const missing = gapsOf(entry).reduce((sum, { first, last }) => sum + last - first + 1n, 0n)
+  const isLost = gaps.some((gap) => gap.timeline === timeline)
+  return [
+    `${margin}${timeline}`,
+    ...(parent === 0 ? ['-', '-'] : [String(parent), formatLsn(switchpoint)]),
+    name(ranges[0]?.first),
+    `${name(ranges.at(-1)?.last)}${hasPartial ? ' + partial' : ''}`,
+    String(segmentCount),
+    String(missing),
+    missing > 0n || isLost ? 'LOST_SEGMENTS' : 'OK',
+    ...(durableEnd === undefined ? ['-', '-'] : [formatLsn(durableEnd), `${ageOf(entry.newestMs)} ago`]),
+    humanSize(entry.storedBytes),
+    ...(backups ? [String(backupsOf(backups, entry, segmentSize).length)] : []),
+  ]
+}
+
+/** Lines of restore windows in the text: the last ones. */
+const windowLinesMax = 10
+
+function windowLines(windows: readonly TimedWindow[]): string[] {
+  const more = windows.length - windowLinesMax
+  const lines = windows.slice(-windowLinesMax).map(windowLine)
+  return more > 0 ? [`… ${more} more restore windows; --json has them all\n`, ...lines] : lines
+}
+
+function windowLine({ backup, end, endLsn, endTime, note, startLsn, startTime, timeline }: TimedWindow): string {
+  const times =
+    endTime === undefined && startTime === undefined ? '' : `${timeText(startTime)} to ${timeText(endTime)}, `
+  const why = end.kind === 'newest' ? '' : `; it ends at ${endText(end)}`
+  const remark = note === undefined ? '' : ` (${note})`
+  const from = `${formatLsn(startLsn)} to ${formatLsn(endLsn)}, from ${backup.name}`
+  return `restorable on timeline ${timeline}: ${times}${from}${why}${remark}\n`
+}
+
+function endText(end: TimedWindow['end']): string {
+  if (end.kind === 'hole') return `the missing ${end.segment}`
+  return end.kind === 'break' ? 'WAL that was written with wal_level=minimal' : 'WAL that was lost'
+}
+
+function timeText(time: TimestampTz | undefined): string {
+  return time === undefined ? '?' : formatTimestamp(time)
+}
+
+function missingLines(entry: TimelineInventory, segmentSize: number): string[] {
+  return gapsOf(entry).map((gap) => describeRange(gap, namer(entry.timeline, segmentSize)))
+}
+
+/** Names of a timeline's segments by their numbers; `-` for none. */
+function namer(timeline: number, segmentSize: number): (segno: bigint | undefined) => string {
+  return (segno) => (segno === undefined ? '-' : segmentName(timeline, segno, segmentSize))
+}
+
+function describeRange({ first, last }: SegmentRange, name: (segno: bigint) => string): string {
+  return first === last
+    ? `missing ${name(first)}`
+    : `missing ${name(first)} to ${name(last)}, ${last - first + 1n} segments`
+}
+
+/** How long ago that was, in one unit. */
+function ageOf(ms: number): string {
+  return durationText(Math.max(0, Math.round((systemClock.now() - ms) / 1000)))
+}
