@@ -26,6 +26,7 @@ const loaders: Readonly<Record<CommandName, CommandEntry['load']>> = {
   'daemon-client': async () => (await import('./commands/daemon-client.ts')).daemonClient,
   'wal-show': async () => (await import('./commands/wal-show.ts')).walShow,
   'wal-verify': async () => (await import('./commands/wal-verify.ts')).walVerify,
+  'wal-restore': async () => (await import('./commands/wal-restore.ts')).walRestore,
   'wal-finalize': async () => (await import('./commands/wal-finalize.ts')).walFinalize,
   'backup-push': async () => (await import('./commands/backup-push.ts')).backupPush,
   'backup-plan': async () => (await import('./commands/backup-plan.ts')).backupPlan,

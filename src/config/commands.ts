@@ -44,7 +44,7 @@ export interface CommandRow {
    * cli/exit-status.ts).
    */
   readonly exitStatusFor?: 'restore_command' | 'archive_command' | 'either command' | 'postmaster'
-  /** True where all data is in buffers outside of V8's heap, which can stay small. */
+  /** True where V8's heap can stay small: data is in buffers outside of it, or only passes through. */
   readonly keepsHeapSmall?: true
 }
 
@@ -95,11 +95,18 @@ export const commandTable = {
     summary: 'show which WAL the archive holds, by timeline, and what is missing',
     kind: 'short',
     groups: ['all with an archive', 'all with JSON output'],
+    keepsHeapSmall: true,
   },
   'wal-verify': {
     summary: 'check that no WAL is missing since the earliest backup, and that the timeline is the newest',
     kind: 'short',
     groups: ['all with an archive', 'all that talk to a server', 'all with JSON output'],
+    keepsHeapSmall: true,
+  },
+  'wal-restore': {
+    summary: 'fetch the WAL that pg_rewind needs of two clusters that have diverged',
+    kind: 'short',
+    groups: ['all with an archive', 'all with JSON output'],
   },
   'wal-finalize': {
     summary: 'make an ordinary segment of the unfinished one, for WAL-G and WAL-RUS',

@@ -4,12 +4,15 @@
  * found by the CRC, and the field from there.
  */
 import { crc32c } from '@node-rs/crc32'
+import { type Lsn, type Timeline, toLsn } from './lsn.ts'
 
 /** Whether pages have checksums, in the words of `SHOW data_checksums`. Up to PostgreSQL 18 it is `off` or `on`. */
 export type ChecksumState = 'off' | 'on' | 'inprogress-off' | 'inprogress-on'
 
 /** By the number in the file (ChecksumStateType in storage/checksum.h). */
 const states: readonly ChecksumState[] = ['off', 'on', 'inprogress-off', 'inprogress-on']
+
+const [segmentSizeMin, segmentSizeMax] = [1024 * 1024, 1024 * 1024 * 1024]
 
 /** Where the fields lie in which the versions do not differ. */
 const versionAt = 8
@@ -29,6 +32,43 @@ export function parseChecksumState(file: Buffer): ChecksumState | undefined {
   if (distance === undefined || end === undefined) return undefined
   return states[file.readUInt32LE(end - distance)]
 }
+
+/** Where a cluster is, by its control file. */
+export interface ControlState {
+  readonly systemId: bigint
+  /** Of its last checkpoint: that record, the position that a recovery from it begins at, and its timeline. */
+  readonly checkpoint: Lsn
+  readonly redo: Lsn
+  readonly timeline: Timeline
+  /** Bytes; undefined in a layout that walrx does not know. */
+  readonly segmentSize: number | undefined
+}
+
+/**
+ * Reads where a cluster is. These fields lie at the beginning, where no version from 14 on differs: 0 system_identifier
+ * u64, 32 checkPoint u64, 40 checkPointCopy.redo u64, 48 checkPointCopy.ThisTimeLineID u32.
+ * @param file the content of pg_control
+ * @returns undefined for a file whose CRC is wrong
+ */
+export function parseControlState(file: Buffer): ControlState | undefined {
+  if (file.length < endMax + 4) return undefined
+  const end = findEnd(file)
+  if (end === undefined) return undefined
+  const distance = distanceToEnd(file.readUInt32LE(versionAt))
+  // Six integers before data_checksum_version.
+  const size = distance === undefined ? 0 : file.readUInt32LE(end - distance - segmentSizeBefore)
+  const isSize = size >= segmentSizeMin && size <= segmentSizeMax && (size & (size - 1)) === 0
+  return {
+    systemId: file.readBigUInt64LE(0),
+    checkpoint: toLsn(file.readBigUInt64LE(32)),
+    redo: toLsn(file.readBigUInt64LE(40)),
+    timeline: file.readUInt32LE(48),
+    segmentSize: isSize ? size : undefined,
+  }
+}
+
+/** Bytes from xlog_seg_size to data_checksum_version: five integers and a boolean with its padding. */
+const segmentSizeBefore = 24
 
 /** What `SHOW data_checksums` says. A word that walrx does not know is a state in which pages may have no checksums yet. */
 export function parseShownState(text: string): ChecksumState {

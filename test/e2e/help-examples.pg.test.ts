@@ -11,6 +11,7 @@ import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
 import { rootExamples } from '../../src/cli/arguments/yargs-arguments.ts'
 import { commands } from '../../src/cli/command-loaders.ts'
+import { makeDiverged } from '../harness/made/diverged-directories.ts'
 import { startPostgres, type TestPostgres } from '../harness/postgres/postgres.ts'
 import { newServerDirectory } from '../harness/walrx/test-workspace.ts'
 import { runWalrx, startWalrx, type WalrxProcess } from '../harness/walrx/walrx-process.ts'
@@ -157,7 +158,13 @@ test('every example of every help does what it says', async (t) => {
   here.push([/(?<=wal-fetch )0{7}10{15}1/, last])
 
   await t.test('of the archive', async () => {
-    await runAll('wal-show', has(/durable to/), has(/^\[\]$/m))
+    await runAll('wal-show', has(/restorable on timeline 1/), has(/^\[\]$/m), has(/^\d{4}-\d\d-\d\dT.*Z$/m))
+    await runAll('wal-verify', has(/integrity check status: OK[^]*timeline check status: OK/), has(/^OK$/m))
+    const [target, source] = [join(root, 'old-primary'), join(root, 'new-primary')]
+    const fork = `0/${(parseInt(last.slice(16), 16) + 1).toString(16)}00000`
+    await makeDiverged(join(server.dataDir, 'global', 'pg_control'), fork, { target, source })
+    here.push([/\/srv\/old-primary/, target], [/\/srv\/new-primary/, source])
+    await runAll('wal-restore', has(/^restored [0-9A-F]{24} into .*old-primary\/pg_wal$/m))
     await runAll('backup-list', has(/start_time/), has(/delta_from/), has(/^base_/))
     // The role may not see data_directory: the place is not known, and not the root of the file system.
     assert.equal(await example('walrx backup-list --detail --json | grep -c \'"data_dir":""\''), '1\n')

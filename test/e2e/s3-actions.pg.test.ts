@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { commandTable } from '../../src/config/commands.ts'
 import { tailKey } from '../../src/walg/names.ts'
+import { makeDiverged } from '../harness/made/diverged-directories.ts'
 import { startPostgres, type TestPostgres } from '../harness/postgres/postgres.ts'
 import { type FaultyS3, startFaultyS3 } from '../harness/store/faulty-s3/faulty-s3.ts'
 import { requestsOfAction, type S3Action } from '../harness/store/faulty-s3/s3-request.ts'
@@ -145,6 +146,14 @@ const calls: Readonly<Record<string, () => Promise<ProcessEnd>>> = {
     return ended
   },
   'wal-show': () => walrx('wal-show'),
+  'wal-verify': () => walrx('wal-verify'),
+  'wal-restore': async () => {
+    const directories = { target: join(root, `target-${++runs}`), source: join(root, `source-${runs}`) }
+    const last = segments().at(-1) ?? ''
+    const fork = `0/${(parseInt(last.slice(16), 16) + 1).toString(16)}00000`
+    await makeDiverged(join(server.dataDir, 'global', 'pg_control'), fork, directories)
+    return await walrx('wal-restore', directories.target, directories.source)
+  },
   'wal-finalize': async () => {
     await makeTail()
     return await walrx('wal-finalize', '--force')

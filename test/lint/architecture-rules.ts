@@ -30,7 +30,7 @@ export const subRoomOrder: Readonly<Record<string, readonly (readonly string[])[
   cli: [['program.ts'], ['arguments'], ['command-loaders.ts'], ['commands'], ['settings', 'terminal'], ['.']],
   config: [['.'], ['keys'], ['options'], ['commands.ts']],
   receive: [['receiver.ts'], ['receive-run.ts'], ['gap'], ['source'], ['slot', 'stream', 'tail'], ['segment'], ['.']],
-  restore: [['backup', 'prefetch', 'recovery'], ['wal']],
+  restore: [['backup', 'prefetch', 'recovery', 'rewind'], ['wal']],
   retention: [['removal'], ['plan'], ['rules'], ['contents']],
   backup: [
     ['backup-push.ts', 'plan'],

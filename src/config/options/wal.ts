@@ -246,7 +246,7 @@ export const fetchOptions = {
     type: { kind: 'integer', min: 1, max: 1024 },
     valueName: 'MEGABYTES',
     defaultText: 'read from the WAL itself',
-    commands: ['all for a restore_command', 'wal-show', 'delete', 'daemon', 'wal-verify'],
+    commands: ['all for a restore_command', 'wal-show', 'delete', 'daemon', 'wal-verify', 'wal-restore'],
     group: 'Fetch',
     help: 'wal_segment_size in MB, for an archive from which it cannot be read',
   },

@@ -43,6 +43,22 @@ export class TimelineChain {
     return this.links.find((link) => link.timeline === timeline)
   }
 
+  /**
+   * Where the histories of two timelines diverge: the first byte that they do not share (findCommonAncestorTimeline in
+   * pg_rewind.c).
+   * @returns undefined for two that share nothing, or all
+   */
+  divergence(other: TimelineChain): { readonly timeline: Timeline; readonly lsn: Lsn } | undefined {
+    let common: { readonly timeline: Timeline; readonly lsn: Lsn | undefined } | undefined
+    for (const [index, { begin, end, timeline }] of this.links.entries()) {
+      const theirs = other.links[index]
+      if (theirs?.timeline !== timeline || theirs.begin !== begin) break
+      const ends = [end, theirs.end].filter((each) => each !== undefined).sort((a, b) => (a < b ? -1 : 1))
+      common = { timeline, lsn: ends[0] }
+    }
+    return common?.lsn === undefined ? undefined : { timeline: common.timeline, lsn: common.lsn }
+  }
+
   /** The link of the byte at `lsn`. */
   at(lsn: Lsn): ChainLink {
     return this.links.find((link) => link.end === undefined || lsn < link.end) ?? this.newest

@@ -6,7 +6,7 @@
  * u64, 16 info u8, 17 resource manager u8, 18 padding, 20 CRC-32C u32 (over everything after the header, then the
  * header up to here). Then come the headers of blocks and of the main data, the blocks, and the main data.
  */
-import type { Lsn } from '../lsn.ts'
+import { type Lsn, toLsn } from '../lsn.ts'
 
 /** Bytes of a record's header (SizeOfXLogRecord). */
 export const recordHeaderSize = 24
@@ -53,6 +53,16 @@ export function transactionTime(record: WalRecord): bigint | undefined {
   const at = mainDataOffset(record.head)
   if (at === undefined || at + 8 > record.head.length) return undefined
   return record.head.readBigInt64LE(at)
+}
+
+/** XLOG_CHECKPOINT_SHUTDOWN and XLOG_CHECKPOINT_ONLINE (catalog/pg_control.h). */
+const checkpoints: ReadonlySet<number> = new Set([0x00, 0x10])
+
+/** The position that a recovery from this checkpoint begins at (CheckPoint.redo); undefined for other records. */
+export function checkpointRedo(record: WalRecord): Lsn | undefined {
+  if (record.resourceManager !== resourceManagerXlog || !checkpoints.has(record.info & xlogInfoMask)) return undefined
+  const at = mainDataOffset(record.head)
+  return at === undefined || at + 8 > record.head.length ? undefined : toLsn(record.head.readBigUInt64LE(at))
 }
 
 /** The later of a time and of the {@link transactionTime} of a record: folds records to the latest end of a transaction. */

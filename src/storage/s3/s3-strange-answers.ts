@@ -6,6 +6,7 @@
 import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import type { S3Client } from '@aws-sdk/client-s3'
+import { type ListedContents, takeContents } from './s3-listing-answer.ts'
 
 /**
  * The element that the XML of an answer begins with, without `Result` at its end, by the operation (S3 API reference).
@@ -46,7 +47,19 @@ export function refuseStrangeAnswers(client: S3Client): void {
     },
     { step: 'deserialize', priority: 'low', name: 'walrxStrangeAnswers' },
   )
+  client.middlewareStack.add(
+    (next) => async (args) => {
+      const result = await next(args)
+      const contents = taken.get(result.response as object)
+      if (contents && result.output) Object.assign(result.output, { Contents: contents })
+      return result
+    },
+    { step: 'deserialize', priority: 'high', name: 'walrxListedContents' },
+  )
 }
+
+/** Objects that were taken out of an answer before the SDK has read it. */
+const taken = new WeakMap<object, readonly ListedContents[]>()
 
 async function check(command: string, answer: RawAnswer): Promise<void> {
   if (withEtag.has(command) && (answer.headers['etag'] ?? '') === '') {
@@ -61,7 +74,9 @@ async function check(command: string, answer: RawAnswer): Promise<void> {
   const name = /^(\w+)(?:Result|Response|Output)$/.exec(first ?? '')?.[1]
   // S3 answers Error with status 200 when a completion fails: the SDK knows.
   if (name !== root && name !== operation && first !== 'Error') throw strange(answer, `without ${root}Result`)
-  answer.body = Readable.from([bytes])
+  const listing = operation === 'ListObjectsV2' ? takeContents(bytes) : undefined
+  if (listing) taken.set(answer, listing.contents)
+  answer.body = Readable.from([listing?.rest ?? bytes])
 }
 
 /** Read by the retry loop as any answer that cannot be understood. */
