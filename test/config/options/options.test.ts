@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { type OptionSpec, optionGroups } from '../../../src/config/options/option-types.ts'
+import { commandTable } from '../../../src/config/commands.ts'
+import { optionsOf } from '../../../src/config/load.ts'
+import { type CommandName, type OptionSpec, optionGroups } from '../../../src/config/options/option-types.ts'
 import { parseOptionText } from '../../../src/config/options/option-values.ts'
 import { optionTable } from '../../../src/config/options/options.ts'
 import { optionNames, spellings } from '../../../src/config/setting-names.ts'
@@ -16,18 +18,28 @@ describe('the option table', () => {
   })
 
   test('no two options of a command share a flag, a letter or a variable', () => {
-    const seen = new Map<string, string>()
-    for (const [key, spec] of rows) {
-      const names = [
-        ...optionNames(spec.env),
-        ...(spec.flag ? [`--${spec.flag}`] : []),
-        ...(spec.alias ? [`-${spec.alias}`] : []),
-      ]
-      for (const name of names) {
-        assert.equal(seen.get(name), undefined, `${name} of ${key} and ${seen.get(name)}`)
-        seen.set(name, key)
+    for (const command of Object.keys(commandTable) as CommandName[]) {
+      const seen = new Map<string, string>()
+      for (const [key, spec] of optionsOf(command)) {
+        const names = [
+          ...optionNames(spec.env),
+          ...(spec.flag ? [`--${spec.flag}`] : []),
+          ...(spec.alias ? [`-${spec.alias}`] : []),
+        ]
+        for (const name of names) {
+          assert.equal(seen.get(name), undefined, `${name} of ${key} and ${seen.get(name)}, of ${command}`)
+          seen.set(name, key)
+        }
       }
     }
+  })
+
+  test('no two options are set by one variable', () => {
+    const names = rows.flatMap(([, spec]) => optionNames(spec.env))
+    assert.deepEqual(
+      names.filter((name, index) => names.indexOf(name) !== index),
+      [],
+    )
   })
 
   test('every option can be given somehow, and secrets never by a flag', () => {
