@@ -31,7 +31,8 @@ export function checkPrefix(prefix: string): void {
   }
 }
 
-function keyProblem(key: string): string | undefined {
+/** Why a text cannot be a key, for what an operator types; undefined for one that can. */
+export function keyProblem(key: string): string | undefined {
   if (key === '') return 'it is empty'
   if (key.includes('\0')) return 'it contains a NUL'
   if (!key.isWellFormed()) return 'it is not well-formed Unicode'

@@ -18,6 +18,8 @@ export interface ObjectInfo {
   readonly lastModifiedMs: number
   /** The store's entity tag, without quotes: of a head of a bucket's object only. */
   readonly etag?: string
+  /** MD5 of the bytes as 32 hex digits, where a listing of the store shows what may be it (an ETag). */
+  readonly md5?: string | undefined
 }
 
 /**
@@ -78,6 +80,8 @@ export interface Storage {
    * Default false.
    */
   readonly releasesChunks?: boolean
+  /** True where the store itself compares a checksum of all bytes with what it got before a put resolves. Default false. */
+  readonly verifiesPuts?: boolean
 
   /** Writes an object, and replaces an existing one with the same key. Durable when it resolves. */
   put(key: string, body: StorageBody, options?: PutOptions): Promise<void>

@@ -222,16 +222,23 @@ class S3Listing {
             : position.startAfter !== undefined && { StartAfter: position.startAfter }),
         }),
       )
-      const objects = (answer.Contents ?? []).map(({ Key, LastModified, Size }) => ({
+      const objects = (answer.Contents ?? []).map(({ ETag, Key, LastModified, Size }) => ({
         key: decodeKey(Key ?? '', answer),
         size: Size ?? 0,
         lastModifiedMs: LastModified?.getTime() ?? 0,
+        ...md5Of(ETag),
       }))
       const other = objects.find(({ key }) => !key.startsWith(prefix))
       if (other !== undefined) throw otherKey(task, prefix, other.key)
       return { objects, isTruncated: answer.IsTruncated === true, token: answer.NextContinuationToken || undefined }
     })
   }
+}
+
+/** The ETag of an object that came in one piece is its MD5, but where the store encrypts; of others it has a dash. */
+function md5Of(etag: string | undefined): Pick<ObjectInfo, 'md5'> {
+  const [, md5] = /^"?([0-9a-f]{32})"?$/.exec(etag ?? '') ?? []
+  return md5 === undefined ? {} : { md5 }
 }
 
 /** True when a page that is marked as the last one is it. */

@@ -56,6 +56,8 @@ const actions = {
 export class S3Storage implements Storage {
   readonly location: string
   readonly keyring: Keyring | undefined
+  /** The signature of a request has the SHA-256 of its body. */
+  readonly verifiesPuts = true
   readonly #options: S3StorageOptions
   readonly #root: string
   readonly #caller: S3Retries
