@@ -38,6 +38,7 @@ const loaders: Readonly<Record<CommandName, CommandEntry['load']>> = {
   'backup-show': async () => (await import('./commands/backup-show.ts')).backupShow,
   delete: async () => (await import('./commands/delete.ts')).deleteCommand,
   'backup-mark': async () => (await import('./commands/backup-mark.ts')).backupMark,
+  copy: async () => (await import('./commands/copy.ts')).copyCommand,
 }
 
 /** The commands of walrx. */

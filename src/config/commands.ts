@@ -174,6 +174,11 @@ export const commandTable = {
     kind: 'short',
     groups: ['all with an archive'],
   },
+  copy: {
+    summary: 'copy the archive to another storage, all of it or a window',
+    kind: 'long',
+    groups: ['all with an archive', 'all with JSON output'],
+  },
 } as const satisfies Record<string, CommandRow>
 
 const rows: ReadonlyMap<string | undefined, CommandRow> = new Map(Object.entries(commandTable))

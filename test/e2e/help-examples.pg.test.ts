@@ -39,6 +39,8 @@ before(async () => {
   await writeFile(program, `#!/bin/sh\nexec '${process.execPath}' '${main}' "$@"\n`)
   await chmod(program, 0o755)
   await writeFile(join(root, 'walg.yaml'), `WALG_FILE_PREFIX: ${archive}\n`)
+  for (const copy of ['copy', 'window', 'mirror']) await mkdir(join(root, copy))
+  await writeFile(join(root, 'mirror.yaml'), `WALG_FILE_PREFIX: ${join(root, 'mirror')}\n`)
   await writeFile(join(root, '.pg_service.conf'), `[db1]\nhost=127.0.0.1\nport=${server.port}\nuser=walrx\n`)
   const each = Object.entries(commands).map(async ([name, { load }]) => {
     return [name, (await load()).examples.map(({ call }) => call)] as const
@@ -54,6 +56,9 @@ before(async () => {
     [/\/srv\/archive|(?<==)\/archive/, archive],
     [/\/etc\/walg.yaml/, join(root, 'walg.yaml')],
     [/\/tmp\/segment/, join(root, 'segment')],
+    [/--to s3:\/\/backups\/db1/, `--to ${join(root, 'copy')}`],
+    [/\/srv\/mirror/, join(root, 'window')],
+    [/\/etc\/mirror.yaml/, join(root, 'mirror.yaml')],
   ]
 })
 after(() => server[Symbol.asyncDispose]())
@@ -174,6 +179,11 @@ test('every example of every help does what it says', async (t) => {
     await runAll('backup-mark', has(/permanent/), has(/permanent/))
     const hasWindow = has(/^the window that remains: from /m)
     await runAll('delete', hasWindow, hasWindow, hasWindow, hasWindow)
+  })
+
+  await t.test('of copies', async () => {
+    const copied = has(/^copied to .*: \d+ backups, [1-9]\d* objects/)
+    await runAll('copy', copied, has(/^compared byte by byte: \d+ objects, all the same$/m), copied)
   })
 
   await t.test('of recoveries', async () => {

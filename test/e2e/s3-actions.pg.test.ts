@@ -186,6 +186,7 @@ const calls: Readonly<Record<string, () => Promise<ProcessEnd>>> = {
   // Without the flag the listing is enough.
   'backup-list': () => walrx('backup-list', '--detail'),
   'backup-show': () => walrx('backup-show', 'LATEST'),
+  copy: () => walrx('copy', '--to', `s3://${store.bucket}/copy-${runs++}`),
   'restore-command': () => walrx('restore-command'),
   scrub: () => walrx('scrub', '--dbname', server.conninfo()),
 }

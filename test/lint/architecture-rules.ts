@@ -10,6 +10,7 @@ export const roomOrder: readonly (readonly string[])[] = [
   ['config'],
   ['status'],
   ['daemon'],
+  ['copy'],
   ['receive', 'restore', 'backup', 'push', 'retention'],
   ['catalog'],
   ['walg'],
@@ -30,6 +31,7 @@ export const subRoomOrder: Readonly<Record<string, readonly (readonly string[])[
   cli: [['program.ts'], ['arguments'], ['command-loaders.ts'], ['commands'], ['settings', 'terminal'], ['.']],
   config: [['.'], ['keys'], ['options'], ['commands.ts']],
   receive: [['receiver.ts'], ['receive-run.ts'], ['gap'], ['source'], ['slot', 'stream', 'tail'], ['segment'], ['.']],
+  copy: [['.'], ['scope'], ['compare']],
   restore: [['backup', 'prefetch', 'recovery', 'rewind'], ['wal']],
   retention: [['removal'], ['plan'], ['rules'], ['contents']],
   backup: [

@@ -23,6 +23,8 @@ const verbose = 'write --log-level debug'
 const noSetUp =
   'nothing has to be set up: walrx wal-receive begins an archive, and its first backup is walrx backup-push'
 
+const ownKeys = 'a copy has the bytes of its source, and so its key: leave it out'
+
 /** Commands of other tools, by the word that is typed. */
 const foreignCommands: Readonly<Record<string, string>> = {
   backup: 'did you mean backup-push?',
@@ -74,9 +76,9 @@ const foreignCommands: Readonly<Record<string, string>> = {
   retention: deletion,
   cron: 'a timer runs walrx backup-push, and after it walrx delete: walrx wal-receive runs as a service',
   st: 'the tools of the storage do that: aws s3 ls for a bucket, ls for a directory',
+  'sync-backup': 'did you mean copy?',
   'repo-ls': 'the tools of the storage do that: aws s3 ls for a bucket, ls for a directory',
   'repo-get': 'the tools of the storage do that: aws s3 cp for a bucket, cp for a directory',
-  copy: 'the tools of the storage do that: aws s3 sync for a bucket, cp -a for a directory',
   'walg-daemon-client': 'did you mean daemon-client?',
 }
 
@@ -128,6 +130,16 @@ const foreignOptions: Readonly<Record<string, string>> = {
 
 /** What is said otherwise, or only, to one command. */
 const ofCommand: Partial<Readonly<Record<CommandName, Readonly<Record<string, string>>>>> = {
+  copy: {
+    all: 'without --backup-name all of the archive is copied: leave it out',
+    'with-all-history': 'with-history',
+    'without-history': 'with --backup-name the WAL ends with the backup unless --with-history is there: leave it out',
+    force: 'walrx replaces nothing in the copy: remove what is wrong there, or copy to another prefix',
+    overwrite: 'walrx replaces nothing in the copy: remove what is wrong there, or copy to another prefix',
+    reencrypt: ownKeys,
+    'decrypt-source': ownKeys,
+    'encrypt-target': ownKeys,
+  },
   'backup-fetch': {
     D: directoryFirst,
     directory: directoryFirst,

@@ -31,6 +31,7 @@ export const optionGroups = [
   'Recovery',
   'Catalogue',
   'Retention',
+  'Copy',
   'General',
 ] as const
 

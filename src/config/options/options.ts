@@ -2,6 +2,7 @@
 import type { CommandName, CommandsOf, OptionSpec, OptionValue } from './option-types.ts'
 import { backupOptions } from './backup.ts'
 import { catalogOptions, retentionOptions } from './catalog.ts'
+import { copyOptions } from './objects/copy.ts'
 import { deltaOptions } from './delta.ts'
 import { encryptionOptions } from './encryption.ts'
 import { postgresOptions } from './postgres.ts'
@@ -76,6 +77,7 @@ export const optionTable = {
   ...recoveryOptions,
   ...catalogOptions,
   ...retentionOptions,
+  ...copyOptions,
   ...generalOptions,
 } as const satisfies Record<string, OptionSpec>
 

@@ -33,7 +33,6 @@ test('commands of WAL-G, pgBackRest and Barman get an answer, whatever walrx has
     'list-backups',
     'cron',
     'st',
-    'copy',
     'walg-daemon-client',
     'wal-verify',
     'repo-ls',
