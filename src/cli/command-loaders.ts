@@ -39,6 +39,7 @@ const loaders: Readonly<Record<CommandName, CommandEntry['load']>> = {
   delete: async () => (await import('./commands/delete.ts')).deleteCommand,
   'backup-mark': async () => (await import('./commands/backup-mark.ts')).backupMark,
   copy: async () => (await import('./commands/copy.ts')).copyCommand,
+  st: async () => (await import('./commands/st.ts')).stCommand,
 }
 
 /** The commands of walrx. */

@@ -179,6 +179,11 @@ export const commandTable = {
     kind: 'long',
     groups: ['all with an archive', 'all with JSON output'],
   },
+  st: {
+    summary: 'list, read, write, remove and check single objects of the storage',
+    kind: 'short',
+    groups: ['all with an archive', 'all that compress', 'all with JSON output'],
+  },
 } as const satisfies Record<string, CommandRow>
 
 const rows: ReadonlyMap<string | undefined, CommandRow> = new Map(Object.entries(commandTable))

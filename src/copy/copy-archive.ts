@@ -95,7 +95,7 @@ function refuseNothing({ missing, present }: CopyPlan, { backups }: CopyScope, s
     'WALRX_BACKUP_NOT_FOUND',
     `there is nothing to copy at ${source.location}: no backup and no WAL`,
     {
-      hint: 'check the prefix of the archive: walrx wal-show shows what is there',
+      hint: 'check the prefix of the archive: walrx st ls shows what is there',
     },
   )
 }

@@ -41,6 +41,7 @@ before(async () => {
   await writeFile(join(root, 'walg.yaml'), `WALG_FILE_PREFIX: ${archive}\n`)
   for (const copy of ['copy', 'window', 'mirror']) await mkdir(join(root, copy))
   await writeFile(join(root, 'mirror.yaml'), `WALG_FILE_PREFIX: ${join(root, 'mirror')}\n`)
+  await writeFile(join(root, 'notes.txt'), 'a note\n')
   await writeFile(join(root, '.pg_service.conf'), `[db1]\nhost=127.0.0.1\nport=${server.port}\nuser=walrx\n`)
   const each = Object.entries(commands).map(async ([name, { load }]) => {
     return [name, (await load()).examples.map(({ call }) => call)] as const
@@ -59,6 +60,7 @@ before(async () => {
     [/--to s3:\/\/backups\/db1/, `--to ${join(root, 'copy')}`],
     [/\/srv\/mirror/, join(root, 'window')],
     [/\/etc\/mirror.yaml/, join(root, 'mirror.yaml')],
+    [/\/tmp\/today/, join(root, 'today')],
   ]
 })
 after(() => server[Symbol.asyncDispose]())
@@ -181,9 +183,17 @@ test('every example of every help does what it says', async (t) => {
     await runAll('delete', hasWindow, hasWindow, hasWindow, hasWindow)
   })
 
-  await t.test('of copies', async () => {
+  await t.test('of copies and single objects', async () => {
     const copied = has(/^copied to .*: \d+ backups, [1-9]\d* objects/)
     await runAll('copy', copied, has(/^compared byte by byte: \d+ objects, all the same$/m), copied)
+    const isFetched = async () => assert.equal(await readFile(join(root, 'today'), 'utf8'), 'a note\n')
+    const [system, listed] = [/"SystemIdentifier":\d+/, /^obj +\d+ +\d{4}-\d\d-\d\d .* UTC \S+$/m]
+    await runAll(
+      'st',
+      ...[has(/^dir .* basebackups_005\/$/m), has(listed), has(/backup_stop_sentinel.json$/m)],
+      ...[has(listed), has(system), has(/^$/), isFetched, has(/^removed 1 objects, /)],
+      ...[has(/^Read check OK$/m), has(/^Write check OK$/m)],
+    )
   })
 
   await t.test('of recoveries', async () => {

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -70,6 +70,7 @@ const walrx = (...args: string[]) =>
 before(async () => {
   table = await readTable()
   root = await mkdtemp(join(tmpdir(), 'walrx-actions-'))
+  await writeFile(join(root, 'note'), 'a note')
   store = await startFaultyS3({ allowed })
   server = await startPostgres({ major: 17, segmentSizeMb: 1, dataChecksums: true })
   allowAll()
@@ -187,6 +188,20 @@ const calls: Readonly<Record<string, () => Promise<ProcessEnd>>> = {
   'backup-list': () => walrx('backup-list', '--detail'),
   'backup-show': () => walrx('backup-show', 'LATEST'),
   copy: () => walrx('copy', '--to', `s3://${store.bucket}/copy-${runs++}`),
+  st: async () => {
+    const path = `notes/${runs++}`
+    const verbs = [
+      ['put', join(root, 'note'), path, '--no-compress'],
+      ['ls', '-r', 'notes'],
+      ['cat', path],
+      ['rm', path],
+    ]
+    for (const verb of verbs) {
+      const ended = await walrx('st', ...verb)
+      if (ended.status !== 0) return ended
+    }
+    return walrx('st', 'check', 'read')
+  },
   'restore-command': () => walrx('restore-command'),
   scrub: () => walrx('scrub', '--dbname', server.conninfo()),
 }

@@ -11,7 +11,7 @@ export const roomOrder: readonly (readonly string[])[] = [
   ['status'],
   ['daemon'],
   ['copy'],
-  ['receive', 'restore', 'backup', 'push', 'retention'],
+  ['receive', 'restore', 'backup', 'push', 'retention', 'objects'],
   ['catalog'],
   ['walg'],
   ['postgres'],

@@ -24,6 +24,7 @@ const noSetUp =
   'nothing has to be set up: walrx wal-receive begins an archive, and its first backup is walrx backup-push'
 
 const ownKeys = 'a copy has the bytes of its source, and so its key: leave it out'
+const versions = 'walrx works with the current versions of objects: aws s3api list-object-versions shows the others'
 
 /** Commands of other tools, by the word that is typed. */
 const foreignCommands: Readonly<Record<string, string>> = {
@@ -75,10 +76,11 @@ const foreignCommands: Readonly<Record<string, string>> = {
   retain: 'did you mean delete retain?',
   retention: deletion,
   cron: 'a timer runs walrx backup-push, and after it walrx delete: walrx wal-receive runs as a service',
-  st: 'the tools of the storage do that: aws s3 ls for a bucket, ls for a directory',
+  'repo-ls': 'did you mean st ls?',
+  'repo-get': 'did you mean st cat, or st get?',
+  'repo-put': 'did you mean st put?',
+  'repo-rm': 'did you mean st rm?',
   'sync-backup': 'did you mean copy?',
-  'repo-ls': 'the tools of the storage do that: aws s3 ls for a bucket, ls for a directory',
-  'repo-get': 'the tools of the storage do that: aws s3 cp for a bucket, cp for a directory',
   'walg-daemon-client': 'did you mean daemon-client?',
 }
 
@@ -134,11 +136,18 @@ const ofCommand: Partial<Readonly<Record<CommandName, Readonly<Record<string, st
     all: 'without --backup-name all of the archive is copied: leave it out',
     'with-all-history': 'with-history',
     'without-history': 'with --backup-name the WAL ends with the backup unless --with-history is there: leave it out',
-    force: 'walrx replaces nothing in the copy: remove what is wrong there, or copy to another prefix',
-    overwrite: 'walrx replaces nothing in the copy: remove what is wrong there, or copy to another prefix',
+    force: 'walrx replaces nothing in the copy: remove what is wrong there with walrx st rm, or copy to another prefix',
+    overwrite:
+      'walrx replaces nothing in the copy: remove what is wrong there with walrx st rm, or copy to another prefix',
     reencrypt: ownKeys,
     'decrypt-source': ownKeys,
     'encrypt-target': ownKeys,
+  },
+  st: {
+    'all-versions': versions,
+    'version-id': versions,
+    p: 'write the path alone',
+    prefix: 'write the path alone',
   },
   'backup-fetch': {
     D: directoryFirst,

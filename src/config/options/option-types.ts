@@ -32,6 +32,7 @@ export const optionGroups = [
   'Catalogue',
   'Retention',
   'Copy',
+  'Objects',
   'General',
 ] as const
 

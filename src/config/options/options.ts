@@ -5,6 +5,7 @@ import { catalogOptions, retentionOptions } from './catalog.ts'
 import { copyOptions } from './objects/copy.ts'
 import { deltaOptions } from './delta.ts'
 import { encryptionOptions } from './encryption.ts'
+import { objectOptions } from './objects/single-objects.ts'
 import { postgresOptions } from './postgres.ts'
 import { recoveryOptions } from './recovery.ts'
 import { restoreOptions } from './restore.ts'
@@ -78,6 +79,7 @@ export const optionTable = {
   ...catalogOptions,
   ...retentionOptions,
   ...copyOptions,
+  ...objectOptions,
   ...generalOptions,
 } as const satisfies Record<string, OptionSpec>
 

@@ -47,8 +47,8 @@ export const restoreOptions = {
     flag: 'dry-run',
     type: { kind: 'boolean' },
     default: 'false',
-    commands: ['backup-fetch', 'wal-finalize', 'backup-push', 'copy'],
+    commands: ['backup-fetch', 'wal-finalize', 'backup-push', 'copy', 'st'],
     group: 'General',
-    help: 'check the request and write nothing; for backup-push, print the plan as backup-plan does; for copy, show what would be done',
+    help: 'check the request and write nothing; for backup-push, print the plan as backup-plan does; for copy and st rm, show what would be done',
   },
 } as const satisfies Record<string, OptionSpec>

@@ -32,7 +32,6 @@ test('commands of WAL-G, pgBackRest and Barman get an answer, whatever walrx has
     'receive-wal',
     'list-backups',
     'cron',
-    'st',
     'walg-daemon-client',
     'wal-verify',
     'repo-ls',

@@ -138,7 +138,7 @@ export function otherBytes(
     'WALRX_ARCHIVE_CONFLICT',
     `${target.location} has other bytes than ${source.location} under ${which}: nothing was replaced`,
     {
-      hint: 'both have been written to, or one is damaged: compare them, and remove the wrong ones, or copy to another prefix',
+      hint: 'both have been written to, or one is damaged: compare them with walrx st get, and remove the wrong ones, or copy to another prefix',
     },
   )
 }

@@ -1,0 +1,271 @@
+/** `walrx st VERB`: single objects of the storage, as WAL-G's st. */
+import { createReadStream } from 'node:fs'
+import { open, stat, unlink } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import type { OptionKey } from '../../config/options/options.ts'
+import { openCodec, openStorage } from '../../config/open-storage.ts'
+import { isOfArchive, removeObjects } from '../../objects/object-removal.ts'
+import { listBelow, listFolder, listMatching } from '../../objects/object-listing.ts'
+import { parsePattern } from '../../objects/object-pattern.ts'
+import { hasCode, WalrxError } from '../../primitives/errors.ts'
+import { formatJson } from '../../primitives/json.ts'
+import { keyProblem } from '../../storage/keys.ts'
+import type { Storage } from '../../storage/storage.ts'
+import { isTempName } from '../../storage/temp-name.ts'
+import { type AnyReading, keyOfAny, openAnyObject, putAnyObject } from '../../walg/stored/transfer/any-object.ts'
+import type { Command, CommandContext } from '../command.ts'
+import { humanSize } from '../terminal/human-size.ts'
+import { StoreWaits } from '../terminal/store-waits.ts'
+import { EntryPrinter } from '../terminal/entry-printer.ts'
+
+type Context = CommandContext<'st', 'verb', never>
+
+/** One verb. */
+interface Verb {
+  /** Names of its arguments; one that may be missing ends with `?`, any number with `…`. */
+  readonly args: readonly string[]
+  /** Its options, of those that only some verbs have. */
+  readonly options: readonly OptionKey[]
+  readonly run: (storage: Storage, args: readonly string[], context: Context) => Promise<number>
+}
+
+const verbs: Readonly<Record<string, Verb>> = {
+  ls: { args: ['path?'], options: ['recursive', 'glob', 'json'], run: list },
+  stat: { args: ['path'], options: ['json'], run: show },
+  get: { args: ['path', 'file'], options: ['decrypt', 'decompress'], run: get },
+  cat: { args: ['path'], options: ['decrypt', 'decompress', 'glob'], run: cat },
+  put: { args: ['file', 'path'], options: ['encrypt', 'compress', 'readStdin', 'overwrite'], run: put },
+  rm: { args: ['path'], options: ['glob', 'overwrite', 'dryRun', 'json'], run: remove },
+  check: { args: ['read|write', 'path…'], options: [], run: check },
+}
+
+/** Options that are of some verbs only. */
+const verbOptions = [...new Set(Object.values(verbs).flatMap(({ options }) => options))]
+
+/** See the file's header. */
+export const stCommand: Command<'st', 'verb', never> = {
+  name: 'st',
+  positionals: [{ name: 'verb', help: 'ls, stat, get, cat, put, rm or check' }],
+  rest: { name: 'argument', help: 'what the verb needs: paths in the storage, and files' },
+  examples: [
+    { call: 'walrx st ls', means: 'list the folders of the archive' },
+    { call: 'walrx st ls -r wal_005/', means: 'list all objects of a folder, at any depth; --json prints an array' },
+    { call: "walrx st ls -g 'basebackups_005/*.json'", means: 'list what matches a pattern' },
+    { call: 'walrx st stat walrx_005/system.json', means: 'show size and time of one object, without a listing' },
+    { call: 'walrx st cat walrx_005/system.json', means: 'print an object; --decrypt and --decompress decode it' },
+    {
+      call: 'walrx st put notes.txt notes/today',
+      means: 'store a file, compressed and encrypted; -s reads standard input',
+    },
+    {
+      call: 'walrx st get notes/today.zst /tmp/today',
+      means: 'fetch an object into a new file, decrypted and decompressed',
+    },
+    { call: 'walrx st rm notes/', means: 'remove an object or a folder; what the archive is made of needs --force' },
+    {
+      call: 'walrx st check read walrx_005/system.json',
+      means: 'check that the storage can be read, and has these objects',
+    },
+    { call: 'walrx st check write', means: 'check that the storage can be written' },
+  ],
+  async run(context) {
+    const { log, options, positionals, rest } = context
+    const verb = verbOf(positionals.verb)
+    checkCall(context, verb)
+    const storage = await openStorage(options, new StoreWaits(log).onTrouble)
+    try {
+      return await verb.run(storage, rest, context)
+    } catch (error) {
+      if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) throw missing(storage, rest.join(' '), error)
+      throw error
+    } finally {
+      await storage.close()
+    }
+  },
+}
+
+/** Verbs of WAL-G that walrx does in another way. */
+const elsewhere: Readonly<Record<string, string>> = {
+  copy: 'walrx copy --to ARCHIVE copies an archive; st get and st put copy one object',
+  transfer: 'walrx has one storage, and none to fail over to: walrx copy --to ARCHIVE copies an archive',
+  list: 'did you mean ls?',
+  delete: 'did you mean rm?',
+  head: 'did you mean stat?',
+}
+
+function verbOf(word: string): Verb {
+  const verb = Object.hasOwn(verbs, word) ? verbs[word] : undefined
+  if (verb) return verb
+  const hint = Object.hasOwn(elsewhere, word) ? elsewhere[word] : undefined
+  throw usage(`st has no verb ${word}`, hint ?? `write one of: ${Object.keys(verbs).join(', ')}`)
+}
+
+function checkCall({ options, positionals, rest, settings }: Context, verb: Verb): void {
+  const name = positionals.verb
+  for (const key of verbOptions) {
+    const isGiven = settings.source(key) === 'flag' && options[key as keyof typeof options] !== false
+    if (isGiven && !verb.options.includes(key))
+      throw usage(`st ${name} does not take ${settings.describe(key).split('=', 1)[0]}`)
+  }
+  const args = name === 'put' && options.readStdin ? ['path'] : verb.args
+  const needed = args.filter((arg) => !/[?…]$/.test(arg)).length
+  const most = args.some((arg) => arg.endsWith('…')) ? Infinity : args.length
+  if (rest.length < needed)
+    throw usage(`st ${name}: ${(args[rest.length] ?? '').toUpperCase()} is missing`, callOf(name, args))
+  if (rest.length > most) throw usage(`st ${name} takes no argument "${rest[most]}"`, callOf(name, args))
+}
+
+function callOf(name: string, args: readonly string[]): string {
+  return `write walrx st ${[name, ...args.map((arg) => arg.replace('?', '').toUpperCase())].join(' ')}`
+}
+
+/** A path as WAL-G takes it: slashes at its beginning are dropped. Throws WALRX_USAGE for what no key can be. */
+function keyOf(path: string | undefined = ''): string {
+  const key = path.replace(/^(\.?\/+)+/, '')
+  const problem = keyProblem(key.endsWith('/') ? key.slice(0, -1) : key)
+  if (problem !== undefined) throw usage(`"${path}" cannot be the path of an object: ${problem}`)
+  return key
+}
+
+async function list(storage: Storage, [path = '']: readonly string[], context: Context): Promise<number> {
+  const { options, signals, stdout } = context
+  const { glob, json, recursive } = options
+  const signal = { signal: signals.drain }
+  const printer = new EntryPrinter(stdout, json)
+  if (glob) {
+    for await (const entry of listMatching(storage, parsePattern(keyOf(path)), signal)) {
+      if (!recursive || entry.type === 'obj') await printer.print(entry)
+      else
+        for await (const { info } of objectsIn(storage, entry.name, signal))
+          await printer.print({ type: 'obj', name: info.key, info })
+    }
+    await printer.end()
+    return 0
+  }
+  const bare = /^[./]*$/.test(path) ? '' : keyOf(path)
+  const folder = bare === '' || bare.endsWith('/') ? bare : `${bare}/`
+  const entries = recursive ? listBelow(storage, folder, signal) : listFolder(storage, folder, signal)
+  for await (const entry of entries) await printer.print(entry)
+  await printer.end()
+  return 0
+}
+
+async function* objectsIn(storage: Storage, folder: string, options: { readonly signal: AbortSignal }) {
+  for await (const info of storage.list(folder, options)) yield { info }
+}
+
+async function show(storage: Storage, [path]: readonly string[], { options, signals, stdout }: Context) {
+  const key = keyOf(path)
+  const info = await storage.head(key, { signal: signals.drain })
+  if (!info) throw missing(storage, key)
+  const printer = new EntryPrinter(stdout, options.json)
+  await printer.print({ type: 'obj', name: key, info })
+  await printer.end()
+  return 0
+}
+
+function reading({ options, signals }: Context, isDefault: boolean): AnyReading {
+  const { decompress = isDefault, decrypt = isDefault } = options
+  return { decompress, decrypt, signal: signals.drain }
+}
+
+async function get(storage: Storage, [path, file = '']: readonly string[], context: Context): Promise<number> {
+  const key = keyOf(path)
+  const isFolder = (await stat(file).catch(() => undefined))?.isDirectory() === true
+  const target = isFolder ? join(file, basename(key)) : file
+  const body = await openAnyObject(storage, key, reading(context, true))
+  const handle = await open(target, 'wx', 0o640).catch(async (error: NodeJS.ErrnoException) => {
+    await body[Symbol.asyncIterator]().return?.()
+    if (error.code !== 'EEXIST') throw error
+    throw new WalrxError('WALRX_DESTINATION', `${target} is there already`, {
+      hint: 'write another name, or remove it',
+    })
+  })
+  try {
+    await pipeline(body, handle.createWriteStream())
+  } catch (error) {
+    await unlink(target)
+    throw error
+  }
+  return 0
+}
+
+async function cat(storage: Storage, [path]: readonly string[], context: Context): Promise<number> {
+  const { options, signals, stdout } = context
+  const print = async (key: string) =>
+    pipeline(await openAnyObject(storage, key, reading(context, false)), stdout, { end: false })
+  if (!options.glob) await print(keyOf(path))
+  else {
+    for await (const entry of listMatching(storage, parsePattern(keyOf(path)), { signal: signals.drain }))
+      if (entry.type === 'obj') await print(entry.name)
+  }
+  return 0
+}
+
+async function put(storage: Storage, args: readonly string[], context: Context): Promise<number> {
+  const { options, signals, stdin } = context
+  const [file, path] = options.readStdin ? [undefined, args[0]] : args
+  const codec = options.compress ? openCodec(options) : undefined
+  const key = keyOfAny(keyOf(path), codec)
+  if (key.endsWith('/') || isTempName(key))
+    throw usage(`"${path}" cannot be the path of an object`, 'write a whole name')
+  if (!options.overwrite) {
+    if (isOfArchive(key)) {
+      throw usage(
+        `${key} lies where the archive keeps its own objects: nothing was stored`,
+        'what is wrong there breaks restores; to store it all the same, add --force',
+      )
+    }
+    if (await storage.head(key, { signal: signals.drain }))
+      throw usage(`${key} is there already at ${storage.location}`, 'to replace it, add --force')
+  }
+  if (file !== undefined && (await stat(file)).isDirectory()) throw usage(`${file} is a directory`, 'name a file')
+  const content = (file === undefined ? stdin : createReadStream(file)) as AsyncIterable<Uint8Array>
+  await putAnyObject(storage, key, content, { codec, encrypt: options.encrypt, signal: signals.drain })
+  context.log.info('stored', { key })
+  return 0
+}
+
+async function remove(storage: Storage, [path]: readonly string[], context: Context): Promise<number> {
+  const { options, signals, stdout } = context
+  const { dryRun, glob, json, overwrite: force } = options
+  const onObject = dryRun && !json ? ({ key }: { key: string }) => void stdout.write(`${key}\n`) : () => {}
+  const request = { path: keyOf(path), glob, force, dryRun }
+  const { bytes, objects } = await removeObjects(storage, request, onObject, { signal: signals.drain })
+  if (json) stdout.write(`${formatJson({ objects, bytes, removed: !dryRun })}\n`)
+  else stdout.write(`${dryRun ? 'would remove' : 'removed'} ${objects} objects, ${humanSize(bytes)}\n`)
+  return 0
+}
+
+async function check(storage: Storage, [what, ...paths]: readonly string[], context: Context): Promise<number> {
+  const { signals, stdout } = context
+  const options = { signal: signals.drain }
+  if (what === 'write' && paths.length === 0) {
+    await storage.probe(options)
+    stdout.write('Write check OK\n')
+    return 0
+  }
+  if (what !== 'read')
+    throw usage(
+      `st check takes no argument "${what === 'write' ? paths[0] : what}"`,
+      'write st check read [PATH…], or st check write',
+    )
+  for await (const _ of storage.list('', { ...options, firstPageKeys: 1 })) break
+  const absent: string[] = []
+  for (const path of paths) if (!(await storage.head(keyOf(path), options))) absent.push(path)
+  if (absent.length > 0) throw missing(storage, absent.join(', '))
+  stdout.write('Read check OK\n')
+  return 0
+}
+
+function missing(storage: Storage, what: string, cause?: unknown): WalrxError {
+  return new WalrxError('WALRX_USAGE', `there is no object ${what} at ${storage.location}`, {
+    hint: 'walrx st ls shows what is there',
+    cause,
+  })
+}
+
+function usage(message: string, hint = 'see walrx st --help'): WalrxError {
+  return new WalrxError('WALRX_USAGE', message, { hint })
+}
