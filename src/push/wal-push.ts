@@ -8,7 +8,6 @@ import { encodeSlack } from '../walg/stored/stored-form.ts'
 import { parseHistory } from '../postgres/wal/wal-file.ts'
 import { hasCode, toWalrxError } from '../primitives/errors.ts'
 import { SegmentArchiver } from '../walg/wal/segment-archiver.ts'
-import { formsOf, isStoredAlready } from './stored-already.ts'
 import type { PartialOutcome } from '../walg/wal/wal-archive.ts'
 import type { ByteBudget, Lease } from './byte-budget.ts'
 import type { GuardedArchive } from './guarded-archive.ts'
@@ -22,6 +21,7 @@ import {
   readText,
   systemOfServer,
 } from './local-wal.ts'
+import { formsOf, isStoredAlready } from './stored-already.ts'
 
 /** What {@link pushFile} needs. */
 export interface PushFileOptions {

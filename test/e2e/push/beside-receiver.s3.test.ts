@@ -16,7 +16,7 @@ import { newServerDirectory } from '../../harness/walrx/test-workspace.ts'
 import { startWalrx } from '../../harness/walrx/walrx-process.ts'
 import { ArchiveCommand, bucketEnvironment, compareBucket, runningCalls, waiting } from './push-world.ts'
 
-const segments = trials('WALRX_TEST_PUSH_SEGMENTS', 8, 500)
+const segments = trials('WALRX_TEST_PUSH_SEGMENTS', 5, 500)
 const seed = Number(process.env['WALRX_TEST_PUSH_SEED'] ?? 1)
 
 function drawFault(random: Random): S3Fault | undefined {
@@ -90,6 +90,7 @@ test(`seed ${seed}: ${segments} segments by both at once`, { timeout: 120_000 + 
     await Promise.all([killingPushes, killingReceivers, waking])
   }
   store.schedule = undefined
+  await receiver.logged('streaming')
   assert.equal((await receiver.stop()).status, 0, receiver.stderr.slice(-2000))
   const { compared, wrong } = await compareBucket(store, server, names)
   const calls = command.calls()
