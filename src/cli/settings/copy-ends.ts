@@ -8,7 +8,7 @@ import { valueSeparator } from '../../config/options/option-types.ts'
 import type { WindowEnd } from '../../copy/scope/copy-request.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { parseLsn } from '../../postgres/lsn.ts'
-import { parseTimestamp } from '../../restore/recovery/recovery-time.ts'
+import { parseTimestamp } from '../../postgres/timestamp.ts'
 
 /** What one of the two options says. */
 export interface CopyEnd {

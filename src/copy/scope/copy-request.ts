@@ -2,7 +2,7 @@
 import { WalrxError } from '../../primitives/errors.ts'
 import { formatLsn, type Lsn, type Timeline } from '../../postgres/lsn.ts'
 import { describeTarget } from '../../restore/recovery/recovery-request.ts'
-import type { TimestampTz } from '../../restore/recovery/recovery-time.ts'
+import type { TimestampTz } from '../../postgres/timestamp.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { WalReader } from '../../walg/wal/wal-reader.ts'
 import { type BackupArchiveOrder, chainOf, orderOf, type ScopedBackup } from './scoped-backups.ts'

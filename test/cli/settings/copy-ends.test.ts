@@ -7,7 +7,7 @@ import { readCopyEnd } from '../../../src/cli/settings/copy-ends.ts'
 import { valueSeparator } from '../../../src/config/options/option-types.ts'
 import { parseLsn } from '../../../src/postgres/lsn.ts'
 import { WalrxError } from '../../../src/primitives/errors.ts'
-import { parseTimestamp } from '../../../src/restore/recovery/recovery-time.ts'
+import { parseTimestamp } from '../../../src/postgres/timestamp.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'walrx-copy-ends-'))
 after(() => rmSync(folder, { recursive: true }))

@@ -2,8 +2,6 @@
  * Objects by keys that an operator types: they may be of any kind, or of none. What is of a kind is read and written in the
  * form of its kind alone, so that nothing is stored that nobody could read.
  */
-import { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
 import type { WriteCodec } from '../../../compression/codec.ts'
 import { codecOfExtension, methodOfExtension, openReadCodec, openWriteCodec } from '../../../compression/codecs.ts'
 import { WalrxError } from '../../../primitives/errors.ts'
@@ -96,20 +94,26 @@ export async function putAnyObject(
   const options = signal ? { signal } : {}
   if (!codec && !keyring) return storage.put(key, content, options)
   const { input, output } = openEncoder(codec ?? openWriteCodec('none'), keyring)
-  const filling = pipeline(Readable.from(content, { objectMode: false }), input, options)
-  // A put that fails reads no further, and the pipe ends with it.
-  filling.catch(() => {})
+  const put = storage.put(key, output, options)
+  let isOver = false
+  const over = put.then(
+    () => (isOver = true),
+    () => (isOver = true),
+  )
   try {
-    await storage.put(key, output, options)
+    for await (const piece of content) {
+      // A put that fails reads no further: the encoder takes nothing more then.
+      await Promise.race([input.write(piece), over])
+      if (isOver) break
+    }
+    input.end()
   } catch (error) {
-    input.destroy()
     // What could not be read is the reason, not that the encoder ended early.
-    await filling.catch((reason: unknown) => {
-      if (reason instanceof WalrxError || (reason as NodeJS.ErrnoException).syscall !== undefined) throw reason
-    })
+    await input.destroy(error as Error)
+    await over
     throw error
   }
-  await filling
+  await put
 }
 
 function refuseOtherForm(storage: Storage, key: string, isCompressed: boolean, encrypt: boolean): void {
