@@ -115,7 +115,8 @@ export async function writeRecoverySettings(
     await rewriteAutoFile(dataDirectory, request, wanted, acting)
     const removed = await removeSignals(dataDirectory, request)
     if (request.recover) {
-      const text = signalText(recoverySettings(request, restoreCommand), wanted, keptEndCommand(found, request))
+      const settings = [...(await prefetchOff(dataDirectory, request)), ...recoverySettings(request, restoreCommand)]
+      const text = signalText(settings, wanted, keptEndCommand(found, request))
       await writeDurably(join(dataDirectory, signalFile), Buffer.from(text, 'latin1'), fileMode)
     }
     if (request.recover || removed.length > 0) await syncDirectory(dataDirectory)
@@ -130,10 +131,28 @@ export async function writeRecoverySettings(
   }
 }
 
+/** The first version that has recovery_prefetch. */
+const majorWithPrefetch = 15
+
+/**
+ * A recovery to the first consistent point reads nothing after that, unless it looks ahead for blocks to prefetch. A
+ * retention rule may have kept just the WAL that makes the backup consistent, and then asking for more would end the
+ * recovery: later segments are there.
+ */
+async function prefetchOff(dataDirectory: string, { target }: RecoveryRequest): Promise<Setting[]> {
+  const major = await majorOf(dataDirectory)
+  if (target?.kind !== 'immediate' || major === undefined || major < majorWithPrefetch) return []
+  return [['recovery_prefetch', 'off']]
+}
+
+async function majorOf(dataDirectory: string): Promise<number | undefined> {
+  const version = await fs.readFile(join(dataDirectory, 'PG_VERSION'), 'latin1').catch(() => '')
+  return Number.parseInt(version, 10) || undefined
+}
+
 /** The settings of the source that may not act in the restored cluster. */
 async function settingsToTurnOff(dataDirectory: string, request: RecoveryRequest): Promise<SourceSetting[]> {
-  const version = await fs.readFile(join(dataDirectory, 'PG_VERSION'), 'latin1').catch(() => '')
-  const major = Number.parseInt(version, 10) || Infinity
+  const major = (await majorOf(dataDirectory)) ?? Infinity
   const isClone = request.archiveMode === 'off'
   return sourceSettings.filter((setting) => {
     const isKept = request.keep?.includes(setting.name) ?? false
