@@ -30,12 +30,13 @@ export function deletionToJson(plan: DeletionPlan, segmentSize: number, outcome:
       objects: backup.folder.objects,
       bytes: backup.folder.bytes,
     })),
-    wal: plan.wal.map(({ action, bytes, first, last, neededBy, segments, timeline }) => ({
+    wal: plan.wal.map(({ action, bytes, first, last, neededBy, objects, segments, timeline }) => ({
       action,
       timeline,
       first_segment: segmentName(timeline, BigInt(first), segmentSize),
       last_segment: segmentName(timeline, BigInt(last), segmentSize),
       segments_count: segments,
+      objects,
       bytes,
       needed_by: neededBy ?? null,
     })),

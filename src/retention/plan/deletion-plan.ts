@@ -24,8 +24,9 @@ export interface WalRun {
   /** Numbers of the first and the last that is there, both included; segments between them may be missing. */
   readonly first: number
   last: number
-  /** How many segments are there, in whatever forms. */
+  /** How many segments are there, and in how many objects: one may be stored in two codecs. */
   segments: number
+  objects: number
   bytes: number
 }
 
@@ -176,11 +177,21 @@ function runsOf(timeline: Timeline, stock: TimelineStock, needed: TimelineNeeds 
     const action = needed && neededBy === undefined ? 'delete' : 'keep'
     const run = runs.at(-1)
     if (run?.action !== action || run.neededBy !== neededBy) {
-      runs.push({ timeline, action, neededBy, first: segno, last: segno, segments: 1, bytes: column.bytes(index) })
+      runs.push({
+        timeline,
+        action,
+        neededBy,
+        first: segno,
+        last: segno,
+        segments: 1,
+        objects: 1,
+        bytes: column.bytes(index),
+      })
       continue
     }
     if (run.last !== segno) run.segments++
     run.last = segno
+    run.objects++
     run.bytes += column.bytes(index)
   }
   return runs
@@ -212,7 +223,7 @@ function totalOf(
     bytes += folder.bytes
   }
   for (const run of runs) {
-    objects += run.segments
+    objects += run.objects
     bytes += run.bytes
   }
   for (const other of others) {

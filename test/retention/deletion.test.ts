@@ -1,0 +1,79 @@
+/** What happens while a deletion runs, and when it is ended in the middle. */
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { type Clock, systemClock } from '../../src/primitives/clock.ts'
+import { formatJson } from '../../src/primitives/json.ts'
+import { readArchiveContents } from '../../src/retention/contents/archive-contents.ts'
+import { planDeletion } from '../../src/retention/plan/deletion-plan.ts'
+import { carryOut, type DeletionOutcome } from '../../src/retention/removal/carry-out.ts'
+import type { RetentionRule } from '../../src/retention/rules/rule.ts'
+import { intentKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
+import { deletionKey } from '../../src/walg/names.ts'
+import { Random } from '../harness/random.ts'
+import { type MadeArchive, makeArchive } from './made-archive.ts'
+
+const story = ['backup', 'backup', 'backup'] as const
+const made = () => makeArchive(new Random(3), { events: 0, story })
+const clockOf = ({ nowMs }: MadeArchive): Clock => ({ ...systemClock, now: () => nowMs })
+
+async function run(world: MadeArchive, rule: RetentionRule): Promise<DeletionOutcome> {
+  const [{ storage }, clock] = [world, clockOf(world)]
+  const contents = await readArchiveContents(storage, { segmentSize: undefined, clock })
+  return carryOut({ storage, clock, contents, plan: planDeletion(contents, rule) })
+}
+
+const target = (name: string): RetentionRule => ({ kind: 'target', target: { name }, wholeFamily: false })
+const garbage: RetentionRule = { kind: 'garbage', what: 'BACKUPS', withoutBackupCheck: false }
+
+describe('a deletion', () => {
+  test('that was killed after the sentinel is ended by the next one, however young the backup is', async () => {
+    const world = made()
+    const name = world.backups.at(-1)?.name ?? ''
+    const folder = `basebackups_005/${name}/`
+    const left = () => [...world.storage.objects.keys()].filter((key) => key.includes(name))
+    world.storage.before = ({ key, operation }) => {
+      if (operation === 'delete' && key.startsWith(folder)) throw new Error('killed')
+    }
+    await assert.rejects(run(world, target(name)), /killed/)
+    assert.equal(world.storage.peek(sentinelKey(name)), undefined)
+    assert.ok(left().length > 2 && world.storage.peek(deletionKey))
+    world.storage.before = undefined
+    await run(world, garbage)
+    assert.deepEqual(left(), [])
+    assert.equal(world.storage.peek(deletionKey), undefined)
+  })
+
+  test('leaves objects alone that are newer than its record: another backup of that name', async () => {
+    const world = made()
+    const name = 'base_0000000100000000000000F0'
+    const part = `basebackups_005/${name}/tar_partitions/part_001.tar.lz4`
+    world.storage.seed(deletionKey, formatJson({ Backups: [name] }), world.nowMs - 2000)
+    world.storage.seed(part, 'part', world.nowMs - 1000)
+    await run(world, garbage)
+    assert.ok(world.storage.peek(part))
+    world.storage.seed(part, 'part', world.nowMs - 3000)
+    world.storage.seed(deletionKey, formatJson({ Backups: [name] }), world.nowMs - 2000)
+    await run(world, garbage)
+    assert.equal(world.storage.peek(part), undefined)
+  })
+
+  for (const how of ['is being written', 'is complete']) {
+    test(`gives the parent of a delta its sentinel back, which came meanwhile and ${how}`, async () => {
+      const world = made()
+      const [parent = '', delta = ''] = [world.backups[1]?.name, 'base_0000000100000000000000F0_D_']
+      const name = `${delta}${parent.slice('base_'.length)}`
+      const sentinel = world.storage.peek(sentinelKey(parent))
+      const keys = [...world.storage.objects.keys()].filter((key) => key.includes(parent))
+      world.storage.after = ({ key, operation }) => {
+        if (operation !== 'delete' || key !== sentinelKey(parent)) return
+        const intent = formatJson({ owner: 'x', hostname: 'h', startedAt: '2026-01-01T00:00:00Z' })
+        if (how === 'is complete') world.storage.seed(sentinelKey(name), formatJson({ DeltaFrom: parent, LSN: 1 }))
+        else world.storage.seed(intentKey(name), intent)
+      }
+      const { backups, staying } = await run(world, target(parent))
+      assert.deepEqual([backups, staying], [0, [parent]])
+      assert.deepEqual(world.storage.peek(sentinelKey(parent)), sentinel)
+      assert.ok(keys.every((key) => world.storage.peek(key)))
+    })
+  }
+})
