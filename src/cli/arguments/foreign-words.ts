@@ -47,7 +47,8 @@ const foreignCommands: Readonly<Record<string, string>> = {
   'check-backup': 'did you mean backup-verify?',
   pg_verifybackup: 'did you mean backup-verify?',
   pg_combinebackup: 'walrx backup-fetch restores a delta together with all that it builds on',
-  check: 'walrx backup-verify LATEST checks a backup, walrx wal-verify that no WAL is missing, walrx backup-plan the server',
+  check:
+    'walrx backup-verify LATEST checks a backup, walrx wal-verify that no WAL is missing, walrx backup-plan the server',
   status: 'walrx wal-show shows how far the archive reaches; wal-receive has a status page, see docs/monitoring.md',
   'replication-status': 'walrx wal-show shows how far the archive reaches; pg_stat_replication shows the connection',
   keep: 'did you mean backup-mark?',
@@ -61,6 +62,8 @@ const foreignCommands: Readonly<Record<string, string>> = {
   'archive-get': 'did you mean wal-fetch? walrx restore-command prints the line for postgresql.conf',
   'get-wal': 'did you mean wal-fetch? walrx restore-command prints the line for postgresql.conf',
   'barman-wal-restore': 'did you mean wal-fetch? walrx restore-command prints the line for postgresql.conf',
+  // Of barman-cloud-wal-restore: wal-restore alone is a command, WAL-G's.
+  'wal-restore': 'did you mean wal-fetch? walrx restore-command prints the line for postgresql.conf',
   'archive-push': noArchiveCommand,
   'put-wal': noArchiveCommand,
   'barman-wal-archive': noArchiveCommand,

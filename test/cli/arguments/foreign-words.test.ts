@@ -33,7 +33,6 @@ test('commands of WAL-G, pgBackRest and Barman get an answer, whatever walrx has
     'list-backups',
     'cron',
     'walg-daemon-client',
-    'wal-verify',
     'repo-ls',
     'barman-wal-archive',
     'barman-cloud-backup',
