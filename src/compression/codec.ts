@@ -45,6 +45,12 @@ export interface DecodedPiece {
 /** Some encoded bytes, in the same way. */
 export type EncodedPiece = DecodedPiece
 
+/** Options of {@link Codec.decodePieces}. */
+export interface DecodeOptions {
+  /** True for a thread that does nothing else: it decodes by itself where the codec can, and blocks meanwhile. */
+  readonly inSync?: boolean
+}
+
 /** One codec, as streams. */
 export interface Codec {
   readonly method: ReadMethod
@@ -62,7 +68,7 @@ export interface Codec {
    * The same for gigabytes: in pieces that the reader frees, because garbage collection would take more time than
    * decoding. Pieces that are never freed are left to the garbage collector.
    */
-  decodePieces?(source: AsyncIterable<Uint8Array>): AsyncGenerator<DecodedPiece, undefined>
+  decodePieces?(source: AsyncIterable<Uint8Array>, options?: DecodeOptions): AsyncGenerator<DecodedPiece, undefined>
 }
 
 /** A codec that walrx also writes with. */

@@ -25,7 +25,7 @@ export async function* throughZlib(
   try {
     for await (const output of engine) yield output as Buffer
   } catch (error) {
-    throw feed.error ?? damaged(error, what)
+    throw feed.error ?? undecodable(error, what)
   } finally {
     engine.destroy()
   }
@@ -47,7 +47,7 @@ export async function* piecesThroughZlib(
   try {
     yield* piecesOf(engine, chunkBytes)
   } catch (error) {
-    throw feed.error ?? damaged(error, what)
+    throw feed.error ?? undecodable(error, what)
   } finally {
     engine.destroy()
   }
@@ -147,7 +147,8 @@ const unsupportedCodes: ReadonlySet<string> = new Set([
   'ZSTD_error_dictionary_wrong',
 ])
 
-function damaged(error: unknown, what: string): WalrxError {
+/** The error of bytes that zlib does not decode: WALRX_OBJECT_DAMAGED, or WALRX_CODEC_UNSUPPORTED. @param what names the bytes */
+export function undecodable(error: unknown, what: string): WalrxError {
   const { code = '', message } = error as NodeJS.ErrnoException
   if (unsupportedCodes.has(code)) {
     return new WalrxError('WALRX_CODEC_UNSUPPORTED', `the ${what} cannot be decoded: ${message}`, { cause: error })

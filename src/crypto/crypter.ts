@@ -37,6 +37,13 @@ export interface EncryptOptions {
   readonly reusesChunks?: boolean
 }
 
+/** Some decrypted bytes. */
+export interface DecryptedPiece {
+  readonly bytes: Uint8Array
+  /** Lets the memory be used again. Call it once, when they are no longer needed. */
+  free(): void
+}
+
 /** One key, or one ring of OpenPGP keys. */
 export interface Crypter {
   readonly method: CryptMethod
@@ -70,6 +77,13 @@ export interface Crypter {
    * @returns chunks that are never changed, unless the options allow it
    */
   decrypt(stored: AsyncIterable<Uint8Array>, options?: DecryptOptions): AsyncGenerator<Uint8Array, undefined>
+
+  /**
+   * What opens this one object, and nothing else, for another thread, which then needs no key. Where it is missing, the object
+   * is decrypted on this thread. Zero it when it was used.
+   * @param head as for {@link recognise}, which says that the key opens it
+   */
+  handOver?(head: Buffer): Uint8Array<ArrayBuffer>
 
   /**
    * Encrypts an object, streaming. Chunks of the content may be reused once the next one is asked for.

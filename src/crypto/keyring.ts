@@ -118,12 +118,22 @@ export class Keyring {
     options?: DecryptOptions,
   ): AsyncGenerator<Uint8Array, undefined> {
     try {
-      const look = await this.lookAt(source, judge)
-      if (look.kind !== 'opens' && look.refusal) throw look.refusal
-      yield* look.kind === 'opens' ? look.crypter.decrypt(source, options) : source
+      const crypter = await this.opener(source, judge)
+      yield* crypter ? crypter.decrypt(source, options) : source
     } finally {
       await source.close()
     }
+  }
+
+  /**
+   * The key that opens an object; undefined for one that is not encrypted, where that is accepted.
+   * @throws as {@link decrypt}
+   */
+  async opener(source: HeadedSource, judge: BeginningTest): Promise<Crypter | undefined> {
+    const look = await this.lookAt(source, judge)
+    if (look.kind === 'opens') return look.crypter
+    if (look.refusal) throw look.refusal
+    return undefined
   }
 
   /**

@@ -35,6 +35,18 @@ export interface StorageCallOptions {
   readonly signal?: AbortSignal
 }
 
+/** Memory for the chunks of a {@link Storage.get}. */
+export interface ChunkBuffers {
+  /** Memory that nobody uses: a storage fills a part of it, from its beginning on, and gives that out as a chunk. */
+  take(): Buffer
+}
+
+/** Options of {@link Storage.get}. */
+export interface GetOptions extends StorageCallOptions {
+  /** Where a storage may take memory from that it would allocate. Then it is not written to once it is given out. */
+  readonly buffers?: ChunkBuffers
+}
+
 /** Options of {@link Storage.put}. */
 export interface PutOptions extends StorageCallOptions {
   /** Upper limit of a stream's length in bytes: with it the storage can use smaller blocks in memory. */
@@ -113,7 +125,7 @@ export interface Storage {
   putIfAbsent(key: string, body: Uint8Array, options?: StorageCallOptions): Promise<'created' | 'exists'>
 
   /** The bytes of an object. Throws WALRX_OBJECT_NOT_FOUND. A caller that stops iterating early frees the source. */
-  get(key: string, options?: StorageCallOptions): Promise<AsyncIterable<Uint8Array>>
+  get(key: string, options?: GetOptions): Promise<AsyncIterable<Uint8Array>>
 
   /** The object's size and time, or undefined when the store has answered that there is none. */
   head(key: string, options?: StorageCallOptions): Promise<ObjectInfo | undefined>

@@ -9,6 +9,7 @@ import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson } from '../../primitives/json.ts'
 import { shellWord } from '../../primitives/shell-word.ts'
 import type { ReadSummary } from '../../restore/backup/backup-reader.ts'
+import { threadLanes } from '../../restore/backup/parts/thread-lane.ts'
 import { fetchBackup, fetchFiles, incompleteMarker, refuseUsedDestination } from '../../restore/backup/backup-fetch.ts'
 import { fileMask } from '../../restore/backup/file-mask.ts'
 import { type BackupDocuments, chainOf } from '../../restore/backup/backup-documents.ts'
@@ -183,6 +184,7 @@ async function fetchAll(
     documents,
     destination,
     concurrency: lanes(options),
+    openLane: threadLanes(!options.disableFsync),
     fsync: !options.disableFsync,
     log,
     signal: signals.drain,

@@ -55,10 +55,11 @@
 import { constants, createZstdCompress, createZstdDecompress, zstdCompressSync, type ZstdOptions } from 'node:zlib'
 import { ByteReader } from '../../primitives/byte-reader.ts'
 import { WalrxError } from '../../primitives/errors.ts'
-import { codecSlack, type DecodedPiece, type EncodedPiece, type WriteCodec } from '../codec.ts'
+import { codecSlack, type DecodedPiece, type DecodeOptions, type EncodedPiece, type WriteCodec } from '../codec.ts'
 import { GeneratorDuplex } from '../generator-duplex.ts'
 import { compressInPlace, outputChunkBytes } from '../in-place.ts'
-import { decodeChunkBytes, piecesThroughZlib, throughZlib } from '../zlib-stream.ts'
+import { decodeChunkBytes, piecesThroughZlib, throughZlib, undecodable } from '../zlib-stream.ts'
+import { canDecodeInSync, piecesInSync } from '../zlib-sync.ts'
 import { beginsZstdFrame, emptyFrameBytes, ZstdFrameScanner } from './zstd-frame.ts'
 
 /** Smallest and largest level, as zstd counts them. */
@@ -190,8 +191,17 @@ function decode(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, u
   return decodeFrames(source, (frame) => throughZlib(openDecompressor, frame, 'zstd stream'))
 }
 
-function decodePieces(source: AsyncIterable<Uint8Array>): AsyncGenerator<DecodedPiece, undefined> {
-  return decodeFrames(source, (frame) => piecesThroughZlib(openDecompressor, frame, 'zstd stream', decodeChunkBytes))
+function decodePieces(
+  source: AsyncIterable<Uint8Array>,
+  { inSync = false }: DecodeOptions = {},
+): AsyncGenerator<DecodedPiece, undefined> {
+  return decodeFrames(source, (frame) => {
+    const engine = inSync ? openDecompressor() : undefined
+    if (engine && canDecodeInSync(engine)) {
+      return piecesInSync(engine, frame, decodeChunkBytes, (reason) => undecodable(reason, 'zstd stream'))
+    }
+    return piecesThroughZlib(openDecompressor, frame, 'zstd stream', decodeChunkBytes)
+  })
 }
 
 /** Decodes any number of frames, also skippable ones, as WAL-G's reader does. */

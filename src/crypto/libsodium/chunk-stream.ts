@@ -78,10 +78,28 @@ export class SealingStream extends KeyedState {
 export class OpeningStream extends KeyedState {
   readonly #tag = Buffer.alloc(1)
 
-  /** @param header {@link headerBytes} bytes */
-  constructor(sodium: Sodium, key: Buffer, header: Uint8Array) {
+  private constructor(sodium: Sodium) {
     super(sodium)
-    sodium.crypto_secretstream_xchacha20poly1305_init_pull(this.state, header, key)
+  }
+
+  /** @param header {@link headerBytes} bytes */
+  static begin(sodium: Sodium, key: Buffer, header: Uint8Array): OpeningStream {
+    const stream = new OpeningStream(sodium)
+    sodium.crypto_secretstream_xchacha20poly1305_init_pull(stream.state, header, key)
+    return stream
+  }
+
+  /** Goes on with what {@link handOver} of a stream has given, which is zeroed here. */
+  static resume(sodium: Sodium, handed: Uint8Array): OpeningStream {
+    const stream = new OpeningStream(sodium)
+    stream.state.set(handed)
+    handed.fill(0)
+    return stream
+  }
+
+  /** The state, for another thread, in memory of its own: it opens what is left of this object, and nothing else. Zero it. */
+  handOver(): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(this.state)
   }
 
   /**

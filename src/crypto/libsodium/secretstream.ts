@@ -28,7 +28,7 @@
  */
 import { setImmediate } from 'node:timers/promises'
 import { WalrxError } from '../../primitives/errors.ts'
-import type { Crypter, DecryptOptions, EncryptOptions, Recognised } from '../crypter.ts'
+import type { Crypter, DecryptedPiece, DecryptOptions, EncryptOptions, Recognised } from '../crypter.ts'
 import { chunkBytes, contentBytes, headerBytes, OpeningStream, overheadBytes, SealingStream } from './chunk-stream.ts'
 import { loadSodium, type Sodium } from './sodium.ts'
 
@@ -63,7 +63,7 @@ class Secretstream implements Crypter {
   recognise(head: Buffer): Promise<Recognised> {
     const chunk = head.subarray(headerBytes, headerBytes + chunkBytes)
     if (chunk.length < overheadBytes) return Promise.resolve('other key')
-    const stream = new OpeningStream(this.#sodium, this.#key, head.subarray(0, headerBytes))
+    const stream = OpeningStream.begin(this.#sodium, this.#key, head.subarray(0, headerBytes))
     try {
       const tag = stream.open(chunk, Buffer.allocUnsafe(chunk.length - overheadBytes))
       return Promise.resolve(tag === undefined ? 'other key' : 'opens')
@@ -75,7 +75,7 @@ class Secretstream implements Crypter {
   peek(head: Buffer): Buffer | undefined {
     const content = head.subarray(headerBytes + 1, headerBytes + 1 + contentBytes)
     if (content.length === 0) return undefined
-    const stream = new OpeningStream(this.#sodium, this.#key, head.subarray(0, headerBytes))
+    const stream = OpeningStream.begin(this.#sodium, this.#key, head.subarray(0, headerBytes))
     try {
       return stream.peek(content)
     } finally {
@@ -87,12 +87,22 @@ class Secretstream implements Crypter {
     stored: AsyncIterable<Uint8Array>,
     { reusesChunks = false }: DecryptOptions = {},
   ): AsyncGenerator<Uint8Array, undefined> {
-    const decryption = new Decryption(this.#sodium, this.#key, reusesChunks)
+    const begin = (header: Uint8Array) => OpeningStream.begin(this.#sodium, this.#key, header)
+    const decryption = new Decryption(begin, reusesChunks ? (last) => last : undefined)
     try {
       for await (const piece of stored) yield* decryption.take(piece)
       yield* decryption.finish()
     } finally {
       decryption.close()
+    }
+  }
+
+  handOver(head: Buffer): Uint8Array<ArrayBuffer> {
+    const stream = OpeningStream.begin(this.#sodium, this.#key, head.subarray(0, headerBytes))
+    try {
+      return stream.handOver()
+    } finally {
+      stream.close()
     }
   }
 
@@ -153,10 +163,37 @@ class Secretstream implements Crypter {
   }
 }
 
-const nothing = Buffer.alloc(0)
-
 /** Of {@link SealedBlock}: four turns. */
 const blockBytes = headerBytes + 4 * (turnBytes / contentBytes) * chunkBytes
+
+/**
+ * Decrypts an object whose key another thread has: see {@link Crypter.handOver}. The pieces are freed by who reads them.
+ * @param handed what opens the object; it is zeroed
+ * @throws as {@link Crypter.decrypt}; WALRX_KEY_UNAVAILABLE without libsodium
+ */
+export async function* decryptHandedOver(
+  handed: Uint8Array,
+  stored: AsyncIterable<Uint8Array>,
+): AsyncGenerator<DecryptedPiece, undefined> {
+  const sodium = await loadSodium()
+  const spare: Buffer[] = []
+  const decryption = new Decryption(
+    () => OpeningStream.resume(sodium, handed),
+    () => spare.pop() ?? Buffer.allocUnsafeSlow(turnBytes),
+  )
+  const freed = (bytes: Uint8Array): DecryptedPiece => ({
+    bytes,
+    free: () => void spare.push(Buffer.from(bytes.buffer as ArrayBuffer)),
+  })
+  try {
+    for await (const piece of stored) for (const bytes of decryption.take(piece)) yield freed(bytes)
+    for (const bytes of decryption.finish()) yield freed(bytes)
+  } finally {
+    decryption.close()
+  }
+}
+
+const nothing = Buffer.alloc(0)
 
 /** Chunks that can be sealed without a pause: those that are whole, and within a turn. */
 function wholeChunks(kept: number, length: number): number {
@@ -248,23 +285,25 @@ class ReadAhead {
 
 /** One object while it is decrypted: pieces of any length in, content in blocks of {@link turnBytes} out. */
 class Decryption {
-  readonly #sodium: Sodium
-  readonly #key: Buffer
-  readonly #reusesChunks: boolean
+  readonly #begin: (header: Uint8Array) => OpeningStream
+  readonly #nextRoom: ((last: Buffer) => Buffer) | undefined
   #stream: OpeningStream | undefined
   /** The beginning of a header or chunk whose end has not come. */
   readonly #part = Buffer.allocUnsafeSlow(chunkBytes)
   #partBytes = 0
-  #output = Buffer.alloc(0)
+  #output: Buffer = Buffer.alloc(0)
   #outputBytes = 0
   /** Where the next chunk begins in the object. */
   #offset = 0
   #isFinal = false
 
-  constructor(sodium: Sodium, key: Buffer, reusesChunks: boolean) {
-    this.#sodium = sodium
-    this.#key = key
-    this.#reusesChunks = reusesChunks
+  /**
+   * @param nextRoom the memory for content of which {@link turnBytes} are full, or that which comes after it; by default each
+   * gets its own
+   */
+  constructor(begin: (header: Uint8Array) => OpeningStream, nextRoom?: (last: Buffer) => Buffer) {
+    this.#begin = begin
+    this.#nextRoom = nextRoom
   }
 
   /** Takes the next bytes of the object. @throws WALRX_OBJECT_DAMAGED */
@@ -283,7 +322,7 @@ class Decryption {
         whole = this.#part.subarray(0, wanted)
       }
       if (this.#stream) yield* this.#open(this.#stream, whole, piece.length - at)
-      else this.#begin(whole)
+      else this.#start(whole)
     }
   }
 
@@ -304,8 +343,8 @@ class Decryption {
     this.#stream?.close()
   }
 
-  #begin(header: Uint8Array): void {
-    this.#stream = new OpeningStream(this.#sodium, this.#key, header)
+  #start(header: Uint8Array): void {
+    this.#stream = this.#begin(header)
     this.#offset = headerBytes
   }
 
@@ -334,7 +373,10 @@ class Decryption {
 
   /** @param expected content that is at hand; a small object gets no more memory than that */
   #makeRoom(expected: number): void {
-    if (this.#reusesChunks && this.#output.length === turnBytes) return
+    if (this.#nextRoom && this.#output.length === turnBytes) {
+      this.#output = this.#nextRoom(this.#output)
+      return
+    }
     const isFirst = this.#output.length === 0
     const chunks = Math.min(turnBytes / contentBytes, Math.max(1, Math.ceil(expected / contentBytes)))
     this.#output = Buffer.allocUnsafeSlow(isFirst ? chunks * contentBytes : turnBytes)

@@ -19,7 +19,8 @@ import { openObject } from '../../walg/stored/stored-reader.ts'
 import type { BackupDocuments } from './backup-documents.ts'
 import { type ReadSummary, readBackup } from './backup-reader.ts'
 import { controlFile } from './entry-path.ts'
-import { contentsOf, DirectorySink, type RestoreSink } from './restore-sink.ts'
+import type { OpenLane } from './parts/lane.ts'
+import { contentsOf, DirectorySink, type PlacingSink } from './restore-sink.ts'
 import { changedManifest, RestoredSums } from './restored-manifest.ts'
 import { linkTablespaces, type PlacedTablespace, refuseUsedFolders, rewriteTablespaceMap } from './tablespaces.ts'
 
@@ -36,6 +37,8 @@ export interface FetchOptions {
   /** The directory that pg_wal is to be a link to; undefined for an ordinary pg_wal. */
   readonly walDirectory?: string | undefined
   readonly concurrency: number
+  /** See {@link ReadOptions}. */
+  readonly openLane?: OpenLane
   readonly fsync: boolean
   readonly log: Logger
   readonly signal: AbortSignal
@@ -91,11 +94,12 @@ export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
 const heldControlFile = `${controlFile}.walrx`
 
 /** Writes pg_control under that name. */
-function holdingControl(sink: RestoreSink): RestoreSink {
+function holdingControl(sink: DirectorySink): PlacingSink {
   return {
     directory: (path, mode) => sink.directory(path, mode),
     file: (path, mode) => sink.file(path === controlFile ? heldControlFile : path, mode),
     change: (path) => sink.change(path),
+    place: (path) => sink.place(path === controlFile ? heldControlFile : path),
     sync: () => sink.sync(),
   }
 }

@@ -5,17 +5,15 @@
  */
 import type { Logger } from '../../observe/log.ts'
 import { hasCode, isOfKey } from '../../primitives/errors.ts'
-import { PendingWork } from '../../primitives/pending-work.ts'
 import type { Storage } from '../../storage/storage.ts'
 import type { BackupPart } from '../../walg/backup/backup-archive.ts'
 import { backupFolder } from '../../walg/backup/backup-names.ts'
-import { openPieces } from '../../walg/stored/stored-reader.ts'
-import { type TarEntry, tarEntries } from '../../walg/backup/tar-entries.ts'
+import { type HandedObject, openHanded } from '../../walg/stored/handed-object.ts'
 import { blamingBackup, damaged, StoredSum } from './backup-damage.ts'
 import { type BackupDocuments, chainOf } from './backup-documents.ts'
-import { openChecksum } from './checksums.ts'
 import { controlFile, entryPath, utilityFiles } from './entry-path.ts'
-import { applyIncrement } from './increment-apply.ts'
+import { type Lane, type OpenLane, ownThreadLane } from './parts/lane.ts'
+import type { EntryHead, EntryHost, EntryPlan, EntryResult } from './parts/part-reading.ts'
 import type { RestoreSink } from './restore-sink.ts'
 import type { RestoredSums } from './restored-manifest.ts'
 
@@ -26,6 +24,8 @@ export interface ReadOptions {
   readonly sink: RestoreSink
   /** Parts that are read at the same time. */
   readonly concurrency: number
+  /** Opens what reads a part after the other, as many as are read at the same time; by default all on this thread. */
+  readonly openLane?: OpenLane
   readonly log: Logger
   readonly signal: AbortSignal
   /** Called with the total of bytes that were read from the storage. */
@@ -63,14 +63,50 @@ export function readBackup(options: ReadOptions): Promise<ReadSummary> {
 }
 
 async function readAllParts(options: ReadOptions): Promise<ReadSummary> {
+  const lanes = new Lanes(options)
+  try {
+    const summary = await readInto(lanes, options)
+    await lanes.end()
+    return summary
+  } catch (error) {
+    await lanes.drop()
+    throw error
+  }
+}
+
+/** The lanes of a restore, opened when there is a part for them. */
+class Lanes {
+  readonly #options: ReadOptions
+  readonly #lanes: Lane[] = []
+
+  constructor(options: ReadOptions) {
+    this.#options = options
+  }
+
+  at(index: number): Lane {
+    const { openLane = ownThreadLane, sink } = this.#options
+    return (this.#lanes[index] ??= openLane(sink))
+  }
+
+  async end(): Promise<void> {
+    const results = await Promise.allSettled(this.#lanes.map((lane) => lane.end()))
+    for (const result of results) if (result.status === 'rejected') throw result.reason
+  }
+
+  async drop(): Promise<void> {
+    await Promise.allSettled(this.#lanes.map((lane) => lane.drop()))
+  }
+}
+
+async function readInto(lanes: Lanes, options: ReadOptions): Promise<ReadSummary> {
   const { documents } = options
   const tally: Tally = { readBytes: 0, files: 0, increments: 0, bytes: 0 }
   for (const parent of documents.parents) {
-    const reading = new BackupReading({ ...options, documents: parent }, tally, true)
+    const reading = new BackupReading({ ...options, documents: parent }, tally, lanes, true)
     await reading.readAll(reading.wantedParts('data'))
     reading.refuseMissing()
   }
-  const reading = new BackupReading(options, tally, false)
+  const reading = new BackupReading(options, tally, lanes, false)
   await reading.readAll(reading.wantedParts('data'))
   await reading.readAll(reading.wantedParts('label'))
   reading.refuseMissing(controlFile)
@@ -85,23 +121,6 @@ async function readAllParts(options: ReadOptions): Promise<ReadSummary> {
 /** The largest file that a rewrite may hold in memory. */
 const rewriteBytesMax = 16 * 1024 * 1024
 
-/** Writes that the reading does not wait for: enough to keep a core busy with them while the other one decodes. */
-const writesBehind = { bytesMax: 4 * 1024 * 1024, countMax: 32 }
-
-/** Parts that are read side by side. */
-interface ReadRun {
-  readonly writes: PendingWork
-  /** Aborted by the first failure. */
-  readonly signal: AbortSignal
-}
-
-/** Where an entry comes from. */
-interface EntrySource extends ReadRun {
-  readonly part: BackupPart
-  /** Names the part in errors. */
-  readonly at: string
-}
-
 /** Totals over all backups of a chain. */
 interface Tally {
   readBytes: number
@@ -114,13 +133,15 @@ interface Tally {
 class BackupReading {
   readonly #options: ReadOptions
   readonly #tally: Tally
+  readonly #lanes: Lanes
   /** A delta builds on this backup: only the files that the delta needs are read. */
   readonly #isParent: boolean
   readonly #seen = new Set<string>()
 
-  constructor(options: ReadOptions, tally: Tally, isParent: boolean) {
+  constructor(options: ReadOptions, tally: Tally, lanes: Lanes, isParent: boolean) {
     this.#options = options
     this.#tally = tally
+    this.#lanes = lanes
     this.#isParent = isParent
   }
 
@@ -142,15 +163,14 @@ class BackupReading {
     // The largest first: otherwise one may be left when the others are read.
     const queue = parts.toSorted((one, other) => other.size - one.size)
     const stop = new AbortController()
-    const writes = new PendingWork(writesBehind, (error) => stop.abort(error))
     const { signal } = this.#options
     const onAbort = () => stop.abort(signal.reason)
     signal.addEventListener('abort', onAbort, { once: true })
     if (signal.aborted) onAbort()
-    const work = async () => {
+    const work = async (_: unknown, index: number) => {
       for (let part = queue.shift(); part; part = queue.shift()) {
         try {
-          await this.#readPart(part, { writes, signal: stop.signal })
+          await this.#readPart(part, this.#lanes.at(index), stop.signal)
         } catch (error) {
           stop.abort(error)
           throw error
@@ -160,7 +180,6 @@ class BackupReading {
     try {
       const results = await Promise.allSettled(Array.from({ length: this.#options.concurrency }, work))
       // What failed is the reason of the stop.
-      await writes.settled().catch(() => {})
       if (stop.signal.aborted) throw stop.signal.reason
       for (const result of results) if (result.status === 'rejected') throw result.reason
     } finally {
@@ -190,24 +209,23 @@ class BackupReading {
     return path === controlFile ? 'pg_control.tar' : 'one of its parts'
   }
 
-  async #readPart(part: BackupPart, run: ReadRun): Promise<void> {
-    const { signal } = run
+  async #readPart(part: BackupPart, lane: Lane, signal: AbortSignal): Promise<void> {
     const { documents, storage } = this.#options
     const at = `${storage.location}/${part.key}`
     const sum = new StoredSum()
+    let isDecrypted = false
     const onStored = (chunk: Uint8Array) => {
-      sum.add(chunk)
+      if (isDecrypted) sum.add(chunk)
       this.#tally.readBytes += chunk.length
       this.#options.onProgress(this.#tally.readBytes)
     }
-    const opened = await openPieces(storage, part, { signal, onStored })
     try {
-      for await (const entry of tarEntries(opened.pieces, at)) {
-        signal.throwIfAborted()
-        await this.#readEntry(entry, { part, at, ...run })
-      }
-      // Bytes after the tar's end count for size and checksum as well.
-      await opened.readRest()
+      const { buffers } = lane
+      const object: HandedObject = await openHanded(storage, part, { signal, onStored, ...(buffers && { buffers }) })
+      isDecrypted = object.handing.bytes === 'decrypted'
+      // Of bytes that are decrypted on the way it knows nothing.
+      const read = await lane.read(object, this.#host(part, at, signal))
+      if (!isDecrypted) Object.assign(sum, read)
     } catch (error) {
       const isUnreadable = hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_CODEC_UNSUPPORTED')
       // The keys open the backup. And a part that walrx stored can be read, unless it was changed since.
@@ -218,41 +236,49 @@ class BackupReading {
     if (stored) sum.check(stored, at)
   }
 
-  async #readEntry(entry: TarEntry, from: EntrySource): Promise<void> {
-    const { at, part } = from
-    const path = entryPath(entry.name)
-    if (path === undefined) throw damaged(`${at} holds a file outside the data directory: "${entry.name}"`)
+  /** Decides what is done with the entries of a part, and keeps the account of them. */
+  #host(part: BackupPart, at: string, signal: AbortSignal): EntryHost {
+    /** The path of the entry that is being read, and its size. */
+    let present = { path: '', size: 0 }
+    return {
+      plan: async (entry) => {
+        signal.throwIfAborted()
+        const path = entryPath(entry.name)
+        if (path === undefined) throw damaged(`${at} holds a file outside the data directory: "${entry.name}"`)
+        present = { path, size: entry.size }
+        return this.#plan(entry, path, part, at)
+      },
+      done: (result) => this.#done(result, present),
+    }
+  }
+
+  async #plan(entry: EntryHead, path: string, part: BackupPart, at: string): Promise<EntryPlan> {
     const { documents, log, mask, sink } = this.#options
     const object = { object: at, name: entry.name }
     if (entry.kind === 'directory') {
       // Recovery stops at an unexpected directory, such as that of a tablespace that was dropped since.
-      if (mask || this.#isParent) return
+      if (mask || this.#isParent) return skip
       this.#seen.add(path)
-      return sink.directory(path, entry.mode & 0o7777)
+      await sink.directory(path, entry.mode & 0o7777)
+      return skip
     }
-    if (entry.kind === 'other') return log.warn('skipping a tar entry that is neither a file nor a directory', object)
+    if (entry.kind === 'other') {
+      log.warn('skipping a tar entry that is neither a file nor a directory', object)
+      return skip
+    }
     // WAL-G's remote backups have pg_control in another part, too.
-    if (path === controlFile && part.kind !== 'control') return
-    if (mask?.(path) === false) return
+    if (path === controlFile && part.kind !== 'control') return skip
+    if (mask?.(path) === false) return skip
     const isUtility = !this.#isParent && utilityFiles.has(path)
     const record = documents.files?.get(path)
     if (documents.files && !record && !isUtility) {
       if (!this.#isParent) log.debug('skipping a file that files_metadata.json does not list', object)
-      return
+      return skip
     }
-    if (record?.isIncremented) await this.#readIncrement(entry, path, at)
-    else await this.#readFile(entry, path, from)
-    this.#seen.add(path)
+    return record?.isIncremented ? { kind: 'change', place: { path } } : this.#planOfFile(entry, path, at)
   }
 
-  async #readIncrement(entry: TarEntry, path: string, at: string): Promise<void> {
-    const applied = await applyIncrement(entry, await this.#options.sink.change(path), at)
-    this.#options.sums?.changed(path, applied)
-    this.#tally.increments++
-    this.#tally.bytes += entry.size
-  }
-
-  async #readFile(entry: TarEntry, path: string, { at, writes }: EntrySource): Promise<void> {
+  #planOfFile(entry: EntryHead, path: string, at: string): EntryPlan {
     const { manifest, name, sentinel } = this.#options.documents
     const expected = manifest?.get(path)
     if (manifest && !expected && !sentinel.delta)
@@ -262,33 +288,37 @@ class BackupReading {
         `${at} holds ${entry.name} with ${entry.size} bytes, but the server's manifest lists ${expected.size}`,
       )
     }
-    const checksum = expected?.algorithm === undefined ? undefined : openChecksum(expected.algorithm, 'the manifest')
-    const rewrite = this.#options.rewrite?.get(path)
-    const kept: Uint8Array[] = []
-    const file = await this.#options.sink.file(path, entry.mode & 0o7777)
-    let bytes = 0
+    const { algorithm, checksum } = expected ?? {}
+    const sums = expected && { algorithm, checksum }
+    const place = { path, mode: entry.mode & 0o7777 }
+    if (!this.#options.rewrite?.has(path)) return { kind: 'write', place, expected: sums }
+    return { kind: 'keep', place, bytesMax: rewriteBytesMax, expected: sums }
+  }
+
+  async #done(result: EntryResult, { path, size }: { readonly path: string; readonly size: number }): Promise<void> {
+    const { documents, sums } = this.#options
+    this.#seen.add(path)
+    this.#tally.bytes += size
+    if (result.kind === 'changed') {
+      sums?.changed(path, result.applied)
+      this.#tally.increments++
+      return
+    }
+    if (result.kind === 'kept') await this.#rewrite(result)
+    sums?.written(path, result.kind === 'kept' ? undefined : documents.manifest?.get(path))
+    this.#tally.files++
+  }
+
+  async #rewrite({ content, place: { mode = 0, path } }: EntryResult & { readonly kind: 'kept' }): Promise<void> {
+    const rewrite = this.#options.rewrite?.get(path) ?? ((same: Buffer) => same)
+    const file = await this.#options.sink.file(path, mode)
     try {
-      for await (const chunk of entry.body) {
-        bytes += chunk.length
-        checksum?.update(chunk)
-        if (!rewrite) await writes.add(file.write(chunk), chunk.length, entry.hold?.())
-        else if (bytes > rewriteBytesMax) throw damaged(`${at} holds ${path} with more than ${rewriteBytesMax} bytes`)
-        else kept.push(Buffer.from(chunk))
-      }
-      if (bytes !== entry.size) throw damaged(`${at} holds ${bytes} bytes of ${entry.name} instead of ${entry.size}`)
-      const digest = checksum?.digest()
-      if (digest !== expected?.checksum) {
-        throw damaged(
-          `${at} holds ${entry.name} with ${expected?.algorithm} ${digest}, but the server's manifest lists ${expected?.checksum}`,
-        )
-      }
-      if (rewrite) await file.write(rewrite(Buffer.concat(kept)))
-      await writes.add(file.finish(), 0)
+      await file.write(rewrite(Buffer.from(content.buffer, content.byteOffset, content.length)))
+      await file.finish()
     } finally {
       await file.drop()
     }
-    this.#options.sums?.written(path, rewrite ? undefined : expected)
-    this.#tally.files++
-    this.#tally.bytes += bytes
   }
 }
+
+const skip: EntryPlan = { kind: 'skip' }

@@ -3,7 +3,7 @@ import { pageBytes } from '../../postgres/relations/relation-file.ts'
 import { type IncrementHead, IncrementReader } from '../../walg/increment/increment-reader.ts'
 import type { TarEntry } from '../../walg/backup/tar-entries.ts'
 import { damaged } from './backup-damage.ts'
-import type { ChangedFile } from './restore-sink.ts'
+import type { ChangedFile } from './parts/restored-file.ts'
 
 /** What an increment made of a file. */
 export interface AppliedIncrement {

@@ -1,26 +1,18 @@
 /** The destination of a restore: a directory, or nothing, when the backup is only verified. */
-import { constants } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { WalrxError } from '../../primitives/errors.ts'
 import { ChangedDirectories } from '../../storage/file/changed-directories.ts'
-import { BackgroundSync } from './background-sync.ts'
+import { BackgroundSync } from './parts/background-sync.ts'
+import { cannotWrite } from './parts/restore-error.ts'
+import { type ChangedFile, changeFile, makeFile, nowhereFile, type RestoredFile } from './parts/restored-file.ts'
 
-/** A file that is being written. Its calls need not be waited for: they are done in their order. */
-export interface RestoredFile {
-  /** Resolves when the bytes are written: until then they must not change. */
-  write(bytes: Uint8Array): Promise<void>
-  /** The file is complete. It is durable when the sink's `sync` has resolved. */
-  finish(): Promise<void>
-  /** Closes an incomplete file, after what is being written to it. Does nothing after {@link finish}. */
-  drop(): Promise<void>
-}
+/** A sink whose files another thread can write. */
+export type PlacingSink = RestoreSink & Required<Pick<RestoreSink, 'place'>>
 
-/** A file from an earlier backup of the chain, which an increment changes. */
-export interface ChangedFile extends Omit<RestoredFile, 'write'> {
-  /** Cuts it to this many bytes, or extends it with zeros. */
-  resize(bytes: number): Promise<void>
-  write(position: number, bytes: Uint8Array): Promise<void>
+/** Where a file is to be written. */
+export interface FilePlace {
+  readonly full: string | undefined
+  release(): void
 }
 
 /** Takes directories and files, by paths relative to the data directory. */
@@ -29,67 +21,13 @@ export interface RestoreSink {
   file(path: string, mode: number): Promise<RestoredFile>
   /** Opens a file that was finished before; its mode stays. */
   change(path: string): Promise<ChangedFile>
+  /**
+   * Prepares the place of a file, so that another thread can write and sync it. Undefined where a sink does all by itself.
+   * @returns its full path, undefined for nowhere; `release` is to be called when the file is finished or given up
+   */
+  place?(path: string): Promise<FilePlace>
   /** Makes all finished files and their names durable. */
   sync(): Promise<void>
-}
-
-/** A large file begins to go to the disk after so many bytes: a sync at its end would have to wait for all of it. */
-const flushBytes = 64 * 1024 * 1024
-
-/** How a file ends. */
-type FileEnding = Pick<RestoredFile, 'finish' | 'drop'>
-
-/** An open file of a directory. */
-interface OpenedFile {
-  readonly handle: fs.FileHandle
-  readonly calls: CallQueue
-  readonly ending: FileEnding
-}
-
-/** What is left of chunks after their first bytes; none of it is empty. */
-function without(chunks: readonly Uint8Array[], bytes: number): Uint8Array[] {
-  let skipped = bytes
-  return chunks.flatMap((chunk) => {
-    const taken = Math.min(skipped, chunk.length)
-    skipped -= taken
-    return taken < chunk.length ? [chunk.subarray(taken)] : []
-  })
-}
-
-/** Calls to one file: they are made one after the other. After one that failed none is made. */
-class CallQueue {
-  #last: Promise<void> = Promise.resolve()
-  #beside: Promise<void> | undefined
-
-  next(call: () => Promise<void>): Promise<void> {
-    this.#last = this.#last.then(call)
-    // Who asked for the call gets its error.
-    this.#last.catch(() => {})
-    return this.#last
-  }
-
-  /** Makes a call beside the others, unless the last such is not over. It must not reject. */
-  beside(call: () => Promise<void>): void {
-    this.#beside ??= call().then(() => {
-      this.#beside = undefined
-    })
-  }
-
-  /** Resolves when all have been made. Throws what one threw. */
-  async done(): Promise<void> {
-    try {
-      await this.#last
-    } finally {
-      await this.#beside
-    }
-  }
-}
-
-const nowhereFile: RestoredFile & ChangedFile = {
-  resize: async () => {},
-  write: async () => {},
-  finish: async () => {},
-  drop: async () => {},
 }
 
 /**
@@ -110,6 +48,7 @@ export const nowhere: RestoreSink = {
   directory: async () => {},
   file: () => Promise.resolve(nowhereFile),
   change: () => Promise.resolve(nowhereFile),
+  place: () => Promise.resolve({ full: undefined, release: () => {} }),
   sync: async () => {},
 }
 
@@ -140,34 +79,8 @@ export class DirectorySink implements RestoreSink {
   }
 
   async file(path: string, mode: number): Promise<RestoredFile> {
-    await this.#makeTarget(path)
-    const full = join(this.root, path)
-    const { calls, ending, handle } = await this.#open(full, async () => {
-      await this.#directories.make(dirname(full))
-      const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW
-      const opened = await fs.open(full, flags, mode)
-      this.#directories.note(dirname(full))
-      await opened.chmod(mode)
-      return opened
-    })
-    let waiting: Uint8Array[] = []
-    let written = Promise.resolve()
-    let unflushed = 0
-    // What comes while a call is being made goes out together in the next one.
-    const write = (bytes: Uint8Array) => {
-      unflushed += bytes.length
-      if (waiting.push(bytes) > 1) return written
-      written = calls.next(async () => {
-        const chunks = waiting
-        waiting = []
-        await this.#append(full, handle, chunks)
-        if (!this.#fsync || unflushed < flushBytes) return
-        unflushed = 0
-        calls.beside(() => this.#syncs.flush(handle, (work) => this.#explained(full, work)))
-      })
-      return written
-    }
-    return { write, ...ending }
+    const place = await this.place(path)
+    return this.#opened(place, () => makeFile(place.full, mode, this.#fsync ? this.#syncs : undefined))
   }
 
   /** A symbolic link to a directory outside, which is made where it is not there, and is its owner's alone. */
@@ -197,29 +110,41 @@ export class DirectorySink implements RestoreSink {
   }
 
   async change(path: string): Promise<ChangedFile> {
-    const full = join(this.root, path)
-    const opened = await this.#open(full, () => fs.open(full, constants.O_WRONLY | constants.O_NOFOLLOW))
-    const { calls, ending, handle } = opened
-    return {
-      resize: (bytes) => calls.next(() => this.#explained(full, () => handle.truncate(bytes))),
-      write: (position, bytes) => calls.next(() => this.#write(full, handle, position, bytes)),
-      ...ending,
-    }
+    const place = await this.place(path)
+    return this.#opened(place, () => changeFile(place.full, this.#fsync ? this.#syncs : undefined))
   }
 
-  /** Opens a file, after the last writer of the same file has finished or dropped it. */
-  async #open(full: string, open: () => Promise<fs.FileHandle>): Promise<OpenedFile> {
+  /** Waits until the last writer of the same file has finished or dropped it. */
+  async place(path: string): Promise<FilePlace & { readonly full: string }> {
+    await this.#makeTarget(path)
+    const full = join(this.root, path)
     for (let other = this.#beingWritten.get(full); other; other = this.#beingWritten.get(full)) await other
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#beingWritten.set(full, promise)
     const release = () => {
-      this.#beingWritten.delete(full)
+      if (this.#beingWritten.get(full) === promise) this.#beingWritten.delete(full)
+      this.#directories.note(dirname(full))
       resolve()
     }
     try {
-      const handle = await this.#explained(full, open)
-      const calls = new CallQueue()
-      return { handle, calls, ending: this.#ending(full, handle, calls, release) }
+      await this.#explained(full, () => this.#directories.make(dirname(full)))
+    } catch (error) {
+      release()
+      throw error
+    }
+    this.#directories.note(dirname(full))
+    return { full, release }
+  }
+
+  /** The file that `open` opens; its place is released when it ends. */
+  #opened<T extends Pick<RestoredFile, 'finish' | 'drop'>>({ release }: FilePlace, open: () => T): T {
+    try {
+      const file = open()
+      return {
+        ...file,
+        finish: () => file.finish().finally(release),
+        drop: () => file.drop().finally(release),
+      }
     } catch (error) {
       release()
       throw error
@@ -234,47 +159,6 @@ export class DirectorySink implements RestoreSink {
     if (link === undefined || target === undefined) return
     await this.#folder(target, 0o700)
     this.#unmade.delete(link)
-  }
-
-  #append(full: string, handle: fs.FileHandle, chunks: readonly Uint8Array[]): Promise<void> {
-    return this.#explained(full, async () => {
-      let rest = chunks
-      while (rest.length > 0) rest = without(rest, (await handle.writev(rest)).bytesWritten)
-    })
-  }
-
-  #write(full: string, handle: fs.FileHandle, position: number, bytes: Uint8Array): Promise<void> {
-    return this.#explained(full, async () => {
-      for (let at = 0; at < bytes.length;) {
-        at += (await handle.write(bytes, at, bytes.length - at, position + at)).bytesWritten
-      }
-    })
-  }
-
-  #ending(full: string, handle: fs.FileHandle, calls: CallQueue, release: () => void): FileEnding {
-    let isOpen = true
-    const close = () => handle.close()
-    return {
-      finish: async () => {
-        isOpen = false
-        try {
-          await calls.done().catch(async (error: unknown) => {
-            await close().catch(() => {})
-            throw error
-          })
-          if (this.#fsync) await this.#syncs.add(handle, (work) => this.#explained(full, work))
-          else await this.#explained(full, close)
-        } finally {
-          release()
-        }
-      },
-      drop: async () => {
-        if (!isOpen) return
-        isOpen = false
-        await calls.done().catch(() => {})
-        await close().finally(release)
-      },
-    }
   }
 
   /** Renames a file within its directory; durable with the next {@link sync}. */
@@ -309,12 +193,7 @@ export class DirectorySink implements RestoreSink {
     try {
       return await work()
     } catch (error) {
-      if (error instanceof WalrxError) throw error
-      const { code = '', message } = error as NodeJS.ErrnoException
-      throw new WalrxError('WALRX_RESTORE_FAILED', `${path} cannot be written: ${message}`, {
-        cause: error,
-        ...(code === 'ENOSPC' && { hint: 'free disk space, empty the destination and restore again' }),
-      })
+      throw cannotWrite(path, error)
     }
   }
 }

@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { mapInParallel } from '../../catalog/map-in-parallel.ts'
 import type { ManifestFile } from '../../postgres/backup/backup-manifest.ts'
 import { incrementedPath } from '../../postgres/relations/relation-file.ts'
-import { openChecksum } from './checksums.ts'
+import { openChecksum } from './parts/checksums.ts'
 import type { AppliedIncrement } from './increment-apply.ts'
 
 /**

@@ -2,6 +2,7 @@
 import type { FileHandle } from 'node:fs/promises'
 import { WalrxError } from '../../primitives/errors.ts'
 import { abortable } from '../abortable.ts'
+import type { ChunkBuffers } from '../storage.ts'
 import { type FileTask, describeTask, fileError } from './file-errors.ts'
 
 /** The most bytes of one chunk. */
@@ -16,16 +17,24 @@ export class FileBody implements AsyncIterableIterator<Uint8Array> {
   readonly #size: number
   readonly #task: FileTask
   readonly #signal: AbortSignal | undefined
+  readonly #buffers: ChunkBuffers | undefined
   readonly #onAbort = () => void this.#close()
   #offset = 0
   #closed: Promise<void> | undefined
 
   /** `size`: bytes of the file when it was opened. */
-  constructor(handle: FileHandle, size: number, task: FileTask, signal: AbortSignal | undefined) {
+  constructor(
+    handle: FileHandle,
+    size: number,
+    task: FileTask,
+    signal: AbortSignal | undefined,
+    buffers?: ChunkBuffers,
+  ) {
     this.#handle = handle
     this.#size = size
     this.#task = task
     this.#signal = signal
+    this.#buffers = buffers
     signal?.addEventListener('abort', this.#onAbort, { once: true })
   }
 
@@ -37,8 +46,9 @@ export class FileBody implements AsyncIterableIterator<Uint8Array> {
     this.#signal?.throwIfAborted()
     if (this.#closed || this.#offset === this.#size) return await this.return()
     try {
-      const chunk = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES_MAX, this.#size - this.#offset))
-      const read = this.#handle.read(chunk, 0, chunk.length, this.#offset)
+      const left = this.#size - this.#offset
+      const chunk = this.#buffers?.take() ?? Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES_MAX, left))
+      const read = this.#handle.read(chunk, 0, Math.min(chunk.length, left), this.#offset)
       const { bytesRead } = await abortable(read, this.#signal)
       // walrx never writes an object in place, but WAL-G before 3.0.9 did.
       if (bytesRead === 0) throw shrunk(this.#task, this.#offset, this.#size)

@@ -17,7 +17,9 @@ import { checkKey, checkPrefix } from '../keys.ts'
 import { proveStorage } from '../probe.ts'
 import { SourceError } from '../source.ts'
 import type {
+  ChunkBuffers,
   DeleteOptions,
+  GetOptions,
   ListOptions,
   ObjectInfo,
   Storage,
@@ -113,12 +115,12 @@ export class FileStorage implements Storage {
     await this.#call('put', key, signal, () => this.#kept(this.#writer.syncExisting(path)))
   }
 
-  async get(key: string, { signal }: StorageCallOptions = {}): Promise<AsyncIterable<Uint8Array>> {
+  async get(key: string, { buffers, signal }: GetOptions = {}): Promise<AsyncIterable<Uint8Array>> {
     const path = this.#path(key)
     const body = await this.#call('get', key, signal, async () => {
       if (isTempName(key)) return undefined
       const handle = await this.#orAbsent(path, this.#fs.open(path, 'r'))
-      return handle && (await this.#bodyOf(handle, this.#task('get', key), signal))
+      return handle && (await this.#bodyOf(handle, this.#task('get', key), signal, buffers))
     })
     if (body !== undefined) return body
     throw new WalrxError('WALRX_OBJECT_NOT_FOUND', `there is no object ${key} at ${this.location}`)
@@ -280,11 +282,16 @@ export class FileStorage implements Storage {
     await this.#checkRoot()
   }
 
-  async #bodyOf(handle: FileHandle, task: FileTask, signal: AbortSignal | undefined): Promise<FileBody | undefined> {
+  async #bodyOf(
+    handle: FileHandle,
+    task: FileTask,
+    signal: AbortSignal | undefined,
+    buffers: ChunkBuffers | undefined,
+  ): Promise<FileBody | undefined> {
     try {
       const stats = await handle.stat()
       // After an abort nobody would read or close it.
-      if (stats.isFile() && !signal?.aborted) return new FileBody(handle, stats.size, task, signal)
+      if (stats.isFile() && !signal?.aborted) return new FileBody(handle, stats.size, task, signal, buffers)
     } catch (error) {
       await handle.close()
       throw error

@@ -1,18 +1,13 @@
 /**
- * The entries of a tar from any tool: ustar, GNU long names, PAX, sizes in base 256 (tar-stream reads them). WAL-G's
- * remote backups lack the final blocks and even the padding of the last entry (docs/walg-format.md, 5.3), so a tar may end
- * after any complete body. One that ends within a body or a header is damaged.
+ * The entries of a tar from any tool. WAL-G's remote backups lack the final blocks and even the padding of the last entry
+ * (docs/walg-format.md, 5.3), so a tar may end after any complete body. One that ends within a body or a header is damaged.
  */
-import { type Extract, extract } from 'tar-stream'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { DecodedPiece } from '../../compression/codec.ts'
+import { blockBytes, type TarHeader, TarHeaders } from './tar-headers.ts'
 
 /** An entry. Read its body before asking for the next entry. */
-export interface TarEntry {
-  readonly name: string
-  readonly kind: 'file' | 'directory' | 'other'
-  readonly size: number
-  readonly mode: number
+export interface TarEntry extends TarHeader {
   /** The body; unread bytes are skipped. Each chunk is valid until the next one is asked for, or as long as it is held. */
   readonly body: AsyncIterable<Uint8Array>
   /**
@@ -21,11 +16,6 @@ export interface TarEntry {
    */
   readonly hold?: () => () => void
 }
-
-const blockBytes = 512
-
-/** What tar-stream makes of an entry. */
-type Entry = Extract extends AsyncIterable<infer Each> ? Each : never
 
 /**
  * Iterates over a tar.
@@ -36,130 +26,53 @@ export async function* tarEntries(
   source: AsyncIterable<DecodedPiece>,
   object: string,
 ): AsyncGenerator<TarEntry, undefined> {
-  const reading = new TarReading(object)
-  const fed = reading.feed(source)
+  const cursor = new PieceCursor(source)
+  const headers = new TarHeaders()
   try {
-    for await (const entry of reading.tar) {
-      yield reading.begin(entry)
-      entry.resume()
-    }
-  } catch (error) {
-    throw reading.explain(error)
-  } finally {
-    reading.tar.destroy()
-    await fed
-  }
-  reading.checkEnd()
-}
-
-/** A tar while it is read. */
-class TarReading {
-  readonly tar = extract()
-  readonly #object: string
-  readonly #held = new HeldPieces()
-  #sourceBytes = 0
-  /** What the source threw. */
-  #failure: unknown
-  /** Where the body of the present entry ends. */
-  #bodyEnd = 0
-
-  constructor(object: string) {
-    this.#object = object
-  }
-
-  /** Reads the source to its end, as fast as the entries are read. Never rejects: {@link explain} knows what it threw. */
-  async feed(source: AsyncIterable<DecodedPiece>): Promise<void> {
-    const { tar } = this
-    try {
-      for await (const piece of source) {
-        this.#sourceBytes += piece.bytes.length
-        this.#held.add(piece)
-        if (!tar.write(Buffer.from(piece.bytes.buffer, piece.bytes.byteOffset, piece.bytes.length))) await drained(tar)
-        if (tar.destroyed) return
+    for (let block = await cursor.block(); block; block = await cursor.block()) {
+      const header = readBlock(headers, block, object)
+      if (header === undefined) continue
+      if (typeof header === 'number') {
+        const text = await cursor.whole(header)
+        if (!text) throw endsEarly(object, 'within a header')
+        headers.text(text)
+        continue
       }
-      // Completes the last block; whether it belongs to a body is checked at the end.
-      tar.end(Buffer.alloc(3 * blockBytes - (this.#sourceBytes % blockBytes || blockBytes)))
-    } catch (error) {
-      this.#failure = error
-      tar.destroy(error as Error)
+      cursor.begin(header.size)
+      yield { ...header, body: bodyOf(cursor, object), hold: () => cursor.hold() }
+      await cursor.skipBody()
+      if (cursor.missing > 0) throw endsEarly(object, `${cursor.missing} bytes before the end of its last file`)
     }
-  }
-
-  /** Goes on to an entry: the bytes before its body are no longer needed. */
-  begin(entry: Entry): TarEntry {
-    const { header } = entry
-    const byteOffset = (header as unknown as { readonly byteOffset: number }).byteOffset
-    this.#bodyEnd = byteOffset + (header.size ?? 0)
-    this.#held.free(byteOffset)
-    const explain = (error: unknown) => this.explain(error)
-    return {
-      name: header.name,
-      kind: kindOf(header.type),
-      size: header.size ?? 0,
-      mode: header.mode ?? 0,
-      body: readBody(entry as AsyncIterable<Uint8Array>, explain, (bytes) => this.#held.free(byteOffset + bytes)),
-      hold: () => this.#held.holdFirst(),
-    }
-  }
-
-  explain(error: unknown): Error {
-    if (this.#failure instanceof Error) return this.#failure
-    // A WalrxError comes from the consumer, not from the stream.
-    if (error instanceof WalrxError) return error
-    const message = `${this.#object} is not a complete tar: ${(error as Error).message}`
-    return new WalrxError('WALRX_OBJECT_DAMAGED', message, { cause: error })
-  }
-
-  /** Throws what the source threw; WALRX_OBJECT_DAMAGED when the last body was not there to its end. */
-  checkEnd(): void {
-    if (this.#failure !== undefined) throw this.explain(this.#failure)
-    const missing = this.#bodyEnd - this.#sourceBytes
-    if (missing <= 0) return
-    throw new WalrxError(
-      'WALRX_OBJECT_DAMAGED',
-      `${this.#object} ends ${missing} bytes before the end of its last file`,
-    )
+  } finally {
+    await cursor.close()
   }
 }
 
-function kindOf(type: Entry['header']['type']): TarEntry['kind'] {
-  if (type === 'file' || type === 'contiguous-file') return 'file'
-  return type === 'directory' ? 'directory' : 'other'
+function readBlock(headers: TarHeaders, block: Buffer, object: string): TarHeader | number | undefined {
+  try {
+    return headers.block(block)
+  } catch (error) {
+    const message = `${object} is not a complete tar: ${(error as Error).message}`
+    throw new WalrxError('WALRX_OBJECT_DAMAGED', message, { cause: error })
+  }
 }
 
-/** A piece, and how many still use it: the tar, and those who hold chunks of it. */
+async function* bodyOf(cursor: PieceCursor, object: string): AsyncGenerator<Uint8Array, undefined> {
+  while (cursor.missing > 0) {
+    const chunk = await cursor.ofBody()
+    if (!chunk) throw endsEarly(object, `${cursor.missing} bytes before the end of its last file`)
+    yield chunk
+  }
+}
+
+function endsEarly(object: string, where: string): WalrxError {
+  return new WalrxError('WALRX_OBJECT_DAMAGED', `${object} ends ${where}`)
+}
+
+/** A piece, and how many still use it: the cursor, and those who hold chunks of it. */
 interface HeldPiece {
-  /** Where it ends in the tar. */
-  readonly end: number
   readonly piece: DecodedPiece
   users: number
-}
-
-/** The pieces that the reader of a tar may still use. */
-class HeldPieces {
-  readonly #pieces: HeldPiece[] = []
-  #bytes = 0
-
-  add(piece: DecodedPiece): void {
-    this.#bytes += piece.bytes.length
-    this.#pieces.push({ end: this.#bytes, piece, users: 1 })
-  }
-
-  /** The tar is read up to an offset: frees the pieces before it that nobody holds. */
-  free(offset: number): void {
-    for (let first = this.#pieces[0]; first && first.end <= offset; first = this.#pieces[0]) {
-      this.#pieces.shift()
-      drop(first)
-    }
-  }
-
-  /** Holds the first piece that is not free: that of the chunk which was read last, because a chunk lies in one piece. */
-  holdFirst(): () => void {
-    const [first] = this.#pieces
-    if (!first) return () => {}
-    first.users++
-    return () => drop(first)
-  }
 }
 
 function drop(held: HeldPiece): void {
@@ -167,38 +80,106 @@ function drop(held: HeldPiece): void {
   if (held.users === 0) held.piece.free()
 }
 
-async function* readBody(
-  body: AsyncIterable<Uint8Array>,
-  explain: (error: unknown) => Error,
-  used: (bytes: number) => void,
-): AsyncGenerator<Uint8Array, undefined> {
-  const iterator = body[Symbol.asyncIterator]()
-  let bytes = 0
-  for (;;) {
-    let result: IteratorResult<Uint8Array>
-    try {
-      result = await iterator.next()
-    } catch (error) {
-      throw explain(error)
+/** Goes through the pieces of a tar. A piece is freed when the next one is asked for, unless somebody holds it. */
+class PieceCursor {
+  /** Bytes of the present body that were not read. */
+  missing = 0
+  readonly #pieces: AsyncIterator<DecodedPiece>
+  #held: HeldPiece | undefined
+  #rest: Uint8Array = new Uint8Array(0)
+  #padding = 0
+
+  constructor(source: AsyncIterable<DecodedPiece>) {
+    this.#pieces = source[Symbol.asyncIterator]()
+  }
+
+  /** The next block, filled up with zeros where the tar ends within it; undefined at the end. */
+  async block(): Promise<Buffer | undefined> {
+    await this.#skip(this.#padding)
+    this.#padding = 0
+    return (await this.#fits(blockBytes)) ? this.#take(blockBytes) : this.#gather(Buffer.alloc(blockBytes), true)
+  }
+
+  /** A text of so many bytes, in whole blocks; undefined where the tar ends within it. */
+  async whole(bytes: number): Promise<Buffer | undefined> {
+    this.#padding = paddingOf(bytes)
+    return this.#gather(Buffer.alloc(bytes), false)
+  }
+
+  /** A body follows. */
+  begin(size: number): void {
+    this.missing = size
+    this.#padding = paddingOf(size)
+  }
+
+  /** The next bytes of the body; undefined where the tar has ended. */
+  async ofBody(): Promise<Uint8Array | undefined> {
+    if (!(await this.#more())) return undefined
+    const chunk = this.#take(Math.min(this.missing, this.#rest.length))
+    this.missing -= chunk.length
+    return chunk
+  }
+
+  /** Skips what is left of the body, as far as it is there. */
+  async skipBody(): Promise<void> {
+    this.missing = await this.#skip(this.missing)
+  }
+
+  /** See {@link TarEntry.hold}. */
+  hold(): () => void {
+    const held = this.#held
+    if (!held) return () => {}
+    held.users++
+    return () => drop(held)
+  }
+
+  async close(): Promise<void> {
+    if (this.#held) drop(this.#held)
+    this.#held = undefined
+    await this.#pieces.return?.()
+  }
+
+  /** True when there are bytes; those before them are no longer needed then. */
+  async #more(): Promise<boolean> {
+    while (this.#rest.length === 0) {
+      if (this.#held) drop(this.#held)
+      this.#held = undefined
+      const { done, value } = await this.#pieces.next()
+      if (done === true) return false
+      this.#held = { piece: value, users: 1 }
+      this.#rest = value.bytes
     }
-    if (result.done === true) return
-    yield result.value
-    bytes += result.value.length
-    used(bytes)
+    return true
+  }
+
+  async #fits(bytes: number): Promise<boolean> {
+    return (await this.#more()) && this.#rest.length >= bytes
+  }
+
+  #take(bytes: number): Buffer {
+    const { buffer, byteOffset } = this.#rest
+    this.#rest = this.#rest.subarray(bytes)
+    return Buffer.from(buffer, byteOffset, bytes)
+  }
+
+  /** Fills a buffer; undefined where nothing is left, or, unless a part is enough, less. */
+  async #gather(target: Buffer, isPartEnough: boolean): Promise<Buffer | undefined> {
+    let filled = 0
+    while (filled < target.length && (await this.#more())) {
+      const piece = this.#take(Math.min(target.length - filled, this.#rest.length))
+      filled += piece.copy(target, filled)
+    }
+    return filled === target.length || (isPartEnough && filled > 0) ? target : undefined
+  }
+
+  /** Skips bytes. Returns how many of them were not there. */
+  async #skip(bytes: number): Promise<number> {
+    let left = bytes
+    while (left > 0 && (await this.#more())) left -= this.#take(Math.min(left, this.#rest.length)).length
+    return left
   }
 }
 
-/** Resolves when the stream takes more, or is closed. */
-async function drained(tar: ReturnType<typeof extract>): Promise<void> {
-  // It may have closed while the source was being read; the event comes only once.
-  if (tar.destroyed) return
-  await new Promise<void>((resolve) => {
-    const settle = () => {
-      tar.off('drain', settle)
-      tar.off('close', settle)
-      resolve()
-    }
-    tar.on('drain', settle)
-    tar.on('close', settle)
-  })
+function paddingOf(size: number): number {
+  return (blockBytes - (size % blockBytes)) % blockBytes
 }

@@ -121,6 +121,65 @@ export async function* decodedPieces(
   }
 }
 
+/** How {@link decodedHere} decodes. */
+export interface HereOptions {
+  /** See {@link DecodeOptions}. */
+  readonly inSync: boolean
+  /** See {@link Crypter.handOver}: the object is encrypted with libsodium. */
+  readonly opens: Uint8Array | undefined
+}
+
+/**
+ * The same on a thread that has no keys.
+ * @param stored chunks may be used again when the next one is asked for, unless {@link keepsChunks} says otherwise
+ * @throws as {@link decoded}
+ */
+export async function* decodedHere(
+  stored: AsyncIterable<Uint8Array>,
+  decoding: Decoding,
+  { inSync, opens }: HereOptions,
+): AsyncGenerator<DecodedPiece, undefined> {
+  const { codec } = decoding
+  const source = new HeadedSource(stored)
+  const compressed = opens ? source : decrypted(source, decoding)
+  try {
+    if (codec.method === 'none') yield* opens ? opened(opens, source) : unfreed(compressed)
+    else if (codec.decodePieces) yield* codec.decodePieces(opens ? usedOnce(opens, source) : compressed, { inSync })
+    else yield* unfreed(throughDecoder(opens ? copied(usedOnce(opens, source)) : compressed, codec))
+  } catch (error) {
+    throw await reasonOf(error, compressed, decoding)
+  } finally {
+    source.close().catch(() => {})
+  }
+}
+
+/** Whether chunks of the source of {@link decodedHere} are used after the next one was asked for. */
+export function keepsChunks({ codec }: Pick<Decoding, 'codec'>, opens: Uint8Array | undefined): boolean {
+  return !opens && !codec.decodePieces
+}
+
+async function* unfreed(source: AsyncIterable<Uint8Array>): AsyncGenerator<DecodedPiece, undefined> {
+  for await (const bytes of source) yield { bytes, free: () => {} }
+}
+
+/** Loads what decrypts when it is needed: most programs that load this file never do. */
+async function* opened(opens: Uint8Array, stored: AsyncIterable<Uint8Array>): AsyncGenerator<DecodedPiece, undefined> {
+  const { decryptHandedOver } = await import('../../crypto/libsodium/secretstream.ts')
+  yield* decryptHandedOver(opens, stored)
+}
+
+/** Content that may be overwritten when the next is asked for. */
+async function* usedOnce(opens: Uint8Array, stored: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
+  for await (const { bytes, free } of opened(opens, stored)) {
+    yield bytes
+    free()
+  }
+}
+
+async function* copied(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, undefined> {
+  for await (const bytes of source) yield Buffer.from(bytes)
+}
+
 /** The bytes as they were before they were encrypted: still compressed. */
 function decrypted(stored: HeadedSource, decoding: Decoding, options?: DecryptOptions): AsyncIterable<Uint8Array> {
   const { codec, form, key, keyring } = decoding

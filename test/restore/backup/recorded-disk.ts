@@ -2,28 +2,14 @@
  * What a power cut leaves of a directory: a record of all calls that change something below it, and every state that the
  * disk can be in at any moment. Of what no fsync has covered each change may be on the disk or not, whatever the order.
  *
- * The calls of node:fs/promises are replaced for the whole process, so that none goes unseen. What is not known here
- * throws.
+ * The calls of node:fs/promises are replaced for the whole process, so that none goes unseen, and the synchronous ones of
+ * node:fs with the two that sync a descriptor. What is not known here throws.
  */
+import callbacks from 'node:fs'
 import fs, { type FileHandle } from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import { dirname, join, normalize, relative } from 'node:path'
-
-/** A file, directory or link, whatever names it has. */
-interface Node {
-  readonly id: number
-  /** Of a directory: what lies in it now. */
-  readonly entries: Map<string, Node> | undefined
-  /** Of a symbolic link: where it leads. */
-  readonly target: string | undefined
-}
-
-/** What a power cut may lose: entries of a directory, or (without entries) content or mode of `node`. */
-interface Change {
-  /** Whose fsync makes it durable. */
-  readonly node: Node
-  readonly entries: readonly (readonly [name: string, node: Node | undefined])[]
-}
+import { type Change, choicesOf, type Node } from './recorded-changes.ts'
 
 /** A moment: a change may be on the disk once it has begun; a sync covers those that have ended when it begins. */
 type Moment = { readonly call: string } & (
@@ -51,18 +37,22 @@ const reading = ['access', 'lstat', 'opendir', 'readdir', 'readFile', 'readlink'
 /** Methods of a handle that change the file; all others that are not named in `openRecorded` are left as they are. */
 const writing = ['write', 'writeFile', 'truncate', 'chmod', 'utimes', 'writev', 'appendFile'] as const
 
-const real = { ...fs }
+/** Synchronous calls that change nothing, or only a descriptor that is not recorded. */
+const readingSync =
+  /^(access|exists|fstat|lstat|open(dir)?|readdir|read|readFile|readlink|readv|realpath|stat|statfs|close)Sync$/
 
-/** Which of the changes that may be lost are there. */
-function choicesOf(pending: readonly Change[]): ((change: Change) => boolean)[] {
-  const choices: ((change: Change) => boolean)[] = [() => false, () => true]
-  for (const one of pending)
-    choices.push(
-      (change) => change === one,
-      (change) => change !== one,
-    )
-  return choices
-}
+/** Synchronous calls that change the file of a descriptor. A sequence of writes has one name, whatever it is made of. */
+const writingSync = {
+  writeSync: 'writev',
+  writevSync: 'writev',
+  ftruncateSync: 'truncate',
+  fchmodSync: 'chmod',
+} as const
+
+const real = { ...fs }
+const realCallbacks = { ...callbacks }
+
+type SyncFunction = (...args: never[]) => unknown
 
 /** See the file's header. Stops recording when it is disposed of. */
 export class RecordedDisk implements Disposable {
@@ -71,6 +61,10 @@ export class RecordedDisk implements Disposable {
   readonly #root: string
   readonly #top: Node
   readonly #moments: Moment[] = []
+  /** Files that were opened synchronously. */
+  readonly #descriptors = new Map<number, { readonly node: Node; readonly path: string }>()
+  /** Functions of node:fs that were replaced. */
+  readonly #replaced: string[] = []
   #nodes = 0
 
   /** @param root an empty directory, which is durable */
@@ -108,12 +102,62 @@ export class RecordedDisk implements Disposable {
       const either = (...args: never[]) => (isOurs(args) ? recorded(...args) : (original as AnyFunction)(...args))
       Object.assign(fs, { [name]: either })
     }
+    this.#replaceSync()
     syncBuiltinESMExports()
   }
 
   [Symbol.dispose](): void {
     Object.assign(fs, real)
+    for (const name of this.#replaced)
+      Object.assign(callbacks, { [name]: realCallbacks[name as keyof typeof realCallbacks] })
     syncBuiltinESMExports()
+  }
+
+  #replaceSync(): void {
+    const descriptors = this.#descriptors
+    const replaced: Record<string, SyncFunction> = {
+      openSync: (path: string, flags: string | number, mode?: number) => this.#openSync(path, flags, mode),
+      closeSync: (descriptor: number) => {
+        descriptors.delete(descriptor)
+        realCallbacks.closeSync(descriptor)
+      },
+    }
+    for (const [name, original] of Object.entries(realCallbacks)) {
+      if (typeof original !== 'function' || !name.endsWith('Sync')) continue
+      const isRead = readingSync.test(name)
+      const call = writingSync[name as keyof typeof writingSync] as string | undefined
+      const recorded = (...args: never[]) => {
+        const file = typeof args[0] === 'number' ? descriptors.get(args[0]) : undefined
+        if (replaced[name] && (file || this.#holds(args[0]))) return replaced[name](...args)
+        const work = () => (original as SyncFunction)(...args)
+        if (file && call !== undefined) {
+          return this.#changedSync({ node: file.node, entries: [] }, `${call} ${this.#short(file.path)}`, work)
+        }
+        const isOurs = file !== undefined || (args as readonly unknown[]).slice(0, 2).some((arg) => this.#holds(arg))
+        if (isOurs && !isRead) throw new Error(`fs.${name} is not recorded`)
+        return work()
+      }
+      this.#replaced.push(name)
+      Object.assign(callbacks, { [name]: recorded })
+    }
+    for (const name of ['fsync', 'fdatasync'] as const) {
+      const recorded = (descriptor: number, done: (error: NodeJS.ErrnoException | null) => void) => {
+        const file = descriptors.get(descriptor)
+        if (!file) return realCallbacks[name](descriptor, done)
+        const call = `sync ${this.#short(file.path)}`
+        const synced = this.#synced(
+          file.node,
+          call,
+          () =>
+            new Promise<void>((resolve, reject) => {
+              realCallbacks[name](descriptor, (error) => (error ? reject(error) : resolve()))
+            }),
+        )
+        synced.then(() => done(null), done)
+      }
+      this.#replaced.push(name)
+      Object.assign(callbacks, { [name]: recorded })
+    }
   }
 
   /** Calls of fsync so far, by path. */
@@ -230,18 +274,49 @@ export class RecordedDisk implements Disposable {
   async #changed<T>(change: Change | undefined, call: string, work: () => Promise<T>): Promise<T> {
     this.before(call)
     if (!change) return await work()
-    const moment: Moment = { kind: 'begins', change, call }
-    this.#moments.push(moment)
+    const moment = this.#begin(change, call)
     const result = await work().catch((error: unknown) => {
       this.#moments.splice(this.#moments.indexOf(moment), 1)
       throw error
     })
+    this.#end(change, call)
+    return result
+  }
+
+  #changedSync<T>(change: Change | undefined, call: string, work: () => T): T {
+    this.before(call)
+    if (!change) return work()
+    const moment = this.#begin(change, call)
+    try {
+      const result = work()
+      this.#end(change, call)
+      return result
+    } catch (error) {
+      this.#moments.splice(this.#moments.indexOf(moment), 1)
+      throw error
+    }
+  }
+
+  #begin(change: Change, call: string): Moment {
+    const moment: Moment = { kind: 'begins', change, call }
+    this.#moments.push(moment)
+    return moment
+  }
+
+  #end(change: Change, call: string): void {
     for (const [name, node] of change.entries) {
       if (node) change.node.entries!.set(name, node)
       else change.node.entries!.delete(name)
     }
     this.#moments.push({ kind: 'ends', change, call })
-    return result
+  }
+
+  async #synced(node: Node, call: string, work: () => Promise<void>): Promise<void> {
+    this.before(call)
+    const sync = {}
+    this.#moments.push({ kind: 'sync begins', node, sync, call })
+    await work()
+    this.#moments.push({ kind: 'sync ends', sync, call })
   }
 
   async #mkdir(path: string, options: { recursive?: boolean } = {}): Promise<unknown> {
@@ -266,19 +341,27 @@ export class RecordedDisk implements Disposable {
   }
 
   async #open(path: string, flags: string | number, mode?: number): Promise<FileHandle> {
+    const { change, node } = this.#opening(path, flags)
+    const handle = await this.#changed(change, `open ${this.#short(path)}`, () => real.open(path, flags, mode))
+    return this.#record(handle, node, path)
+  }
+
+  #openSync(path: string, flags: string | number, mode?: number): number {
+    const { change, node } = this.#opening(path, flags)
+    const work = () => realCallbacks.openSync(path, flags, mode)
+    const descriptor = this.#changedSync(change, `open ${this.#short(path)}`, work)
+    this.#descriptors.set(descriptor, { node, path })
+    return descriptor
+  }
+
+  /** What opening a file changes, and the file. */
+  #opening(path: string, flags: string | number): { readonly change: Change | undefined; readonly node: Node } {
     const has = (flag: number, letters: RegExp) =>
       typeof flags === 'number' ? (flags & flag) !== 0 : letters.test(flags)
     const there = this.#find(path)
-    const call = `open ${this.#short(path)}`
-    const work = () => real.open(path, flags, mode)
-    if (there) {
-      const isCut = has(fs.constants.O_TRUNC, /w/)
-      const handle = isCut ? await this.#changed({ node: there, entries: [] }, call, work) : await work()
-      return this.#record(handle, there, path)
-    }
+    if (there) return { change: has(fs.constants.O_TRUNC, /w/) ? { node: there, entries: [] } : undefined, node: there }
     const node = this.#node('file')
-    const isMade = has(fs.constants.O_CREAT, /[wa]/)
-    return this.#record(await this.#changed(isMade ? this.#entry(path, node) : undefined, call, work), node, path)
+    return { change: has(fs.constants.O_CREAT, /[wa]/) ? this.#entry(path, node) : undefined, node }
   }
 
   #record(handle: FileHandle, node: Node, path: string): FileHandle {
@@ -291,13 +374,7 @@ export class RecordedDisk implements Disposable {
     const call = `sync ${this.#short(path)}`
     for (const name of ['sync', 'datasync'] as const) {
       const original = handle[name].bind(handle)
-      const recorded = async () => {
-        this.before(call)
-        const sync = {}
-        this.#moments.push({ kind: 'sync begins', node, sync, call })
-        await original()
-        this.#moments.push({ kind: 'sync ends', sync, call })
-      }
+      const recorded = () => this.#synced(node, call, original)
       Object.assign(handle, { [name]: recorded })
     }
     return handle

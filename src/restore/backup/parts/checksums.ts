@@ -1,7 +1,7 @@
 /** Checksums of files as in a backup manifest (src/common/checksum_helper.c). */
 import { createHash, type Hash } from 'node:crypto'
 import { crc32c } from '@node-rs/crc32'
-import { WalrxError } from '../../primitives/errors.ts'
+import { WalrxError } from '../../../primitives/errors.ts'
 
 /** A checksum that is being computed. */
 export interface Checksum {

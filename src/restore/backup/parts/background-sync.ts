@@ -1,7 +1,14 @@
 /**
  * fsync of files in the background: it takes a second for a gigabyte, while the writer continues with the next file.
  */
-import type { FileHandle } from 'node:fs/promises'
+import { cannotWrite } from './restore-error.ts'
+
+/** A file whose sync is left to {@link BackgroundSync}. */
+export interface SyncedFile {
+  sync(): Promise<void>
+  datasync(): Promise<void>
+  close(): void
+}
 
 /** Files that are synced at the same time: each occupies a thread of the libuv pool, which decoding needs too. */
 const syncsMax = 2
@@ -12,27 +19,29 @@ const waitingMax = 256
 export class BackgroundSync {
   readonly #waiting: (() => Promise<void>)[] = []
   #running = 0
-  #failure: Error | undefined
+  #failure: { readonly error: unknown } | undefined
   #wake: (() => void)[] = []
 
   /**
    * Takes a file over, syncs it, and closes it in any case. Resolves when there is room for another file.
-   * @param explained wraps the work and gives its errors the path
+   * @param path names it in errors
    * @throws what syncing an earlier file threw
    */
-  async add(handle: FileHandle, explained: (work: () => Promise<void>) => Promise<void>): Promise<void> {
-    this.#waiting.push(() =>
-      explained(async () => {
+  async add(file: SyncedFile, path: string): Promise<void> {
+    this.#waiting.push(async () => {
+      try {
         try {
-          await handle.sync()
+          await file.sync()
         } finally {
-          await handle.close()
+          file.close()
         }
-      }),
-    )
+      } catch (error) {
+        throw cannotWrite(path, error)
+      }
+    })
     this.#start()
     while (this.#waiting.length > waitingMax) await this.#change()
-    if (this.#failure) throw this.#failure
+    if (this.#failure) throw this.#failure.error
   }
 
   /**
@@ -40,10 +49,19 @@ export class BackgroundSync {
    * closed. Never rejects: what syncing it threw comes from {@link add} and {@link done}, as it must, because the system
    * reports a failed write once.
    */
-  flush(handle: FileHandle, explained: (work: () => Promise<void>) => Promise<void>): Promise<void> {
+  flush(file: SyncedFile, path: string): Promise<void> {
     return new Promise((resolve) => {
+      const work = async () => {
+        try {
+          await file.datasync()
+        } catch (error) {
+          throw cannotWrite(path, error)
+        } finally {
+          resolve()
+        }
+      }
       // Files that are complete can wait.
-      this.#waiting.unshift(() => explained(() => handle.datasync()).finally(resolve))
+      this.#waiting.unshift(work)
       this.#start()
     })
   }
@@ -51,7 +69,7 @@ export class BackgroundSync {
   /** Resolves when every file is durable. Throws what syncing one threw. */
   async done(): Promise<void> {
     while (this.#running > 0 || this.#waiting.length > 0) await this.#change()
-    if (this.#failure) throw this.#failure
+    if (this.#failure) throw this.#failure.error
   }
 
   #start(): void {
@@ -60,8 +78,8 @@ export class BackgroundSync {
       if (!work) return
       this.#running++
       work()
-        .catch((error: Error) => {
-          this.#failure ??= error
+        .catch((error: unknown) => {
+          this.#failure ??= { error }
         })
         .finally(() => {
           this.#running--

@@ -1,0 +1,281 @@
+/**
+ * A lane on a thread of its own: decoding, checks and writing of a part fill one core, and a restore has as many lanes as
+ * the machine has cores. Storage and keys stay on the main thread, and so does what decides which entry goes where.
+ */
+import module from 'node:module'
+import { Worker } from 'node:worker_threads'
+import type { HandedObject } from '../../../walg/stored/handed-object.ts'
+import { WalrxError } from '../../../primitives/errors.ts'
+import type { ChunkBuffers } from '../../../storage/storage.ts'
+import type { FilePlace, PlacingSink, RestoreSink } from '../restore-sink.ts'
+import { type Lane, type OpenLane, ownThreadLane } from './lane.ts'
+import { type FromLane, type LaneData, receivedError, type SentError, sentError, type ToLane } from './lane-messages.ts'
+import type { EntryHost, EntryPlan, EntryResult, PartSum } from './part-reading.ts'
+
+/** Bytes that go over at once. */
+const bufferBytes = 512 * 1024
+/** Buffers that a lane has: one is read into while the thread uses the other ones. */
+const buffersMax = 4
+
+/**
+ * Opens lanes with threads of their own; a sink that does all by itself gets one on this thread. The threads start at once.
+ * @param fsync false leaves it to the operating system when files reach the disk
+ */
+export function threadLanes(fsync: boolean): OpenLane {
+  return (sink) => (isPlacing(sink) ? new ThreadLane(sink, fsync) : ownThreadLane(sink))
+}
+
+function isPlacing(sink: RestoreSink): sink is PlacingSink {
+  return sink.place !== undefined
+}
+
+/** A part on its way. */
+interface Reading {
+  readonly host: EntryHost
+  readonly read: PromiseWithResolvers<PartSum>
+}
+
+/** See the file's header. */
+export class ThreadLane implements Lane {
+  /** For the storage; see {@link ChunkBuffers}. */
+  readonly buffers: ChunkBuffers
+  readonly #sink: PlacingSink
+  readonly #worker: Worker
+  readonly #pool = new BufferPool()
+  /** Errors of this thread that are on their way through the other one. */
+  readonly #errors: unknown[] = []
+  readonly #ended = Promise.withResolvers<void>()
+  #reading: Reading | undefined
+  #place: FilePlace | undefined
+  /** Why the thread is gone. */
+  #failure: Error | undefined
+
+  constructor(sink: PlacingSink, fsync: boolean) {
+    this.#sink = sink
+    this.buffers = this.#pool
+    const cacheDirectory = module.getCompileCacheDir()
+    const workerData: LaneData = { fsync, cacheDirectory }
+    // The file lies beside this one, compiled or not.
+    const file = new URL(import.meta.url.replace(/thread-lane(\.[jt]s)(\?.*)?$/, 'lane-thread$1'))
+    // Its heap holds only small objects, and it needs none of the settings, among which there may be keys.
+    this.#worker = new Worker(file, { env: {}, workerData, resourceLimits: { maxYoungGenerationSizeMb: 2 } })
+    this.#worker.on('message', (message: FromLane) => this.#onMessage(message))
+    this.#worker.on('error', (error) => this.#onGone(error))
+    this.#worker.on('exit', (status) => this.#onGone(gone(status)))
+    this.#ended.promise.catch(() => {})
+  }
+
+  async read(part: HandedObject, host: EntryHost): Promise<PartSum> {
+    if (this.#failure) throw this.#failure
+    const reading: Reading = { host, read: Promise.withResolvers() }
+    this.#reading = reading
+    reading.read.promise.catch(() => {})
+    const { handing } = part
+    this.#send({ kind: 'part', handing }, handing.opens ? [handing.opens.buffer] : [])
+    const pumped = this.#pump(part, reading)
+    try {
+      return await reading.read.promise
+    } finally {
+      this.#reading = undefined
+      this.#released()
+      this.#pool.giveUp()
+      await part.close().catch(() => {})
+      await pumped
+      this.#pool.begin()
+    }
+  }
+
+  async end(): Promise<void> {
+    if (this.#failure) throw this.#failure
+    this.#send({ kind: 'end' })
+    try {
+      await this.#ended.promise
+    } finally {
+      await this.#worker.terminate()
+    }
+  }
+
+  async drop(): Promise<void> {
+    await this.#worker.terminate()
+  }
+
+  /** Passes the bytes on. Never rejects: what the source throws goes the same way. */
+  async #pump(part: HandedObject, reading: Reading): Promise<void> {
+    const chunks = part.bytes[Symbol.asyncIterator]()
+    /** What comes in small chunks goes over together. */
+    let target: Buffer<ArrayBuffer> | undefined
+    let filled = 0
+    try {
+      for (;;) {
+        if ((!target && !(await this.#pool.hasRoom())) || this.#reading !== reading) return
+        const result = await chunks.next()
+        if (result.done === true) break
+        const chunk = result.value
+        const own = this.#pool.owned(chunk)
+        if (own) {
+          this.#sendBytes(own, chunk.length)
+          continue
+        }
+        for (let at = 0; at < chunk.length;) {
+          target ??= await this.#pool.free()
+          if (!target || this.#reading !== reading) return
+          const copied = Math.min(target.length - filled, chunk.length - at)
+          target.set(chunk.subarray(at, at + copied), filled)
+          at += copied
+          filled += copied
+          if (filled < target.length) continue
+          this.#sendBytes(target, filled)
+          target = undefined
+          filled = 0
+        }
+      }
+      if (this.#reading !== reading) return
+      if (target) this.#sendBytes(target, filled)
+      this.#send({ kind: 'end of bytes' })
+    } catch (error) {
+      if (this.#reading === reading) this.#send({ kind: 'no more bytes', error: this.#sent(error) })
+    }
+  }
+
+  #onMessage(message: FromLane): void {
+    switch (message.kind) {
+      case 'used':
+        return this.#pool.returned(message.buffer)
+      case 'entry':
+        return void this.#onEntry(message)
+      case 'read':
+        return void this.#onRead(message)
+      case 'not read':
+        return this.#reading?.read.reject(this.#received(message.error))
+      case 'ended':
+        return this.#ended.resolve()
+      case 'not ended':
+        return this.#ended.reject(this.#received(message.error))
+      default:
+        message satisfies never
+    }
+  }
+
+  async #onEntry({ before, entry }: FromLane & { readonly kind: 'entry' }): Promise<void> {
+    const host = this.#reading?.host
+    if (!host) return
+    try {
+      await this.#onBefore(host, before)
+      this.#send({ kind: 'plan', plan: await this.#placed(await host.plan(entry)) })
+    } catch (error) {
+      this.#send({ kind: 'no plan', error: this.#sent(error) })
+    }
+  }
+
+  async #placed(plan: EntryPlan): Promise<EntryPlan> {
+    if (plan.kind !== 'write' && plan.kind !== 'change') return plan
+    this.#place = await this.#sink.place(plan.place.path)
+    return { ...plan, place: { ...plan.place, full: this.#place.full } }
+  }
+
+  async #onRead({ before, sum }: FromLane & { readonly kind: 'read' }): Promise<void> {
+    const reading = this.#reading
+    if (!reading) return
+    try {
+      await this.#onBefore(reading.host, before)
+      reading.read.resolve(sum)
+    } catch (error) {
+      reading.read.reject(error)
+    }
+  }
+
+  async #onBefore(host: EntryHost, before: EntryResult | undefined): Promise<void> {
+    this.#released()
+    if (before) await host.done(before)
+  }
+
+  #released(): void {
+    this.#place?.release()
+    this.#place = undefined
+  }
+
+  #onGone(error: Error): void {
+    this.#failure ??= error
+    this.#reading?.read.reject(this.#failure)
+    this.#ended.reject(this.#failure)
+  }
+
+  #send(message: ToLane, transfer: readonly ArrayBuffer[] = []): void {
+    this.#worker.postMessage(message, transfer)
+  }
+
+  #sendBytes({ buffer }: Buffer<ArrayBuffer>, length: number): void {
+    this.#send({ kind: 'bytes', buffer, length }, [buffer])
+  }
+
+  #sent(error: unknown): SentError {
+    return sentError(error, this.#errors.push(error) - 1)
+  }
+
+  #received(error: SentError): Error {
+    return receivedError(error, error.id === undefined ? undefined : this.#errors[error.id])
+  }
+}
+
+function gone(status: number): Error {
+  return new WalrxError('WALRX_INTERNAL', `a thread of the restore has ended with status ${status}`)
+}
+
+/** The buffers of a lane. They change owners with what is in them, and come back. */
+class BufferPool implements ChunkBuffers {
+  readonly #spare: Buffer<ArrayBuffer>[] = []
+  /** Given to the storage. */
+  readonly #taken = new Set<ArrayBufferLike>()
+  #made = 0
+  #isOver = false
+  #wake: (() => void) | undefined
+
+  take(): Buffer {
+    const buffer = this.#spare.pop() ?? this.#make()
+    this.#taken.add(buffer.buffer)
+    return buffer
+  }
+
+  /** The chunk's memory, where it is from {@link take}. */
+  owned({ buffer }: Uint8Array): Buffer<ArrayBuffer> | undefined {
+    return this.#taken.delete(buffer) ? Buffer.from(buffer as ArrayBuffer) : undefined
+  }
+
+  /** Resolves when there is a buffer: false when there will be none. */
+  async hasRoom(): Promise<boolean> {
+    while (!this.#isOver && this.#spare.length === 0 && this.#made >= buffersMax) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    }
+    return !this.#isOver
+  }
+
+  /** A buffer, when there is one; undefined when there will be none. */
+  async free(): Promise<Buffer<ArrayBuffer> | undefined> {
+    return (await this.hasRoom()) ? (this.#spare.pop() ?? this.#make()) : undefined
+  }
+
+  returned(memory: ArrayBuffer): void {
+    if (this.#spare.length < buffersMax) this.#spare.push(Buffer.from(memory))
+    this.#wake?.()
+  }
+
+  /** Nobody waits for a buffer any more. */
+  giveUp(): void {
+    this.#isOver = true
+    this.#wake?.()
+  }
+
+  /** A part begins: what was not given back is lost. */
+  begin(): void {
+    this.#isOver = false
+    this.#made = this.#spare.length
+    this.#taken.clear()
+  }
+
+  #make(): Buffer<ArrayBuffer> {
+    this.#made++
+    return Buffer.allocUnsafeSlow(bufferBytes)
+  }
+}
