@@ -1,5 +1,6 @@
 /** `walrx backup-fetch DEST NAME`: a backup as a data directory, and the recovery that it goes into. */
 import { existsSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { isAbsolute, join, relative, resolve } from 'node:path'
 import { openStorage } from '../../config/open-storage.ts'
 import { valueSeparator } from '../../config/options/option-types.ts'
@@ -239,9 +240,9 @@ function sayWhatTheServerNeeds({ configFile, environment }: NeededSettings, log:
     })
 }
 
-/** Tars at the same time: each costs a decoder, and beyond a few the disk is the limit. */
+/** Tars at the same time: each costs a thread and its memory, fills a core, and beyond a few the disk is the limit. */
 function lanes({ downloadConcurrency }: Pick<OptionValues<'backup-fetch'>, 'downloadConcurrency'>): number {
-  return Math.min(downloadConcurrency, 4)
+  return Math.min(downloadConcurrency, Math.max(2, Math.min(availableParallelism(), 4)))
 }
 
 /** Two lines at most, before the hours that a restore may take. */
