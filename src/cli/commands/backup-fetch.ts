@@ -10,7 +10,7 @@ import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson } from '../../primitives/json.ts'
 import { shellWord } from '../../primitives/shell-word.ts'
 import type { ReadSummary } from '../../restore/backup/backup-reader.ts'
-import { threadLanes } from '../../restore/backup/parts/thread-lane.ts'
+import { ThreadLanes } from '../../restore/backup/parts/thread-lane.ts'
 import { fetchBackup, fetchFiles, incompleteMarker, refuseUsedDestination } from '../../restore/backup/backup-fetch.ts'
 import { fileMask } from '../../restore/backup/file-mask.ts'
 import { type BackupDocuments, chainOf } from '../../restore/backup/backup-documents.ts'
@@ -59,8 +59,10 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
     const wish = readWish(options, destination)
     await refuseUsedDestination(destination, wish.walDirectory)
     const waits = new StoreWaits(log)
-    const storage = await openStorage(options, waits.onTrouble)
+    const lanes = new ThreadLanes(!options.disableFsync, options.dryRun ? 0 : lanesMax(options))
+    let storage: Storage | undefined
     try {
+      storage = await openStorage(options, waits.onTrouble)
       const asked = { name: positionals.name, request: wish.request, isWhole: wish.mask === undefined }
       const flags = flagArguments(settings, 'backup-fetch')
       const again = (name: string) => ['walrx', 'backup-fetch', destination, name, ...flags].map(shellWord).join(' ')
@@ -70,13 +72,14 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
         ? []
         : placeTablespaces(documents.sentinel.spec, wish.mappings, destination, wish.walDirectory)
       await refuseUsedFolders(tablespaces)
-      const restore = { ...wish, storage, documents, destination, tablespaces, waits }
+      const restore = { ...wish, lanes, storage, documents, destination, tablespaces, waits }
       if (!wish.mask) sayWhatIsMissing(missingFiles(documents), log)
       if (options.dryRun) sayItCanBeRestored(restore, context)
       else await restoreBackup(restore, context)
       return 0
     } finally {
-      await storage.close()
+      await lanes.drop()
+      await storage?.close()
     }
   },
   whatIsLeft({ positionals }) {
@@ -100,6 +103,7 @@ interface Wish {
 
 /** A restore that can begin. */
 interface Restore extends Wish {
+  readonly lanes: ThreadLanes
   readonly storage: Storage
   readonly documents: BackupDocuments
   readonly destination: string
@@ -176,7 +180,7 @@ async function restoreBackup(restore: Restore, context: Context): Promise<void> 
 }
 
 async function fetchAll(
-  { destination, documents, mask, request, storage, tablespaces, walDirectory }: Restore,
+  { destination, documents, lanes, mask, request, storage, tablespaces, walDirectory }: Restore,
   { log, options, settings, signals }: Context,
   onProgress: (bytes: number) => void,
 ): Promise<{ readonly summary: ReadSummary; readonly report: SettingsReport | undefined }> {
@@ -184,8 +188,8 @@ async function fetchAll(
     storage,
     documents,
     destination,
-    concurrency: lanes(options),
-    openLane: threadLanes(!options.disableFsync),
+    concurrency: lanesMax(options),
+    openLane: lanes.open,
     fsync: !options.disableFsync,
     log,
     signal: signals.drain,
@@ -240,9 +244,12 @@ function sayWhatTheServerNeeds({ configFile, environment }: NeededSettings, log:
     })
 }
 
-/** Tars at the same time: each costs a thread and its memory, fills a core, and beyond a few the disk is the limit. */
-function lanes({ downloadConcurrency }: Pick<OptionValues<'backup-fetch'>, 'downloadConcurrency'>): number {
-  return Math.min(downloadConcurrency, Math.max(2, Math.min(availableParallelism(), 4)))
+/**
+ * Tars at the same time: each costs a thread and 20 MB, fills a core, and beyond a few the disk is the limit. One more than
+ * there are cores, because parts differ in size, and the cores that are left at the end would have nothing to do.
+ */
+function lanesMax({ downloadConcurrency }: Pick<OptionValues<'backup-fetch'>, 'downloadConcurrency'>): number {
+  return Math.min(downloadConcurrency, availableParallelism() + 1, 4)
 }
 
 /** Two lines at most, before the hours that a restore may take. */

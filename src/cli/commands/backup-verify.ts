@@ -8,7 +8,7 @@ import { formatJson } from '../../primitives/json.ts'
 import { readDocuments } from '../../restore/backup/backup-documents.ts'
 import { readBackup } from '../../restore/backup/backup-reader.ts'
 import { refuseSwitchedChecksums } from '../../restore/backup/checksum-chain.ts'
-import { threadLanes } from '../../restore/backup/parts/thread-lane.ts'
+import { ThreadLanes } from '../../restore/backup/parts/thread-lane.ts'
 import { nowhere } from '../../restore/backup/restore-sink.ts'
 import { BackupArchive } from '../../walg/backup/backup-archive.ts'
 import { chainNames, chainTitle, countsText, storedBytes } from '../terminal/chain-text.ts'
@@ -45,7 +45,7 @@ export const backupVerify: Command<'backup-verify', 'name'> = {
           documents,
           sink: nowhere,
           concurrency: Math.min(options.downloadConcurrency, 4),
-          openLane: threadLanes(false),
+          openLane: new ThreadLanes(false).open,
           log,
           signal,
           onProgress: (bytes) => progress.update(bytes, totalBytes),

@@ -17,6 +17,8 @@ import { changeFile, makeFile, nowhereFile } from './restored-file.ts'
 const port = parentPort
 const { cacheDirectory, fsync } = workerData as LaneData
 if (cacheDirectory !== undefined) module.enableCompileCache(cacheDirectory)
+/** Loaded after the compile cache is there, and before there is a part. */
+const partReading = import('./part-reading.ts')
 const syncs = fsync ? new BackgroundSync() : undefined
 
 function send(message: FromLane, transfer: readonly ArrayBuffer[] = []): void {
@@ -98,8 +100,8 @@ function release({ buffer }: Uint8Array): void {
 let part: { readonly host: AskingHost; readonly bytes: SentBytes } | undefined
 
 async function read(source: PartSource, host: AskingHost): Promise<void> {
-  const { readPart } = await import('./part-reading.ts')
   try {
+    const { readPart } = await partReading
     const sum = await readPart(source, host, files)
     send({ kind: 'read', sum, before: host.before })
   } catch (error) {

@@ -18,11 +18,33 @@ const bufferBytes = 512 * 1024
 const buffersMax = 4
 
 /**
- * Opens lanes with threads of their own; a sink that does all by itself gets one on this thread. The threads start at once.
- * @param fsync false leaves it to the operating system when files reach the disk
+ * Lanes with threads of their own. A thread takes as long to start as the documents of a backup to read, so some can be started
+ * before that.
  */
-export function threadLanes(fsync: boolean): OpenLane {
-  return (sink) => (isPlacing(sink) ? new ThreadLane(sink, fsync) : ownThreadLane(sink))
+export class ThreadLanes {
+  readonly #fsync: boolean
+  /** Nothing is read by these yet. */
+  readonly #started: ThreadLane[]
+
+  /**
+   * @param fsync false leaves it to the operating system when files reach the disk
+   * @param count of the threads that start at once; further ones start when they are needed
+   */
+  constructor(fsync: boolean, count = 0) {
+    this.#fsync = fsync
+    this.#started = Array.from({ length: count }, () => new ThreadLane(fsync))
+  }
+
+  /** Opens a lane into a sink; one that does all by itself gets a lane on this thread. */
+  readonly open: OpenLane = (sink) => {
+    if (!isPlacing(sink)) return ownThreadLane(sink)
+    return (this.#started.shift() ?? new ThreadLane(this.#fsync)).into(sink)
+  }
+
+  /** Ends the threads that no lane was opened with. */
+  async drop(): Promise<void> {
+    await Promise.all(this.#started.splice(0).map((lane) => lane.drop()))
+  }
 }
 
 function isPlacing(sink: RestoreSink): sink is PlacingSink {
@@ -39,7 +61,7 @@ interface Reading {
 export class ThreadLane implements Lane {
   /** For the storage; see {@link ChunkBuffers}. */
   readonly buffers: ChunkBuffers
-  readonly #sink: PlacingSink
+  #sink: PlacingSink | undefined
   readonly #worker: Worker
   readonly #pool = new BufferPool()
   /** Errors of this thread that are on their way through the other one. */
@@ -50,8 +72,7 @@ export class ThreadLane implements Lane {
   /** Why the thread is gone. */
   #failure: Error | undefined
 
-  constructor(sink: PlacingSink, fsync: boolean) {
-    this.#sink = sink
+  constructor(fsync: boolean) {
     this.buffers = this.#pool
     const cacheDirectory = module.getCompileCacheDir()
     const workerData: LaneData = { fsync, cacheDirectory }
@@ -63,6 +84,12 @@ export class ThreadLane implements Lane {
     this.#worker.on('error', (error) => this.#onGone(error))
     this.#worker.on('exit', (status) => this.#onGone(gone(status)))
     this.#ended.promise.catch(() => {})
+  }
+
+  /** Where its files go. */
+  into(sink: PlacingSink): this {
+    this.#sink = sink
+    return this
   }
 
   async read(part: HandedObject, host: EntryHost): Promise<PartSum> {
@@ -169,6 +196,7 @@ export class ThreadLane implements Lane {
 
   async #placed(plan: EntryPlan): Promise<EntryPlan> {
     if (plan.kind !== 'write' && plan.kind !== 'change') return plan
+    if (!this.#sink) throw new WalrxError('WALRX_INTERNAL', `a lane without a sink got ${plan.place.path}`)
     this.#place = await this.#sink.place(plan.place.path)
     return { ...plan, place: { ...plan.place, full: this.#place.full } }
   }

@@ -8,7 +8,7 @@ import { silentLog } from '../../../../src/observe/log.ts'
 import { readDocuments } from '../../../../src/restore/backup/backup-documents.ts'
 import { fetchBackup } from '../../../../src/restore/backup/backup-fetch.ts'
 import { readBackup } from '../../../../src/restore/backup/backup-reader.ts'
-import { threadLanes } from '../../../../src/restore/backup/parts/thread-lane.ts'
+import { ThreadLanes } from '../../../../src/restore/backup/parts/thread-lane.ts'
 import { DirectorySink, nowhere } from '../../../../src/restore/backup/restore-sink.ts'
 import { BackupArchive } from '../../../../src/walg/backup/backup-archive.ts'
 import { Random } from '../../../harness/random.ts'
@@ -39,7 +39,7 @@ async function restore(
   signal = new AbortController().signal,
 ) {
   const documents = await readDocuments(storage, new BackupArchive(storage), name, signal)
-  const lanes = threads ? { openLane: threadLanes(true) } : {}
+  const lanes = threads ? { openLane: new ThreadLanes(true).open } : {}
   const rest = { log: silentLog, signal, concurrency: 3, onProgress: () => {}, writeSettings: async () => {} }
   return fetchBackup({ storage, documents, destination, tablespaces: [], fsync: true, ...rest, ...lanes })
 }
@@ -120,7 +120,7 @@ describe('lanes with threads', () => {
     const signal = new AbortController().signal
     const documents = await readDocuments(storage, new BackupArchive(storage), name, signal)
     const rest = { log: silentLog, signal, concurrency: 2, onProgress: () => {}, beforeControl: async () => {} }
-    await assert.rejects(readBackup({ storage, documents, sink, openLane: threadLanes(true), ...rest }), {
+    await assert.rejects(readBackup({ storage, documents, sink, openLane: new ThreadLanes(true).open, ...rest }), {
       code: 'WALRX_RESTORE_FAILED',
       message: /cannot be written: E/,
     })
@@ -131,7 +131,13 @@ describe('lanes with threads', () => {
     const signal = new AbortController().signal
     const documents = await readDocuments(storage, new BackupArchive(storage), name, signal)
     const rest = { log: silentLog, signal, concurrency: 2, onProgress: () => {}, beforeControl: async () => {} }
-    const summary = await readBackup({ storage, documents, sink: nowhere, openLane: threadLanes(false), ...rest })
+    const summary = await readBackup({
+      storage,
+      documents,
+      sink: nowhere,
+      openLane: new ThreadLanes(false).open,
+      ...rest,
+    })
     assert.ok(summary.files > 5)
   })
 })
