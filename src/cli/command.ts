@@ -3,7 +3,7 @@
  * and is entered in `command-loaders.ts`, which imports it only when it is asked for.
  */
 import type { CommandName } from '../config/options/option-types.ts'
-import type { OptionValues } from '../config/options/options.ts'
+import type { OptionKey, OptionValues } from '../config/options/options.ts'
 import type { Settings } from '../config/load.ts'
 import type { Logger } from '../observe/log.ts'
 
@@ -36,6 +36,10 @@ export interface CommandContext<
   readonly positionals: Readonly<Record<P, string> & Partial<Record<O, string>>>
   /** What was typed for {@link Command.rest}, in its order. */
   readonly rest: readonly string[]
+  /** Flags as typed, by option, those of a command that is described too. */
+  readonly flags: ReadonlyMap<OptionKey, string>
+  /** Home directory of the user; undefined for one without. */
+  readonly home: string | undefined
   readonly log: Logger
   readonly signals: StopSignals
   readonly stdin: NodeJS.ReadableStream
@@ -68,6 +72,10 @@ export interface Command<
   /** What all further ones are; without it there may be none. */
   readonly rest?: Positional
   readonly examples: readonly Example[]
+  /** Another command, the flags of which it takes too: that one is not run. */
+  readonly describes?: CommandName
+  /** Finds `describes` in what follows the command's name; undefined for none. */
+  findDescribed?(args: readonly string[]): CommandName | undefined
   /**
    * Does the work. Returns the exit status; throws WalrxError, which the caller prints and turns into an exit status.
    */

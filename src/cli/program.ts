@@ -50,7 +50,9 @@ export async function runProgram(outside: Outside, registry: Registry = commands
     }
     if (/^(--version|-V|version)$/.test(name)) return show(outside.stdout, `walrx ${packageVersion()}\n`)
     if (/^(--help|-h|help)$/.test(name)) return await showHelp(registry, environment, outside.stdout, args[0])
-    const command = await findCommand(registry, name).load()
+    const loaded = await findCommand(registry, name).load()
+    const describes = loaded.findDescribed?.(args)
+    const command = describes === undefined ? loaded : { ...loaded, describes }
     const raw = await parse(command, args)
     if (raw.help) return await showHelp(registry, environment, outside.stdout, name)
     return await runCommand(command, checkArguments(command, raw), outside)
@@ -76,7 +78,7 @@ async function runCommand(command: Command, { flags, ...typed }: CheckedArgument
     const exitStatus = kindOf(command) === 'service' ? drainlessStatus : signalStatus(name)
     outside.exit(failureStatus(command.name, { exitStatus }))
   })
-  const context = contextOf(settings, typed, log, signals, outside)
+  const context = contextOf(settings, { flags, ...typed }, log, signals, outside)
   try {
     return await command.run(context)
   } catch (error) {
@@ -114,7 +116,7 @@ function kindOf({ name }: Pick<Command, 'name'>): CommandKind {
 /** The context passes the streams on without opening them. */
 function contextOf(
   settings: Settings,
-  { positionals, rest }: Omit<CheckedArguments, 'flags'>,
+  { flags, positionals, rest }: CheckedArguments,
   log: RootLogger,
   signals: StopSignals,
   outside: Outside,
@@ -124,6 +126,8 @@ function contextOf(
     settings,
     positionals,
     rest,
+    flags,
+    home: outside.home,
     log,
     signals,
     get stdin() {

@@ -46,6 +46,11 @@ export interface CommandRow {
   readonly exitStatusFor?: 'restore_command' | 'archive_command' | 'either command' | 'postmaster'
   /** True where V8's heap can stay small: data is in buffers outside of it, or only passes through. */
   readonly keepsHeapSmall?: true
+  /**
+   * `shown`: it shows the settings, so that none of them stops it, and none raises a warning beside. `none`: it reads
+   * neither environment nor config file.
+   */
+  readonly settings?: 'shown' | 'none'
 }
 
 /** The table. */
@@ -183,6 +188,12 @@ export const commandTable = {
     summary: 'list, read, write, remove and check single objects of the storage',
     kind: 'short',
     groups: ['all with an archive', 'all that compress', 'all with JSON output'],
+  },
+  config: {
+    summary: "show which settings are in force, where each comes from, and what becomes of WAL-G's",
+    kind: 'short',
+    groups: ['all with JSON output'],
+    settings: 'shown',
   },
 } as const satisfies Record<string, CommandRow>
 

@@ -4,11 +4,11 @@
  */
 import { redactText } from '../observe/redact.ts'
 import { WalrxError } from '../primitives/errors.ts'
-import { isIn } from './commands.ts'
+import { commandRow, isIn } from './commands.ts'
 import { findConfigFile, readConfigFile } from './config-file.ts'
 import { keyNotices } from './keys/key-notices.ts'
 import { secretForms } from './keys/secret-forms.ts'
-import { parseOptionText } from './options/option-values.ts'
+import { type ParsedOption, parseOptionText } from './options/option-values.ts'
 import type { CommandName, OptionSpec } from './options/option-types.ts'
 import { type OptionKey, optionTable, type OptionValues } from './options/options.ts'
 import { knownNames, optionNames, spellings, unknownNames } from './setting-names.ts'
@@ -61,10 +61,19 @@ export interface LoadInput<C extends CommandName> {
 }
 
 /** One value as it was found. */
-interface Found {
+export interface Found {
+  /** As it was typed: `--slotname`, `WALE_SLOTNAME`. */
   readonly name: string
   readonly text: string
   readonly source: OptionSource
+}
+
+/** What is set outside of the command line; nothing that is empty. */
+export interface SettingSources {
+  readonly environment: ReadonlyMap<string, string>
+  /** What the config file has; empty without one. */
+  readonly file: ReadonlyMap<string, string>
+  readonly configFile: string | undefined
 }
 
 /**
@@ -73,25 +82,28 @@ interface Found {
  * would change what is stored
  */
 export async function loadSettings<C extends CommandName>(input: LoadInput<C>): Promise<Settings<C>> {
-  const environment = nonEmpty(input.environment)
-  const configFile = configPath(input, environment)
-  const file: ReadonlyMap<string, string> = configFile === undefined ? new Map() : await readConfigFile(configFile)
+  const { configFile, environment, file } = await readSources(input)
+  const { settings: judgement } = commandRow(input.command) ?? {}
   const lookUp = (name: string): Found | undefined => {
     const fromEnvironment = environment.get(name)
     if (fromEnvironment !== undefined) return { name, text: fromEnvironment, source: 'environment' }
     const fromFile = file.get(name)
     return fromFile === undefined ? undefined : { name, text: fromFile, source: 'config file' }
   }
-  const notices = [
-    ...judgeWalgSettings(input.command, lookUp),
-    ...unknownNotices(environment, file),
-    ...sdkNotices(environment, file),
-  ]
+  const notices =
+    judgement === undefined
+      ? [
+          ...judgeWalgSettings(input.command, lookUp),
+          ...unknownNotices(environment, file),
+          ...sdkNotices(environment, file),
+        ]
+      : []
 
   const values: Record<string, unknown> = {}
   const found = new Map<OptionKey, Found>()
   for (const [key, spec] of optionsOf(input.command)) {
-    const at = findOption(spec, input.flags.get(key), environment, file)
+    const given = findOption(spec, input.flags.get(key), environment, file)
+    const at = judgement === 'shown' && given && problemOf(spec, given) ? undefined : given
     if (at) found.set(key, at)
     const text = at?.text ?? spec.default
     if (text !== undefined) values[key] = parseFor(input.command, spec, text, at)
@@ -131,17 +143,34 @@ export function optionLabel(spec: OptionSpec): string {
   return spec.env[0] ?? `--${spec.flag ?? ''}`
 }
 
+/**
+ * Reads the environment and the config file.
+ * @throws WalrxError WALRX_USAGE for a config file that cannot be read
+ */
+export async function readSources(
+  input: Pick<LoadInput<CommandName>, 'command' | 'flags' | 'environment' | 'home'>,
+): Promise<SettingSources> {
+  const isWanted = commandRow(input.command)?.settings !== 'none'
+  const environment = isWanted ? nonEmpty(input.environment) : new Map<string, string>()
+  const configFile = isWanted ? configPath(input, environment) : undefined
+  return { environment, configFile, file: configFile === undefined ? new Map() : await readConfigFile(configFile) }
+}
+
 function nonEmpty(environment: Environment): Map<string, string> {
   const entries = Object.entries(environment)
   return new Map(entries.filter((entry): entry is [string, string] => entry[1] !== undefined && entry[1] !== ''))
 }
 
-function configPath(input: LoadInput<CommandName>, environment: ReadonlyMap<string, string>): string | undefined {
+function configPath(
+  input: Pick<LoadInput<CommandName>, 'flags' | 'home'>,
+  environment: ReadonlyMap<string, string>,
+): string | undefined {
   const named = findOption(optionTable.configPath, input.flags.get('configPath'), environment, new Map())
   return named?.text ?? (input.home === undefined ? undefined : findConfigFile(input.home))
 }
 
-function findOption(
+/** Where an option's value comes from; undefined where it has its default. */
+export function findOption(
   spec: OptionSpec,
   flag: string | undefined,
   environment: ReadonlyMap<string, string>,
@@ -160,10 +189,20 @@ function findOption(
   return undefined
 }
 
-function parseFor(command: CommandName, spec: OptionSpec, text: string, at: Found | undefined): unknown {
+/** What is wrong with a value, whatever the command ("must be …"); undefined for a good one. */
+export function problemOf(spec: OptionSpec, at: Pick<Found, 'source' | 'text'>): string | undefined {
+  const parsed = parseText(spec, at.text, at)
+  return 'problem' in parsed ? parsed.problem : undefined
+}
+
+function parseText(spec: OptionSpec, text: string, at: Pick<Found, 'source'> | undefined): ParsedOption {
   // A JSON file can have one; no path and no name can. Between the values of a flag it is ours.
   const hasZero = text.includes('\0') && !(spec.isRepeatable && at?.source === 'flag')
-  const parsed = hasZero ? { problem: 'must not contain a zero byte' } : parseOptionText(spec.type, text)
+  return hasZero ? { problem: 'must not contain a zero byte' } : parseOptionText(spec.type, text)
+}
+
+function parseFor(command: CommandName, spec: OptionSpec, text: string, at: Found | undefined): unknown {
+  const parsed = parseText(spec, text, at)
   const { unsupported } = spec
   const refusal = unsupported && isIn(command, unsupported.commands) ? unsupported : undefined
   if ('value' in parsed) {
@@ -227,13 +266,18 @@ function sdkNotices(environment: ReadonlyMap<string, string>, file: ReadonlyMap<
     }))
 }
 
+/** True for the name of a variable that the connection to the server has, as libpq would. */
+export function isPassedOn(name: string): boolean {
+  return /^PG[A-Z]/.test(name)
+}
+
 function pgEnvironment(
   environment: ReadonlyMap<string, string>,
   file: ReadonlyMap<string, string>,
 ): Record<string, string> {
   const result: Record<string, string> = {}
   for (const settings of [file, environment]) {
-    for (const [name, text] of settings) if (/^PG[A-Z]/.test(name)) result[name] = text
+    for (const [name, text] of settings) if (isPassedOn(name)) result[name] = text
   }
   return result
 }
@@ -248,7 +292,7 @@ function pgFlags(found: ReadonlyMap<OptionKey, Found>): Record<string, string> {
 }
 
 /** The values of every secret option, whether this command takes it or not, in all their forms. */
-function secretTexts(...maps: ReadonlyMap<string, string>[]): string[] {
+export function secretTexts(...maps: ReadonlyMap<string, string>[]): string[] {
   const texts = Object.values<OptionSpec>(optionTable).flatMap((spec) =>
     optionNames(spec.env).flatMap((name) => maps.flatMap((map) => secretForms(spec, map.get(name) ?? ''))),
   )

@@ -9,7 +9,6 @@ import type { Command } from '../../src/cli/command.ts'
 import { commandGroups, commandTable, isIn } from '../../src/config/commands.ts'
 import { type CommandSet, type OptionSpec, optionGroups } from '../../src/config/options/option-types.ts'
 import { optionTable } from '../../src/config/options/options.ts'
-import { type WalgSetting, walgSettings } from '../../src/config/walg-settings.ts'
 import { exitStatuses } from '../../src/primitives/errors.ts'
 import { repository } from '../lint/source-files.ts'
 
@@ -45,8 +44,9 @@ export async function renderReference(): Promise<string> {
     renderGroups(),
     ...options,
     "## WAL-G's other settings",
-    'What would change what is stored, or where, stops the start. A name that nothing knows raises a warning.',
-    table(['Settings', 'Effect', 'Commands', 'Reason'], walgSettings.map(settingRow)),
+    'What would change what is stored, or where, stops the start. A name that nothing knows raises a warning. ' +
+      '[walg-commands.md](walg-commands.md#settings) has each setting of WAL-G and WAL-RUS, and what walrx does with it. ' +
+      '`walrx config` shows what is in force, where each value comes from, and what has no effect.',
     '## Exit status',
     table(['Status', 'Meaning'], statuses),
   ]
@@ -84,7 +84,8 @@ function membersOf(group: string): string[] {
   return Object.keys(commandTable).filter((command) => isIn(command, [group]))
 }
 
-function commandsText(set: CommandSet): string {
+/** The commands of a set in one cell. */
+export function commandsText(set: CommandSet): string {
   const words = set.flatMap((word) => {
     const members = membersOf(word)
     return members.length > namedBelow ? [word] : members
@@ -104,24 +105,19 @@ function optionRow(spec: OptionSpec): string[] {
   return [spec.env.map(code).join(', '), flags.map(code).join(', '), fallback, commandsText(spec.commands), meaning]
 }
 
-function settingRow({ commands, harmless, hint, names, reason, treatment }: WalgSetting): string[] {
-  const effect = { refused: '**stops the start**', warned: 'warning', ignored: 'none' }[treatment]
-  const except = treatment === 'refused' && harmless ? ', but for a value that asks for nothing' : ''
-  const why = hint === undefined ? reason : `${reason}; ${hint}`
-  return [names.map(code).join(', '), effect + except, commandsText(commands ?? ['all']), plain(why)]
-}
-
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+/** A table of Markdown. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`
   return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')
 }
 
 /** Text that has nothing that Markdown would take for its own. */
-function plain(text: string): string {
+export function plain(text: string): string {
   return text.replaceAll(/[*<]/g, '\\$&')
 }
 
-function code(text: string): string {
+/** Text as code. */
+export function code(text: string): string {
   return `\`${text}\``
 }
 

@@ -164,6 +164,15 @@ test('every example of every help does what it says', async (t) => {
   here.push([/2026-03-01 12:00:00\+01/, moment?.time ?? ''])
   here.push([/(?<=wal-fetch )0{7}10{15}1/, last])
 
+  await t.test('of settings', async () => {
+    await runAll(
+      'config',
+      has(/^WALG_FILE_PREFIX .* environment$/m),
+      has(/^WALG_SLOTNAME +db1 +flag/m),
+      has(/S3_RETENTION/),
+    )
+  })
+
   await t.test('of the archive', async () => {
     await runAll('wal-show', has(/restorable on timeline 1/), has(/^\[\]$/m), has(/^\d{4}-\d\d-\d\dT.*Z$/m))
     await runAll('wal-verify', has(/integrity check status: OK[^]*timeline check status: OK/), has(/^OK$/m))

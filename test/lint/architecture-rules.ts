@@ -29,7 +29,7 @@ export const roomOrder: readonly (readonly string[])[] = [
  */
 export const subRoomOrder: Readonly<Record<string, readonly (readonly string[])[]>> = {
   cli: [['program.ts'], ['arguments'], ['command-loaders.ts'], ['commands'], ['settings', 'terminal'], ['.']],
-  config: [['.'], ['keys'], ['options'], ['commands.ts']],
+  config: [['inspect'], ['.'], ['keys'], ['options'], ['commands.ts']],
   receive: [['receiver.ts'], ['receive-run.ts'], ['gap'], ['source'], ['slot', 'stream', 'tail'], ['segment'], ['.']],
   copy: [['.'], ['scope'], ['compare']],
   restore: [['backup', 'prefetch', 'recovery', 'rewind'], ['wal']],

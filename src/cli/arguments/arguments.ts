@@ -5,12 +5,12 @@
  */
 import { type CommandName, type OptionSpec, valueSeparator } from '../../config/options/option-types.ts'
 import { optionsOf } from '../../config/load.ts'
-import type { OptionKey } from '../../config/options/options.ts'
+import { type OptionKey, optionTable } from '../../config/options/options.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { nearest } from '../../primitives/nearest.ts'
 import { shellWord } from '../../primitives/shell-word.ts'
 import type { Command, Positional } from '../command.ts'
-import { foreignArgument, foreignOption } from './foreign-words.ts'
+import { foreignArgument, foreignOption, settingAsFlag } from './foreign-words.ts'
 
 /** A command line taken apart. */
 export interface RawArguments {
@@ -38,9 +38,13 @@ export interface FlagSpec {
   readonly spec: OptionSpec
 }
 
-/** The flags of a command, in the order of the table. */
-export function flagsOf(command: CommandName): FlagSpec[] {
-  return optionsOf(command).flatMap(([key, spec]) => (spec.flag === undefined ? [] : [{ key, flag: spec.flag, spec }]))
+/** The flags of a command, and of the one that it describes, in the order of the table. */
+export function flagsOf({ describes, name }: Pick<Command, 'describes' | 'name'>): FlagSpec[] {
+  const others = new Set((describes === undefined ? [] : optionsOf(describes)).map(([key]) => key))
+  const own = new Set(optionsOf(name).map(([key]) => key))
+  return (Object.entries(optionTable) as [OptionKey, OptionSpec][]).flatMap(([key, spec]) =>
+    spec.flag === undefined || !(own.has(key) || others.has(key)) ? [] : [{ key, flag: spec.flag, spec }],
+  )
 }
 
 /** Checks a command line. Throws WALRX_USAGE. */
@@ -48,7 +52,7 @@ export function checkArguments(command: Command, raw: RawArguments): CheckedArgu
   const [unknown] = raw.unknown
   if (unknown !== undefined) throw unknownOption(command, unknown)
   const flags = new Map<OptionKey, string>()
-  for (const { key, flag, spec } of flagsOf(command.name)) {
+  for (const { key, flag, spec } of flagsOf(command)) {
     const given = raw.flags.get(key) ?? []
     const value = given.at(-1)
     if (value === undefined) continue
@@ -69,7 +73,7 @@ function checkPositionals(command: Command, given: readonly string[]): Omit<Chec
   const [extra] = rest
   if (extra !== undefined && command.rest === undefined) {
     const message = `${command.name} takes no argument "${extra}"`
-    const flags = flagsOf(command.name).map(({ flag }) => flag)
+    const flags = flagsOf(command).map(({ flag }) => flag)
     throw usage(command, message, foreignArgument(extra, command.name, flags))
   }
   refuseOddBackup(command, given)
@@ -94,13 +98,13 @@ function refuseOddBackup(command: Command, given: readonly string[]): void {
 }
 
 function unknownOption(command: Command, unknown: string): WalrxError {
-  const flags = flagsOf(command.name).map(({ flag }) => flag)
+  const flags = flagsOf(command).map(({ flag }) => flag)
   const message = `${command.name} has no option ${unknown}`
   const variable = flaglessVariable(command.name, unknown)
   if (variable !== undefined) {
     return usage(command, message, `set ${variable}: every user of a machine sees the arguments of its processes`)
   }
-  const foreign = foreignOption(unknown, command.name, flags)
+  const foreign = foreignOption(unknown, command.name, flags) ?? settingAsFlag(unknown)
   if (foreign !== undefined) return usage(command, message, foreign)
   const suggestion = nearest(
     unknown,

@@ -2,7 +2,9 @@
  * Words that users of WAL-G, pgBackRest, Barman and PostgreSQL's own tools type, and what walrx has instead: a command,
  * an option, or nothing. docs/walg.md has the same for readers.
  */
+import { optionLabel } from '../../config/load.ts'
 import type { CommandName } from '../../config/options/option-types.ts'
+import { optionNamed } from '../../config/setting-names.ts'
 
 const deletion = 'did you mean delete? walrx delete --keep-days 14 shows what may go, and --confirm deletes it'
 const noArchiveCommand =
@@ -19,7 +21,12 @@ const noStandby = 'restore with --recover, then create standby.signal beside rec
 const deltas = 'write --delta-max-steps COUNT, the longest chain of deltas'
 const ownSlot = 'walrx wal-receive creates its slot where there is none: leave it out; --slotless uses none'
 const oneStream = 'a backup is one stream of the server, compressed as it comes: leave it out'
+const oneOrder = 'the server decides in which order the files of a backup come: leave it out'
 const verbose = 'write --log-level debug'
+const oneStorage = 'walrx knows one storage only: leave it out'
+const noCatchUp = 'a standby catches up by its restore_command, from the archive: walrx restore-command prints it'
+const noPgBackRest =
+  'walrx does not read archives of pgBackRest: begin a new one, and restore from the old one with pgBackRest'
 const noSetUp =
   'nothing has to be set up: walrx wal-receive begins an archive, and its first backup is walrx backup-push'
 
@@ -31,7 +38,6 @@ const foreignCommands: Readonly<Record<string, string>> = {
   backup: 'did you mean backup-push?',
   basebackup: 'did you mean backup-push?',
   pg_basebackup: 'did you mean backup-push?',
-  'catchup-push': 'did you mean backup-push?',
   list: 'did you mean backup-list?',
   info: 'did you mean backup-list? walrx wal-show shows the WAL',
   'list-backup': 'did you mean backup-list?',
@@ -41,7 +47,6 @@ const foreignCommands: Readonly<Record<string, string>> = {
   'show-backup': 'did you mean backup-show?',
   restore: 'did you mean backup-fetch?',
   recover: 'did you mean backup-fetch, with --recover?',
-  'catchup-fetch': 'did you mean backup-fetch?',
   verify: 'did you mean backup-verify?',
   'verify-backup': 'did you mean backup-verify?',
   'check-backup': 'did you mean backup-verify?',
@@ -69,6 +74,17 @@ const foreignCommands: Readonly<Record<string, string>> = {
   'barman-wal-archive': noArchiveCommand,
   'wal-archive': noArchiveCommand,
   'switch-wal': 'select pg_switch_wal() does it; walrx archives an unfinished segment without that',
+  'catchup-push': noCatchUp,
+  'catchup-fetch': noCatchUp,
+  'catchup-list': noCatchUp,
+  'catchup-send': noCatchUp,
+  'catchup-receive': noCatchUp,
+  pgbackrest: noPgBackRest,
+  flags: 'walrx COMMAND --help shows the options of a command, and walrx config --walg the settings of WAL-G',
+  completion: 'walrx has no completion',
+  settings: 'did you mean config?',
+  'show-config': 'did you mean config?',
+  diagnose: 'did you mean config?',
   'stanza-create': noSetUp,
   'stanza-upgrade': 'an archive belongs to one cluster: give the upgraded one another prefix',
   'create-slot': 'walrx wal-receive creates its slot itself',
@@ -131,6 +147,8 @@ const foreignOptions: Readonly<Record<string, string>> = {
   P: 'the progress is shown without an option',
   progress: 'the progress is shown without an option',
   bwlimit: 'max-rate',
+  'target-storage': oneStorage,
+  turbo: 'leave it out, and the limits out of the settings',
 }
 
 /** What is said otherwise, or only, to one command. */
@@ -181,6 +199,7 @@ const ofCommand: Partial<Readonly<Record<CommandName, Readonly<Record<string, st
     'remote-ssh-command': 'walrx restores on the machine that it runs on: run it there, and leave this out',
     'db-include': 'a restore has all databases; --mask restores single files',
     'reverse-unpack': 'walrx restores a chain in one way: leave it out',
+    'restore-only': 'a restore has all databases; --mask restores single files',
     'skip-redundant-tars': 'walrx reads only the parts that it needs: leave it out',
   },
   'backup-push': {
@@ -194,6 +213,11 @@ const ofCommand: Partial<Readonly<Record<CommandName, Readonly<Record<string, st
     l: 'label',
     r: 'max-rate',
     s: 'accept-checksum-failures',
+    v: 'verify',
+    'rating-composer': oneOrder,
+    'copy-composer': oneOrder,
+    'database-composer': oneOrder,
+    b: oneOrder,
     'store-all-corrupt': 'accept-checksum-failures',
     'no-verify-checksums': 'write --no-verify',
     'without-files-metadata': 'walrx stores files_metadata.json with every backup: leave it out',
@@ -270,6 +294,16 @@ export function foreignArgument(typed: string, command: CommandName, flags: read
   if (command === 'backup-plan' && /[/\\]/.test(typed)) return noDirectory
   const asFlag = typed.toLowerCase()
   return flags.includes(asFlag) ? `did you mean --${asFlag}?` : undefined
+}
+
+/** What to say to a setting that is typed as a flag, which WAL-G allows: `--walg-slotname`; undefined for other words. */
+export function settingAsFlag(typed: string): string | undefined {
+  const name = typed.replace(/^-+/, '').replaceAll('-', '_').toUpperCase()
+  const option = optionNamed(name)
+  if (!option) return undefined
+  return option.flag === undefined
+    ? `set ${optionLabel(option)}`
+    : `write --${option.flag}, or set ${optionLabel(option)}`
 }
 
 function own(words: Readonly<Record<string, string>>, word: string): string | undefined {

@@ -10,7 +10,7 @@ const { parseArgs } = process.getBuiltinModule('node:util')
 
 /** Takes `args`, what follows the command's name, apart. */
 export function parsePlain(command: Command, args: readonly string[]): RawArguments {
-  const keys = new Map(flagsOf(command.name).map(({ flag, key }) => [flag, key]))
+  const keys = new Map(flagsOf(command).map(({ flag, key }) => [flag, key]))
   const options = Object.fromEntries([...keys.keys()].map((flag) => [flag, { type: 'string' as const }]))
   const { tokens } = parseArgs({
     args: spellOut(command, args),

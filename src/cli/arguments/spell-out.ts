@@ -12,7 +12,7 @@ import { flagsOf, type FlagSpec } from './arguments.ts'
  * have the first is left, as `-x`. All other words, and all from `--` on, stay as they are.
  */
 export function spellOut(command: Command, args: readonly string[]): string[] {
-  const flags = flagsOf(command.name)
+  const flags = flagsOf(command)
   const end = args.includes('--') ? args.indexOf('--') : args.length
   const words: string[] = []
   for (let index = 0; index < end; index++) {

@@ -17,7 +17,7 @@ const helpColumnsMax = 110
 export function parseWithYargs(command: Command, args: readonly string[]): RawArguments {
   const words = spellOut(command, args)
   const end = words.includes('--') ? words.indexOf('--') : words.length
-  const keys = new Map(flagsOf(command.name).map(({ flag, key }) => [flag, key]))
+  const keys = new Map(flagsOf(command).map(({ flag, key }) => [flag, key]))
   const parser = plainYargs()
     .boolean('help')
     .string([...keys.keys()])
@@ -159,7 +159,7 @@ function plainYargs(): Argv {
 /** yargs prints what a value is called like a part of the option's name. */
 function helpParser(command: Command): Argv {
   const parser = plainYargs()
-  const flags = flagsOf(command.name)
+  const flags = flagsOf(command)
   for (const group of helpOrder) {
     if (group === 'General')
       parser.option('help', { alias: 'h', type: 'boolean', group: 'General:', describe: 'show this' })

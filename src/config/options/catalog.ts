@@ -1,6 +1,6 @@
 /**
- * Options of the commands that look at the backups of an archive, mark them and delete them. Flags only: what is set for
- * every command of a host must not delete anything.
+ * Options of the commands that look at the backups of an archive, mark them and delete them, and of those that show settings.
+ * Flags only: what is set for every command of a host must not delete anything.
  */
 import type { OptionSpec } from './option-types.ts'
 
@@ -99,6 +99,24 @@ export const catalogOptions = {
     commands: ['backup-mark'],
     group: 'Catalogue',
     help: 'also write the mark into sentinels, where WAL-RUS reads it; all newer sentinels are put again after them, so that LATEST stays the same backup',
+  },
+  allSettings: {
+    env: [],
+    flag: 'all',
+    type: { kind: 'boolean' },
+    default: 'false',
+    commands: ['config'],
+    group: 'General',
+    help: 'also the options that nothing has set, with their defaults',
+  },
+  walgSettings: {
+    env: [],
+    flag: 'walg',
+    type: { kind: 'boolean' },
+    default: 'false',
+    commands: ['config'],
+    group: 'General',
+    help: 'instead: what walrx does with each setting of WAL-G and WAL-RUS',
   },
 } as const satisfies Record<string, OptionSpec>
 

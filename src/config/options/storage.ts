@@ -121,7 +121,7 @@ export const s3Options = {
     help: 'session name of AWS_ROLE_ARN',
   },
   awsRegion: {
-    env: ['AWS_REGION'],
+    env: ['AWS_REGION', 'WALG_S3_REGION'],
     flag: 'aws-region',
     type: { kind: 'string' },
     valueName: 'REGION',

@@ -14,7 +14,7 @@ type Form = readonly [words: readonly string[], expected: { readonly value: stri
 for (const [name, entry] of Object.entries(commands)) {
   describe(name, async () => {
     const command = await entry.load()
-    for (const [at, each] of flagsOf(command.name).entries()) {
+    for (const [at, each] of flagsOf(command).entries()) {
       test(`--${each.flag}`, () => {
         const forms = each.spec.type.kind === 'boolean' ? switchForms(each, command) : valueForms(each, command)
         for (const [index, form] of forms.entries()) tryForm(command, each, form, at + index)

@@ -135,7 +135,7 @@ for (const [tool, lines] of Object.entries(linesOfOthers)) {
       const answer = await refused(name, ...args)
       assert.doesNotMatch(answer, / \| see walrx /, answer)
       // What a sentence says of another command has that command before it.
-      const own = new Set(flagsOf(name).map(({ flag }) => flag))
+      const own = new Set(flagsOf({ name }).map(({ flag }) => flag))
       const said = (answer.split(' | ')[1] ?? '').replace(/walrx [a-z]+-[a-z]+( --[a-z-]+)+/g, '')
       for (const [, no, flag = ''] of said.matchAll(/--(no-)?([a-z0-9-]+)/g)) {
         if (said.includes('walrx --version')) continue

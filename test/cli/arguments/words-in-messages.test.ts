@@ -27,7 +27,7 @@ const ofGpg = /^--(armor|export|export-secret-keys|pinentry-mode|passphrase-fd|b
 const everywhere = ['help', 'version']
 
 const commandNames = Object.keys(commandTable) as CommandName[]
-const flags = new Map(commandNames.map((name) => [name, new Set(flagsOf(name).map(({ flag }) => flag))]))
+const flags = new Map(commandNames.map((name) => [name, new Set(flagsOf({ name }).map(({ flag }) => flag))]))
 const isCommand = (name: string): name is CommandName => Object.hasOwn(commandTable, name)
 
 /** A text with "…" in the place of what is computed; undefined for other nodes, and for parts of a text. */
