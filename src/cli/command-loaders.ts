@@ -28,6 +28,7 @@ const loaders: Readonly<Record<CommandName, CommandEntry['load']>> = {
   'wal-verify': async () => (await import('./commands/wal-verify.ts')).walVerify,
   'wal-restore': async () => (await import('./commands/wal-restore.ts')).walRestore,
   'wal-finalize': async () => (await import('./commands/wal-finalize.ts')).walFinalize,
+  info: async () => (await import('./commands/info.ts')).info,
   'backup-push': async () => (await import('./commands/backup-push.ts')).backupPush,
   'backup-plan': async () => (await import('./commands/backup-plan.ts')).backupPlan,
   'backup-finish': async () => (await import('./commands/backup-finish.ts')).backupFinish,

@@ -44,7 +44,10 @@ export interface CommandRow {
    * cli/exit-status.ts).
    */
   readonly exitStatusFor?: 'restore_command' | 'archive_command' | 'either command' | 'postmaster'
-  /** True where V8's heap can stay small: data is in buffers outside of it, or only passes through. */
+  /**
+   * True where V8's heap can stay small: all data is in buffers outside of it, or little of what is read is kept, as where
+   * thousands of documents are read one by one.
+   */
   readonly keepsHeapSmall?: true
   /**
    * `shown`: it shows the settings, so that none of them stops it, and none raises a warning beside. `none`: it reads
@@ -118,6 +121,12 @@ export const commandTable = {
     kind: 'short',
     groups: ['all with an archive', 'all that compress', 'all with JSON output'],
   },
+  info: {
+    summary: 'show the whole archive: restore windows, backups, missing WAL, storage and its price',
+    kind: 'short',
+    groups: ['all with an archive', 'all with JSON output'],
+    keepsHeapSmall: true,
+  },
   'backup-push': {
     summary: 'take a backup of a running server, full or a delta',
     kind: 'long',
@@ -162,6 +171,7 @@ export const commandTable = {
     summary: 'list the backups of the archive',
     kind: 'short',
     groups: ['all with an archive', 'all with JSON output'],
+    keepsHeapSmall: true,
   },
   'backup-show': {
     summary: 'show one backup: its chain, LSNs, times and sizes',

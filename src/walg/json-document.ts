@@ -6,6 +6,9 @@ import { type Lsn, toLsn } from '../postgres/lsn.ts'
 /** An object of JSON. */
 export type JsonObject = { readonly [key: string]: JsonValue }
 
+/** One for all: each has memory outside of the heap until it is collected, and a list reads thousands of documents. */
+const decoder = new TextDecoder('utf-8', { fatal: true })
+
 /** Highest value of 64 bits. */
 const u64Max = 0xffffffffffffffffn
 
@@ -33,7 +36,7 @@ export class JsonDocument {
   /** Parses bytes. Throws WALRX_OBJECT_DAMAGED for what is not a JSON object in UTF-8. */
   static parse(bytes: Uint8Array, key: string): JsonDocument {
     try {
-      return new JsonDocument(parseJson(new TextDecoder('utf-8', { fatal: true }).decode(bytes)), key)
+      return new JsonDocument(parseJson(decoder.decode(bytes)), key)
     } catch (error) {
       if (error instanceof WalrxError) throw error
       throw new WalrxError('WALRX_OBJECT_DAMAGED', `${key} is not JSON: ${(error as Error).message}`, { cause: error })

@@ -56,6 +56,9 @@ export const intentsPrefix = `${walrxFolder}backups/`
 /** Which backups a walrx delete at work is removing. */
 export const deletionKey = `${walrxFolder}deletion.json`
 
+/** What checks of backups have found, by the names of the backups. */
+export const verifiedFolder = `${walrxFolder}verified/`
+
 /** What a walrx backup-mark at work is going to do. */
 export const sentinelOrderKey = `${walrxFolder}sentinel-order.json`
 

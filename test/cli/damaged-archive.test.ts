@@ -81,6 +81,7 @@ function readersOf(key: string, archive: string): string[][] {
     ['backup-verify', delta],
     ['backup-fetch', restored, delta, '--recover'],
     ['wal-show'],
+    ['info', '--json'],
     ['wal-finalize', '--dry-run'],
     ['backup-mark', delta],
     finish,

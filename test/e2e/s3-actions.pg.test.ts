@@ -155,6 +155,7 @@ const calls: Readonly<Record<string, () => Promise<ProcessEnd>>> = {
     await makeDiverged(join(server.dataDir, 'global', 'pg_control'), fork, directories)
     return await walrx('wal-restore', directories.target, directories.source)
   },
+  info: () => walrx('info'),
   'wal-finalize': async () => {
     await makeTail()
     return await walrx('wal-finalize', '--force')

@@ -40,7 +40,7 @@ export const subRoomOrder: Readonly<Record<string, readonly (readonly string[])[
     ['delta'],
     ['parts', '.'],
   ],
-  catalog: [['window'], ['.']],
+  catalog: [['overview'], ['window'], ['.']],
   walg: [['wal'], ['backup', 'increment'], ['stored'], ['.']],
   postgres: [['backup'], ['relations'], ['connect'], ['wal'], ['protocol'], ['.']],
   storage: [['file', 's3'], ['.']],

@@ -39,7 +39,6 @@ const foreignCommands: Readonly<Record<string, string>> = {
   basebackup: 'did you mean backup-push?',
   pg_basebackup: 'did you mean backup-push?',
   list: 'did you mean backup-list?',
-  info: 'did you mean backup-list? walrx wal-show shows the WAL',
   'list-backup': 'did you mean backup-list?',
   'list-backups': 'did you mean backup-list?',
   backups: 'did you mean backup-list?',

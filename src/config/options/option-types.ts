@@ -45,6 +45,8 @@ export type OptionType =
   /** A key or a passphrase: as it is, with the white space around it, and hidden from every inspection. */
   | { readonly kind: 'secret' }
   | { readonly kind: 'integer'; readonly min: number; readonly max: number }
+  /** With a decimal point, if it has one. */
+  | { readonly kind: 'number'; readonly min: number; readonly max: number }
   | { readonly kind: 'bytes'; readonly min: number; readonly max: number }
   | { readonly kind: 'duration'; readonly minMs: number; readonly maxMs: number }
   | { readonly kind: 'boolean' }
@@ -96,7 +98,7 @@ type TypeValue<T extends OptionType> = T extends { kind: 'string' }
   ? string
   : T extends { kind: 'secret' }
     ? Secret
-    : T extends { kind: 'integer' | 'bytes' | 'duration' }
+    : T extends { kind: 'integer' | 'number' | 'bytes' | 'duration' }
       ? number
       : T extends { kind: 'boolean' }
         ? boolean

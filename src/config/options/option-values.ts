@@ -83,6 +83,10 @@ export function parseOptionText(type: OptionType, text: string): ParsedOption {
       const value = /^[+-]?\d+$/.test(trimmed) ? Number(trimmed) : undefined
       return inRange(value, type.min, type.max, 'a whole number', String)
     }
+    case 'number': {
+      const value = /^\+?(\d+\.?\d*|\.\d+)$/.test(trimmed) ? Number(trimmed) : undefined
+      return inRange(value, type.min, type.max, 'a number like 0.023', String)
+    }
     case 'bytes':
       return inRange(parseBytes(trimmed), type.min, type.max, 'a size like 64MB', formatBytes)
     case 'duration':

@@ -17,6 +17,7 @@ import {
   sentinelSuffix,
   systemKey,
   tailFolder,
+  verifiedFolder,
   walFolder,
 } from '../names.ts'
 
@@ -68,6 +69,7 @@ export const objectKinds = {
   'sentinel order': openDocument,
   /** Which backups a deletion removes. */
   deletion: openDocument,
+  verification: openDocument,
 } as const satisfies Record<WalFileKind, StoredForm> & Record<string, StoredForm>
 
 /** A kind of objects. */
@@ -81,6 +83,7 @@ export function kindOf(key: string): ObjectKind | undefined {
   if (key.startsWith(divergedFolder)) return 'partial'
   if (key.startsWith(gapFolder)) return 'gap'
   if (key.startsWith(intentsPrefix)) return 'intent'
+  if (key.startsWith(verifiedFolder)) return 'verification'
   if (key === systemKey) return 'system'
   if (key === deletionKey) return 'deletion'
   return key === sentinelOrderKey ? 'sentinel order' : undefined

@@ -159,6 +159,7 @@ function goodValue(type: OptionType): string {
     case 'secret':
       return 'a.b c'
     case 'integer':
+    case 'number':
       return String(type.min)
     case 'bytes':
       return formatBytes(type.min)

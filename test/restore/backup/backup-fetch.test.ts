@@ -54,6 +54,26 @@ describe('backup-fetch', () => {
 
   const verify = () => runWalrx(['backup-verify', name, '--file-prefix', archive])
 
+  test('backup-verify records its result, unless it is told not to', { timeout: 120_000 }, async () => {
+    await copy(archives[0] ?? '')
+    const record = join(archive, 'walrx_005', 'verified', `${name}.json`)
+    const unrecorded = await runWalrx(['backup-verify', name, '--no-record', '--file-prefix', archive])
+    assert.equal(unrecorded.status, 0, unrecorded.stderr)
+    await assert.rejects(readFile(record))
+    assert.equal((await verify()).status, 0)
+    const whole = JSON.parse(await readFile(record, 'utf8')) as { result: string; bytes: number; backups: unknown[] }
+    assert.deepEqual([whole.result, whole.bytes > 1_000_000, whole.backups.length], ['whole', true, 1])
+    const [part = ''] = await readdir(join(archive, 'basebackups_005', name, 'tar_partitions'))
+    await rm(join(archive, 'basebackups_005', name, 'tar_partitions', part))
+    assert.equal((await verify()).status, 5)
+    const damaged = JSON.parse(await readFile(record, 'utf8')) as { result: string; problem: string }
+    assert.equal(damaged.result, 'damaged')
+    assert.match(damaged.problem, /lacks .*, which one of its parts should hold/)
+    const shown = await runWalrx(['info', '--file-prefix', archive])
+    assert.equal(shown.status, 0, shown.stderr)
+    assert.match(shown.stdout, new RegExp(`^${name} .* DAMAGED$`, 'm'))
+  })
+
   for (const from of archives) {
     test(`of ${from} makes the files that its writer makes`, { timeout: 120_000 }, async () => {
       await copy(from)

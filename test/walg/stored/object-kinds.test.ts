@@ -7,6 +7,7 @@ import * as backups from '../../../src/walg/backup/backup-names.ts'
 import { archiveFolders, asideFolder, divergedFolder, tailKey, walKey } from '../../../src/walg/names.ts'
 import { deletionKey, sentinelOrderKey, systemKey } from '../../../src/walg/names.ts'
 import { checkForm, formOf, kindOf, type ObjectKind, objectKinds } from '../../../src/walg/stored/object-kinds.ts'
+import { verificationKey } from '../../../src/walg/backup/verification.ts'
 import { gapKey } from '../../../src/walg/wal/gap-records.ts'
 
 const golden = new URL('../../golden/', import.meta.url)
@@ -38,6 +39,7 @@ const keys: Readonly<Record<ObjectKind, readonly string[]>> = {
   intent: [backups.intentKey(backup)],
   'sentinel order': [sentinelOrderKey],
   deletion: [deletionKey],
+  verification: [verificationKey(backup)],
 }
 
 describe('the kinds of objects', () => {
@@ -94,6 +96,7 @@ describe('the kinds of objects', () => {
         'intent',
         'sentinel order',
         'deletion',
+        'verification',
       ],
     )
     for (const [kind, form] of Object.entries(objectKinds)) {

@@ -1,0 +1,190 @@
+/**
+ * All that an archive holds, for one screen: the cluster, the restore windows, the backups and whether they were verified,
+ * what is unfinished, what is missing, WAL by day, and what it takes in the storage. Each folder is listed once; beside
+ * that two documents of each backup are read, and the end of the WAL of each window.
+ */
+import { hasCode } from '../../primitives/errors.ts'
+import type { ObjectInfo, Storage } from '../../storage/storage.ts'
+import { BackupArchive } from '../../walg/backup/backup-archive.ts'
+import {
+  isVerificationOf,
+  nameOfVerification,
+  readVerification,
+  type Verification,
+} from '../../walg/backup/verification.ts'
+import { intentsPrefix, tailFolder, walrxFolder } from '../../walg/names.ts'
+import { readSystem } from '../../walg/wal/system-marker.ts'
+import { oldestFirst, type OrderedBackup, placeOf } from '../backup-order.ts'
+import { type BackupDetail, readDetail } from '../backups.ts'
+import { type BackupChain, followChain, linkOf } from '../chains.ts'
+import { mapInParallel } from '../map-in-parallel.ts'
+import { type OpenGap, openGaps } from '../open-gaps.ts'
+import { readInventory, type WalInventory } from '../wal-inventory.ts'
+import { restoreWindows } from '../window/restore-window.ts'
+import { allWithTimes, type TimedWindow } from '../window/window-times.ts'
+import { readUsage } from './backup-usage.ts'
+import { findUnfinished, type UnfinishedBackup } from './unfinished-backups.ts'
+import { CountingWalReader, type WalDay } from './wal-usage.ts'
+
+/** A backup. */
+export interface BackupOverview extends BackupDetail, OrderedBackup {
+  readonly chain: BackupChain
+  /** Bytes of all its objects as they are stored. */
+  readonly storedBytes: number
+  /** The last check of it; undefined where there was none since it was taken. */
+  readonly verification: Verification | undefined
+}
+
+/** Bytes in the storage by what they are for. */
+export interface StorageUse {
+  /** Of finished backups. */
+  readonly backups: number
+  readonly wal: number
+  /** Chunks of unfinished segments. */
+  readonly tails: number
+  /** Of backups without a sentinel. */
+  readonly unfinished: number
+  /** walrx's own objects, and what belongs to nothing. */
+  readonly other: number
+}
+
+/** See the file's header. */
+export interface ArchiveOverview {
+  readonly location: string
+  /** Undefined in an archive that walrx has not written to, and where no sentinel says it. */
+  readonly systemId: bigint | undefined
+  /** server_version_num of the newest backup; undefined without one. */
+  readonly pgVersion: number | undefined
+  readonly inventory: WalInventory
+  readonly windows: readonly TimedWindow[]
+  /** Oldest first. */
+  readonly backups: readonly BackupOverview[]
+  readonly unfinished: readonly UnfinishedBackup[]
+  readonly gaps: readonly OpenGap[]
+  readonly days: readonly WalDay[]
+  readonly use: StorageUse
+  /** What the ages are measured against: milliseconds since 1970. */
+  readonly nowMs: number
+}
+
+/** What {@link readOverview} needs. */
+export interface OverviewOptions {
+  readonly storage: Storage
+  /** Bytes; undefined finds it out. */
+  readonly segmentSize: number | undefined
+  /** How many days of WAL are counted. */
+  readonly dayCount: number
+  readonly nowMs: number
+  readonly signal: AbortSignal
+}
+
+/** Reads an archive. Throws what the storage says; damaged documents of backups are problems of these. */
+export async function readOverview(options: OverviewOptions): Promise<ArchiveOverview> {
+  const { dayCount, nowMs, signal, storage } = options
+  const system = await readSystem(storage, { signal })
+  const own = await readOwnObjects(storage, signal)
+  const reader = new CountingWalReader(storage)
+  const inventory = await readInventory(reader, options.segmentSize ?? system?.segmentSize, { signal })
+  const gaps = openGaps(await reader.gaps({ signal }), inventory)
+  const used = await readUsage(storage, { signal })
+  const backups = await readBackups(storage, used, own.verified, signal)
+  const unfinished = await findUnfinished(storage, used, own.intents, nowMs, signal)
+  const windows = await allWithTimes(reader, inventory, restoreWindows(inventory, gaps, backups), { signal })
+  const newest = backups.at(-1)
+  const finishedBytes = sum(backups.map(({ storedBytes }) => storedBytes))
+  const unfinishedBytes = sum(unfinished.map(({ storedBytes }) => storedBytes))
+  return {
+    location: storage.location,
+    systemId: system?.systemId ?? newest?.systemId,
+    pgVersion: newest?.sentinel?.pgVersion,
+    inventory,
+    windows,
+    backups,
+    unfinished,
+    gaps,
+    days: reader.lastDays(dayCount, nowMs),
+    use: {
+      backups: finishedBytes,
+      wal: reader.storedBytes,
+      tails: own.tailBytes,
+      unfinished: unfinishedBytes,
+      other: own.otherBytes + used.otherBytes,
+    },
+    nowMs,
+  }
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, each) => total + each, 0)
+}
+
+/** walrx's own objects, by one listing. */
+async function readOwnObjects(storage: Storage, signal: AbortSignal) {
+  const intents: ObjectInfo[] = []
+  const verified = new Set<string>()
+  let tailBytes = 0
+  let otherBytes = 0
+  for await (const info of storage.list(walrxFolder, { signal })) {
+    if (info.key.startsWith(tailFolder)) {
+      tailBytes += info.size
+      continue
+    }
+    otherBytes += info.size
+    const name = nameOfVerification(info.key)
+    if (name !== undefined) verified.add(name)
+    if (info.key.startsWith(intentsPrefix)) intents.push(info)
+  }
+  return { intents, verified, tailBytes, otherBytes }
+}
+
+async function readBackups(
+  storage: Storage,
+  { finished, usage }: Awaited<ReturnType<typeof readUsage>>,
+  verified: ReadonlySet<string>,
+  signal: AbortSignal,
+): Promise<BackupOverview[]> {
+  const archive = new BackupArchive(storage)
+  const details = await mapInParallel(finished, async (backup) => {
+    return withoutBulk(await readDetail(archive, backup, { signal }))
+  })
+  const byName = new Map(details.map((detail) => [detail.name, detail]))
+  const links = new Map(details.map((detail) => [detail.name, linkOf(detail)]))
+  const found = await mapInParallel(details, async (detail): Promise<BackupOverview> => {
+    const { metadata, name, sentinel } = detail
+    const chain = followChain(name, links)
+    const record = verified.has(name) ? await verificationOf(storage, name, signal) : undefined
+    const identities = chain.names.map((each) => ({
+      name: each,
+      startLsn: byName.get(each)?.sentinel?.startLsn,
+      startTime: byName.get(each)?.sentinel?.startTime,
+    }))
+    return {
+      ...detail,
+      ...placeOf(sentinel, metadata),
+      chain,
+      storedBytes: usage.get(name)?.storedBytes ?? 0,
+      verification: record && isVerificationOf(record, identities) ? record : undefined,
+    }
+  })
+  return oldestFirst(found)
+}
+
+/** What a screen has no use for may be large, and there may be thousands of backups. */
+function withoutBulk({ metadata, sentinel, ...detail }: BackupDetail): BackupDetail {
+  const nothing = { extra: {}, userData: undefined, spec: undefined }
+  return {
+    ...detail,
+    sentinel: sentinel && { ...sentinel, ...nothing },
+    metadata: metadata && { ...metadata, extra: {}, userData: undefined },
+  }
+}
+
+/** A record that cannot be read counts as none: the next check writes it again. */
+async function verificationOf(storage: Storage, name: string, signal: AbortSignal): Promise<Verification | undefined> {
+  try {
+    return await readVerification(storage, name, { signal })
+  } catch (error) {
+    if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
+    return undefined
+  }
+}
