@@ -41,6 +41,7 @@ const loaders: Readonly<Record<CommandName, CommandEntry['load']>> = {
   'backup-mark': async () => (await import('./commands/backup-mark.ts')).backupMark,
   copy: async () => (await import('./commands/copy.ts')).copyCommand,
   st: async () => (await import('./commands/st.ts')).stCommand,
+  completion: async () => (await import('./commands/completion.ts')).completion,
   config: async () => (await import('./commands/config.ts')).configCommand,
 }
 

@@ -12,6 +12,8 @@ export interface Positional<P extends string = string> {
   /** As code names it; `--help` prints it in upper case. */
   readonly name: P
   readonly help: string
+  /** What it can be, for completion in a shell; `commands` for those of walrx. */
+  readonly choices?: readonly string[] | 'commands'
 }
 
 /** A call that `--help` shows. */

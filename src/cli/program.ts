@@ -36,11 +36,15 @@ export interface Outside {
   readonly exit: (status: number) => void
 }
 
+/** What a completion script asks first; see arguments/completion.ts, which is loaded only for that. */
+const completionQuestion = '--get-yargs-completions'
+
 /** Exit status of a service that a third signal ended: WAL that it received may not be archived. */
 const drainlessStatus = 7
 
 /** Runs the program. Returns the exit status; never throws. */
 export async function runProgram(outside: Outside, registry: Registry = commands): Promise<number> {
+  if (outside.args[0] === completionQuestion) return await complete(outside, registry)
   const [name, ...args] = commandFirst(outside.args, (word) => Object.hasOwn(registry, word))
   const { environment } = outside
   try {
@@ -59,6 +63,17 @@ export async function runProgram(outside: Outside, registry: Registry = commands
   } catch (error) {
     reportError(error, { write: (text) => void outside.stderr.write(text) })
     return failureStatus(name, toWalrxError(error))
+  }
+}
+
+/** Answers a shell. Whatever is wrong there, the line that somebody types is no place to say it. */
+async function complete({ args, stdout }: Outside, registry: Registry): Promise<number> {
+  try {
+    const { completionLines } = await import('./arguments/completion.ts')
+    const lines = await completionLines(registry, args.slice(1))
+    return show(stdout, lines.map((line) => `${line}\n`).join(''))
+  } catch {
+    return 0
   }
 }
 

@@ -205,6 +205,12 @@ export const commandTable = {
     groups: ['all with JSON output'],
     settings: 'shown',
   },
+  completion: {
+    summary: 'print what a shell is to source, so that it completes commands and options',
+    kind: 'short',
+    groups: [],
+    settings: 'none',
+  },
 } as const satisfies Record<string, CommandRow>
 
 const rows: ReadonlyMap<string | undefined, CommandRow> = new Map(Object.entries(commandTable))

@@ -171,6 +171,17 @@ test('every example of every help does what it says', async (t) => {
       has(/^WALG_SLOTNAME +db1 +flag/m),
       has(/S3_RETENTION/),
     )
+    // They write where each shell looks.
+    const scripts = [
+      '.local/share/bash-completion/completions/walrx',
+      'functions/_walrx',
+      '.config/fish/completions/walrx.fish',
+    ]
+    for (const script of scripts) await mkdir(join(root, script, '..'), { recursive: true })
+    here.push([/~(?=\/\.)/, root], [/\$\{fpath\[1\]\}/, join(root, 'functions')])
+    const isScript = (path: string) => async () =>
+      assert.match(await readFile(join(root, path), 'utf8'), /get-yargs-completions/)
+    await runAll('completion', ...scripts.map(isScript))
   })
 
   await t.test('of the archive', async () => {

@@ -206,6 +206,7 @@ const calls: Readonly<Record<string, () => Promise<ProcessEnd>>> = {
   'restore-command': () => walrx('restore-command'),
   scrub: () => walrx('scrub', '--dbname', server.conninfo()),
   config: () => walrx('config'),
+  completion: () => walrx('completion', 'bash'),
 }
 
 /** The first is started by wal-fetch, and the other does what wal-push and wal-fetch do. */

@@ -80,7 +80,6 @@ const foreignCommands: Readonly<Record<string, string>> = {
   'catchup-receive': noCatchUp,
   pgbackrest: noPgBackRest,
   flags: 'walrx COMMAND --help shows the options of a command, and walrx config --walg the settings of WAL-G',
-  completion: 'walrx has no completion',
   settings: 'did you mean config?',
   'show-config': 'did you mean config?',
   diagnose: 'did you mean config?',

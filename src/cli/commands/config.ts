@@ -19,7 +19,13 @@ import { alignColumns } from '../terminal/align-columns.ts'
 export const configCommand: Command<'config', never, 'command'> = {
   name: 'config',
   positionals: [],
-  optionals: [{ name: 'command', help: 'whose settings; its flags may follow. Without it: those of all commands' }],
+  optionals: [
+    {
+      name: 'command',
+      help: 'whose settings; its flags may follow. Without it: those of all commands',
+      choices: 'commands',
+    },
+  ],
   examples: [
     { call: 'walrx config', means: 'what is set, where, and what has no effect' },
     {

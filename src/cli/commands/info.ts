@@ -5,8 +5,8 @@ import { systemClock } from '../../primitives/clock.ts'
 import { formatJson } from '../../primitives/json.ts'
 import type { Command } from '../command.ts'
 import { segmentSizeOf } from '../settings/segment-size.ts'
-import { overviewToJson } from '../terminal/overview-json.ts'
-import { overviewText } from '../terminal/overview-text.ts'
+import { overviewToJson } from '../terminal/overview/overview-json.ts'
+import { overviewText } from '../terminal/overview/overview-text.ts'
 
 /** See the file's header. */
 export const info: Command<'info'> = {

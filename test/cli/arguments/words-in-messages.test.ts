@@ -24,7 +24,7 @@ const ofOthers: Readonly<Record<string, RegExp>> = {
 const ofGpg = /^--(armor|export|export-secret-keys|pinentry-mode|passphrase-fd|batch|no-tty|quiet)$/
 
 /** Options that are no option of the table. */
-const everywhere = ['help', 'version']
+const everywhere = ['help', 'version', 'get-yargs-completions']
 
 const commandNames = Object.keys(commandTable) as CommandName[]
 const flags = new Map(commandNames.map((name) => [name, new Set(flagsOf({ name }).map(({ flag }) => flag))]))
