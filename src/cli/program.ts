@@ -14,7 +14,7 @@ import { commandFirst } from './arguments/command-first.ts'
 import { foreignCommand } from './arguments/foreign-words.ts'
 import { parsePlain } from './arguments/plain-arguments.ts'
 import { reportError, type ReportOptions, reportStop } from './report.ts'
-import { completeCalls } from './settings/own-calls.ts'
+import { completeCalls } from './settings/calls/own-calls.ts'
 import { signalStatus, watchSignals } from './signals.ts'
 import { columnsOf, wantsColours } from './terminal/terminal-rules.ts'
 

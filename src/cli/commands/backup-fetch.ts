@@ -27,14 +27,14 @@ import type { Storage } from '../../storage/storage.ts'
 import { chainNames, chainTitle, countsText, plainBytes, storedBytes } from '../terminal/chain-text.ts'
 import type { Command, CommandContext } from '../command.ts'
 import { backupToRestore } from '../settings/backup-to-restore.ts'
-import { flagArguments, ownProgram } from '../settings/own-program.ts'
+import { flagArguments, ownProgram } from '../settings/calls/own-program.ts'
 import { type MissingFiles, missingFiles, whereConfigurationWas } from '../terminal/missing-files.ts'
 import { nextSteps } from '../terminal/next-steps.ts'
 import { openProgress } from '../terminal/progress.ts'
 import { settingsJson, settingsText } from '../terminal/restore-text.ts'
 import { StoreWaits } from '../terminal/store-waits.ts'
 import { type RestoredDirectory, restoredDirectory } from '../settings/next-start.ts'
-import { type NeededSettings, neededSettings } from '../settings/server-environment.ts'
+import { type NeededSettings, neededSettings } from '../settings/calls/server-environment.ts'
 
 /** See the file's header. */
 export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {

@@ -13,8 +13,8 @@ import type { Storage } from '../../storage/storage.ts'
 import type { Command, CommandContext } from '../command.ts'
 import { askedDeletion } from '../settings/retention-rule.ts'
 import { segmentSizeOf } from '../settings/segment-size.ts'
-import { deletionToJson } from '../terminal/deletion-json.ts'
-import { deletionText } from '../terminal/deletion-text.ts'
+import { deletionToJson } from '../terminal/plans/deletion-json.ts'
+import { deletionText } from '../terminal/plans/deletion-text.ts'
 import { humanSize } from '../terminal/human-size.ts'
 
 type Context = CommandContext<'delete', never, 'what'>

@@ -3,8 +3,8 @@ import { openStorage } from '../../config/open-storage.ts'
 import type { Settings } from '../../config/load.ts'
 import { restoreCommand } from '../../restore/wal/restore-command.ts'
 import type { Command } from '../command.ts'
-import { flagArguments, ownProgram } from '../settings/own-program.ts'
-import { neededSettings } from '../settings/server-environment.ts'
+import { flagArguments, ownProgram } from '../settings/calls/own-program.ts'
+import { neededSettings } from '../settings/calls/server-environment.ts'
 
 /** See the file's header. */
 export const restoreCommandCommand: Command<'restore-command'> = {

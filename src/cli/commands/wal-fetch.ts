@@ -13,7 +13,7 @@ import type { Storage } from '../../storage/storage.ts'
 import { WalReader } from '../../walg/wal/wal-reader.ts'
 import type { Command, CommandContext } from '../command.ts'
 import { hasStandbySignal } from '../exit-status.ts'
-import { flagArguments, ownProgram } from '../settings/own-program.ts'
+import { flagArguments, ownProgram } from '../settings/calls/own-program.ts'
 import { segmentSizeOf } from '../settings/segment-size.ts'
 
 type Context = CommandContext<'wal-fetch', 'name' | 'dest'>

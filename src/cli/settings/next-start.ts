@@ -3,8 +3,8 @@ import { existsSync } from 'node:fs'
 import { readFile, readlink, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { Settings } from '../../config/load.ts'
-import { flagArguments, ownProgram } from './own-program.ts'
-import { findPgCtl } from './pg-ctl.ts'
+import { flagArguments, ownProgram } from './calls/own-program.ts'
+import { findPgCtl } from './calls/pg-ctl.ts'
 
 /** Facts of a restored data directory. */
 export interface RestoredDirectory {

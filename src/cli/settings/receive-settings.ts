@@ -5,7 +5,7 @@ import { systemClock } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { clusterNameOf, type GapBackupSettings, type ServiceSettings } from '../../service/service-settings.ts'
 import type { CommandContext } from '../command.ts'
-import { flagArguments, ownProgram } from './own-program.ts'
+import { flagArguments, ownProgram } from './calls/own-program.ts'
 import { conninfoOf } from './server-of.ts'
 
 type ReceiveOptions = OptionValues<'wal-receive'>

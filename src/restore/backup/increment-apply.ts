@@ -1,7 +1,7 @@
 /** Applies the increment of a file, as read from a part, to the file as restored from the backups below. */
 import { pageBytes } from '../../postgres/relations/relation-file.ts'
 import { type IncrementHead, IncrementReader } from '../../walg/increment/increment-reader.ts'
-import type { TarEntry } from '../../walg/backup/tar-entries.ts'
+import type { TarEntry } from '../../walg/backup/tar/tar-entries.ts'
 import { damaged } from './backup-damage.ts'
 import type { ChangedFile } from './parts/restored-file.ts'
 

@@ -7,7 +7,7 @@ import { hasCode } from '../../primitives/errors.ts'
 import { type ChecksumState, parseChecksumState } from '../../postgres/control-file.ts'
 import type { StorageCallOptions } from '../../storage/storage.ts'
 import type { BackupArchive, BackupPart } from './backup-archive.ts'
-import { tarEntries } from './tar-entries.ts'
+import { tarEntries } from './tar/tar-entries.ts'
 
 /** A backup with what its pg_control says; undefined where that cannot be read. */
 export interface BackupChecksums {

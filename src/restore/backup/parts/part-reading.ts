@@ -4,7 +4,7 @@
  */
 import { handedPieces, type Handing } from '../../../walg/stored/handed-object.ts'
 import { ObjectSum } from '../../../walg/stored/object-sum.ts'
-import { type TarEntry, tarEntries } from '../../../walg/backup/tar-entries.ts'
+import { type TarEntry, tarEntries } from '../../../walg/backup/tar/tar-entries.ts'
 import { damaged } from '../backup-damage.ts'
 import { type AppliedIncrement, applyIncrement } from '../increment-apply.ts'
 import { openChecksum } from './checksums.ts'

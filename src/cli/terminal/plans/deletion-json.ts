@@ -1,9 +1,9 @@
 /** A plan of a deletion for programs, and what was done. */
-import { formatJson, type JsonValue } from '../../primitives/json.ts'
-import { formatLsn } from '../../postgres/lsn.ts'
-import { segmentName } from '../../postgres/wal/wal-file.ts'
-import type { DeletionOutcome } from '../../retention/removal/carry-out.ts'
-import type { DeletionPlan } from '../../retention/plan/deletion-plan.ts'
+import { formatJson, type JsonValue } from '../../../primitives/json.ts'
+import { formatLsn } from '../../../postgres/lsn.ts'
+import { segmentName } from '../../../postgres/wal/wal-file.ts'
+import type { DeletionOutcome } from '../../../retention/removal/carry-out.ts'
+import type { DeletionPlan } from '../../../retention/plan/deletion-plan.ts'
 import { kindText } from './deletion-text.ts'
 
 /** The text. `outcome` is missing for a dry run. */

@@ -3,10 +3,10 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { describe, test } from 'node:test'
-import { flagArguments } from '../../../src/cli/settings/own-program.ts'
-import { neededSettings } from '../../../src/cli/settings/server-environment.ts'
-import { loadSettings } from '../../../src/config/load.ts'
-import type { OptionKey } from '../../../src/config/options/options.ts'
+import { flagArguments } from '../../../../src/cli/settings/calls/own-program.ts'
+import { neededSettings } from '../../../../src/cli/settings/calls/server-environment.ts'
+import { loadSettings } from '../../../../src/config/load.ts'
+import type { OptionKey } from '../../../../src/config/options/options.ts'
 
 const load = (environment: Record<string, string>, flags: [OptionKey, string][] = [], home?: string) =>
   loadSettings({ command: 'backup-fetch', flags: new Map(flags), environment, home })

@@ -1,12 +1,12 @@
 /** How walrx calls itself: with the Node that runs it, the program file in use, and the flags that were given. */
 import { extname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { optionsOf, type Settings } from '../../config/load.ts'
-import { type CommandName, type OptionSpec, valueSeparator } from '../../config/options/option-types.ts'
-import { readFilesOf } from '../../config/keys/key-settings.ts'
-import { formatBytes, formatDurationMs } from '../../config/options/option-values.ts'
-import type { OptionKey } from '../../config/options/options.ts'
-import { formatLsn, type Lsn } from '../../postgres/lsn.ts'
+import { optionsOf, type Settings } from '../../../config/load.ts'
+import { type CommandName, type OptionSpec, valueSeparator } from '../../../config/options/option-types.ts'
+import { readFilesOf } from '../../../config/keys/key-settings.ts'
+import { formatBytes, formatDurationMs } from '../../../config/options/option-values.ts'
+import type { OptionKey } from '../../../config/options/options.ts'
+import { formatLsn, type Lsn } from '../../../postgres/lsn.ts'
 
 /** Path of the Node that runs this, and of the program file: what `walrx` stands for, whatever PATH says later. */
 export function ownProgram(): { readonly node: string; readonly main: string } {

@@ -2,11 +2,11 @@
  * Calls of walrx in what is printed, completed: a call that a hint names with its arguments has to work when it is
  * pasted, and needs the archive and the server that this run was given by flags. The environment is there anyway.
  */
-import { commandTable } from '../../config/commands.ts'
-import { optionsOf, type Settings } from '../../config/load.ts'
-import type { CommandName, OptionGroup } from '../../config/options/option-types.ts'
-import { redactText } from '../../observe/redact.ts'
-import { shellWord } from '../../primitives/shell-word.ts'
+import { commandTable } from '../../../config/commands.ts'
+import { optionsOf, type Settings } from '../../../config/load.ts'
+import type { CommandName, OptionGroup } from '../../../config/options/option-types.ts'
+import { redactText } from '../../../observe/redact.ts'
+import { shellWord } from '../../../primitives/shell-word.ts'
 import { flagArguments } from './own-program.ts'
 
 /** Groups of the options that name the archive and the server, and how objects are written and read. */

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { completeCalls } from '../../../src/cli/settings/own-calls.ts'
-import { flagArguments } from '../../../src/cli/settings/own-program.ts'
-import { loadSettings } from '../../../src/config/load.ts'
-import { valueSeparator } from '../../../src/config/options/option-types.ts'
-import type { OptionKey } from '../../../src/config/options/options.ts'
+import { completeCalls } from '../../../../src/cli/settings/calls/own-calls.ts'
+import { flagArguments } from '../../../../src/cli/settings/calls/own-program.ts'
+import { loadSettings } from '../../../../src/config/load.ts'
+import { valueSeparator } from '../../../../src/config/options/option-types.ts'
+import type { OptionKey } from '../../../../src/config/options/options.ts'
 
 const load = (flags: [OptionKey, string][]) =>
   loadSettings({ command: 'backup-push', flags: new Map(flags), environment: { WALG_ZSTD_LEVEL: 'fastest' } })

@@ -2,8 +2,8 @@
  * The entries of a tar from any tool. WAL-G's remote backups lack the final blocks and even the padding of the last entry
  * (docs/walg-format.md, 5.3), so a tar may end after any complete body. One that ends within a body or a header is damaged.
  */
-import { WalrxError } from '../../primitives/errors.ts'
-import type { DecodedPiece } from '../../compression/codec.ts'
+import { WalrxError } from '../../../primitives/errors.ts'
+import type { DecodedPiece } from '../../../compression/codec.ts'
 import { blockBytes, type TarHeader, TarHeaders } from './tar-headers.ts'
 
 /** An entry. Read its body before asking for the next entry. */

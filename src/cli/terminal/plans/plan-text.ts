@@ -1,10 +1,10 @@
 /** A plan for people. */
-import type { ChangedFork, PlanReport, UnknownFact } from '../../backup/plan/backup-plan.ts'
-import type { DeltaSize, WholeReason } from '../../backup/plan/size-estimate.ts'
-import { formatLsn } from '../../postgres/lsn.ts'
-import { pageBytes } from '../../postgres/relations/relation-file.ts'
-import { alignColumns } from './align-columns.ts'
-import { humanSize } from './human-size.ts'
+import type { ChangedFork, PlanReport, UnknownFact } from '../../../backup/plan/backup-plan.ts'
+import type { DeltaSize, WholeReason } from '../../../backup/plan/size-estimate.ts'
+import { formatLsn } from '../../../postgres/lsn.ts'
+import { pageBytes } from '../../../postgres/relations/relation-file.ts'
+import { alignColumns } from '../align-columns.ts'
+import { humanSize } from '../human-size.ts'
 import { changedBlocks } from './plan-json.ts'
 
 /** Relations in the text. */

@@ -1,11 +1,11 @@
 /** A plan of a deletion for people. */
-import { formatLsn } from '../../postgres/lsn.ts'
-import { segmentName } from '../../postgres/wal/wal-file.ts'
-import type { ArchivedBackup } from '../../retention/contents/archived-backup.ts'
-import type { DeletionPlan, WalRun } from '../../retention/plan/deletion-plan.ts'
-import type { RemainingWindow } from '../../retention/plan/remaining-window.ts'
-import { alignColumns } from './align-columns.ts'
-import { humanSize } from './human-size.ts'
+import { formatLsn } from '../../../postgres/lsn.ts'
+import { segmentName } from '../../../postgres/wal/wal-file.ts'
+import type { ArchivedBackup } from '../../../retention/contents/archived-backup.ts'
+import type { DeletionPlan, WalRun } from '../../../retention/plan/deletion-plan.ts'
+import type { RemainingWindow } from '../../../retention/plan/remaining-window.ts'
+import { alignColumns } from '../align-columns.ts'
+import { humanSize } from '../human-size.ts'
 
 /** Runs of a timeline that are shown one by one. */
 const runsShown = 20

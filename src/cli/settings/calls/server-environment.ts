@@ -1,10 +1,10 @@
 /** What a restore_command inherits from the server that runs it, instead of from the shell that ran a command of walrx. */
 import { resolve } from 'node:path'
-import { optionsOf, type Settings } from '../../config/load.ts'
-import type { OptionKey } from '../../config/options/options.ts'
-import type { CommandName, OptionSpec } from '../../config/options/option-types.ts'
-import { knownNames, optionNames } from '../../config/setting-names.ts'
-import { redactText } from '../../observe/redact.ts'
+import { optionsOf, type Settings } from '../../../config/load.ts'
+import type { OptionKey } from '../../../config/options/options.ts'
+import type { CommandName, OptionSpec } from '../../../config/options/option-types.ts'
+import { knownNames, optionNames } from '../../../config/setting-names.ts'
+import { redactText } from '../../../observe/redact.ts'
 import { withWholePaths } from './own-program.ts'
 
 /** A variable of the environment. */
