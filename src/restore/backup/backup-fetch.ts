@@ -99,7 +99,7 @@ function holdingControl(sink: DirectorySink): PlacingSink {
     directory: (path, mode) => sink.directory(path, mode),
     file: (path, mode) => sink.file(path === controlFile ? heldControlFile : path, mode),
     change: (path) => sink.change(path),
-    place: (path) => sink.place(path === controlFile ? heldControlFile : path),
+    place: (path, waits) => sink.place(path === controlFile ? heldControlFile : path, waits),
     sync: () => sink.sync(),
   }
 }

@@ -238,17 +238,14 @@ class BackupReading {
 
   /** Decides what is done with the entries of a part, and keeps the account of them. */
   #host(part: BackupPart, at: string, signal: AbortSignal): EntryHost {
-    /** The path of the entry that is being read, and its size. */
-    let present = { path: '', size: 0 }
     return {
       plan: async (entry) => {
         signal.throwIfAborted()
         const path = entryPath(entry.name)
         if (path === undefined) throw damaged(`${at} holds a file outside the data directory: "${entry.name}"`)
-        present = { path, size: entry.size }
         return this.#plan(entry, path, part, at)
       },
-      done: (result) => this.#done(result, present),
+      done: (result) => this.#done(result),
     }
   }
 
@@ -295,10 +292,11 @@ class BackupReading {
     return { kind: 'keep', place, bytesMax: rewriteBytesMax, expected: sums }
   }
 
-  async #done(result: EntryResult, { path, size }: { readonly path: string; readonly size: number }): Promise<void> {
+  async #done(result: EntryResult): Promise<void> {
     const { documents, sums } = this.#options
+    const { path } = result.place
     this.#seen.add(path)
-    this.#tally.bytes += size
+    this.#tally.bytes += result.size
     if (result.kind === 'changed') {
       sums?.changed(path, result.applied)
       this.#tally.increments++

@@ -15,6 +15,9 @@ export interface FilePlace {
   release(): void
 }
 
+/** In a directory. */
+type OwnPlace = FilePlace & { readonly full: string }
+
 /** Takes directories and files, by paths relative to the data directory. */
 export interface RestoreSink {
   directory(path: string, mode: number): Promise<void>
@@ -23,9 +26,11 @@ export interface RestoreSink {
   change(path: string): Promise<ChangedFile>
   /**
    * Prepares the place of a file, so that another thread can write and sync it. Undefined where a sink does all by itself.
-   * @returns its full path, undefined for nowhere; `release` is to be called when the file is finished or given up
+   * @param waits whether to wait for who writes the same file
+   * @returns its full path, undefined for nowhere; `release` is to be called when the file is finished or given up. Undefined
+   * for a file that is being written, without waiting
    */
-  place?(path: string): Promise<FilePlace>
+  place?(path: string, waits: boolean): Promise<FilePlace | undefined>
   /** Makes all finished files and their names durable. */
   sync(): Promise<void>
 }
@@ -79,7 +84,8 @@ export class DirectorySink implements RestoreSink {
   }
 
   async file(path: string, mode: number): Promise<RestoredFile> {
-    const place = await this.place(path)
+    await this.#makeTarget(path)
+    const place = await this.#place(join(this.root, path))
     return this.#opened(place, () => makeFile(place.full, mode, this.#fsync ? this.#syncs : undefined))
   }
 
@@ -110,14 +116,19 @@ export class DirectorySink implements RestoreSink {
   }
 
   async change(path: string): Promise<ChangedFile> {
-    const place = await this.place(path)
+    await this.#makeTarget(path)
+    const place = await this.#place(join(this.root, path))
     return this.#opened(place, () => changeFile(place.full, this.#fsync ? this.#syncs : undefined))
   }
 
-  /** Waits until the last writer of the same file has finished or dropped it. */
-  async place(path: string): Promise<FilePlace & { readonly full: string }> {
+  async place(path: string, waits: boolean): Promise<OwnPlace | undefined> {
     await this.#makeTarget(path)
     const full = join(this.root, path)
+    return !waits && this.#beingWritten.has(full) ? undefined : this.#place(full)
+  }
+
+  /** Waits until the last writer of the same file has finished or dropped it; where there is none, the place is taken at once. */
+  async #place(full: string): Promise<OwnPlace> {
     for (let other = this.#beingWritten.get(full); other; other = this.#beingWritten.get(full)) await other
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#beingWritten.set(full, promise)

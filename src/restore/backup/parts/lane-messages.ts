@@ -22,7 +22,8 @@ export type ToLane =
   | { readonly kind: 'bytes'; readonly buffer: ArrayBuffer; readonly length: number }
   | { readonly kind: 'end of bytes' }
   | { readonly kind: 'no more bytes'; readonly error: SentError }
-  | { readonly kind: 'plan'; readonly plan: EntryPlan }
+  /** For some of the entries, from the first on. */
+  | { readonly kind: 'plans'; readonly plans: readonly EntryPlan[] }
   | { readonly kind: 'no plan'; readonly error: SentError }
   /** Make all files durable. */
   | { readonly kind: 'end' }
@@ -31,9 +32,9 @@ export type ToLane =
 export type FromLane =
   /** Bytes are used. */
   | { readonly kind: 'used'; readonly buffer: ArrayBuffer }
-  /** The next entry; `before` is the end of the one before it. */
-  | { readonly kind: 'entry'; readonly entry: EntryHead; readonly before: EntryResult | undefined }
-  | { readonly kind: 'read'; readonly sum: PartSum; readonly before: EntryResult | undefined }
+  /** The next entries; `before` is the end of those before them that were not skipped. */
+  | { readonly kind: 'entries'; readonly entries: readonly EntryHead[]; readonly before: readonly EntryResult[] }
+  | { readonly kind: 'read'; readonly sum: PartSum; readonly before: readonly EntryResult[] }
   | { readonly kind: 'not read'; readonly error: SentError }
   | { readonly kind: 'ended' }
   | { readonly kind: 'not ended'; readonly error: SentError }

@@ -5,12 +5,12 @@ import { BackgroundSync } from './background-sync.ts'
 import { type FromLane, type LaneData, receivedError, sentError, type ToLane } from './lane-messages.ts'
 import type {
   EntryHead,
-  EntryHost,
   EntryPlace,
   EntryPlan,
   EntryResult,
   FileOpener,
   PartSource,
+  PlanSource,
 } from './part-reading.ts'
 import { changeFile, makeFile, nowhereFile } from './restored-file.ts'
 
@@ -31,25 +31,25 @@ const files: FileOpener = {
   change: ({ full }: EntryPlace) => Promise.resolve(full === undefined ? nowhereFile : changeFile(full, syncs)),
 }
 
-/** Asks the restore, which hears of the end of an entry together with the question for the next one. */
-class AskingHost implements EntryHost {
-  before: EntryResult | undefined
-  #answer: PromiseWithResolvers<EntryPlan> | undefined
+/** Asks the restore, which hears of the end of entries together with the question for the next ones. */
+class AskingHost implements PlanSource {
+  before: EntryResult[] = []
+  #answer: PromiseWithResolvers<readonly EntryPlan[]> | undefined
 
-  plan(entry: EntryHead): Promise<EntryPlan> {
+  plans(entries: readonly EntryHead[]): Promise<readonly EntryPlan[]> {
     this.#answer = Promise.withResolvers()
-    send({ kind: 'entry', entry, before: this.before })
-    this.before = undefined
+    send({ kind: 'entries', entries, before: this.before })
+    this.before = []
     return this.#answer.promise
   }
 
   done(result: EntryResult): Promise<void> {
-    this.before = result
+    this.before.push(result)
     return Promise.resolve()
   }
 
-  onPlan(plan: EntryPlan): void {
-    this.#answer?.resolve(plan)
+  onPlans(plans: readonly EntryPlan[]): void {
+    this.#answer?.resolve(plans)
   }
 
   onRefusal(error: Error): void {
@@ -135,8 +135,8 @@ function onMessage(message: ToLane): void {
       return part?.bytes.end()
     case 'no more bytes':
       return part?.bytes.end(receivedError(message.error))
-    case 'plan':
-      return part?.host.onPlan(message.plan)
+    case 'plans':
+      return part?.host.onPlans(message.plans)
     case 'no plan':
       return part?.host.onRefusal(receivedError(message.error))
     case 'end':

@@ -2,7 +2,7 @@
 import type { HandedObject } from '../../../walg/stored/handed-object.ts'
 import type { ChunkBuffers } from '../../../storage/storage.ts'
 import type { RestoreSink } from '../restore-sink.ts'
-import { type EntryHost, type PartSum, readPart } from './part-reading.ts'
+import { type EntryHead, type EntryHost, type PartSum, readPart } from './part-reading.ts'
 
 /** See the file's header. */
 export interface Lane {
@@ -28,7 +28,9 @@ export function ownThreadLane(sink: RestoreSink): Lane {
   return {
     async read({ bytes, close, handing }, host) {
       try {
-        return await readPart({ handing, bytes, release: () => {} }, host, files)
+        const plans = async ([first]: readonly EntryHead[]) => (first ? [await host.plan(first)] : [])
+        const source = { handing, bytes, release: () => {} }
+        return await readPart(source, { plans, done: (result) => host.done(result) }, files)
       } finally {
         await close()
       }

@@ -4,6 +4,7 @@
  */
 import { handedPieces, type Handing } from '../../../walg/stored/handed-object.ts'
 import { ObjectSum } from '../../../walg/stored/object-sum.ts'
+import { WalrxError } from '../../../primitives/errors.ts'
 import { type TarEntry, tarEntries } from '../../../walg/backup/tar/tar-entries.ts'
 import { damaged } from '../backup-damage.ts'
 import { type AppliedIncrement, applyIncrement } from '../increment-apply.ts'
@@ -44,17 +45,31 @@ export type EntryPlan =
   /** An increment of a file. */
   | { readonly kind: 'change'; readonly place: EntryPlace }
 
-/** What was done with it. */
-export type EntryResult =
-  | { readonly kind: 'written'; readonly bytes: number }
-  | { readonly kind: 'kept'; readonly place: EntryPlace; readonly content: Uint8Array }
+/** What was done with it. `size` is that of the entry. */
+export type EntryResult = { readonly place: EntryPlace; readonly size: number } & (
+  | { readonly kind: 'written' }
+  | { readonly kind: 'kept'; readonly content: Uint8Array }
   | { readonly kind: 'changed'; readonly applied: AppliedIncrement }
+)
 
-/** Decides. It is asked for one entry at a time, and hears of its end before the next, unless that was skipped. */
+/**
+ * Decides what is done with entries, and hears of the end of each that is not skipped, in their order. It is asked for an entry
+ * again where the answer was not used: for one that comes after others whose end it has to wait for.
+ */
 export interface EntryHost {
   plan(entry: EntryHead): Promise<EntryPlan>
   done(result: EntryResult): Promise<void>
 }
+
+/** The same for the reader of a part, which asks for several entries at once: a thread would wait for each answer. */
+export interface PlanSource {
+  /** @returns plans for some of the entries from the first on, and at least for that */
+  plans(entries: readonly EntryHead[]): Promise<readonly EntryPlan[]>
+  done(result: EntryResult): Promise<void>
+}
+
+/** The most entries that are asked for at once: the places of their files are taken until they are written. */
+const askedMax = 100
 
 /** Opens the files of plans. */
 export interface FileOpener {
@@ -76,22 +91,28 @@ export type PartSum = Pick<ObjectSum, 'size' | 'crc32c'>
 /**
  * Reads a part to its end, bytes after the tar's end included.
  * @returns the sum of the bytes that came
- * @throws WALRX_BACKUP_DAMAGED, WALRX_OBJECT_DAMAGED and what else does not decode; what source, host and files throw. Then no
+ * @throws WALRX_BACKUP_DAMAGED, WALRX_OBJECT_DAMAGED and what else does not decode; what source, plans and files throw. Then no
  * file is open any more
  */
-export async function readPart(source: PartSource, host: EntryHost, files: FileOpener): Promise<PartSum> {
+export async function readPart(source: PartSource, host: PlanSource, files: FileOpener): Promise<PartSum> {
   const { at } = source.handing
   const sum = new ObjectSum()
   const stored = summed(source.bytes, sum)
   const pieces = handedPieces(source.handing, stored, { inSync: true, release: (chunk) => source.release(chunk) })
+  let plans: EntryPlan[] = []
   for await (const entry of tarEntries(pieces, at)) {
-    const { kind, mode, name, size } = entry
-    const plan = await host.plan({ name, kind, size, mode })
+    if (plans.length === 0) plans = [...(await host.plans([entry, ...(entry.ahead?.(askedMax - 1) ?? [])].map(headOf)))]
+    const plan = plans.shift()
+    if (!plan) throw new WalrxError('WALRX_INTERNAL', `${at}: there is no plan for ${entry.name}`)
     if (plan.kind === 'skip') continue
     await host.done(await carryOut(plan, entry, at, files))
   }
   for await (const rest of stored) source.release(rest)
   return { size: sum.size, crc32c: sum.crc32c }
+}
+
+function headOf({ kind, mode, name, size }: EntryHead): EntryHead {
+  return { name, kind, size, mode }
 }
 
 async function carryOut(
@@ -100,13 +121,16 @@ async function carryOut(
   at: string,
   files: FileOpener,
 ): Promise<EntryResult> {
+  const { place } = plan
+  const { size } = entry
   switch (plan.kind) {
     case 'change':
-      return { kind: 'changed', applied: await applyIncrement(entry, await files.change(plan.place), at) }
+      return { kind: 'changed', place, size, applied: await applyIncrement(entry, await files.change(place), at) }
     case 'keep':
-      return { kind: 'kept', place: plan.place, content: await keepFile(entry, plan, at) }
+      return { kind: 'kept', place, size, content: await keepFile(entry, plan, at) }
     case 'write':
-      return { kind: 'written', bytes: await writeFile(entry, await files.file(plan.place), plan.expected, at) }
+      await writeFile(entry, await files.file(place), plan.expected, at)
+      return { kind: 'written', place, size }
     default:
       return plan satisfies never
   }
@@ -117,11 +141,10 @@ async function writeFile(
   file: RestoredFile,
   expected: ExpectedSum | undefined,
   at: string,
-): Promise<number> {
+): Promise<void> {
   try {
-    const bytes = await checkBody(entry, expected, at, (chunk) => file.write(chunk))
+    await checkBody(entry, expected, at, (chunk) => file.write(chunk))
     await file.finish()
-    return bytes
   } finally {
     await file.drop()
   }
@@ -148,7 +171,7 @@ async function checkBody(
   expected: ExpectedSum | undefined,
   at: string,
   take: (chunk: Uint8Array) => Promise<void> | void,
-): Promise<number> {
+): Promise<void> {
   const checksum = expected?.algorithm === undefined ? undefined : openChecksum(expected.algorithm, 'the manifest')
   let bytes = 0
   for await (const chunk of body) {
@@ -158,7 +181,7 @@ async function checkBody(
   }
   if (bytes !== size) throw damaged(`${at} holds ${bytes} bytes of ${name} instead of ${size}`)
   const digest = checksum?.digest()
-  if (digest === expected?.checksum) return bytes
+  if (digest === expected?.checksum) return
   const { algorithm, checksum: listed } = expected ?? {}
   throw damaged(`${at} holds ${name} with ${algorithm} ${digest}, but the server's manifest lists ${listed}`)
 }

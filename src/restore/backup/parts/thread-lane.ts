@@ -10,7 +10,7 @@ import type { ChunkBuffers } from '../../../storage/storage.ts'
 import type { FilePlace, PlacingSink, RestoreSink } from '../restore-sink.ts'
 import { type Lane, type OpenLane, ownThreadLane } from './lane.ts'
 import { type FromLane, type LaneData, receivedError, type SentError, sentError, type ToLane } from './lane-messages.ts'
-import type { EntryHost, EntryPlan, EntryResult, PartSum } from './part-reading.ts'
+import type { EntryHead, EntryHost, EntryPlan, EntryResult, PartSum } from './part-reading.ts'
 
 /** Bytes that go over at once. */
 const bufferBytes = 512 * 1024
@@ -68,7 +68,8 @@ export class ThreadLane implements Lane {
   readonly #errors: unknown[] = []
   readonly #ended = Promise.withResolvers<void>()
   #reading: Reading | undefined
-  #place: FilePlace | undefined
+  /** Of the files that are being written. */
+  #places: FilePlace[] = []
   /** Why the thread is gone. */
   #failure: Error | undefined
 
@@ -168,8 +169,8 @@ export class ThreadLane implements Lane {
     switch (message.kind) {
       case 'used':
         return this.#pool.returned(message.buffer)
-      case 'entry':
-        return void this.#onEntry(message)
+      case 'entries':
+        return void this.#onEntries(message)
       case 'read':
         return void this.#onRead(message)
       case 'not read':
@@ -183,22 +184,47 @@ export class ThreadLane implements Lane {
     }
   }
 
-  async #onEntry({ before, entry }: FromLane & { readonly kind: 'entry' }): Promise<void> {
-    const host = this.#reading?.host
-    if (!host) return
+  async #onEntries({ before, entries }: FromLane & { readonly kind: 'entries' }): Promise<void> {
+    const reading = this.#reading
+    if (!reading) return
     try {
-      await this.#onBefore(host, before)
-      this.#send({ kind: 'plan', plan: await this.#placed(await host.plan(entry)) })
+      await this.#onBefore(reading.host, before)
+      const plans: EntryPlan[] = []
+      for (const entry of entries) {
+        const plan = await this.#planned(reading, entry, plans.length === 0)
+        if (!plan) break
+        plans.push(plan)
+        // Its file is written here: before the next one.
+        if (plan.kind === 'keep') break
+      }
+      this.#send({ kind: 'plans', plans })
     } catch (error) {
       this.#send({ kind: 'no plan', error: this.#sent(error) })
     }
   }
 
-  async #placed(plan: EntryPlan): Promise<EntryPlan> {
+  /** The plan for an entry; undefined for one that is not the first, and of which the lane should ask again. */
+  async #planned(reading: Reading, entry: EntryHead, isFirst: boolean): Promise<EntryPlan | undefined> {
+    try {
+      return await this.#placed(reading, await reading.host.plan(entry), isFirst)
+    } catch (error) {
+      // What is wrong with an entry is said after what is wrong with those before it.
+      if (isFirst) throw error
+      return undefined
+    }
+  }
+
+  async #placed(reading: Reading, plan: EntryPlan, isFirst: boolean): Promise<EntryPlan | undefined> {
     if (plan.kind !== 'write' && plan.kind !== 'change') return plan
-    if (!this.#sink) throw new WalrxError('WALRX_INTERNAL', `a lane without a sink got ${plan.place.path}`)
-    this.#place = await this.#sink.place(plan.place.path)
-    return { ...plan, place: { ...plan.place, full: this.#place.full } }
+    const { path } = plan.place
+    if (!this.#sink) throw new WalrxError('WALRX_INTERNAL', `a lane without a sink got ${path}`)
+    // Who has places must not wait for others: two lanes could wait for each other, and one for itself.
+    const place = await this.#sink.place(path, isFirst)
+    if (!place) return undefined
+    // Meanwhile the thread may have gone.
+    if (this.#reading !== reading) place.release()
+    else this.#places.push(place)
+    return { ...plan, place: { ...plan.place, full: place.full } }
   }
 
   async #onRead({ before, sum }: FromLane & { readonly kind: 'read' }): Promise<void> {
@@ -212,14 +238,13 @@ export class ThreadLane implements Lane {
     }
   }
 
-  async #onBefore(host: EntryHost, before: EntryResult | undefined): Promise<void> {
+  async #onBefore(host: EntryHost, before: readonly EntryResult[]): Promise<void> {
     this.#released()
-    if (before) await host.done(before)
+    for (const result of before) await host.done(result)
   }
 
   #released(): void {
-    this.#place?.release()
-    this.#place = undefined
+    for (const place of this.#places.splice(0)) place.release()
   }
 
   #onGone(error: Error): void {

@@ -15,6 +15,12 @@ export interface TarEntry extends TarHeader {
    * chunks stay valid by themselves.
    */
   readonly hold?: () => () => void
+  /**
+   * Headers of the entries after this one, in their order, as far as they are in memory already: of a tar of small files many
+   * are. To be called before the body is read. What is damaged, and what has a long name, ends them.
+   * @param max the most headers
+   */
+  readonly ahead?: (max: number) => readonly TarHeader[]
 }
 
 /**
@@ -39,7 +45,12 @@ export async function* tarEntries(
         continue
       }
       cursor.begin(header.size)
-      yield { ...header, body: bodyOf(cursor, object), hold: () => cursor.hold() }
+      yield {
+        ...header,
+        body: bodyOf(cursor, object),
+        hold: () => cursor.hold(),
+        ahead: (max) => cursor.headersAhead(headers, max),
+      }
       await cursor.skipBody()
       if (cursor.missing > 0) throw endsEarly(object, `${cursor.missing} bytes before the end of its last file`)
     }
@@ -123,6 +134,19 @@ class PieceCursor {
   /** Skips what is left of the body, as far as it is there. */
   async skipBody(): Promise<void> {
     this.missing = await this.#skip(this.missing)
+  }
+
+  /** See {@link TarEntry.ahead}. */
+  headersAhead(headers: TarHeaders, max: number): readonly TarHeader[] {
+    const found: TarHeader[] = []
+    let at = this.missing + this.#padding
+    while (found.length < max && this.#rest.length - at >= blockBytes) {
+      const header = headers.peek(Buffer.from(this.#rest.buffer, this.#rest.byteOffset + at, blockBytes))
+      if (!header) break
+      found.push(header)
+      at += blockBytes + header.size + paddingOf(header.size)
+    }
+    return found
   }
 
   /** See {@link TarEntry.hold}. */

@@ -57,6 +57,22 @@ export class TarHeaders {
     return size
   }
 
+  /**
+   * What {@link block} will return of a block that comes after the present body, where it is the header of an entry without
+   * texts before it; undefined for all others.
+   */
+  peek(block: Buffer): TarHeader | undefined {
+    const flag = block[156] ?? 0
+    if (longKinds[String.fromCharCode(flag)]) return undefined
+    try {
+      const header = this.block(block)
+      return typeof header === 'object' ? header : undefined
+    } catch {
+      // It is thrown again when the block is read.
+      return undefined
+    }
+  }
+
   /** Takes a text that comes before a header. */
   text(text: Buffer): void {
     const long = this.#long
