@@ -106,7 +106,7 @@ class Connection {
     if (!this.#isBusy) void this.#serve()
   }
 
-  /** Whoever waits for a file closes his end only when he has given up: the file must not appear later. */
+  /** A client that waits for a file closes its end only when it has given up: the file must not appear later. */
   #onEnd(): void {
     this.#isEnded = true
     this.#gone.abort()

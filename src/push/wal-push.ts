@@ -1,6 +1,6 @@
 /**
  * Archives one WAL file of the server's disk: what an archive_command does. It returns when the file is durable in the
- * archive, under its name, with its bytes, whoever has written it: a receiver that streams from the same server mostly was
+ * archive, under its name, with its bytes, written by any tool: a receiver that streams from the same server mostly was
  * faster. Nothing there is ever replaced by other bytes, but for a partial by a longer one with the same beginning.
  */
 import type { Logger } from '../observe/log.ts'

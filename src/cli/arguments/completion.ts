@@ -1,7 +1,7 @@
 /**
  * Completion in bash, zsh and fish. A script in the shell asks `walrx --get-yargs-completions SHELL WORD…` at each tab, by
  * the name that yargs has for that. The answers do not come from yargs, which takes a tenth of a second to load, offers
- * options where a file belongs, and takes the shell from SHELL instead of from whoever asks.
+ * options where a file belongs, and takes the shell from SHELL instead of from the one who asks.
  */
 import type { OptionSpec } from '../../config/options/option-types.ts'
 import type { Positional } from '../command.ts'

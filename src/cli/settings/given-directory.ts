@@ -1,6 +1,6 @@
 /**
  * The data directory that `backup-push PGDATA` names, as WAL-G's users type it. walrx reads no file of it: the backup comes
- * over the replication connection. But whoever names a directory means its server, and no other.
+ * over the replication connection. But an operator who names a directory means its server, and no other.
  */
 import { controlFilePath, readSystemIdentifier } from '../../postgres/system-identifier.ts'
 import type { PgServer } from '../../postgres/connect/connection.ts'

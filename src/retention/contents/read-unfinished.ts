@@ -36,7 +36,7 @@ interface FoundIntent {
 
 /**
  * Ages go by the clock of the storage as far as it shows: the newest time of any backup counts as now where the clock
- * of this machine is behind.
+ * of this machine is late.
  * @throws what the storage says
  */
 export async function readUnfinished(

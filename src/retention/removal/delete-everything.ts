@@ -1,4 +1,4 @@
-/** `delete everything`: all objects below the prefix, whoever wrote them; sentinels first, so that no half backup shows. */
+/** `delete everything`: all objects below the prefix, of any tool; sentinels first, so that no half backup shows. */
 import { WalrxError } from '../../primitives/errors.ts'
 import type { ObjectInfo, Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { nameOfSentinel } from '../../walg/backup/backup-names.ts'

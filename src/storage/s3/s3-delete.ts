@@ -99,7 +99,7 @@ async function deleteHalves(options: S3DeleteOptions, keys: readonly string[]): 
   }
 }
 
-/** The errors that may pass: those of locks and policies go to whoever wants to know of them. */
+/** The errors that may pass: those of locks and policies go to the caller that wants to know of them. */
 function passRefused({ onRefused, task }: S3DeleteOptions, errors: readonly KeyError[]): readonly KeyError[] {
   if (onRefused === undefined) return errors
   return errors.filter((each) => {
