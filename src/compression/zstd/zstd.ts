@@ -200,6 +200,7 @@ function decodePieces(
     if (engine && canDecodeInSync(engine)) {
       return piecesInSync(engine, frame, decodeChunkBytes, (reason) => undecodable(reason, 'zstd stream'))
     }
+    engine?.destroy()
     return piecesThroughZlib(openDecompressor, frame, 'zstd stream', decodeChunkBytes)
   })
 }
