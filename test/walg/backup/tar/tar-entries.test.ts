@@ -6,11 +6,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { pack } from 'tar-stream'
-import { hasCode } from '../../../src/primitives/errors.ts'
-import { type TarEntry, tarEntries } from '../../../src/walg/backup/tar-entries.ts'
-import { readTar } from '../../backup/parts/tars.ts'
-import { chunksOf, randomBytesOf } from '../../harness/made/codec-streams.ts'
-import { Random } from '../../harness/random.ts'
+import { hasCode } from '../../../../src/primitives/errors.ts'
+import { type TarEntry, tarEntries } from '../../../../src/walg/backup/tar/tar-entries.ts'
+import { readTar } from '../../../backup/parts/tars.ts'
+import { chunksOf, randomBytesOf } from '../../../harness/made/codec-streams.ts'
+import { Random } from '../../../harness/random.ts'
 
 type Read = Pick<TarEntry, 'name' | 'kind' | 'size' | 'mode'> & { readonly content: Buffer }
 
