@@ -52,6 +52,14 @@ function keepHeapSmall(): void {
   v8.setFlagsFromString('--semi-space-growth-factor=1')
 }
 
+/**
+ * What reads thousands of documents makes garbage that outlives the small young generation. V8 would let the heap grow
+ * to four times what is alive. Measured with 10,000 backups in a bucket: 146 MB resident instead of 250, in the same time.
+ */
+function collectEarly(): void {
+  v8.setFlagsFromString('--heap-growing-percent=50')
+}
+
 /** Standard output; when its reader goes away, as in `walrx wal-show | head`, that is the end and no error. */
 function openStdout(): typeof process.stdout {
   isStdoutOpen = true
@@ -89,7 +97,9 @@ process.on('uncaughtException', fail)
 // Should nothing be left to wait for before the program has said how it ends, Node would end with 13.
 process.exitCode = failureStatus(command, { exitStatus: 1 })
 enableCompileCache()
-if (commandRow(command)?.keepsHeapSmall) keepHeapSmall()
+const row = commandRow(command)
+if (row?.keepsHeapSmall) keepHeapSmall()
+if (row?.keepsHeapSmall && row.kind === 'short') collectEarly()
 const { runProgram } = await import('./cli/program.ts')
 const status = await runProgram({
   args: process.argv.slice(2),

@@ -27,7 +27,7 @@ import { findUnfinished, type UnfinishedBackup } from './unfinished-backups.ts'
 import { CountingWalReader, type WalDay } from './wal-usage.ts'
 
 /** A backup. */
-export interface BackupOverview extends BackupDetail, OrderedBackup {
+export interface BackupOverview extends Omit<BackupDetail, 'metadata'>, OrderedBackup {
   readonly chain: BackupChain
   /** Bytes of all its objects as they are stored. */
   readonly storedBytes: number
@@ -150,7 +150,7 @@ async function readBackups(
   const byName = new Map(details.map((detail) => [detail.name, detail]))
   const links = new Map(details.map((detail) => [detail.name, linkOf(detail)]))
   const found = await mapInParallel(details, async (detail): Promise<BackupOverview> => {
-    const { metadata, name, sentinel } = detail
+    const { name } = detail
     const chain = followChain(name, links)
     const record = verified.has(name) ? await verificationOf(storage, name, signal) : undefined
     const identities = chain.names.map((each) => ({
@@ -160,7 +160,6 @@ async function readBackups(
     }))
     return {
       ...detail,
-      ...placeOf(sentinel, metadata),
       chain,
       storedBytes: usage.get(name)?.storedBytes ?? 0,
       verification: record && isVerificationOf(record, identities) ? record : undefined,
@@ -169,14 +168,31 @@ async function readBackups(
   return oldestFirst(found)
 }
 
-/** What a screen has no use for may be large, and there may be thousands of backups. */
-function withoutBulk({ metadata, sentinel, ...detail }: BackupDetail): BackupDetail {
-  const nothing = { extra: {}, userData: undefined, spec: undefined }
+/** A backup with its place in the order, and without what a screen has no use for: there may be thousands. */
+function withoutBulk({ metadata, sentinel, ...detail }: BackupDetail): Omit<BackupDetail, 'metadata'> & OrderedBackup {
+  const { lastModifiedMs, name } = detail
   return {
     ...detail,
-    sentinel: sentinel && { ...sentinel, ...nothing },
-    metadata: metadata && { ...metadata, extra: {}, userData: undefined },
+    ...placeOf(sentinel, metadata),
+    lastModifiedMs,
+    name: ownText(name),
+    sentinel: sentinel && {
+      ...sentinel,
+      ...{ extra: {}, userData: undefined, spec: undefined, hostname: undefined, dataDir: undefined },
+      ...(sentinel.startTime !== undefined && { startTime: ownText(sentinel.startTime) }),
+      ...(sentinel.finishTime !== undefined && { finishTime: ownText(sentinel.finishTime) }),
+      delta: sentinel.delta && {
+        ...sentinel.delta,
+        parentName: ownText(sentinel.delta.parentName),
+        fullName: undefined,
+      },
+    },
   }
+}
+
+/** A copy: V8 makes a part of a text by pointing into the whole document, which stays in memory then. */
+function ownText(text: string): string {
+  return Buffer.from(text).toString()
 }
 
 /** A record that cannot be read counts as none: the next check writes it again. */
