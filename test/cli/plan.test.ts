@@ -181,7 +181,7 @@ describe('backup-plan', () => {
         [[], 2, /no archive is given/],
         [[...prefix, '--delta-from-name', 'a', '--delta-from-user-data', 'b'], 2, /by its name and by its user data/],
         [[...prefix, '--delta-max-steps', '65'], 2, /delta-max-steps/],
-        [[...prefix, 'base_1'], 2, /takes no argument "base_1"/],
+        [[...prefix, 'base_1'], 2, /takes no argument "base_1"|base_1 is no data directory/],
         [[...prefix, '--limit', '3'], 2, /has no option --limit/],
         [[...prefix, '-d', 'host=127.0.0.1 port=1'], 3, /127\.0\.0\.1/],
         [['--file-prefix', join(root, 'missing'), '-d', 'host=127.0.0.1 port=1'], 3, /127\.0\.0\.1/],

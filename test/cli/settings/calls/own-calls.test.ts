@@ -36,7 +36,7 @@ test('what is no call stays as it is', async () => {
     'walrx backup-push takes one',
     'run walrx backup-mark again to finish',
     'see walrx wal-finalize --set-aside',
-    'walrx st --x',
+    'walrx no-command --x',
   ]) {
     assert.equal(completeCalls(text, settings), text)
   }
