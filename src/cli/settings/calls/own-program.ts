@@ -11,7 +11,7 @@ import { formatLsn, type Lsn } from '../../../postgres/lsn.ts'
 /** Path of the Node that runs this, and of the program file: what `walrx` stands for, whatever PATH says later. */
 export function ownProgram(): { readonly node: string; readonly main: string } {
   // `.ts` in a checkout, `.js` where it was built.
-  const main = new URL(`../../main${extname(import.meta.filename)}`, import.meta.url)
+  const main = new URL(`../../../main${extname(import.meta.filename)}`, import.meta.url)
   return { node: process.execPath, main: fileURLToPath(main) }
 }
 
