@@ -163,28 +163,30 @@ class Secretstream implements Crypter {
 
 /**
  * Decrypts an object whose key another thread has: see {@link Crypter.handOver}. The pieces are freed by who reads them.
- * @param handed what opens the object; it is zeroed
+ * @param handed what opens the object; it is zeroed when this ends, however much was read
  * @throws as {@link Crypter.decrypt}; WALRX_KEY_UNAVAILABLE without libsodium
  */
 export async function* decryptHandedOver(
   handed: Uint8Array,
   stored: AsyncIterable<Uint8Array>,
 ): AsyncGenerator<DecryptedPiece, undefined> {
-  const sodium = await loadSodium()
   const spare: Buffer[] = []
-  const decryption = new Decryption(
-    () => OpeningStream.resume(sodium, handed),
-    () => spare.pop() ?? Buffer.allocUnsafeSlow(turnBytes),
-  )
   const freed = (bytes: Uint8Array): DecryptedPiece => ({
     bytes,
     free: () => void spare.push(Buffer.from(bytes.buffer as ArrayBuffer)),
   })
+  let decryption: Decryption | undefined
   try {
+    const sodium = await loadSodium()
+    decryption = new Decryption(
+      () => OpeningStream.resume(sodium, handed),
+      () => spare.pop() ?? Buffer.allocUnsafeSlow(turnBytes),
+    )
     for await (const piece of stored) for (const bytes of decryption.take(piece)) yield freed(bytes)
     for (const bytes of decryption.finish()) yield freed(bytes)
   } finally {
-    decryption.close()
+    decryption?.close()
+    handed.fill(0)
   }
 }
 

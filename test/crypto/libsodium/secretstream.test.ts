@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { encryptSlack } from '../../../src/crypto/crypter.ts'
 import { hasCode } from '../../../src/primitives/errors.ts'
+import { decryptHandedOver } from '../../../src/crypto/libsodium/secretstream.ts'
 import { chunksOf, randomBytesOf } from '../../harness/made/codec-streams.ts'
 import {
   chunkBytes,
@@ -347,5 +348,33 @@ describe('a key is recognised', () => {
     for (let length = 0; length < headerBytes + 17; length++) {
       assert.equal(await crypter.recognise(randomBytesOf(1, length)), 'other key')
     }
+  })
+})
+
+describe('what opens an object, on another thread', () => {
+  const handed = async () => {
+    const object = await encryptCopy(crypter, Buffer.from('content'))
+    return { object, opens: crypter.handOver?.(object.subarray(0, crypter.headBytes)) ?? assert.fail() }
+  }
+  const isZero = (bytes: Uint8Array) => bytes.every((byte) => byte === 0)
+  const read = async (opens: Uint8Array, stored: AsyncIterable<Uint8Array>) => {
+    for await (const piece of decryptHandedOver(opens, stored)) piece.free()
+  }
+
+  test('is zeroed however little of the object was read', async () => {
+    const { object } = await handed()
+    for (const length of [0, 1, 23, 24, 30, object.length]) {
+      const { opens } = await handed()
+      assert.ok(!isZero(opens))
+      await read(opens, sourceOf([object.subarray(0, length)])).catch(() => {})
+      assert.ok(isZero(opens), `after ${length} bytes`)
+    }
+    const { opens } = await handed()
+    const failing = (async function* () {
+      if (opens.length === 0) yield opens
+      throw await Promise.resolve(new Error('made up'))
+    })()
+    await assert.rejects(read(opens, failing), /made up/)
+    assert.ok(isZero(opens))
   })
 })

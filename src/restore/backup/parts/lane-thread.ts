@@ -106,6 +106,9 @@ async function read(source: PartSource, host: AskingHost): Promise<void> {
     send({ kind: 'read', sum, before: host.before })
   } catch (error) {
     send({ kind: 'not read', error: sentError(error) })
+  } finally {
+    // Who decrypts zeroes it, too; but there may have been nothing to decrypt.
+    source.handing.opens?.fill(0)
   }
 }
 

@@ -94,7 +94,12 @@ export class ThreadLane implements Lane {
   }
 
   async read(part: HandedObject, host: EntryHost): Promise<PartSum> {
-    if (this.#failure) throw this.#failure
+    if (this.#failure) {
+      // The thread has died between two parts: nobody takes this one.
+      part.handing.opens?.fill(0)
+      await part.close().catch(() => {})
+      throw this.#failure
+    }
     const reading: Reading = { host, read: Promise.withResolvers() }
     this.#reading = reading
     reading.read.promise.catch(() => {})

@@ -8,7 +8,7 @@ import { setImmediate, setTimeout } from 'node:timers/promises'
 import { silentLog } from '../../../../src/observe/log.ts'
 import { readDocuments } from '../../../../src/restore/backup/backup-documents.ts'
 import { fetchBackup } from '../../../../src/restore/backup/backup-fetch.ts'
-import { ThreadLanes } from '../../../../src/restore/backup/parts/thread-lane.ts'
+import { ThreadLane, ThreadLanes } from '../../../../src/restore/backup/parts/thread-lane.ts'
 import { DirectorySink } from '../../../../src/restore/backup/restore-sink.ts'
 import { BackupArchive } from '../../../../src/walg/backup/backup-archive.ts'
 import { isFullRun } from '../../../harness/extent.ts'
@@ -130,5 +130,21 @@ describe('a restore on threads', () => {
     await lane.open(new DirectorySink(root, true)).drop()
     await lane.drop()
     assert.ok(!process.getActiveResourcesInfo().includes('MessagePort'), process.getActiveResourcesInfo().join())
+  })
+})
+
+describe('a part for a thread that has died', () => {
+  test('is closed, and what opens it zeroed', async () => {
+    const lane = new ThreadLane(false)
+    await lane.drop()
+    const opens = new Uint8Array(52).fill(7)
+    let closed = 0
+    const handing = { key: 'k', extension: 'zst', at: 'at', bytes: 'libsodium', opens } as const
+    const bytes = (async function* () {})()
+    const part = { handing, bytes, close: async () => void (await Promise.resolve(closed++)) }
+    const host = { plan: () => assert.fail(), done: () => assert.fail() }
+    await assert.rejects(lane.read(part, host), /a thread of the restore has ended/)
+    assert.equal(closed, 1)
+    assert.ok(opens.every((byte) => byte === 0))
   })
 })
