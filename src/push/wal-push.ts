@@ -3,6 +3,7 @@
  * archive, under its name, with its bytes, written by any tool: a receiver that streams from the same server mostly was
  * faster. Nothing there is ever replaced by other bytes, but for a partial by a longer one with the same beginning.
  */
+import type { FileHandle } from 'node:fs/promises'
 import type { Logger } from '../observe/log.ts'
 import { encodeSlack } from '../walg/stored/stored-form.ts'
 import { parseHistory } from '../postgres/wal/wal-file.ts'
@@ -55,54 +56,69 @@ export async function pushFile(local: LocalWalFile, options: PushFileOptions): P
   const lease = await options.budget.take(size + encodeSlack(size), options.isFirst)
   try {
     options.signal.throwIfAborted()
-    const buffer = Buffer.allocUnsafeSlow(size + encodeSlack(size))
-    const read = readInto(file, buffer, size, local.path)
     if (local.kind === 'partial') {
-      await Promise.all([read, belongs])
+      const [buffer] = await Promise.all([readWhole(file, local, size), belongs])
       return await pushPartial(local, segment, buffer, options)
     }
-    return await pushSegment({ local, segment, buffer, lease, belongs, read }, options)
+    return await pushSegment({ file, local, segment, lease, belongs }, options)
   } finally {
     lease.release()
   }
 }
 
-/** A segment that is being read. */
-interface ReadSegment {
+/** A segment that is to be read. */
+interface OpenSegment {
+  readonly file: FileHandle
   readonly local: LocalWalFile
   readonly segment: LocalSegment
-  /** The segment's bytes once `read` has settled, and room to encode them. */
-  readonly buffer: Buffer
   readonly lease: Lease
   /** Settles when the archive was found to be of the segment's cluster. */
   readonly belongs: Promise<void>
-  readonly read: Promise<void>
 }
 
 async function pushSegment(
-  { belongs, buffer, lease, local, read, segment }: ReadSegment,
+  { belongs, file, lease, local, segment }: OpenSegment,
   { guarded, onSend, signal }: PushFileOptions,
 ): Promise<PushOutcome> {
   const { archive } = guarded
-  const { segmentSize, startLsn, timeline } = segment
+  const { segmentSize } = segment
   const { name } = local
   // The archive is asked while the segment is read and compressed.
   const forms = formsOf(archive, name, { signal })
   forms.catch(() => {})
-  await read
   const segments = new SegmentArchiver({ archive, segmentSize, systemId: undefined, magic: () => undefined })
-  let encoded: Buffer
-  try {
-    encoded = Buffer.from(await segments.encode({ timeline, startLsn, buffer }))
-  } catch (error) {
-    throw hasCode(error, 'WALRX_WAL_INVALID') ? damaged(local.path, error.message, error) : error
-  }
+  const encoded = await readEncoded(segments, file, local, segment)
   lease.shrink(encoded.length)
   await belongs
   if (await isStoredAlready(archive, await forms, { name, encoded }, { signal })) return 'same'
   onSend?.(segmentSize)
   await guarded.makeWritable(segment, signal)
   return await segments.store(name, encoded, { signal })
+}
+
+/**
+ * The segment as it is stored. Nothing but this holds the memory that it was read into: that is free when the lease says so,
+ * and not when the store has answered.
+ */
+async function readEncoded(
+  segments: SegmentArchiver,
+  file: FileHandle,
+  local: LocalWalFile,
+  { segmentSize, startLsn, timeline }: LocalSegment,
+): Promise<Buffer> {
+  const buffer = await readWhole(file, local, segmentSize)
+  try {
+    return Buffer.from(await segments.encode({ timeline, startLsn, buffer }))
+  } catch (error) {
+    throw hasCode(error, 'WALRX_WAL_INVALID') ? damaged(local.path, error.message, error) : error
+  }
+}
+
+/** The bytes of a segment, with room after them to encode them. */
+async function readWhole(file: FileHandle, { path }: LocalWalFile, size: number): Promise<Buffer> {
+  const buffer = Buffer.allocUnsafeSlow(size + encodeSlack(size))
+  await readInto(file, buffer, size, path)
+  return buffer
 }
 
 /**

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { afterEach, beforeEach, describe, test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { openWriteCodec } from '../../src/compression/codecs.ts'
 import { silentLog } from '../../src/observe/log.ts'
@@ -66,6 +68,15 @@ const fails = (promise: Promise<unknown>, code: ErrorCode, message = /./) =>
     assert.match(error.message, message)
     return true
   })
+
+setFlagsFromString('--expose-gc')
+const collectGarbage = runInNewContext('gc') as () => void
+
+/** Bytes of buffers that something still refers to. */
+function buffersNow(): number {
+  collectGarbage()
+  return process.memoryUsage().arrayBuffers
+}
 
 const keys = (folder: string) => [...storage.objects.keys()].filter((key) => key.startsWith(folder)).sort()
 const archived = (name: string) => {
@@ -332,5 +343,25 @@ describe('files that wait', () => {
     // Bytes that do not compress.
     await push(files.path(nth(1)), { memoryBytes: 2 * madeSegmentSize, method: 'none' })
     assert.ok(most <= 2, `${most} segments were held at once`)
+  })
+
+  test('give back the memory that they were read into before the store has them', async () => {
+    const count = 8
+    for (let segno = 1; segno <= count; segno++) files.segment(nth(segno))
+    const held = Promise.withResolvers<void>()
+    let now = 0
+    storage.before = async ({ operation, key }) => {
+      if (operation !== 'putIfAbsent' || !key.startsWith('wal_005/')) return
+      now++
+      await held.promise
+    }
+    const before = buffersNow()
+    const pushed = push(files.path(nth(1)), { memoryBytes: (count + 1) * madeSegmentSize })
+    await until('all are sent', () => now === count)
+    const grown = buffersNow() - before
+    held.resolve()
+    await pushed
+    // What they hold encoded is some kilobytes.
+    assert.ok(grown < 2 * madeSegmentSize, `${grown} bytes are held for ${count} segments of ${madeSegmentSize}`)
   })
 })
