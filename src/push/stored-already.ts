@@ -48,8 +48,7 @@ export async function isStoredAlready(
 }
 
 /**
- * True when the object's entity tag is the MD5 of our encoded bytes. S3 makes it of the content where an object came in one
- * request and is encrypted by no key of KMS or of the customer (API reference, "Object": ETag). Any other tag proves nothing.
+ * True when the store shows the MD5 of our encoded bytes. Any other sum proves nothing: see {@link ObjectInfo.md5}.
  */
 async function hasSameSum(
   storage: Storage,
@@ -60,7 +59,7 @@ async function hasSameSum(
   // A directory has no tags, and what a key encrypts is never the same twice.
   if (storage.hasCheapHeads === true || storage.keyring) return false
   const found = await storage.head(key, options)
-  return found?.size === encoded.length && found.etag === md5(encoded)
+  return found?.size === encoded.length && found.md5 !== undefined && found.md5 === md5(encoded)
 }
 
 /** Undefined where the machine's policy forbids MD5. */

@@ -16,10 +16,8 @@ export interface ObjectInfo {
   readonly size: number
   /** Last modification, milliseconds since 1970 (many stores have whole seconds only). */
   readonly lastModifiedMs: number
-  /** The store's entity tag, without quotes: of a head of a bucket's object only. */
-  readonly etag?: string
-  /** MD5 of the bytes as 32 hex digits, where a listing of the store shows what may be it (an ETag). */
-  readonly md5?: string | undefined
+  /** MD5 of the bytes as 32 hex digits, where the store shows what may be it: an ETag of that form (s3-etag.ts). */
+  readonly md5?: string
 }
 
 /**

@@ -15,6 +15,7 @@ import { WalrxError } from '../../primitives/errors.ts'
 import { compareKeys } from '../keys.ts'
 import type { ObjectInfo } from '../storage.ts'
 import type { S3ListingTraits } from './s3-client.ts'
+import { md5Of } from './s3-etag.ts'
 import type { S3Retries } from './s3-retries.ts'
 import { type S3Task, describeTask } from './s3-errors.ts'
 
@@ -233,12 +234,6 @@ class S3Listing {
       return { objects, isTruncated: answer.IsTruncated === true, token: answer.NextContinuationToken || undefined }
     })
   }
-}
-
-/** The ETag of an object that came in one piece is its MD5, but where the store encrypts; of others it has a dash. */
-function md5Of(etag: string | undefined): Pick<ObjectInfo, 'md5'> {
-  const [, md5] = /^"?([0-9a-f]{32})"?$/.exec(etag ?? '') ?? []
-  return md5 === undefined ? {} : { md5 }
 }
 
 /** True when a page that is marked as the last one is it. */

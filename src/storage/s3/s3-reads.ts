@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream'
 import type { GetObjectCommandInput, GetObjectCommandOutput } from '@aws-sdk/client-s3'
 import { WalrxError, hasCode } from '../../primitives/errors.ts'
 import type { ListOptions, ObjectInfo } from '../storage.ts'
+import { md5Of } from './s3-etag.ts'
 import type { S3Retries } from './s3-retries.ts'
 import { type S3Task, denialOfMissing, describeTask, isDenial, namesNoReason, statusOf } from './s3-errors.ts'
 
@@ -109,7 +110,6 @@ function infoOf(
   key: string,
   answer: { ContentLength?: number | undefined; LastModified?: Date | undefined; ETag?: string | undefined },
 ): ObjectInfo {
-  const etag = answer.ETag?.replace(/^"|"$/g, '')
-  const info = { key, size: answer.ContentLength ?? 0, lastModifiedMs: answer.LastModified?.getTime() ?? 0 }
-  return etag === undefined ? info : { ...info, etag }
+  const lastModifiedMs = answer.LastModified?.getTime() ?? 0
+  return { key, size: answer.ContentLength ?? 0, lastModifiedMs, ...md5Of(answer.ETag) }
 }
