@@ -7,11 +7,13 @@
 import { listInOrder } from '../catalog/backup-order.ts'
 import { markBackup } from '../catalog/backup-mark.ts'
 import { finishSentinelOrder, writeSentinelOrder } from '../catalog/sentinel-order.ts'
+import { segmentName } from '../postgres/wal/wal-file.ts'
 import type { Logger } from '../observe/log.ts'
 import type { Clock } from '../primitives/clock.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 import type { Storage } from '../storage/storage.ts'
 import { BackupArchive } from '../walg/backup/backup-archive.ts'
+import { parseWalKey } from '../walg/names.ts'
 import { otherBytes } from '../walg/stored/transfer/stored-copy.ts'
 import { copyBackups } from './backup-copies.ts'
 import { CopyPool } from './copy-pool.ts'
@@ -103,7 +105,7 @@ function refuseNothing({ missing, present }: CopyPlan, { backups }: CopyScope, s
 /** The backup that a window begins with must be restorable; of all others the operator should know. */
 function reportHoles({ log, source }: CopyOptions, scope: CopyScope, plan: CopyPlan): void {
   for (const backup of scope.backups) {
-    const missing = unarchived(backup, plan, scope.segmentSize)
+    const missing = unarchived(backup, { segments: plan.runs.byTimeline, begun: plan.begun }, scope.segmentSize)
     if (missing === undefined) continue
     const what = `${source.location} lacks segment ${missing}, which backup ${backup.name} needs`
     if (backup.name === scope.base) {
@@ -113,6 +115,30 @@ function reportHoles({ log, source }: CopyOptions, scope: CopyScope, plan: CopyP
     }
     log.warn(`${what}: its copy cannot be restored either`)
   }
+}
+
+/** So many segments before the last one may be under way: a receiver looks no further back for what it has to send. */
+const underWayMax = 64n
+
+/** Holes that are named. */
+const holesNamed = 5
+
+/** The copy goes on with the segment after a hole, where a recovery cannot. Older holes are those of the source, and stay. */
+function warnOfHoles({ log, source }: CopyOptions, { segmentSize, wal }: CopyScope, { runs }: CopyPlan): void {
+  const names: string[] = []
+  for (const timeline of runs.byTimeline.keys()) {
+    const end = runs.lastOf(timeline) ?? 0n
+    for (const { first, last } of runs.holesOf(timeline, wal.intervalsOf(timeline))) {
+      for (let segno = first > end - underWayMax ? first : end - underWayMax; segno <= last; segno++)
+        if (segno >= first) names.push(segmentName(timeline, segno, segmentSize))
+    }
+  }
+  if (names.length === 0) return
+  const more = names.length > holesNamed ? ` and ${names.length - holesNamed} more` : ''
+  log.warn(
+    `the copy lacks WAL that ${source.location} does not have yet, before its last segment: run the same copy again when it has`,
+    { segments: names.slice(0, holesNamed).join(', ') + more },
+  )
 }
 
 class Run {
@@ -149,10 +175,12 @@ class Run {
       this.#plan.backups,
     )
     const copyNewWal = () => this.#copyNewWal()
-    if (this.#scope.wal.isOpen) await copyNewWal()
+    await copyNewWal()
     const tails = { source, target, scope: this.#scope.wal, mover: this.#mover, signal: pool.signal, copyNewWal }
     const hasTail = await copyTails(tails)
-    await pool.settle()
+    // A segment that was in the tail when the WAL was looked for may be whole since.
+    await copyNewWal()
+    warnOfHoles(this.#options, this.#scope, this.#plan)
     await this.#setMarks()
     await this.#orderSentinels(new Set(backups))
     const { bytes, objects } = this.#mover
@@ -164,13 +192,17 @@ class Run {
     const { source, target } = this.#options
     for await (const { info, verdict } of this.#judge.judge(range)) {
       if (verdict === 'missing') await this.#mover.begin(info)
+      const name = parseWalKey(info.key)
+      if (verdict !== 'extra' && name?.kind === 'segment') this.#plan.runs.add(name.name)
       if (verdict === 'other') throw otherBytes(source, target, [info.key])
     }
   }
 
   async #copyNewWal(): Promise<void> {
+    const { runs } = this.#plan
+    const { segmentSize, wal } = this.#scope
     const timelines = await timelinesOf(this.#options.source, { signal: this.#pool.signal })
-    for (const range of this.#scope.wal.newWalRanges(timelines, this.#plan.lastSegments)) await this.#copyRange(range)
+    for (const range of wal.newWalRanges(timelines, runs, segmentSize)) await this.#copyRange(range)
     await this.#pool.settle()
   }
 
@@ -209,7 +241,7 @@ class Run {
     const { missing, present } = this.#plan
     const total = missing.bytes + present.bytes
     return proveCopy({
-      ...{ source, target, scope: this.#scope, concurrency, memoryBytes, signal },
+      ...{ source, target, scope: this.#scope, plan: this.#plan, concurrency, memoryBytes, signal },
       onProgress: (bytes) => onProgress(bytes, Math.max(bytes, total)),
     })
   }

@@ -2,10 +2,8 @@
  * What a copy has to do: both storages are listed side by side, and nothing is written. Of WAL it keeps ranges of numbers, of
  * backups their names.
  */
-import type { SegmentRange } from '../catalog/wal-inventory.ts'
 import type { Timeline } from '../postgres/lsn.ts'
-import { parseSegmentName } from '../postgres/wal/wal-file.ts'
-import type { Storage, StorageCallOptions } from '../storage/storage.ts'
+import type { ObjectInfo, Storage, StorageCallOptions } from '../storage/storage.ts'
 import { backupFolder, metadataKey, nameOfSentinel, partsPrefix, sentinelKey } from '../walg/backup/backup-names.ts'
 import { basebackupsFolder, parseWalKey, walFolder } from '../walg/names.ts'
 import { otherBytes } from '../walg/stored/transfer/stored-copy.ts'
@@ -13,6 +11,7 @@ import { listTails } from '../walg/wal/tail-reader.ts'
 import { WalReader } from '../walg/wal/wal-reader.ts'
 import { compareMarks } from './compare/backup-marks.ts'
 import type { CopyScope } from './scope/copy-request.ts'
+import { WalRuns } from './scope/wal-runs.ts'
 import type { KeyRange } from './compare/merged-listing.ts'
 import type { Judged, OnlyInTarget, PairJudge } from './compare/pair-judge.ts'
 
@@ -34,10 +33,10 @@ export interface CopyPlan {
   readonly missing: Amount
   /** There already. */
   readonly present: Amount
-  /** Segments of the source within the scope, by timeline. */
-  readonly segments: ReadonlyMap<Timeline, readonly SegmentRange[]>
-  /** Name of the last one of each timeline. */
-  readonly lastSegments: ReadonlyMap<Timeline, string>
+  /** Segments of the source within the scope; those that come while it is copied are added. */
+  readonly runs: WalRuns
+  /** When the newest of the objects was stored that the source has in the scope, by its clock, in milliseconds since 1970. */
+  readonly newestMs: number
   /** Names of segments of which the source has a beginning: a tail or a partial. */
   readonly begun: ReadonlySet<string>
 }
@@ -87,12 +86,13 @@ class Planning {
   readonly #present = { objects: 0, bytes: 0 }
   readonly #conflicts: string[] = []
   #conflictCount = 0
-  readonly #segments = new Map<Timeline, { first: bigint; last: bigint }[]>()
-  readonly #lastSegments = new Map<Timeline, string>()
+  readonly #runs: WalRuns
+  #newestMs = 0
   readonly #begun = new Set<string>()
 
   constructor(options: PlanOptions) {
     this.#options = options
+    this.#runs = new WalRuns(options.scope.segmentSize)
   }
 
   async add(range: KeyRange): Promise<void> {
@@ -100,7 +100,7 @@ class Planning {
     for await (const judged of this.#options.judge.judge(range)) {
       this.#count(judged)
       if (judged.verdict === 'extra') continue
-      this.#noteSegment(judged.info.key)
+      this.#noteSegment(judged.info)
       if (judged.verdict === 'missing' && (firstMissing === undefined || judged.info.key < firstMissing))
         firstMissing = judged.info.key
     }
@@ -157,8 +157,8 @@ class Planning {
       toMark: inOrder(this.#toMark),
       missing: this.#missing,
       present: this.#present,
-      segments: this.#segments,
-      lastSegments: this.#lastSegments,
+      runs: this.#runs,
+      newestMs: this.#newestMs,
       begun: this.#begun,
     }
   }
@@ -174,21 +174,11 @@ class Planning {
     if (this.#conflicts.length < namedMax) this.#conflicts.push(key)
   }
 
-  #noteSegment(key: string): void {
-    if (!key.startsWith(walFolder)) return
+  #noteSegment({ key, lastModifiedMs }: ObjectInfo): void {
+    this.#newestMs = Math.max(this.#newestMs, lastModifiedMs)
     const parsed = parseWalKey(key)
     if (parsed?.kind === 'partial') this.#begun.add(parsed.name.slice(0, 24))
-    if (parsed?.kind !== 'segment') return
-    const id = parseSegmentName(parsed.name, this.#options.scope.segmentSize)
-    if (!id) return
-    const last = this.#lastSegments.get(id.timeline)
-    if (last === undefined || parsed.name > last) this.#lastSegments.set(id.timeline, parsed.name)
-    const ranges = this.#segments.get(id.timeline) ?? []
-    const range = ranges.at(-1)
-    if (range && id.segno <= range.last && id.segno >= range.first) return
-    if (range && range.last + 1n === id.segno) range.last = id.segno
-    else ranges.push({ first: id.segno, last: id.segno })
-    this.#segments.set(id.timeline, ranges)
+    if (parsed?.kind === 'segment') this.#runs.add(parsed.name)
   }
 }
 

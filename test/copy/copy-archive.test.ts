@@ -1,7 +1,9 @@
 /** Whole copies: what they have, in which order, after any end; what is refused. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { inspect as format } from 'node:util'
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { silentLog } from '../../src/observe/log.ts'
 import { hasCode, WalrxError } from '../../src/primitives/errors.ts'
 import { JsonDocument } from '../../src/walg/json-document.ts'
 import {
@@ -197,6 +199,41 @@ describe('a whole copy', () => {
     assert.equal(to.objects.size, 0)
     assert.deepEqual(writes(to), [])
     assert.equal(summary.bytes, summary.plan.missing.bytes)
+  })
+})
+
+describe('a segment that is uploaded after later ones', () => {
+  for (const when of ['once the rest is copied', 'never'] as const) {
+    test(`leaves no hole, or a warning: it comes ${when}`, async () => {
+      const [source, to] = [makeArchive(), target()]
+      const late = walKey(segment(9, 2), 'zst')
+      const bytes = source.peek(late) ?? assert.fail()
+      source.objects.delete(late)
+      to.after = ({ operation, key }) => {
+        if (when !== 'never' && operation === 'putIfAbsent' && key === walKey(segment(11, 2), 'zst'))
+          source.seed(late, bytes)
+      }
+      const warnings: string[] = []
+      const log = { ...silentLog, warn: (message: string, fields?: object) => warnings.push(message + format(fields)) }
+      await copy(source, to, {}, { log, verify: true })
+      assert.deepEqual(contentOf(to), wholeOf(source))
+      assert.equal(warnings.length, when === 'never' ? 1 : 0, warnings.join())
+      if (when === 'never') assert.match(warnings[0] ?? '', new RegExp(`the copy lacks WAL.*${segment(9, 2)}`, 's'))
+    })
+  }
+
+  test('comes along with a mirror that has all later ones', async () => {
+    const [source, to] = [makeArchive(), target()]
+    const late = walKey(segment(10, 2), 'zst')
+    const bytes = source.peek(late) ?? assert.fail()
+    source.objects.delete(late)
+    await copy(source, to)
+    seedSegment(source, segment(12, 2))
+    to.after = ({ operation, key }) => {
+      if (operation === 'putIfAbsent' && key === walKey(segment(12, 2), 'zst')) source.seed(late, bytes)
+    }
+    await copy(source, to)
+    assert.deepEqual(to.peek(late), bytes)
   })
 })
 

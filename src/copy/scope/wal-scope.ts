@@ -2,6 +2,7 @@
 import type { Timeline } from '../../postgres/lsn.ts'
 import { parseSegmentName, segmentName } from '../../postgres/wal/wal-file.ts'
 import { asideFolder, divergedFolder, gapFolder, walFolder } from '../../walg/names.ts'
+import type { WalRuns } from './wal-runs.ts'
 import type { KeyRange } from '../compare/merged-listing.ts'
 
 /** Numbers of segments, both included; without `last` all from the first on. */
@@ -24,6 +25,9 @@ export interface WalWindow {
 
 /** Segments that one map of changed blocks, or one object of metadata, of WAL-G's is for. */
 const groupSize = 16n
+
+/** So many holes of a timeline are looked at one by one. */
+const holesMax = 20
 
 /** See the file's header. */
 export class WalScope {
@@ -94,16 +98,33 @@ export class WalScope {
   }
 
   /**
-   * The ranges of what came after the last segments that are known.
-   * @param lastOf name of the last segment by timeline
+   * The ranges of what may have come since: histories, what a hole lacks, what lies before the first segment or after the last
+   * one. Segments are uploaded several at a time, so that one before the last that is known may come after it.
+   * @param runs the segments that are known
    */
-  newWalRanges(timelines: readonly Timeline[], lastOf: ReadonlyMap<Timeline, string>): KeyRange[] {
+  newWalRanges(timelines: readonly Timeline[], runs: WalRuns, segmentSize: number): KeyRange[] {
     return timelines.flatMap((timeline) => {
       const prefix = walFolder + hex8(timeline)
-      const last = lastOf.get(timeline)
-      const after = last === undefined ? {} : { after: walFolder + last }
       const has = (key: string) => this.isWhole || this.has(key.slice(walFolder.length))
-      return [{ prefix: `${prefix}.history` }, { prefix, ...after, has }]
+      const at = (segno: bigint) => walFolder + segmentName(timeline, segno, segmentSize)
+      const intervals = this.intervalsOf(timeline)
+      const histories = { prefix: `${prefix}.history` }
+      if (intervals?.length === 0) return [histories]
+      const begin = intervals?.[0]?.first ?? 0n
+      const end = intervals?.at(-1)?.last
+      const lower = begin > 0n ? { after: at(begin - 1n) } : {}
+      const upper = end === undefined ? {} : { until: at(end + 1n) }
+      const first = runs.byTimeline.get(timeline)?.[0]?.first
+      const last = runs.lastOf(timeline)
+      if (first === undefined || last === undefined) return [histories, { prefix, has, ...lower, ...upper }]
+      const holes = runs.holesOf(timeline, intervals)
+      const [oldest] = holes
+      const before = { prefix, has, ...lower, until: at(first) }
+      const rest = { prefix, has, ...upper }
+      // Each range is a listing of both sides; where there are many, one listing of all that follows is cheaper.
+      if (oldest && holes.length > holesMax) return [histories, before, { ...rest, after: at(oldest.first - 1n) }]
+      const filled = holes.map((hole) => ({ prefix, has, after: at(hole.first - 1n), until: at(hole.last + 1n) }))
+      return [histories, before, ...filled, { ...rest, after: at(last) }]
     })
   }
 
