@@ -13,6 +13,7 @@ import { formatJson, type JsonValue } from '../primitives/json.ts'
 import { BackupArchive } from '../walg/backup/backup-archive.ts'
 import { backupFolder, intentKey, sentinelKey } from '../walg/backup/backup-names.ts'
 import { expiryOf, type IntentContent, readIntent } from '../walg/backup/intent-document.ts'
+import { storageTime } from '../walg/backup/storage-time.ts'
 import { intentsPrefix } from '../walg/names.ts'
 import { createDocument, putDocument } from '../walg/stored/stored-writer.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -210,7 +211,7 @@ async function removeExpired(storage: Storage, name: string, clock: Clock, signa
     if (hasCode(error, 'WALRX_OBJECT_DAMAGED')) return undefined
     throw error
   })
-  const now = await storeNow(storage, clock, signal)
+  const now = await storageTime(storage, clock, { signal })
   if (now - info.lastModifiedMs < expiryOf(content)) return false
   // A backup that a delta builds on was complete once, though its sentinel has gone: it is nobody's leftover.
   const isBackup =
@@ -232,17 +233,4 @@ async function removeLeftovers(storage: Storage, name: string, signal: AbortSign
   await storage.removeUnfinished?.(backupFolder(name), { signal }).catch(() => {
     signal.throwIfAborted()
   })
-}
-
-/** The store's time, by an object that is written for it. */
-async function storeNow(storage: Storage, clock: Clock, signal: AbortSignal): Promise<number> {
-  const key = `${intentsPrefix}.clock-${randomUUID()}`
-  await putDocument(storage, key, Buffer.from('{}'), { signal })
-  try {
-    return (await storage.head(key, { signal }))?.lastModifiedMs ?? clock.now()
-  } finally {
-    await storage.delete([key]).catch((error: unknown) => {
-      if (!hasCode(error, 'WALRX_STORAGE_DENIED')) throw error
-    })
-  }
 }

@@ -56,6 +56,9 @@ export const intentsPrefix = `${walrxFolder}backups/`
 /** Which backups a walrx delete at work is removing. */
 export const deletionKey = `${walrxFolder}deletion.json`
 
+/** Sentinels that a walrx delete at work has removed, by the names of their objects, so that they can be put back. */
+export const deletedFolder = `${walrxFolder}deletion/`
+
 /** What checks of backups have found, by the names of the backups. */
 export const verifiedFolder = `${walrxFolder}verified/`
 

@@ -55,7 +55,10 @@ export const deleteCommand: Command<'delete', never, 'what'> = {
       if (asked.kind === 'everything') return await everything(storage, asked.force, context)
       const signal = signals.drain
       const segmentSize = segmentSizeOf(options)
-      const contents = await readArchiveContents(storage, { segmentSize, clock: systemClock, signal })
+      const contents = await readArchiveContents(storage, {
+        ...{ segmentSize, clock: systemClock, signal },
+        asksTime: options.confirm,
+      })
       const plan = planDeletion(contents, asked.rule)
       const show = (outcome: DeletionOutcome | undefined) =>
         options.json ? deletionToJson(plan, contents.segmentSize, outcome) : outcomeText(outcome)
@@ -91,7 +94,11 @@ async function everything(storage: Storage, force: boolean, context: Context): P
   const { log, options, signals } = context
   const signal = signals.drain
   if (!force) {
-    const { backups, unfinished } = await readBackupsOnly(storage, { clock: systemClock, signal })
+    const { backups, unfinished } = await readBackupsOnly(storage, {
+      clock: systemClock,
+      signal,
+      asksTime: options.confirm,
+    })
     checkEverything(backups, unfinished)
   }
   if (!options.confirm) {

@@ -1,5 +1,4 @@
 /** Reads all that a deletion is planned from, by a few listings and two documents of each backup. */
-import { oldestFirst } from '../../catalog/backup-order.ts'
 import { segmentSizeOfFile } from '../../catalog/wal-inventory.ts'
 import type { Clock } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
@@ -8,10 +7,12 @@ import { parseSegmentName, segmentSizeMax, segmentSizeMin } from '../../postgres
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { BackupArchive } from '../../walg/backup/backup-archive.ts'
 import { parseBackupName } from '../../walg/backup/backup-names.ts'
+import { storageTime } from '../../walg/backup/storage-time.ts'
 import { readSystem } from '../../walg/wal/system-marker.ts'
 import { WalReader } from '../../walg/wal/wal-reader.ts'
 import type { ArchivedBackup, UnfinishedBackup } from './archived-backup.ts'
-import { readDeletion } from './deletion-record.ts'
+import { type DeletionEntry, readDeletion } from './deletion-record.ts'
+import { inServerOrder } from './order-of-servers.ts'
 import { readBackups } from './read-backups.ts'
 import { readUnfinished } from './read-unfinished.ts'
 import { readWalStock } from './read-wal-stock.ts'
@@ -26,7 +27,7 @@ export interface ArchiveContents {
   readonly backups: readonly ArchivedBackup[]
   readonly unfinished: readonly UnfinishedBackup[]
   /** What a deletion has begun to remove that was ended before it was done. */
-  readonly beingDeleted: readonly string[]
+  readonly deletion: ReadonlyMap<string, DeletionEntry>
   readonly wal: WalStock
   /** Milliseconds since 1970. */
   readonly nowMs: number
@@ -37,6 +38,8 @@ export interface ReadContentsOptions extends StorageCallOptions {
   /** As configured, in bytes; undefined: the archive says it. */
   readonly segmentSize: number | undefined
   readonly clock: Clock
+  /** True: ages go by the clock of the storage where this machine's is ahead of it. It writes an object for that. */
+  readonly asksTime?: boolean
 }
 
 /**
@@ -47,19 +50,21 @@ export async function readArchiveContents(storage: Storage, options: ReadContent
   const call = options.signal ? { signal: options.signal } : {}
   const reader = new WalReader(storage)
   const archive = new BackupArchive(storage)
-  const nowMs = options.clock.now()
+  const nowMs = await timeNow(storage, options)
   const { found, folders } = await readBackups(archive, storage, call)
   const segmentSize = await findSegmentSize(reader, found, options.segmentSize, call)
-  const backups = oldestFirst(found.map((each) => placed(each, segmentSize)))
+  const placedOnes = found.map((each) => placed(each, segmentSize))
   const deletion = await readDeletion(storage, call)
-  const unfinished = await readUnfinished(storage, { folders, backups, segmentSize, nowMs, deletion }, call)
+  const known = { folders, backups: placedOnes, segmentSize, nowMs, deletion }
+  const unfinished = await readUnfinished(storage, known, call)
   const wal = await readWalStock(reader, segmentSize, call)
+  const backups = inServerOrder(placedOnes, wal.histories)
   return {
     location: storage.location,
     segmentSize,
     backups,
     unfinished,
-    beingDeleted: deletion?.names ?? [],
+    deletion,
     wal,
     nowMs,
   }
@@ -68,13 +73,25 @@ export async function readArchiveContents(storage: Storage, options: ReadContent
 /** The backups alone, for which no listing of WAL is needed. Throws what the storage says. */
 export async function readBackupsOnly(
   storage: Storage,
-  { clock, signal }: StorageCallOptions & { readonly clock: Clock },
+  options: Omit<ReadContentsOptions, 'segmentSize'>,
 ): Promise<Pick<ArchiveContents, 'backups' | 'unfinished'>> {
-  const call = signal ? { signal } : {}
+  const call = options.signal ? { signal: options.signal } : {}
   const { folders, found } = await readBackups(new BackupArchive(storage), storage, call)
   const deletion = await readDeletion(storage, call)
-  const known = { folders, backups: found, segmentSize: defaultSegmentSize, nowMs: clock.now(), deletion }
+  const known = {
+    folders,
+    backups: found,
+    segmentSize: defaultSegmentSize,
+    nowMs: await timeNow(storage, options),
+    deletion,
+  }
   return { backups: found, unfinished: await readUnfinished(storage, known, call) }
+}
+
+/** A clock that is ahead would have what is at work look dead: the earlier one counts. */
+async function timeNow(storage: Storage, { asksTime, clock, signal }: Omit<ReadContentsOptions, 'segmentSize'>) {
+  const call = signal ? { signal } : {}
+  return asksTime === true ? Math.min(clock.now(), await storageTime(storage, clock, call)) : clock.now()
 }
 
 const defaultSegmentSize = 16 * 1024 * 1024

@@ -16,12 +16,16 @@ export interface FoundBackups {
   readonly folders: ReadonlyMap<string, BackupFolder>
 }
 
-/** Throws what the storage says. */
-export async function readBackups(
-  archive: BackupArchive,
-  storage: Storage,
-  options: StorageCallOptions,
-): Promise<FoundBackups> {
+/** What a listing of all backups shows. */
+export interface ListedFolders {
+  /** Those with a sentinel, in the order of their names. */
+  readonly listed: readonly ListedBackup[]
+  /** By name, those of backups without a sentinel too. */
+  readonly folders: ReadonlyMap<string, BackupFolder>
+}
+
+/** Lists all backups. Throws what the storage says. */
+export async function listFolders(storage: Pick<Storage, 'list'>, options: StorageCallOptions): Promise<ListedFolders> {
   const listed: ListedBackup[] = []
   const folders = new Map<string, BackupFolder>()
   for await (const { key, lastModifiedMs, size } of storage.list(basebackupsFolder, options)) {
@@ -40,6 +44,16 @@ export async function readBackups(
       newestMs: Math.max(newestMs, lastModifiedMs),
     })
   }
+  return { listed, folders }
+}
+
+/** Throws what the storage says. */
+export async function readBackups(
+  archive: BackupArchive,
+  storage: Storage,
+  options: StorageCallOptions,
+): Promise<FoundBackups> {
+  const { folders, listed } = await listFolders(storage, options)
   // One after the other, a thousand backups of WAL-E with their lists of files would not fit into memory.
   const found = await mapInParallel(listed, async (backup) => {
     const detail = await readDetail(archive, backup, options)

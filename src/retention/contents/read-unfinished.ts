@@ -13,7 +13,8 @@ import {
   type UnfinishedBackup,
   type UnfinishedState,
 } from './archived-backup.ts'
-import type { DeletionRecord } from './deletion-record.ts'
+import type { DeletionEntry } from './deletion-record.ts'
+import { namesBySuffix, possibleParents } from './possible-parents.ts'
 
 /** An upload of another tool that has stood still for so long is dead: one object of it takes minutes. */
 export const foreignExpiryMs = 24 * 3600_000
@@ -24,7 +25,7 @@ export interface KnownBackups {
   readonly backups: readonly ArchivedBackup[]
   readonly segmentSize: number
   readonly nowMs: number
-  readonly deletion: DeletionRecord | undefined
+  readonly deletion: ReadonlyMap<string, DeletionEntry>
 }
 
 /** An intent of the archive. */
@@ -35,8 +36,7 @@ interface FoundIntent {
 }
 
 /**
- * Ages go by the clock of the storage as far as it shows: the newest time of any backup counts as now where the clock
- * of this machine is late.
+ * Reads them. What anything else builds on that is complete or may become so is `needed`, whatever else it looks like.
  * @throws what the storage says
  */
 export async function readUnfinished(
@@ -44,52 +44,55 @@ export async function readUnfinished(
   known: KnownBackups,
   options: StorageCallOptions,
 ): Promise<UnfinishedBackup[]> {
-  const { backups, deletion, folders, nowMs, segmentSize } = known
+  const { backups, folders, nowMs } = known
   const intents = await readIntents(storage, nowMs, options)
   const complete = new Set(backups.map(({ name }) => name))
-  const parents = new Set(backups.flatMap(({ parentName }) => parentName ?? []))
-  const names = new Set([...folders.keys(), ...intents.keys()].filter((name) => !complete.has(name)))
-  return [...names].sort().map((name) => {
-    const folder = folders.get(name) ?? noFolder
-    const intent = intents.get(name)
-    const isOurs = deletion?.names.includes(name) === true && folder.newestMs <= deletion.writtenMs
-    const parsed = parseBackupName(name)
-    const id = parsed && parseSegmentName(parsed.segment, segmentSize)
-    const parentNames = parentsOf(parsed?.deltaSuffix, intent?.parentName, backups)
-    let state: UnfinishedState
-    if (intent?.isAlive === true) state = 'running'
-    else if (isOurs) state = 'deleted'
-    else if (parents.has(name)) state = 'needed'
-    else state = nowMs - folder.newestMs < foreignExpiryMs ? 'young' : 'dead'
-    // An intent whose writer is dead, and that has no object, is nothing.
-    if (intent?.isAlive === false && state === 'young') state = 'dead'
-    return { name, timeline: id?.timeline, segno: id && Number(id.segno), folder, state, parentNames }
-  })
+  const all = new Set([...complete, ...folders.keys(), ...intents.keys()])
+  const unfinished = [...all]
+    .filter((name) => !complete.has(name))
+    .sort()
+    .map((name) => judged(name, intents.get(name), known, all))
+  const needed = new Set(backups.flatMap((backup) => possibleParents(backup, () => all)))
+  for (const { parentNames, state } of unfinished) {
+    if (state === 'running' || state === 'young') for (const name of parentNames) needed.add(name)
+  }
+  const byName = new Map(unfinished.map((each) => [each.name, each]))
+  // A set that grows while it is walked is walked to its end.
+  for (const name of needed) for (const parent of byName.get(name)?.parentNames ?? []) needed.add(parent)
+  return unfinished.map((each) => (needed.has(each.name) && each.state !== 'running' ? asNeeded(each) : each))
 }
 
-/** The backups that a walrx is writing just now, with those that they may build on. Throws what the storage says. */
-export async function readRunning(
-  storage: Storage,
-  backups: readonly ArchivedBackup[],
-  nowMs: number,
-  options: StorageCallOptions,
-): Promise<Pick<UnfinishedBackup, 'name' | 'parentNames'>[]> {
-  const intents = await readIntents(storage, nowMs, options)
-  return [...intents].flatMap(([name, { isAlive, parentName }]) => {
-    return isAlive ? [{ name, parentNames: parentsOf(parseBackupName(name)?.deltaSuffix, parentName, backups) }] : []
-  })
+function asNeeded(backup: UnfinishedBackup): UnfinishedBackup {
+  return { ...backup, state: 'needed' }
 }
 
-/** WAL-G names a delta after the first segment of its parent, WAL-RUS after all of its chain. */
-function parentsOf(
-  suffix: string | undefined,
-  parentName: string | undefined,
-  backups: readonly ArchivedBackup[],
-): string[] {
+/** One of them, as it looks by itself. */
+function judged(
+  name: string,
+  intent: FoundIntent | undefined,
+  { deletion, folders, nowMs, segmentSize }: KnownBackups,
+  all: ReadonlySet<string>,
+): UnfinishedBackup {
+  const folder = folders.get(name) ?? noFolder
+  const entry = deletion.get(name)
+  const isOurs = entry !== undefined && folder.newestMs <= entry.writtenMs
+  const parsed = parseBackupName(name)
+  const id = parsed && parseSegmentName(parsed.segment, segmentSize)
+  const parentName = intent?.parentName ?? (isOurs ? entry.parentName : undefined)
+  const parentNames = parentsOf(name, parentName, all)
+  let state: UnfinishedState
+  if (intent?.isAlive === true) state = 'running'
+  else if (isOurs) state = 'deleted'
+  else state = nowMs - folder.newestMs < foreignExpiryMs ? 'young' : 'dead'
+  // An intent whose writer is dead, and that has no object, is nothing.
+  if (intent?.isAlive === false && state === 'young') state = 'dead'
+  return { name, timeline: id?.timeline, segno: id && Number(id.segno), folder, state, parentNames }
+}
+
+/** What an unfinished backup may build on. */
+function parentsOf(name: string, parentName: string | undefined, all: ReadonlySet<string>): string[] {
   if (parentName !== undefined) return [parentName]
-  const segments = suffix?.split('_D_') ?? []
-  if (segments.length === 0) return []
-  return backups.map(({ name }) => name).filter((name) => segments.includes(parseBackupName(name)?.segment ?? ''))
+  return namesBySuffix(parseBackupName(name)?.deltaSuffix, all).filter((each) => each !== name)
 }
 
 async function readIntents(

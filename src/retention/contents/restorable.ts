@@ -3,6 +3,7 @@ import { type BackupChain, followChain, type LinkedBackup } from '../../catalog/
 import type { Timeline } from '../../postgres/lsn.ts'
 import type { ArchivedBackup } from './archived-backup.ts'
 import type { ArchiveContents } from './archive-contents.ts'
+import { possibleParents } from './possible-parents.ts'
 
 /** The WAL that a backup needs to be consistent. Segment numbers, both included. */
 export interface OwnWal {
@@ -31,6 +32,19 @@ export class Restorability {
   /** What a backup builds on, and itself; see catalog/chains.ts. */
   chainOf(backup: LinkedBackup): BackupChain {
     return followChain(backup.name, this.#byName)
+  }
+
+  /** The backups that one may build on: where its sentinel cannot be read, all that its name may mean. */
+  parentsOf(backup: ArchivedBackup): ArchivedBackup[] {
+    return possibleParents(backup, () => this.#byName.keys()).flatMap((name) => this.find(name) ?? [])
+  }
+
+  /** All that a backup may build on, at whatever distance, and itself. */
+  familyBelow(backup: ArchivedBackup): ReadonlySet<ArchivedBackup> {
+    const family = new Set([backup])
+    // A set that grows while it is walked is walked to its end.
+    for (const each of family) for (const parent of this.parentsOf(each)) family.add(parent)
+    return family
   }
 
   /** True where the archive has its whole chain, with parts, and its WAL from its start to its end. */

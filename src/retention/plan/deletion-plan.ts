@@ -2,13 +2,14 @@
  * A plan of what goes and what stays, with reasons and bytes. It is a pure function of the archive's contents and of a
  * rule: an execution, a dry run and a test see the same.
  */
+import { WalrxError } from '../../primitives/errors.ts'
 import type { Timeline } from '../../postgres/lsn.ts'
 import { isLeftover, type UnfinishedBackup } from '../contents/archived-backup.ts'
 import type { ArchiveContents } from '../contents/archive-contents.ts'
 import { type Choice } from '../rules/choice.ts'
 import { chooseBackups } from '../rules/choose-backups.ts'
 import { foreignExpiryMs } from '../contents/read-unfinished.ts'
-import { type OwnWal, ownWalOf } from '../contents/restorable.ts'
+import { type OwnWal, ownWalOf, Restorability } from '../contents/restorable.ts'
 import type { RetentionRule } from '../rules/rule.ts'
 import { type WalObjectKind } from '../contents/wal-keys.ts'
 import type { StoredGap, TimelineStock } from '../contents/wal-stock.ts'
@@ -63,6 +64,7 @@ export interface DeletionPlan {
 /** Plans. Throws what {@link chooseBackups} throws. */
 export function planDeletion(contents: ArchiveContents, rule: RetentionRule): DeletionPlan {
   const { choices, firstOnwards, wal: walMayGo } = chooseBackups(contents, rule)
+  checkChains(contents, choices)
   const leftovers = contents.unfinished.flatMap((backup) => planLeftover(backup, rule, choices[firstOnwards]))
   const needs = walMayGo ? walNeeds(contents, choices) : undefined
   const { others, wal } = sortWal(contents, needs)
@@ -71,6 +73,29 @@ export function planDeletion(contents: ArchiveContents, rule: RetentionRule): De
   const window = remainingWindow(contents, choices)
   const total = totalOf(choices, leftovers, wal, others)
   return { backups: choices, leftovers, needs, wal, others, gapRecords, window, total }
+}
+
+/**
+ * Whatever a rule says: nothing that stays may lose what it builds on.
+ * @throws WALRX_INTERNAL where it would
+ */
+function checkChains(contents: ArchiveContents, choices: readonly Choice[]): void {
+  const gone = new Set(choices.filter(({ action }) => action === 'delete').map(({ backup }) => backup.name))
+  const restorability = new Restorability(contents)
+  const check = (name: string, parents: readonly string[]) => {
+    const lost = parents.find((each) => gone.has(each))
+    if (lost === undefined) return
+    throw new WalrxError('WALRX_INTERNAL', `${lost} was about to be deleted, and ${name}, which stays, builds on it`)
+  }
+  if (gone.size === 0) return
+  for (const { action, backup } of choices) {
+    if (action === 'keep')
+      check(
+        backup.name,
+        restorability.parentsOf(backup).map(({ name }) => name),
+      )
+  }
+  for (const backup of contents.unfinished) if (!isLeftover(backup)) check(backup.name, backup.parentNames)
 }
 
 /** What a dead backup has left goes where it is older than the backups that stay; `garbage` removes all of it. */
@@ -116,18 +141,23 @@ export function walNeeds(
 }
 
 /**
- * Timelines that were written to within the last day, and are not the past of a backup that stays: an upgraded server
- * may be about to take its first backup there, and until its first object is stored nothing shows that.
+ * Timelines that were written to within the last day, each with the segment from which on it stays: where a backup that
+ * stays has left it, else its beginning. An upgraded server begins again at timeline 1, after all WAL of the old one, and
+ * may be about to take its first backup there: until its first object is stored nothing shows that.
  */
 function youngTimelines(
-  { nowMs, wal }: Pick<ArchiveContents, 'nowMs' | 'wal'>,
+  { nowMs, segmentSize, wal }: Pick<ArchiveContents, 'nowMs' | 'segmentSize' | 'wal'>,
   starts: readonly RecoveryStart[],
-): ReadonlySet<Timeline> {
-  const past = new Set(
-    starts.flatMap(({ timeline }) => (wal.histories.get(timeline ?? 0) ?? []).map((entry) => entry.timeline)),
-  )
+): ReadonlyMap<Timeline, number> {
+  const left = new Map<Timeline, number>()
+  for (const { timeline } of starts) {
+    for (const entry of wal.histories.get(timeline ?? 0) ?? []) {
+      const segno = Number(entry.switchpoint / BigInt(segmentSize))
+      left.set(entry.timeline, Math.min(segno, left.get(entry.timeline) ?? Infinity))
+    }
+  }
   const young = [...wal.timelines].filter(([, { newestMs }]) => nowMs - newestMs < foreignExpiryMs)
-  return new Set(young.map(([timeline]) => timeline).filter((timeline) => !past.has(timeline)))
+  return new Map(young.map(([timeline]) => [timeline, left.get(timeline) ?? 0]))
 }
 
 /** Of the backups of one timeline the one that starts first needs all that the others need. */

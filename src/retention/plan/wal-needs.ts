@@ -42,8 +42,8 @@ export interface NeedsInput {
   readonly histories: ReadonlyMap<Timeline, readonly HistoryEntry[]>
   readonly starts: readonly RecoveryStart[]
   readonly own: readonly OwnWal[]
-  /** Timelines that are needed as a whole where no start leads to them. */
-  readonly young: ReadonlySet<Timeline>
+  /** Timelines that are needed from this segment on where no start leads to them. */
+  readonly young: ReadonlyMap<Timeline, number>
 }
 
 /** What shows in place of a backup that needs a timeline which was written to within the last day. */
@@ -80,8 +80,8 @@ export function needsOf(input: NeedsInput): ReadonlyMap<Timeline, TimelineNeeds>
     }
   }
   for (const { first, last, name, timeline } of own) draftOf(timeline).spans.push({ first, last, name })
-  for (const timeline of input.young) {
-    if (draftOf(timeline).from === Infinity) require(timeline, 0, youngName)
+  for (const [timeline, from] of input.young) {
+    if (draftOf(timeline).from === Infinity) require(timeline, from, youngName)
   }
   addForkSegments(drafts, input)
   return new Map([...drafts].map(([timeline, draft]) => [timeline, { ...draft, spans: merged(draft.spans) }]))

@@ -8,6 +8,7 @@ import type { ArchiveContents } from '../contents/archive-contents.ts'
 import type { Choice } from '../rules/choice.ts'
 import { type DeletionPlan, walNeeds } from '../plan/deletion-plan.ts'
 import { deleteBackups } from './delete-backups.ts'
+import { readLate } from './late-backups.ts'
 import { Refusals } from './refusals.ts'
 import { removeWal } from './wal-removal.ts'
 
@@ -43,7 +44,9 @@ export async function carryOut({ clock, contents, plan, signal, storage }: Carry
       const stays = choice.action === 'delete' && backups.staying.has(choice.backup.name)
       return stays ? { ...choice, action: 'keep', wal: 'own' } : choice
     })
-    const needs = walNeeds(contents, choices)
+    // So does one that was begun meanwhile, or that another tool has completed.
+    const late = await readLate(storage, contents, call)
+    const needs = walNeeds({ ...contents, unfinished: [...contents.unfinished, ...late] }, choices)
     const wal = needs && (await removeWal(storage, contents, needs, { ...call, refusals }))
     done.objects += wal?.objects ?? 0
     done.bytes += wal?.bytes ?? 0

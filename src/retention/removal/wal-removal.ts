@@ -30,10 +30,13 @@ export async function removeWal(
       const removed = await removeListed(storage, storage.list(prefix, signalOf(options)), {
         ...options,
         endsRefused: true,
-        judge: ({ key }) => {
+        judge: ({ key, lastModifiedMs }) => {
           const object = parseWalObject(key, segmentSize)
           if (object?.timeline !== timeline) return 'keep'
           if (object.first >= needed.from) return 'end'
+          // It has come since the plan was made, which knows nothing of its server.
+          const isWal = object.kind === 'segment' || object.kind === 'chunk'
+          if (isWal && lastModifiedMs > stock.newestMs) return 'keep'
           return whoNeeds(needed, object.first, object.last) === undefined ? 'remove' : 'keep'
         },
       })

@@ -1,6 +1,6 @@
 /** Decides about every backup of an archive by a rule. Pure: the same contents and rule give the same decisions. */
 import { WalrxError } from '../../primitives/errors.ts'
-import type { ArchivedBackup } from '../contents/archived-backup.ts'
+import { type ArchivedBackup, isLeftover, type UnfinishedBackup } from '../contents/archived-backup.ts'
 import type { ArchiveContents } from '../contents/archive-contents.ts'
 import { ownWalOf, Restorability } from '../contents/restorable.ts'
 import { type Choice, Keeping } from './choice.ts'
@@ -94,11 +94,11 @@ function keepRegardless(
     if (backup.problem !== undefined) keeping.keep(backup, wal, `it may be needed: ${backup.problem}`)
     if (backup.timeline === undefined) keeping.keep(backup, wal, 'its name is none of WAL-G, WAL-RUS or walrx')
   }
-  for (const { name, parentNames, state } of unfinished) {
-    if (state !== 'running' && state !== 'young') continue
-    for (const parentName of parentNames) {
+  for (const each of unfinished) {
+    if (isLeftover(each)) continue
+    for (const parentName of each.parentNames) {
       const parent = restorability.find(parentName)
-      if (parent) keeping.keep(parent, 'own', `${name}, which is being written, builds on it`)
+      if (parent) keeping.keep(parent, 'own', `${each.name}, which ${stateOf(each)}, builds on it`)
     }
   }
   // A chain may be long: each kept backup keeps its parent, the newest first.
@@ -106,14 +106,14 @@ function keepRegardless(
 }
 
 function keepAncestors(backup: ArchivedBackup, restorability: Restorability, keeping: Keeping): void {
-  const seen = new Set([backup.name])
-  for (let child = backup; child.parentName !== undefined && !seen.has(child.parentName);) {
-    const parent = restorability.find(child.parentName)
-    if (!parent) return
-    seen.add(parent.name)
-    keeping.keep(parent, 'own', `${child.name} builds on it`)
-    child = parent
+  for (const child of restorability.familyBelow(backup)) {
+    const how = child.isParentKnown ? 'builds' : 'may build'
+    for (const parent of restorability.parentsOf(child)) keeping.keep(parent, 'own', `${child.name} ${how} on it`)
   }
+}
+
+function stateOf({ state }: UnfinishedBackup): string {
+  return state === 'needed' ? 'has lost its sentinel' : 'is being written'
 }
 
 /** What is at least as new as the first backup from which recovery goes on has all of its WAL anyway. */
@@ -133,22 +133,43 @@ function chooseTarget(contents: ArchiveContents, rule: TargetRule, restorability
       hint: `walrx backup-mark --impermanent ${permanent} takes the mark away`,
     })
   }
-  const child = contents.unfinished.find(
-    ({ parentNames, state }) =>
-      (state === 'running' || state === 'young') && parentNames.some((name) => targets.has(name)),
-  )
-  if (child) {
-    throw new WalrxError(
-      'WALRX_DELETE_REFUSED',
-      `${child.name}, which is being written, builds on ${child.parentNames.find((name) => targets.has(name))}`,
-      { hint: 'wait until that backup is complete, and delete it as well' },
-    )
-  }
+  checkDependants(contents, targets, restorability)
   const choices = contents.backups.map((backup): Choice => {
     if (targets.has(backup.name)) return { backup, action: 'delete', reason: 'it is the target, or builds on it' }
     return { backup, action: 'keep', wal: 'onwards', reason: 'it is not the target' }
   })
   return { choices, wal: false, firstOnwards: indexOfFirst(choices, ({ action }) => action === 'keep') }
+}
+
+/** Refuses a target that something else builds on, or may build on. */
+function checkDependants(
+  { backups, unfinished }: ArchiveContents,
+  targets: ReadonlySet<string>,
+  restorability: Restorability,
+): void {
+  const child = unfinished.find(
+    (each) => !isLeftover(each) && !targets.has(each.name) && each.parentNames.some((name) => targets.has(name)),
+  )
+  if (child) {
+    const parent = child.parentNames.find((name) => targets.has(name))
+    const hint =
+      child.state === 'needed'
+        ? 'delete the deltas that build on that backup before'
+        : 'wait until that backup is complete, and delete it as well'
+    throw new WalrxError('WALRX_DELETE_REFUSED', `${child.name}, which ${stateOf(child)}, builds on ${parent}`, {
+      hint,
+    })
+  }
+  for (const backup of backups) {
+    if (backup.isParentKnown || targets.has(backup.name)) continue
+    const parent = restorability.parentsOf(backup).find(({ name }) => targets.has(name))
+    if (!parent) continue
+    throw new WalrxError(
+      'WALRX_DELETE_REFUSED',
+      `the sentinel of ${backup.name} cannot be read: it may build on ${parent.name}`,
+      { hint: `walrx delete target ${backup.name} --confirm removes that one before` },
+    )
+  }
 }
 
 function indexOfFirst<T>(items: readonly T[], is: (item: T) => boolean): number {

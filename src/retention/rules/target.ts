@@ -12,25 +12,49 @@ import type { TargetRule } from './rule.ts'
  * @throws WALRX_BACKUP_NOT_FOUND; WALRX_DELETE_REFUSED where several have the same user data
  */
 export function targetsOf(
-  { backups, beingDeleted, location }: ArchiveContents,
+  { backups, deletion, location }: ArchiveContents,
   { target, wholeFamily }: TargetRule,
   restorability: Restorability,
 ): ReadonlySet<string> {
-  // An earlier deletion of it was ended before it was done: what it was to remove with it goes now.
-  if ('name' in target && beingDeleted.includes(target.name) && !restorability.find(target.name)) {
-    return new Set(beingDeleted.filter((name) => wholeFamily && restorability.find(name)))
-  }
+  // An earlier deletion of it was ended before it was done: what is left of its family goes now.
+  const isGone = 'name' in target && deletion.has(target.name) && !restorability.find(target.name)
+  if (isGone && !wholeFamily) return new Set()
+  if (isGone) return familyOf(target.name, backups, deletion)
   const found =
     'name' in target ? byName(backups, target.name, location) : byUserData(backups, target.userData, location)
   const root = wholeFamily ? (restorability.chainOf(found).names[0] ?? found.name) : found.name
+  const targets = withChildren(root, backups)
+  return new Set([...targets].filter((name) => restorability.find(name)))
+}
+
+/** A backup and all that builds on it. */
+function withChildren(root: string, links: Iterable<Pick<ArchivedBackup, 'name' | 'parentName'>>): ReadonlySet<string> {
   const children = new Map<string, string[]>()
-  for (const { name, parentName } of backups) {
+  for (const { name, parentName } of links) {
     if (parentName !== undefined) children.set(parentName, [...(children.get(parentName) ?? []), name])
   }
   const targets = new Set([root])
   // A set that grows while it is walked is walked to its end.
   for (const name of targets) for (const child of children.get(name) ?? []) targets.add(child)
   return targets
+}
+
+/** The backups of a family, of which some are gone: the record of the deletion has the parents of those. */
+function familyOf(
+  name: string,
+  backups: readonly ArchivedBackup[],
+  deletion: ArchiveContents['deletion'],
+): ReadonlySet<string> {
+  const present = new Map(backups.map((backup) => [backup.name, backup]))
+  const links = new Map<string, Pick<ArchivedBackup, 'name' | 'parentName'>>([...deletion, ...present])
+  const seen = new Set<string>()
+  let root = name
+  for (let next: string | undefined = name; next !== undefined && links.has(next) && !seen.has(next);) {
+    seen.add(next)
+    root = next
+    next = links.get(next)?.parentName
+  }
+  return new Set([...withChildren(root, links.values())].filter((each) => present.has(each)))
 }
 
 function byName(backups: readonly ArchivedBackup[], name: string, location: string): ArchivedBackup {

@@ -7,6 +7,7 @@ import type { WalFileKind } from '../../postgres/wal/wal-file.ts'
 import {
   backupObjects,
   basebackupsFolder,
+  deletedFolder,
   deletionKey,
   divergedFolder,
   gapFolder,
@@ -69,6 +70,8 @@ export const objectKinds = {
   'sentinel order': openDocument,
   /** Which backups a deletion removes. */
   deletion: openDocument,
+  /** A sentinel that a deletion has removed, until the rest of its backup is gone. */
+  'deleted sentinel': openDocument,
   verification: openDocument,
 } as const satisfies Record<WalFileKind, StoredForm> & Record<string, StoredForm>
 
@@ -84,6 +87,7 @@ export function kindOf(key: string): ObjectKind | undefined {
   if (key.startsWith(gapFolder)) return 'gap'
   if (key.startsWith(intentsPrefix)) return 'intent'
   if (key.startsWith(verifiedFolder)) return 'verification'
+  if (key.startsWith(deletedFolder)) return 'deleted sentinel'
   if (key === systemKey) return 'system'
   if (key === deletionKey) return 'deletion'
   return key === sentinelOrderKey ? 'sentinel order' : undefined

@@ -5,7 +5,7 @@ import { hasCode } from '../../../src/primitives/errors.ts'
 import { toLsn } from '../../../src/postgres/lsn.ts'
 import * as backups from '../../../src/walg/backup/backup-names.ts'
 import { archiveFolders, asideFolder, divergedFolder, tailKey, walKey } from '../../../src/walg/names.ts'
-import { deletionKey, sentinelOrderKey, systemKey } from '../../../src/walg/names.ts'
+import { deletedFolder, deletionKey, sentinelOrderKey, systemKey } from '../../../src/walg/names.ts'
 import { checkForm, formOf, kindOf, type ObjectKind, objectKinds } from '../../../src/walg/stored/object-kinds.ts'
 import { verificationKey } from '../../../src/walg/backup/verification.ts'
 import { gapKey } from '../../../src/walg/wal/gap-records.ts'
@@ -39,6 +39,7 @@ const keys: Readonly<Record<ObjectKind, readonly string[]>> = {
   intent: [backups.intentKey(backup)],
   'sentinel order': [sentinelOrderKey],
   deletion: [deletionKey],
+  'deleted sentinel': [`${deletedFolder}base_000000010000000000000001_backup_stop_sentinel.json`],
   verification: [verificationKey(backup)],
 }
 
@@ -96,6 +97,7 @@ describe('the kinds of objects', () => {
         'intent',
         'sentinel order',
         'deletion',
+        'deleted sentinel',
         'verification',
       ],
     )
