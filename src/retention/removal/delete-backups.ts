@@ -42,11 +42,11 @@ export async function deleteBackups(deletion: BackupDeletion): Promise<DeletedBa
   })
   const meant = new Set([...remembered.map(({ name }) => name), ...leftovers])
   const over = [...contents.deletion.keys()].filter((name) => !meant.has(name))
+  await forgetOver(deletion, over, call)
   if (doomed.length + leftovers.length === 0) {
     if (contents.deletion.size > 0 && remembered.length === 0) await endRecord(storage, over, call)
     return { deleted: new Set(), staying: new Set(again), objects: 0, bytes: 0 }
   }
-  await forgetOver(deletion, over, call)
   await record(
     deletion,
     remembered.map(({ name }) => name),
@@ -58,6 +58,7 @@ export async function deleteBackups(deletion: BackupDeletion): Promise<DeletedBa
   again.push(...(await putBackNeeded(deletion, spared, call)))
   const removed = await removeFolders(deletion, { deleted, dead }, call)
   if (remembered.length + spared.length + removed.left + staying.size === 0) {
+    await forgetSaved(storage, [...doomed, ...leftovers], call)
     await endRecord(storage, [...over, ...doomed, ...leftovers], call)
   }
   return {
@@ -125,7 +126,6 @@ async function forgetOver(
 async function endRecord(storage: Storage, names: readonly string[], call: StorageCallOptions): Promise<void> {
   const done = new Set(names)
   const others = [...(await readDeletion(storage, call)).keys()].some((name) => !done.has(name))
-  await forgetSaved(storage, names, call)
   if (!others) await storage.delete([deletionKey], { ...call, onRefused: () => {} })
 }
 
