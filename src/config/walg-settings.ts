@@ -262,11 +262,6 @@ export const walgSettings: readonly WalgSetting[] = [
     reason: 'it is for programs in Go',
   },
   {
-    names: ['PGDATA'],
-    treatment: 'ignored',
-    reason: 'walrx takes a data directory as an argument, where it needs one',
-  },
-  {
     names: ['PGBACKREST_STANZA'],
     treatment: 'ignored',
     reason: 'walrx does not read the archives of pgBackRest',

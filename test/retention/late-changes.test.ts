@@ -50,6 +50,7 @@ class World {
 
   part(name: string, timeMs: number): void {
     this.storage.seed(`basebackups_005/${name}/tar_partitions/part_001.tar.lz4`, 'p', timeMs)
+    this.storage.seed(`basebackups_005/${name}/tar_partitions/pg_control.tar.lz4`, 'p', timeMs)
   }
 
   backup(
@@ -109,6 +110,46 @@ const killed = () => {
   throw new Error('killed')
 }
 const isRefused = (error: unknown) => hasCode(error, 'WALRX_DELETE_REFUSED')
+
+describe('a backup does not count as one that can be restored', () => {
+  const folderOf = (name: string) => `basebackups_005/${name}/tar_partitions/`
+  for (const [what, breakIt] of [
+    [
+      'without pg_control',
+      (world: World, name: string) => world.storage.objects.delete(`${folderOf(name)}pg_control.tar.lz4`),
+    ],
+    [
+      'with a part that has no bytes',
+      (world: World, name: string) => world.storage.seed(`${folderOf(name)}part_001.tar.lz4`, '', at(51)),
+    ],
+    [
+      'with a segment that has no bytes',
+      (world: World) => world.storage.seed(`wal_005/${segment(1, 50)}.lz4`, '', at(51)),
+    ],
+    [
+      'with fewer bytes than its sentinel counts',
+      (world: World, name: string) => {
+        const text = String(world.storage.peek(sentinelKey(name)))
+        world.storage.seed(sentinelKey(name), text.replace('{', '{"CompressedSize":1000,'), at(51))
+      },
+    ],
+  ] as const) {
+    test(`${what}: what is older stays`, async () => {
+      const world = new World()
+      const [older, newest] = [world.backup(2), world.backup(50)]
+      breakIt(world, newest)
+      await world.run(retainOne)
+      assert.deepEqual(world.state(older), [whole])
+    })
+  }
+
+  test('but does where all is there: what is older goes', async () => {
+    const world = new World()
+    const [older, newest] = [world.backup(2), world.backup(50)]
+    await world.run(retainOne)
+    assert.deepEqual(world.state(older, newest), [gone, whole])
+  })
+})
 
 describe('a chain', () => {
   test('target FIND_FULL of a backup that a killed deletion has begun removes its family and nothing else', async () => {

@@ -200,7 +200,11 @@ export function objectTests({ open, traits }: ContractContext): void {
 
   test('a probe reports whether putIfAbsent is atomic, and leaves no object', async () => {
     await using subject = await open()
-    assert.deepEqual(await subject.storage.probe(), { conditionalPut: traits.conditionalPut })
+    const { conditionalPut, listingProblem } = await subject.storage.probe()
+    assert.deepEqual(
+      { conditionalPut, listingProblem },
+      { conditionalPut: traits.conditionalPut, listingProblem: undefined },
+    )
     for await (const { key } of subject.storage.list('')) assert.fail(`${key} was left`)
   })
 

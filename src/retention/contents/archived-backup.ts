@@ -7,14 +7,25 @@ import type { Lsn, Timeline } from '../../postgres/lsn.ts'
 export interface BackupFolder {
   readonly objects: number
   readonly bytes: number
-  /** True where one of them is a part. */
-  readonly hasParts: boolean
+  /** Of the parts alone. */
+  readonly partBytes: number
+  /** True where one of the parts is that of pg_control, without which nothing starts. */
+  readonly hasControl: boolean
+  /** True where one of the parts has no bytes: no tar is that short, encoded or not. */
+  readonly hasEmptyPart: boolean
   /** When the newest of them was written, in milliseconds since 1970 by the clock of the storage. */
   readonly newestMs: number
 }
 
 /** The folder of a backup that has none. */
-export const noFolder: BackupFolder = { objects: 0, bytes: 0, hasParts: false, newestMs: 0 }
+export const noFolder: BackupFolder = {
+  objects: 0,
+  bytes: 0,
+  partBytes: 0,
+  hasControl: false,
+  hasEmptyPart: false,
+  newestMs: 0,
+}
 
 /** A backup with a sentinel. */
 export interface ArchivedBackup extends OrderedBackup {
@@ -36,6 +47,8 @@ export interface ArchivedBackup extends OrderedBackup {
   /** Whatever `--add-user-data` said. */
   readonly userData: JsonValue | undefined
   readonly folder: BackupFolder
+  /** Bytes of the parts by the sentinel; 0 where that does not say it. */
+  readonly compressedSize: number
 }
 
 /** A backup without a sentinel: one that is being written, or what one has left. */

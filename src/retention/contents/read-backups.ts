@@ -2,6 +2,7 @@
 import { knownTime } from '../../catalog/backup-order.ts'
 import { type BackupDetail, isPermanent, readDetail } from '../../catalog/backups.ts'
 import { mapInParallel } from '../../catalog/map-in-parallel.ts'
+import { isTempName } from '../../storage/temp-name.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import type { BackupArchive, ListedBackup } from '../../walg/backup/backup-archive.ts'
 import { nameOfSentinel } from '../../walg/backup/backup-names.ts'
@@ -36,11 +37,17 @@ export async function listFolders(storage: Pick<Storage, 'list'>, options: Stora
       continue
     }
     const name = key.slice(basebackupsFolder.length, slash)
-    const { bytes, hasParts, newestMs, objects } = folders.get(name) ?? noFolder
+    const { bytes, hasControl, hasEmptyPart, newestMs, objects, partBytes } = folders.get(name) ?? noFolder
+    const part =
+      key.startsWith(backupObjects.parts, slash + 1) && !isTempName(key)
+        ? key.slice(key.lastIndexOf('/') + 1)
+        : undefined
     folders.set(name, {
       objects: objects + 1,
       bytes: bytes + size,
-      hasParts: hasParts || key.startsWith(backupObjects.parts, slash + 1),
+      hasControl: hasControl || part?.startsWith('pg_control.tar') === true,
+      partBytes: partBytes + (part === undefined ? 0 : size),
+      hasEmptyPart: hasEmptyPart || (part !== undefined && size === 0),
       newestMs: Math.max(newestMs, lastModifiedMs),
     })
   }
@@ -86,5 +93,6 @@ function archivedBackup(detail: BackupDetail, folder: BackupFolder): ArchivedBac
     problem: problems[0]?.message,
     userData: sentinel?.userData ?? metadata?.userData,
     folder,
+    compressedSize: sentinel?.compressedSize ?? 0,
   }
 }

@@ -72,18 +72,24 @@ export class TimelineStock {
   /** When the newest segment or chunk was written, in milliseconds since 1970 by the clock of the storage. */
   newestMs = 0
 
+  /** Numbers of segments that are there without a byte. */
+  readonly emptySegments = new Set<number>()
+
   /** Adds what a listing shows, in its order. */
   add({ first, kind, last, to }: WalKey, bytes: number, lastModifiedMs: number): void {
     let column = this.columns.get(kind)
     if (!column) this.columns.set(kind, (column = new WalColumn()))
     column.add(first, last, bytes)
+    if (kind === 'segment' && bytes === 0) this.emptySegments.add(first)
     if (to !== undefined) this.tailEnds.set(first, Math.max(to, this.tailEnds.get(first) ?? 0))
     if (kind === 'segment' || kind === 'chunk') this.newestMs = Math.max(this.newestMs, lastModifiedMs)
   }
 
-  /** True where the archive has a segment: whole, or its beginning. */
+  /** True where the archive has a segment: whole, or its beginning. An object without a byte is none. */
   holds(segno: number): boolean {
-    const kinds: readonly WalObjectKind[] = ['segment', 'partial', 'chunk']
+    const kinds: readonly WalObjectKind[] = this.emptySegments.has(segno)
+      ? ['partial', 'chunk']
+      : ['segment', 'partial', 'chunk']
     return kinds.some((kind) => this.columns.get(kind)?.has(segno) === true)
   }
 }
