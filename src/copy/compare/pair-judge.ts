@@ -1,8 +1,13 @@
 /**
- * Whether the target has an object of the source, by the two listings. Names stand for content: a segment, a part, a chunk
- * is never changed once it is stored. So an object of the same name and size is the same one; where the listings of two
- * buckets have MD5 sums, those count too. Objects that differ are compared: the same WAL may be stored in two forms, by two
- * receivers or with two keys.
+ * Whether the target has an object of the source. Where the listings of two buckets have MD5 sums, those decide. Else a copy
+ * that is repeated cannot read all of a large archive again, so that of objects with the same name and size
+ * - documents and histories of up to 64 kB are read and compared whole: the sentinel of another backup of that name differs;
+ * - of WAL that is not compressed, which always has the same size, the first two pages are compared: another history of the
+ *   server shows in the headers and records of each segment from where it left on, but in the one in which it did;
+ * - compressed WAL, parts and larger documents are taken for the same: `--verify` alone reads them.
+ *
+ * Objects that differ are compared as what they hold: the same WAL may be stored in two forms, by two receivers or with two
+ * keys.
  */
 import { hasCode, isOfKey } from '../../primitives/errors.ts'
 import type { ObjectInfo, Storage, StorageCallOptions } from '../../storage/storage.ts'
@@ -10,6 +15,12 @@ import { gapFolder, parseWalKey, walFolder } from '../../walg/names.ts'
 import { isSameAt } from '../../walg/stored/transfer/stored-copy.ts'
 import { isSameContent } from '../../walg/stored/transfer/stored-content.ts'
 import { type KeyRange, type ListedPair, mergeListings } from './merged-listing.ts'
+
+/** Larger documents are not read: the lists of a backup's files. */
+const documentBytesMax = 64 * 1024
+
+/** Two pages of WAL. */
+const beginningBytes = 16 * 1024
 
 /** What was found of one object of the source. */
 export interface Judged {
@@ -85,14 +96,23 @@ export class PairJudge {
     // Two receivers that find the same gap note two times.
     if (key.startsWith(gapFolder)) return true
     if (source.size === target.size) {
-      if (!this.#hasSums || source.md5 === undefined || target.md5 === undefined) return true
-      if (source.md5 === target.md5) return true
-      if ((await isSameAt(this.#source, this.#target, key, this.#options)) !== 'other') {
-        this.#hasSums = false
-        return true
+      if (!this.#hasSums || source.md5 === undefined || target.md5 === undefined) {
+        if (await this.#seemsSame(source)) return true
+      } else {
+        if (source.md5 === target.md5) return true
+        const found = await isSameAt(this.#source, this.#target, key, this.#options)
+        if (found === 'same') this.#hasSums = false
+        if (found !== 'other') return true
       }
     }
     return this.#isSameWal(key, key)
+  }
+
+  /** By as many bytes as such an object deserves; see the file's header. */
+  async #seemsSame({ key, size }: ObjectInfo): Promise<boolean> {
+    const bytes = comparedBytes(key, size)
+    if (bytes === 0) return true
+    return (await isSameAt(this.#source, this.#target, key, { ...this.#options, bytesMax: bytes })) !== 'other'
   }
 
   /** Whether two forms of a WAL file hold the same; false for other objects, and for what cannot be read. */
@@ -111,6 +131,16 @@ export class PairJudge {
       throw error
     }
   }
+}
+
+/** How much of an object of the same name and size is read. */
+function comparedBytes(key: string, size: number): number {
+  if (key.startsWith(walFolder)) {
+    const parsed = parseWalKey(key)
+    if (parsed?.kind === 'segment' || parsed?.kind === 'partial') return parsed.extension === '' ? beginningBytes : 0
+    if (!parsed) return 0
+  }
+  return size > documentBytesMax || key.includes('/tar_partitions/') ? 0 : size
 }
 
 /** The segment that a key of `wal_005` is for; undefined for all other keys. */

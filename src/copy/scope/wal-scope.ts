@@ -2,8 +2,8 @@
 import type { Timeline } from '../../postgres/lsn.ts'
 import { parseSegmentName, segmentName } from '../../postgres/wal/wal-file.ts'
 import { asideFolder, divergedFolder, gapFolder, walFolder } from '../../walg/names.ts'
-import type { WalRuns } from './wal-runs.ts'
 import type { KeyRange } from '../compare/merged-listing.ts'
+import type { WalRuns } from './wal-runs.ts'
 
 /** Numbers of segments, both included; without `last` all from the first on. */
 export interface SegnoInterval {

@@ -145,6 +145,7 @@ export function otherBytes(
 
 /**
  * Compares an object of two storages byte by byte.
+ * @param options `bytesMax`: only so many from the beginning on
  * @returns `gone` where the source does not have it any more
  * @throws what the storages say
  */
@@ -152,7 +153,7 @@ export async function isSameAt(
   source: Pick<Storage, 'get'>,
   target: Pick<Storage, 'get'>,
   key: string,
-  options: StorageCallOptions = {},
+  { bytesMax, ...options }: StorageCallOptions & { readonly bytesMax?: number } = {},
 ): Promise<'same' | 'other' | 'gone'> {
   let left: AsyncIterable<Uint8Array>
   try {
@@ -169,7 +170,16 @@ export async function isSameAt(
     if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) return 'other'
     throw error
   }
+  if (bytesMax !== undefined) [left, right] = [beginningOf(left, bytesMax), beginningOf(right, bytesMax)]
   return (await compareStreams(left, right)).equal ? 'same' : 'other'
+}
+
+async function* beginningOf(stored: AsyncIterable<Uint8Array>, bytes: number): AsyncGenerator<Uint8Array, undefined> {
+  let left = bytes
+  for await (const piece of stored) {
+    yield piece.subarray(0, left)
+    if ((left -= piece.length) <= 0) return
+  }
 }
 
 async function readBack(target: Storage, key: string, expected: ObjectSum, options: StorageCallOptions): Promise<void> {
