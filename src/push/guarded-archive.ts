@@ -4,13 +4,16 @@
  */
 import type { WriteCodec } from '../compression/codec.ts'
 import type { Logger } from '../observe/log.ts'
-import { WalrxError } from '../primitives/errors.ts'
+import type { Clock } from '../primitives/clock.ts'
+import { toWalrxError, WalrxError } from '../primitives/errors.ts'
 import type { Storage } from '../storage/storage.ts'
+import type { StorageTraits } from '../storage/storage.ts'
+import { systemKey } from '../walg/names.ts'
 import { checkKeys } from '../walg/wal/key-check.ts'
 import { type BoundCluster, checkSystem } from '../walg/wal/system-binding.ts'
 import { readSystem } from '../walg/wal/system-marker.ts'
 import { WalArchive } from '../walg/wal/wal-archive.ts'
-import { noteKnown, readKnown } from './known-archive.ts'
+import { type ArchiveInUse, noteKnown, readKnown } from './known-archive.ts'
 
 /** What {@link GuardedArchive} needs. */
 export interface GuardedArchiveOptions {
@@ -21,6 +24,7 @@ export interface GuardedArchiveOptions {
   /** Where what is found out is kept for the next process; undefined: nowhere. */
   readonly knowledgePath: string | undefined
   readonly log: Logger
+  readonly clock: Pick<Clock, 'now'>
 }
 
 /** See the file's header. */
@@ -30,6 +34,8 @@ export class GuardedArchive {
   #belongs: Promise<void> | undefined
   #isBound = false
   #writable: Promise<void> | undefined
+  /** What a probe has found, until it is noted. */
+  #found: StorageTraits | undefined
 
   constructor(options: GuardedArchiveOptions) {
     this.#options = options
@@ -70,22 +76,39 @@ export class GuardedArchive {
    */
   async makeWritable(cluster: BoundCluster | undefined, signal: AbortSignal): Promise<void> {
     await (this.#writable ??= this.#orAgain(this.#prove(signal), () => (this.#writable = undefined)))
-    if (!cluster || this.#isBound) return
-    await this.archive.bindSystem(cluster.systemId, cluster.segmentSize, { signal })
-    this.#isBound = true
+    if (cluster && !this.#isBound) {
+      await this.archive.bindSystem(cluster.systemId, cluster.segmentSize, { signal })
+      this.#isBound = true
+    }
+    const traits = this.#found
+    if (!traits || !this.#isBound) return
+    this.#found = undefined
+    await this.#note(traits, signal)
   }
 
   async #prove(signal: AbortSignal): Promise<void> {
-    const { identity, knowledgePath: path, log, storage } = this.#options
-    const inUse = { identity, keyring: storage.keyring }
-    const known = path === undefined ? undefined : await readKnown(path, inUse)
+    const { knowledgePath: path, storage } = this.#options
+    const known = path === undefined ? undefined : await readKnown(path, await this.#inUse(signal))
     if (known) return storage.assumeTraits?.(known)
-    const traits = await storage.probe({ signal })
+    this.#found = await storage.probe({ signal })
     await checkKeys(storage, { signal })
+  }
+
+  /** For the next process. The archive has its marker by now. */
+  async #note(traits: StorageTraits, signal: AbortSignal): Promise<void> {
+    const { knowledgePath: path, log } = this.#options
     if (path === undefined) return
-    await noteKnown(path, inUse, traits).catch((error: unknown) => {
-      log.debug('what was found out about the archive cannot be kept', { file: path, error })
-    })
+    try {
+      await noteKnown(path, await this.#inUse(signal), traits)
+    } catch (error) {
+      log.debug('what was found out about the archive cannot be kept', { file: path, error: toWalrxError(error) })
+    }
+  }
+
+  async #inUse(signal: AbortSignal): Promise<ArchiveInUse> {
+    const { clock, identity, storage } = this.#options
+    const marker = await storage.head(systemKey, { signal })
+    return { identity, keyring: storage.keyring, marker, nowMs: clock.now() }
   }
 
   /** Forgets a failure: the next caller tries again. */

@@ -3,6 +3,9 @@
  * conditional puts work, and that the keys fit. It lies beside the WAL, in `pg_wal/.walrx/push.json`: an archive_command
  * starts a process for every file.
  *
+ * It counts while the marker of the archive is the same object, and for a day: an archive that was emptied and begun again
+ * may have another key, or a key at all.
+ *
  * Of the key it holds a text that was encrypted with it. A key that opens it is the same one; nothing of the key itself is
  * stored. What cannot be read, or is of another archive, counts for nothing.
  */
@@ -11,7 +14,7 @@ import { mkdir, readFile, rename, unlink, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { BeginningTest, Keyring } from '../crypto/keyring.ts'
 import { HeadedSource } from '../primitives/headed-source.ts'
-import type { StorageTraits } from '../storage/storage.ts'
+import type { ObjectInfo, StorageTraits } from '../storage/storage.ts'
 
 /** Where it is kept for a WAL file; undefined for one that lies in no pg_wal. */
 export function knowledgePath(walFile: string): string | undefined {
@@ -24,14 +27,29 @@ export interface ArchiveInUse {
   /** Its location and endpoint. */
   readonly identity: string
   readonly keyring: Keyring | undefined
+  /** The marker of the archive; undefined where it has none: then nothing is known. */
+  readonly marker: Pick<ObjectInfo, 'lastModifiedMs' | 'md5' | 'size'> | undefined
+  /** Milliseconds since 1970. */
+  readonly nowMs: number
+}
+
+/** How long what was found out counts. */
+const validMs = 24 * 60 * 60 * 1000
+
+function stateOf({ marker }: ArchiveInUse): string | undefined {
+  return marker && [marker.lastModifiedMs, marker.size, marker.md5 ?? ''].join(' ')
 }
 
 /** What an earlier call has found out of the archive, with these keys; undefined for nothing. */
 export async function readKnown(path: string, archive: ArchiveInUse): Promise<StorageTraits | undefined> {
-  const { identity, keyring } = archive
+  const { identity, keyring, nowMs } = archive
+  const state = stateOf(archive)
+  if (state === undefined) return undefined
   try {
     const { isListingProven, sealed, ...found } = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>
     if (found['archive'] !== identity || (sealed === undefined) !== (keyring === undefined)) return undefined
+    const ageMs = nowMs - Number(found['checkedMs'])
+    if (found['marker'] !== state || !(ageMs >= 0 && ageMs < validMs)) return undefined
     if (keyring && !(await isSealedBy(keyring, Buffer.from(String(sealed), 'base64')))) return undefined
     return { conditionalPut: true, ...(isListingProven === true && { isListingProven }) }
   } catch {
@@ -41,14 +59,17 @@ export async function readKnown(path: string, archive: ArchiveInUse): Promise<St
 
 /** Notes that this archive is in order, with these keys, if it is. Throws what the system says. */
 export async function noteKnown(path: string, archive: ArchiveInUse, traits: StorageTraits): Promise<void> {
-  if (!traits.conditionalPut || traits.listingProblem !== undefined) return
-  const { identity, keyring } = archive
+  const marker = stateOf(archive)
+  if (!traits.conditionalPut || traits.listingProblem !== undefined || marker === undefined) return
+  const { identity, keyring, nowMs: checkedMs } = archive
   const sealed = keyring && { sealed: (await seal(keyring)).toString('base64') }
   const proven = traits.isListingProven && { isListingProven: true }
   await mkdir(dirname(path), { mode: 0o700 }).catch(() => {})
   const temporary = `${path}.${process.pid}-${randomBytes(4).toString('hex')}`
   try {
-    await writeFile(temporary, `${JSON.stringify({ archive: identity, ...proven, ...sealed })}\n`, { mode: 0o600 })
+    await writeFile(temporary, `${JSON.stringify({ archive: identity, marker, checkedMs, ...proven, ...sealed })}\n`, {
+      mode: 0o600,
+    })
     await rename(temporary, path)
   } catch (error) {
     await unlink(temporary).catch(() => {})

@@ -254,6 +254,36 @@ describe('what is known of the archive', () => {
     storage = plain
   })
 
+  test('counts no more once the archive was emptied and begun again with a key', async () => {
+    await push(files.segment(nth(1)))
+    const encrypted = new MemoryStorage({ keyring: testKeyring('a') })
+    await push(files.path(nth(1)), { storage: encrypted, knowledgePath: undefined })
+    storage.objects.clear()
+    for (const [key, object] of encrypted.objects) storage.objects.set(key, { ...object, lastModifiedMs: 7 })
+    await fails(push(files.segment(nth(2))), 'WALRX_KEY_MISSING')
+    assert.equal(archived(nth(2)), undefined)
+    // Also where the marker is gone.
+    storage.objects.delete('walrx_005/system.json')
+    await fails(push(files.path(nth(2))), 'WALRX_KEY_MISSING')
+  })
+
+  test('counts for a day', async () => {
+    let nowMs = Date.now()
+    const clock = { ...systemClock, now: () => nowMs }
+    await push(files.segment(nth(1)), { clock })
+    for (const [hours, again] of [
+      [23, false],
+      [25, true],
+      [26, false],
+      [1, true],
+    ] as const) {
+      storage.calls.length = 0
+      nowMs = Date.now() + hours * 3_600_000
+      await push(files.segment(nth(100 + hours + (again ? 0 : 50))), { clock })
+      assert.equal(probes() > 0, again, `after ${hours} hours`)
+    }
+  })
+
   test('is not needed where pg_wal cannot be written to', async () => {
     const pusher = open({ knowledgePath: '/proc/nowhere/push.json' })
     assert.equal(await pusher.push(files.segment(nth(1)), signal), 'created')
