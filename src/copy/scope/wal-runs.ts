@@ -5,7 +5,6 @@
 import type { Timeline } from '../../postgres/lsn.ts'
 import { parseSegmentName } from '../../postgres/wal/wal-file.ts'
 import type { SegmentRange } from '../../catalog/wal-inventory.ts'
-import type { SegnoInterval } from './wal-scope.ts'
 
 /** See the file's header. */
 export class WalRuns {
@@ -57,7 +56,10 @@ export class WalRuns {
    * What lacks between the first segment of a timeline and its last, in order.
    * @param within what counts; undefined: all
    */
-  holesOf(timeline: Timeline, within?: readonly SegnoInterval[]): { readonly first: bigint; readonly last: bigint }[] {
+  holesOf(
+    timeline: Timeline,
+    within?: readonly { readonly first: bigint; readonly last: bigint | undefined }[],
+  ): { readonly first: bigint; readonly last: bigint }[] {
     const runs = this.#runsOf(timeline)
     return runs.slice(1).flatMap((run, index) => {
       const hole = { first: (runs[index]?.last ?? 0n) + 1n, last: run.first - 1n }
