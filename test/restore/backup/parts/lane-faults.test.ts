@@ -22,7 +22,7 @@ beforeEach(async () => {
 })
 afterEach(() => rm(root, { recursive: true, force: true }))
 
-const trials = isFullRun ? 150 : 6
+const trials = isFullRun ? 60 : 6
 /** Of a restore that is stuck. */
 const stuckMs = 60_000
 
