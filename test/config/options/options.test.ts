@@ -53,7 +53,11 @@ describe('the option table', () => {
   test('names have the form of their kind, and none collides with help and version', () => {
     for (const [key, spec] of rows) {
       for (const name of spec.env)
-        assert.match(name, /^((WALG|WALRX|PG|AWS|S3)[A-Z0-9_]+|GPG_KEY_ID|TOTAL_BG_UPLOADED_LIMIT|(HTTPS?|NO)_PROXY|(https?|no)_proxy)$/, key)
+        assert.match(
+          name,
+          /^((WALG|WALRX|PG|AWS|S3)[A-Z0-9_]+|GPG_KEY_ID|TOTAL_BG_UPLOADED_LIMIT|(HTTPS?|NO)_PROXY|(https?|no)_proxy)$/,
+          key,
+        )
       if (spec.flag) assert.match(spec.flag, /^(?!no-|help$|version$)[a-z0-9]+(-[a-z0-9]+)*$/, key)
       if (spec.alias) assert.match(spec.alias, /^[^hV]$/, key)
     }
