@@ -15,6 +15,7 @@ const ofOthers: Readonly<Record<string, RegExp>> = {
   'detailed-json': /WAL-G/,
   'max-semi-space-size': /^--max-semi-space-size=/,
   'semi-space-growth-factor': /^--semi-space-growth-factor=/,
+  'heap-growing-percent': /^--heap-growing-percent=/,
   ...Object.fromEntries(
     ['armor', 'export', 'export-secret-keys', 'list-keys', 'compress-algo'].map((name) => [name, /gpg/]),
   ),
