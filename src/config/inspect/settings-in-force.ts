@@ -1,5 +1,7 @@
 /** Which settings are in force, where each comes from, and what else is set: nothing here fails on a bad value. */
 import { redactText } from '../../observe/redact.ts'
+import { keywords } from '../../postgres/connect/conninfo-keywords.ts'
+import { splitConninfo } from '../../postgres/connect/conninfo-text.ts'
 import { isIn } from '../commands.ts'
 import {
   type Environment,
@@ -108,12 +110,26 @@ function inForce(
   return {
     label: optionLabel(spec),
     flag: spec.flag === undefined ? undefined : `--${spec.flag}`,
-    value: isSecret || text === undefined ? undefined : redactText(text.trim(), secrets),
+    value: isSecret || text === undefined ? undefined : shownText(spec, text.trim(), secrets),
     defaultText: spec.defaultText,
     isSecret,
     source: at?.source ?? 'default',
     setBy: at?.name,
     problem: at && (problemOf(spec, at) ?? refusalOf(spec, at, command)),
+  }
+}
+
+/** A connection string that cannot be read may have a password in any place of it. */
+function shownText({ flag }: OptionSpec, text: string, secrets: readonly string[]): string {
+  if (flag === 'dbname' && !isReadable(text)) return '… (no connection string that can be read)'
+  return redactText(text, secrets)
+}
+
+function isReadable(conninfo: string): boolean {
+  try {
+    return [...splitConninfo(conninfo).keys()].every((keyword) => Object.hasOwn(keywords, keyword))
+  } catch {
+    return false
   }
 }
 
