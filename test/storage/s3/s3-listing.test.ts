@@ -119,7 +119,7 @@ describe('a store that keeps keys in another form', () => {
     await using store = await startFaultyS3({ turnsBackslashes: true })
     const storage = storageOn(store, 'db1')
     await storage.put('a', Buffer.from('a'))
-    assert.deepEqual(await storage.probe(), { conditionalPut: true })
+    assert.equal((await storage.probe()).conditionalPut, true)
     assert.deepEqual(await keysOf(storage.list('')), ['a'])
     await storage.close()
   })
