@@ -1,7 +1,9 @@
 /** Objects of libsodium's secretstream: made and opened by walrx, by libsodium alone, and by Python's PyNaCl. */
+import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import type { Crypter } from '../../../src/crypto/crypter.ts'
 import { encryptSlack } from '../../../src/crypto/crypter.ts'
+import { Keyring } from '../../../src/crypto/keyring.ts'
 import { secretstreamCrypter } from '../../../src/crypto/libsodium/secretstream.ts'
 import { loadSodium } from '../../../src/crypto/libsodium/sodium.ts'
 
@@ -134,4 +136,16 @@ function lengthOf(bytes: Buffer): Buffer {
   const length = Buffer.alloc(4)
   length.writeUInt32LE(bytes.length)
   return length
+}
+
+/** A keyring of one key to write with, and others to read with: see {@link crypterOf}. */
+export function keyringOf(seeds: readonly number[], acceptsUnencrypted = false): Keyring {
+  return new Keyring({
+    acceptsUnencrypted,
+    async load() {
+      const [writing, ...reading] = await Promise.all(seeds.map((seed) => crypterOf(seed)))
+      assert.ok(writing)
+      return { writing, reading }
+    },
+  })
 }

@@ -2,12 +2,11 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { openWriteCodec } from '../../../src/compression/codecs.ts'
-import { Keyring } from '../../../src/crypto/keyring.ts'
 import { hasCode, type ErrorCode, type WalrxError } from '../../../src/primitives/errors.ts'
 import { openObject, openPieces, readWhole } from '../../../src/walg/stored/stored-reader.ts'
 import { StoredWriter } from '../../../src/walg/stored/stored-writer.ts'
 import { randomBytesOf, walLikeBytes } from '../../harness/made/codec-streams.ts'
-import { chunkRanges, crypterOf, headerBytes } from '../../harness/made/secretstreams.ts'
+import { chunkRanges, keyringOf, headerBytes } from '../../harness/made/secretstreams.ts'
 import { Random } from '../../harness/random.ts'
 import { MemoryStorage } from '../../harness/store/memory-storage.ts'
 
@@ -15,18 +14,6 @@ const methods = ['zstd', 'lz4', 'brotli', 'none'] as const
 const segment = 'wal_005/000000010000000000000002'
 /** A tail that compresses, then bytes that do not: objects of several chunks, of each codec. */
 const content = Buffer.concat([walLikeBytes(1, 50_000), randomBytesOf(2, 100_000)])
-
-/** A keyring of one key to write with, and others to read with. */
-function keyringOf(seeds: readonly number[], acceptsUnencrypted = false): Keyring {
-  return new Keyring({
-    acceptsUnencrypted,
-    async load() {
-      const [writing, ...reading] = await Promise.all(seeds.map((seed) => crypterOf(seed)))
-      assert.ok(writing)
-      return { writing, reading }
-    },
-  })
-}
 
 /** Everything that an object gave out, and how that ended. */
 interface Outcome {

@@ -2,28 +2,17 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { openWriteCodec } from '../../../src/compression/codecs.ts'
-import { Keyring } from '../../../src/crypto/keyring.ts'
+import { type Keyring } from '../../../src/crypto/keyring.ts'
 import { hasCode } from '../../../src/primitives/errors.ts'
 import { handedPieces, openHanded } from '../../../src/walg/stored/handed-object.ts'
 import { openPieces } from '../../../src/walg/stored/stored-reader.ts'
 import { StoredWriter } from '../../../src/walg/stored/stored-writer.ts'
 import { randomBytesOf, walLikeBytes } from '../../harness/made/codec-streams.ts'
-import { crypterOf, keyOf } from '../../harness/made/secretstreams.ts'
+import { keyringOf, keyOf } from '../../harness/made/secretstreams.ts'
 import { Random } from '../../harness/random.ts'
 import { MemoryStorage } from '../../harness/store/memory-storage.ts'
 
 const content = Buffer.concat([walLikeBytes(1, 700_000), randomBytesOf(2, 100_000)])
-
-function keyringOf(seeds: readonly number[], acceptsUnencrypted = false): Keyring {
-  return new Keyring({
-    acceptsUnencrypted,
-    async load() {
-      const [writing, ...reading] = await Promise.all(seeds.map((seed) => crypterOf(seed)))
-      assert.ok(writing)
-      return { writing, reading }
-    },
-  })
-}
 
 interface Outcome {
   readonly bytes: Buffer
