@@ -148,7 +148,7 @@ function toJson({ integrity, timeline }: Report, inventory: WalInventory, end: V
         current_segment: end.timeline === 0 ? null : name(end.timeline, currentSegment(end, segmentSize)),
         durable_lsn: timelines.find((entry) => entry.timeline === end.timeline)?.durableEnd ?? null,
         first_backup: integrity.first.name ?? null,
-        gaps: integrity.gaps.map(gapToJson),
+        gaps: integrity.gaps.map((gap) => gapToJson(gap)),
       },
     }),
     ...(timeline && {

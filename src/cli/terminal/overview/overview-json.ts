@@ -2,13 +2,12 @@
 import type { ArchiveOverview, BackupOverview } from '../../../catalog/overview/archive-overview.ts'
 import type { UnfinishedBackup } from '../../../catalog/overview/unfinished-backups.ts'
 import { isPermanent } from '../../../catalog/backups.ts'
-import type { OpenGap } from '../../../catalog/open-gaps.ts'
+import { gapToJson } from '../../../catalog/gap-json.ts'
 import { gapsOf, type TimelineInventory } from '../../../catalog/wal-inventory.ts'
 import type { TimedWindow } from '../../../catalog/window/window-times.ts'
 import type { JsonValue } from '../../../primitives/json.ts'
 import { formatRfc3339 } from '../../../postgres/timestamp.ts'
 import { segmentName } from '../../../postgres/wal/wal-file.ts'
-import { isBreak } from '../../../walg/wal/gap-records.ts'
 import { newestTimeline, priceOf, timeOf } from './overview-text.ts'
 
 /** LSNs are numbers, as in WAL-G's documents; times RFC 3339 in UTC; sizes bytes. @param price see overview-text.ts */
@@ -36,7 +35,7 @@ export function overviewToJson(overview: ArchiveOverview, price: number | undefi
     backups: backups.map((backup) => backupToJson(backup, nowMs)),
     unfinished_backups: unfinished.map((each) => unfinishedToJson(each, nowMs)),
     missing_wal: timelines.flatMap((entry) => holesToJson(entry, segmentSize)),
-    gaps: gaps.map(gapToJson),
+    gaps: gaps.map((gap) => gapToJson(gap, { timeline: gap.timeline })),
     wal_days: days.map(({ day, segmentCount, storedBytes }) => ({
       day,
       segments_count: segmentCount,
@@ -144,18 +143,4 @@ function holesToJson(entry: TimelineInventory, segmentSize: number): JsonValue[]
     last_segment: segmentName(entry.timeline, last, segmentSize),
     segments_count: last - first + 1n,
   }))
-}
-
-function gapToJson({ detectedAt, endLsn, host, missingCount, reason, slot, startLsn, timeline }: OpenGap): JsonValue {
-  return {
-    kind: isBreak({ endLsn, startLsn }) ? 'break' : 'gap',
-    timeline,
-    start_lsn: startLsn,
-    end_lsn: endLsn,
-    segments_count: missingCount,
-    detected_at: detectedAt,
-    reason,
-    host,
-    slot: slot ?? null,
-  }
 }

@@ -62,7 +62,7 @@ function* timelineToJson(archive: ShownArchive, entry: TimelineInventory): Gener
     ...(archive.backups && {
       restore_windows: archive.windows.filter(({ timeline }) => timeline === entry.timeline).map(windowToJson),
     }),
-    ...(lost.length > 0 && { gaps: lost.map(gapToJson) }),
+    ...(lost.length > 0 && { gaps: lost.map((gap) => gapToJson(gap)) }),
   }
   yield `,${formatJson(tail).slice(1)}`
 }
