@@ -1,6 +1,6 @@
 /**
  * Headers of tar, read as a PostgreSQL server writes them and written as a part has them. Bodies pass from one to the
- * other untouched, so a header must come at once: tar-stream, which reads tars elsewhere, makes them within a stream of
+ * other untouched, so a header must come at once: tar-stream makes them within a stream of
  * its own, and drops the leading slash of names over 100 bytes, by which WAL-G would then not find the file.
  *
  * The server's (src/port/tar.c, tarCreateHeader): ustar, names of up to 99 bytes, sizes in octal or, beyond 8 GiB, in

@@ -5,7 +5,7 @@
  */
 import type { Timeline } from '../../postgres/lsn.ts'
 import { segmentName } from '../../postgres/wal/wal-file.ts'
-import { transactionTime } from '../../postgres/wal/wal-record.ts'
+import { laterTransactionTime } from '../../postgres/wal/wal-record.ts'
 import { WalRecordReader } from '../../postgres/wal/wal-record-reader.ts'
 import type { StorageCallOptions } from '../../storage/storage.ts'
 import type { WalReader } from '../../walg/wal/wal-reader.ts'
@@ -35,10 +35,10 @@ export async function segmentAfterTime(search: TimeSearch): Promise<bigint | und
     const middle = Math.floor((low + high) / 2)
     // Segments without a transaction say nothing: the next one does.
     let at = middle
-    let times: SegmentTimes | undefined
-    for (; at < high && !times; at++) times = await timesOf(search, segnoAt(runs, at))
-    if (!times) high = middle
-    else if (times.latest > search.time) {
+    let latest: bigint | undefined
+    for (; at < high && latest === undefined; at++) latest = await latestIn(search, segnoAt(runs, at))
+    if (latest === undefined) high = middle
+    else if (latest > search.time) {
       found = at - 1
       high = middle
     } else low = at
@@ -71,20 +71,13 @@ function segnoAt(runs: readonly Run[], index: number): bigint {
   throw new RangeError(`there is no segment ${index}`)
 }
 
-interface SegmentTimes {
-  readonly latest: bigint
-}
-
 /** The latest end of a transaction in a segment; undefined where there is none. */
-async function timesOf(search: TimeSearch, segno: bigint): Promise<SegmentTimes | undefined> {
+async function latestIn(search: TimeSearch, segno: bigint): Promise<bigint | undefined> {
   const { reader, segmentSize, timeline, signal } = search
   const name = segmentName(timeline, segno, segmentSize)
   const file = await reader.openWalFile(name, undefined, signal && { signal })
   let latest: bigint | undefined
-  const records = new WalRecordReader((record) => {
-    const time = transactionTime(record)
-    if (time !== undefined && (latest === undefined || time > latest)) latest = time
-  })
+  const records = new WalRecordReader((record) => (latest = laterTransactionTime(record, latest)))
   for await (const piece of file?.body ?? []) records.write(piece)
-  return latest === undefined ? undefined : { latest }
+  return latest
 }
