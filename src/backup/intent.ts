@@ -11,7 +11,7 @@ import type { Clock, Timer } from '../primitives/clock.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { formatJson, type JsonValue } from '../primitives/json.ts'
 import { BackupArchive } from '../walg/backup/backup-archive.ts'
-import { backupFolder, intentKey, sentinelKey } from '../walg/backup/backup-names.ts'
+import { backupFolder, intentKey, nameOfIntent, sentinelKey } from '../walg/backup/backup-names.ts'
 import { expiryOf, type IntentContent, readIntent } from '../walg/backup/intent-document.ts'
 import { storageTime } from '../walg/backup/storage-time.ts'
 import { intentsPrefix } from '../walg/names.ts'
@@ -189,7 +189,8 @@ export async function removeExpiredBackups(
   const removed: string[] = []
   const found: string[] = []
   for await (const { key } of storage.list(intentsPrefix, { signal })) {
-    if (key.endsWith('.json')) found.push(key.slice(intentsPrefix.length, -'.json'.length))
+    const name = nameOfIntent(key)
+    if (name !== undefined) found.push(name)
   }
   for (const name of found) {
     try {

@@ -6,7 +6,7 @@ import { hasCode } from '../primitives/errors.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
 import type { BackupArchive, ListedBackup } from '../walg/backup/backup-archive.ts'
 import type { BackupMetadata } from '../walg/backup/backup-metadata.ts'
-import { formatBackupTime, parseBackupTime } from '../walg/backup/backup-time.ts'
+import { formatBackupTime, knownTime } from '../walg/backup/backup-time.ts'
 import type { Sentinel } from '../walg/backup/sentinel.ts'
 import { mapInParallel } from './map-in-parallel.ts'
 
@@ -93,12 +93,6 @@ export async function namesAfter(
   const others = (await listInOrder(archive, options)).filter((each) => each.name !== name)
   const inOrder = oldestFirst([...others, own])
   return inOrder.slice(inOrder.indexOf(own) + 1).map((each) => each.name)
-}
-
-/** Nanoseconds since 1970; undefined for none. Go's zero time, long before 1970, stands for none. */
-export function knownTime(text: string | undefined): bigint | undefined {
-  const time = text === undefined ? undefined : parseBackupTime(text)
-  return time === undefined || time <= 0n ? undefined : time
 }
 
 /** A document that is damaged, or gone since the listing, says nothing. */

@@ -6,6 +6,7 @@
 import { hasCode } from '../../primitives/errors.ts'
 import type { ObjectInfo, Storage } from '../../storage/storage.ts'
 import { BackupArchive } from '../../walg/backup/backup-archive.ts'
+import { type ListedFolders, listFolders } from '../../walg/backup/backup-listing.ts'
 import {
   isVerificationOf,
   nameOfVerification,
@@ -22,7 +23,6 @@ import { type OpenGap, openGaps } from '../open-gaps.ts'
 import { readInventory, type WalInventory } from '../wal-inventory.ts'
 import { restoreWindows } from '../window/restore-window.ts'
 import { allWithTimes, type TimedWindow } from '../window/window-times.ts'
-import { readUsage } from './backup-usage.ts'
 import { findUnfinished, type UnfinishedBackup } from './unfinished-backups.ts'
 import { CountingWalReader, type WalDay } from './wal-usage.ts'
 
@@ -86,7 +86,7 @@ export async function readOverview(options: OverviewOptions): Promise<ArchiveOve
   const reader = new CountingWalReader(storage)
   const inventory = await readInventory(reader, options.segmentSize ?? system?.segmentSize, { signal })
   const gaps = openGaps(await reader.gaps({ signal }), inventory)
-  const used = await readUsage(storage, { signal })
+  const used = await listFolders(storage, { signal })
   const backups = await readBackups(storage, used, own.verified, signal)
   const unfinished = await findUnfinished(storage, used, own.intents, nowMs, signal)
   const windows = await allWithTimes(reader, inventory, restoreWindows(inventory, gaps, backups), { signal })
@@ -139,14 +139,15 @@ async function readOwnObjects(storage: Storage, signal: AbortSignal) {
 
 async function readBackups(
   storage: Storage,
-  { finished, usage }: Awaited<ReturnType<typeof readUsage>>,
+  { folders, listed }: Pick<ListedFolders, 'folders' | 'listed'>,
   verified: ReadonlySet<string>,
   signal: AbortSignal,
 ): Promise<BackupOverview[]> {
   const archive = new BackupArchive(storage)
-  const details = await mapInParallel(finished, async (backup) => {
+  const details = await mapInParallel(listed, async (backup) => {
     return withoutBulk(await readDetail(archive, backup, { signal }))
   })
+  const sentinelBytes = new Map(listed.map(({ name, size }) => [name, size]))
   const byName = new Map(details.map((detail) => [detail.name, detail]))
   const links = new Map(details.map((detail) => [detail.name, linkOf(detail)]))
   const found = await mapInParallel(details, async (detail): Promise<BackupOverview> => {
@@ -161,7 +162,7 @@ async function readBackups(
     return {
       ...detail,
       chain,
-      storedBytes: usage.get(name)?.storedBytes ?? 0,
+      storedBytes: (folders.get(name)?.bytes ?? 0) + (sentinelBytes.get(name) ?? 0),
       verification: record && isVerificationOf(record, identities) ? record : undefined,
     }
   })

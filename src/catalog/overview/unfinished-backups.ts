@@ -1,9 +1,9 @@
 /** Backups without a sentinel: being written, waiting for their WAL, or left by a writer that died. */
 import { hasCode } from '../../primitives/errors.ts'
 import type { ObjectInfo, Storage } from '../../storage/storage.ts'
+import { type ListedFolders, noFolder } from '../../walg/backup/backup-listing.ts'
+import { nameOfIntent } from '../../walg/backup/backup-names.ts'
 import { expiryOf, type IntentContent, readIntent } from '../../walg/backup/intent-document.ts'
-import { intentsPrefix } from '../../walg/names.ts'
-import type { BackupUsage, UsageByBackup } from './backup-usage.ts'
 
 /**
  * What a backup without a sentinel is.
@@ -31,29 +31,28 @@ export interface UnfinishedBackup {
  */
 export async function findUnfinished(
   storage: Storage,
-  { finished, usage }: UsageByBackup,
+  { folders, listed }: Pick<ListedFolders, 'folders' | 'listed'>,
   intents: readonly ObjectInfo[],
   nowMs: number,
   signal: AbortSignal,
 ): Promise<UnfinishedBackup[]> {
-  const done = new Set(finished.map(({ name }) => name))
-  const signs = new Map(intents.flatMap((info) => (nameOfIntent(info.key) ? [[nameOfIntent(info.key), info]] : [])))
-  const names = new Set([...usage.keys(), ...(signs.keys() as Iterable<string>)].filter((name) => !done.has(name)))
+  const done = new Set(listed.map(({ name }) => name))
+  const signs = new Map<string, ObjectInfo>()
+  for (const info of intents) {
+    const name = nameOfIntent(info.key)
+    if (name !== undefined) signs.set(name, info)
+  }
+  const names = new Set([...folders.keys(), ...signs.keys()].filter((name) => !done.has(name)))
   const found: UnfinishedBackup[] = []
   for (const name of [...names].sort()) {
-    const sign = signs.get(name) as ObjectInfo | undefined
-    const { newestMs, storedBytes }: BackupUsage = usage.get(name) ?? { storedBytes: 0, objectCount: 0, newestMs: 0 }
+    const sign = signs.get(name)
+    const { bytes, newestMs } = folders.get(name) ?? noFolder
     const intent = sign && (await intentOf(storage, name, signal))
     const lastSignMs = Math.max(newestMs, sign?.lastModifiedMs ?? 0)
     const state = sign ? stateOf(intent, nowMs - sign.lastModifiedMs) : 'unknown'
-    found.push({ name, state, host: intent?.hostname, lastSignMs, storedBytes })
+    found.push({ name, state, host: intent?.hostname, lastSignMs, storedBytes: bytes })
   }
   return found
-}
-
-function nameOfIntent(key: string): string | undefined {
-  const name = key.startsWith(intentsPrefix) && key.endsWith('.json') ? key.slice(intentsPrefix.length, -5) : undefined
-  return name === '' ? undefined : name
 }
 
 /** Undefined for one that cannot be read, or has gone meanwhile. */

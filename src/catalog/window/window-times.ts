@@ -5,12 +5,12 @@
  */
 import { hasCode, isOfKey, WalrxError } from '../../primitives/errors.ts'
 import { addBytes, type Lsn, maxLsn, segmentNumber, segmentStart, toLsn } from '../../postgres/lsn.ts'
-import { fromUnixMicroseconds, type TimestampTz } from '../../postgres/timestamp.ts'
+import type { TimestampTz } from '../../postgres/timestamp.ts'
 import { segmentName } from '../../postgres/wal/wal-file.ts'
 import { laterTransactionTime } from '../../postgres/wal/wal-record.ts'
 import { WalRecordReader } from '../../postgres/wal/wal-record-reader.ts'
 import type { StorageCallOptions } from '../../storage/storage.ts'
-import { parseBackupTime } from '../../walg/backup/backup-time.ts'
+import { knownTimestamp } from '../../walg/backup/backup-time.ts'
 import { assembleForked } from '../../walg/wal/forked-tail.ts'
 import type { WalReader } from '../../walg/wal/wal-reader.ts'
 import { mapInParallel } from '../map-in-parallel.ts'
@@ -41,7 +41,7 @@ export async function withTimes(
   window: RestoreWindow,
   options?: StorageCallOptions,
 ): Promise<TimedWindow> {
-  const startTime = finishTimeOf(window)
+  const startTime = knownTimestamp(window.backup.sentinel?.finishTime)
   try {
     const search = new CommitSearch(reader, inventory, window, options)
     const endLsn = await search.endWithPartial()
@@ -65,13 +65,6 @@ export function allWithTimes(
   options?: StorageCallOptions,
 ): Promise<TimedWindow[]> {
   return mapInParallel(windows, (window) => withTimes(reader, inventory, window, options), searchedAtOnce)
-}
-
-function finishTimeOf({ backup }: RestoreWindow): TimestampTz | undefined {
-  const text = backup.sentinel?.finishTime
-  const nanoseconds = text === undefined ? undefined : parseBackupTime(text)
-  // Go's zero time, long before 1970, stands for none.
-  return nanoseconds === undefined || nanoseconds <= 0n ? undefined : fromUnixMicroseconds(nanoseconds / 1000n)
 }
 
 const unreadable = [

@@ -4,11 +4,11 @@ import { mapInParallel } from '../../catalog/map-in-parallel.ts'
 import { nearest } from '../../primitives/nearest.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import type { Lsn, Timeline } from '../../postgres/lsn.ts'
-import { fromUnixMicroseconds, type TimestampTz } from '../../postgres/timestamp.ts'
+import type { TimestampTz } from '../../postgres/timestamp.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { BackupArchive } from '../../walg/backup/backup-archive.ts'
 import { parseBackupName } from '../../walg/backup/backup-names.ts'
-import { parseBackupTime } from '../../walg/backup/backup-time.ts'
+import { knownTimestamp } from '../../walg/backup/backup-time.ts'
 import type { Sentinel } from '../../walg/backup/sentinel.ts'
 
 /** A backup. What none of its documents says is undefined. */
@@ -66,13 +66,12 @@ async function sentinelOf(
 }
 
 function scoped(name: string, sentinel: Sentinel | undefined): ScopedBackup {
-  const nanoseconds = sentinel?.finishTime === undefined ? undefined : parseBackupTime(sentinel.finishTime)
   return {
     name,
     timeline: parseBackupName(name)?.timeline,
     startLsn: sentinel?.startLsn,
     finishLsn: sentinel?.finishLsn,
-    finishTime: nanoseconds === undefined || nanoseconds <= 0n ? undefined : fromUnixMicroseconds(nanoseconds / 1000n),
+    finishTime: knownTimestamp(sentinel?.finishTime),
     parentName: sentinel?.delta?.parentName,
     systemId: sentinel?.systemIdentifier,
   }

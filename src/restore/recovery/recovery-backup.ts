@@ -1,10 +1,10 @@
 /** Chooses the backup that a recovery starts from, where the operator named none. */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { formatLsn } from '../../postgres/lsn.ts'
-import { formatTimestamp, fromUnixMicroseconds, type TimestampTz } from '../../postgres/timestamp.ts'
+import { formatTimestamp } from '../../postgres/timestamp.ts'
 import type { StorageCallOptions } from '../../storage/storage.ts'
 import { parseBackupName } from '../../walg/backup/backup-names.ts'
-import { parseBackupTime } from '../../walg/backup/backup-time.ts'
+import { knownTimestamp } from '../../walg/backup/backup-time.ts'
 import type { Sentinel } from '../../walg/backup/sentinel.ts'
 import type { RecoveryBackup } from './recovery-check.ts'
 import { describeTarget, type RecoveryRequest, type RecoveryTarget } from './recovery-request.ts'
@@ -17,18 +17,12 @@ import { type Histories, recoveryChain, whyNotOnChain } from './recovery-timelin
 export function recoveryBackup(name: string, sentinel: Sentinel): RecoveryBackup | undefined {
   const timeline = parseBackupName(name)?.timeline
   const { finishLsn, startLsn } = sentinel
-  const startTime = knownTime(sentinel.startTime)
-  const finishTime = knownTime(sentinel.finishTime)
+  const startTime = knownTimestamp(sentinel.startTime)
+  const finishTime = knownTimestamp(sentinel.finishTime)
   if (timeline === undefined || !startLsn || !finishLsn || startTime === undefined || finishTime === undefined) {
     return undefined
   }
   return { name, timeline, startLsn, finishLsn, startTime, finishTime }
-}
-
-/** A sentinel's time; undefined for Go's zero time, which means none. */
-function knownTime(text: string | undefined): TimestampTz | undefined {
-  const nanoseconds = text === undefined ? undefined : parseBackupTime(text)
-  return nanoseconds === undefined || nanoseconds <= 0n ? undefined : fromUnixMicroseconds(nanoseconds / 1000n)
 }
 
 /** What {@link chooseBackup} chooses from. */

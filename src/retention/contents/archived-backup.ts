@@ -2,30 +2,7 @@
 import type { OrderedBackup } from '../../catalog/backup-order.ts'
 import type { JsonValue } from '../../primitives/json.ts'
 import type { Lsn, Timeline } from '../../postgres/lsn.ts'
-
-/** What lies in the folder of a backup. */
-export interface BackupFolder {
-  readonly objects: number
-  readonly bytes: number
-  /** Of the parts alone. */
-  readonly partBytes: number
-  /** True where one of the parts is that of pg_control, without which nothing starts. */
-  readonly hasControl: boolean
-  /** True where one of the parts has no bytes: no tar is that short, encoded or not. */
-  readonly hasEmptyPart: boolean
-  /** When the newest of them was written, in milliseconds since 1970 by the clock of the storage. */
-  readonly newestMs: number
-}
-
-/** The folder of a backup that has none. */
-export const noFolder: BackupFolder = {
-  objects: 0,
-  bytes: 0,
-  partBytes: 0,
-  hasControl: false,
-  hasEmptyPart: false,
-  newestMs: 0,
-}
+import type { BackupFolder } from '../../walg/backup/backup-listing.ts'
 
 /** A backup with a sentinel. */
 export interface ArchivedBackup extends OrderedBackup {

@@ -2,17 +2,12 @@
 import { hasCode } from '../../primitives/errors.ts'
 import { parseSegmentName } from '../../postgres/wal/wal-file.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
-import { parseBackupName } from '../../walg/backup/backup-names.ts'
+import { nameOfIntent, parseBackupName } from '../../walg/backup/backup-names.ts'
 import { expiryOf, readIntent } from '../../walg/backup/intent-document.ts'
 import { parseSentinel } from '../../walg/backup/sentinel.ts'
 import { intentsPrefix } from '../../walg/names.ts'
-import {
-  type ArchivedBackup,
-  type BackupFolder,
-  noFolder,
-  type UnfinishedBackup,
-  type UnfinishedState,
-} from './archived-backup.ts'
+import { type BackupFolder, noFolder } from '../../walg/backup/backup-listing.ts'
+import type { ArchivedBackup, UnfinishedBackup, UnfinishedState } from './archived-backup.ts'
 import type { DeletionEntry } from './deletion-record.ts'
 import { namesBySuffix, possibleParents } from './possible-parents.ts'
 
@@ -102,8 +97,8 @@ async function readIntents(
 ): Promise<Map<string, FoundIntent>> {
   const intents = new Map<string, FoundIntent>()
   for await (const { key, lastModifiedMs } of storage.list(intentsPrefix, options)) {
-    const name = key.slice(intentsPrefix.length, -'.json'.length)
-    if (!key.endsWith('.json') || name.includes('/')) continue
+    const name = nameOfIntent(key)
+    if (name === undefined) continue
     const content = await readable(readIntent(storage, name, options.signal))
     const sentinel = content?.sentinel
     const parsed = sentinel === undefined ? undefined : await readable(parsedSentinel(sentinel, key))

@@ -10,10 +10,10 @@ import { parseSegmentName } from '../../postgres/wal/wal-file.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { BackupArchive } from '../../walg/backup/backup-archive.ts'
 import { parseBackupName } from '../../walg/backup/backup-names.ts'
-import { noFolder, type UnfinishedBackup } from '../contents/archived-backup.ts'
+import { listFolders, noFolder } from '../../walg/backup/backup-listing.ts'
+import type { UnfinishedBackup } from '../contents/archived-backup.ts'
 import type { ArchiveContents } from '../contents/archive-contents.ts'
 import { possibleParents } from '../contents/possible-parents.ts'
-import { listFolders } from '../contents/read-backups.ts'
 import { readUnfinished } from '../contents/read-unfinished.ts'
 
 /**

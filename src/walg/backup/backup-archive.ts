@@ -29,7 +29,7 @@ import {
   type FilesMetadata,
 } from './files-metadata.ts'
 import { formatSentinel, parseSentinel, type Sentinel } from './sentinel.ts'
-import { listSentinels } from './sentinel-listing.ts'
+import { listSentinels } from './backup-listing.ts'
 
 /** A finished backup, as a listing shows it. */
 export interface ListedBackup {

@@ -1,6 +1,8 @@
-/** Lists sentinels, without listing thousands of parts between them. */
+/** What listings show of the backups of an archive: their sentinels alone, or all that lies in their folders. */
 import type { ObjectInfo, Storage, StorageCallOptions } from '../../storage/storage.ts'
-import { basebackupsFolder, sentinelSuffix } from '../names.ts'
+import { isTempName } from '../../storage/temp-name.ts'
+import { backupObjects, basebackupsFolder, sentinelSuffix } from '../names.ts'
+import { nameOfSentinel, parsePartName } from './backup-names.ts'
 
 /**
  * Objects of one backup that are read past before a new listing leaps over the rest. A new listing costs a request to S3,
@@ -41,4 +43,80 @@ export async function listSentinels(
     }
   }
   return sentinels
+}
+
+/** What lies in the folder of a backup. */
+export interface BackupFolder {
+  readonly objects: number
+  readonly bytes: number
+  /** Of the parts alone. */
+  readonly partBytes: number
+  /** True where one of the parts is that of pg_control, without which nothing starts. */
+  readonly hasControl: boolean
+  /** True where one of the parts has no bytes: no tar is that short, encoded or not. */
+  readonly hasEmptyPart: boolean
+  /** When the newest of them was written, in milliseconds since 1970 by the clock of the storage. */
+  readonly newestMs: number
+}
+
+/** The folder of a backup that has none. */
+export const noFolder: BackupFolder = {
+  objects: 0,
+  bytes: 0,
+  partBytes: 0,
+  hasControl: false,
+  hasEmptyPart: false,
+  newestMs: 0,
+}
+
+/** The sentinel of a backup. */
+export interface ListedSentinel extends Pick<ObjectInfo, 'lastModifiedMs' | 'size'> {
+  /** Of the backup. */
+  readonly name: string
+}
+
+/** What a listing of all backups shows. */
+export interface ListedFolders {
+  /** In the order of their names. */
+  readonly listed: readonly ListedSentinel[]
+  /** By name, those of backups without a sentinel too. */
+  readonly folders: ReadonlyMap<string, BackupFolder>
+  /** Bytes of objects that belong to no backup. */
+  readonly otherBytes: number
+}
+
+/** Lists every object of all backups, and sums them up as they come. Throws what the storage says. */
+export async function listFolders(
+  storage: Pick<Storage, 'list'>,
+  options?: StorageCallOptions,
+): Promise<ListedFolders> {
+  const listed: ListedSentinel[] = []
+  const folders = new Map<string, BackupFolder>()
+  let otherBytes = 0
+  for await (const info of storage.list(basebackupsFolder, options)) {
+    const { key, lastModifiedMs, size } = info
+    const slash = key.indexOf('/', basebackupsFolder.length)
+    if (slash < 0) {
+      const name = nameOfSentinel(key)
+      if (name === undefined) otherBytes += size
+      else listed.push({ name, lastModifiedMs, size })
+      continue
+    }
+    const name = key.slice(basebackupsFolder.length, slash)
+    folders.set(name, withObject(folders.get(name) ?? noFolder, info, key.slice(slash + 1)))
+  }
+  return { listed, folders, otherBytes }
+}
+
+/** @param path of the object within the folder */
+function withObject(folder: BackupFolder, { lastModifiedMs, size }: ObjectInfo, path: string): BackupFolder {
+  const isPart = path.startsWith(backupObjects.parts) && !isTempName(path)
+  return {
+    objects: folder.objects + 1,
+    bytes: folder.bytes + size,
+    partBytes: folder.partBytes + (isPart ? size : 0),
+    hasControl: folder.hasControl || (isPart && parsePartName(path).kind === 'control'),
+    hasEmptyPart: folder.hasEmptyPart || (isPart && size === 0),
+    newestMs: Math.max(folder.newestMs, lastModifiedMs),
+  }
 }

@@ -145,3 +145,10 @@ export function contentsKey(name: string): string {
 export function intentKey(name: string): string {
   return `${intentsPrefix}${name}.json`
 }
+
+/** The backup that an intent is of; undefined for any other key. */
+export function nameOfIntent(key: string): string | undefined {
+  if (!key.startsWith(intentsPrefix) || !key.endsWith('.json')) return undefined
+  const name = key.slice(intentsPrefix.length, -'.json'.length)
+  return name === '' || name.includes('/') ? undefined : name
+}

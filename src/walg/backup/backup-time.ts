@@ -1,4 +1,5 @@
 /** Times as WAL-G's documents have them: RFC 3339 text. Kept as text, because a Date would lose what is below a ms. */
+import { fromUnixMicroseconds, type TimestampTz } from '../../postgres/timestamp.ts'
 
 /** Value of DateFmt and date_fmt: a constant that both tools copy around (wal-g: backup_sentinel_dto.go). */
 export const backupTimeFormat = '%Y-%m-%dT%H:%M:%S.%fZ'
@@ -28,4 +29,16 @@ export function parseBackupTime(text: string): bigint | undefined {
   if (Number.isNaN(epochMs)) return undefined
   const offsetMs = (Number(hours) * 60 + Number(minutes)) * 60_000 * (sign === '-' ? -1 : 1)
   return BigInt(epochMs - offsetMs) * 1_000_000n + BigInt(fraction.slice(0, 9).padEnd(9, '0'))
+}
+
+/** Nanoseconds since 1970; undefined for none. Go's zero time, long before 1970, stands for none. */
+export function knownTime(text: string | undefined): bigint | undefined {
+  const time = text === undefined ? undefined : parseBackupTime(text)
+  return time === undefined || time <= 0n ? undefined : time
+}
+
+/** The same as PostgreSQL has it, to compare with the times of transactions. */
+export function knownTimestamp(text: string | undefined): TimestampTz | undefined {
+  const nanoseconds = knownTime(text)
+  return nanoseconds === undefined ? undefined : fromUnixMicroseconds(nanoseconds / 1000n)
 }
