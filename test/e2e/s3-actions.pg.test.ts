@@ -94,10 +94,18 @@ async function receive(): Promise<ProcessEnd> {
 const segments = () =>
   [...store.store.objects.keys()].flatMap((key) => /^db1\/wal_005\/([0-9A-F]{24})\.zst$/.exec(key)?.[1] ?? []).sort()
 
-/** Makes a tail of the last archived segment. */
-async function makeTail(): Promise<void> {
+/** What a call needs beforehand is made with all rights. */
+async function withAllRights<T>(prepare: () => Promise<T>): Promise<T> {
   const granted = [...allowed]
   allowAll()
+  const made = await prepare()
+  allowed.clear()
+  for (const action of granted) allowed.add(action)
+  return made
+}
+
+/** Makes a tail of the last archived segment. */
+async function makeTail(): Promise<void> {
   const segment = segments().at(-1) ?? ''
   const fetched = await walrx('wal-fetch', segment, 'tail')
   assert.equal(fetched.status, 0, fetched.stderr)
@@ -105,21 +113,15 @@ async function makeTail(): Promise<void> {
   store.store.objects.delete(`db1/wal_005/${segment}.zst`)
   const key = `db1/${tailKey(segment, { from: 0, to: body.length }, '')}`
   store.store.objects.set(key, { body, etag: '"1"', modifiedMs: Date.now() })
-  allowed.clear()
-  for (const action of granted) allowed.add(action)
 }
 
 /** Leaves a backup without its sentinel, and with its WAL in the archive. */
 async function leaveUnfinished(): Promise<string> {
-  const granted = [...allowed]
-  allowAll()
   await server.checkpoint()
   const pushed = await walrx('backup-push', '--wal-timeout=1s', '--dbname', server.conninfo())
   const name = /walrx backup-finish (base_\w+)/.exec(pushed.stderr)?.[1] ?? ''
   assert.notEqual(name, '', pushed.stderr)
   assert.equal((await receive()).status, 0)
-  allowed.clear()
-  for (const action of granted) allowed.add(action)
   return name
 }
 
@@ -149,6 +151,11 @@ const calls: Readonly<Record<string, () => Promise<ProcessEnd>>> = {
   'wal-show': () => walrx('wal-show'),
   'wal-verify': () => walrx('wal-verify'),
   'wal-restore': async () => {
+    // A wal-push that was refused has left a hole, and it must not lie between the last checkpoint and the fork.
+    await withAllRights(async () => {
+      await server.checkpoint()
+      assert.equal((await receive()).status, 0)
+    })
     const directories = { target: join(root, `target-${++runs}`), source: join(root, `source-${runs}`) }
     const last = segments().at(-1) ?? ''
     const fork = `0/${(parseInt(last.slice(16), 16) + 1).toString(16)}00000`
@@ -157,14 +164,14 @@ const calls: Readonly<Record<string, () => Promise<ProcessEnd>>> = {
   },
   info: () => walrx('info'),
   'wal-finalize': async () => {
-    await makeTail()
+    await withAllRights(makeTail)
     return await walrx('wal-finalize', '--force')
   },
   'backup-push': () => walrx('backup-push', '--no-wait', '--dbname', server.conninfo()),
   // For a full backup it reads nothing.
   'backup-plan': () => walrx('backup-plan', '--delta-max-steps=7', '--dbname', server.conninfo()),
   'backup-finish': async () => {
-    unfinished ??= await leaveUnfinished()
+    unfinished ??= await withAllRights(leaveUnfinished)
     const ended = await walrx('backup-finish', unfinished)
     if (ended.status === 0) unfinished = undefined
     return ended
@@ -176,11 +183,9 @@ const calls: Readonly<Record<string, () => Promise<ProcessEnd>>> = {
   },
   // A backup of its own for each call.
   delete: async () => {
-    const granted = [...allowed]
-    allowAll()
-    assert.equal((await walrx('backup-push', '--no-wait', '--full', '--dbname', server.conninfo())).status, 0)
-    allowed.clear()
-    for (const action of granted) allowed.add(action)
+    await withAllRights(async () => {
+      assert.equal((await walrx('backup-push', '--no-wait', '--full', '--dbname', server.conninfo())).status, 0)
+    })
     return await walrx('delete', 'target', 'LATEST', '--confirm')
   },
   'backup-fetch': () => walrx('backup-fetch', join(root, `data-${runs++}`), 'LATEST'),
