@@ -81,15 +81,12 @@ export class BackupReceiver implements BaseBackupSink {
     return this.#rewriter.feed(bytes)
   }
 
-  onManifest(): void | Promise<void> {
+  onManifest(): void {
     this.#rewriter.end()
     const { codec, folder, parent, signal, storage } = this.#options
     const name = withExtension('backup_manifest', codec.extension)
     this.#manifest = new ObjectWriter(storage, codec, folder, name, signal)
-    if (!parent) return
-    return IncrementCheck.open(this.#rewriter.increments).then((check) => {
-      this.#check = check
-    })
+    if (parent) this.#check = new IncrementCheck(this.#rewriter.increments)
   }
 
   onManifestData(bytes: Buffer): void | Promise<void> {

@@ -12,15 +12,11 @@ export class IncrementCheck {
   readonly #reader: ManifestReader
   readonly #left: Set<string>
 
-  private constructor(reader: ManifestReader, left: Set<string>) {
-    this.#reader = reader
-    this.#left = left
-  }
-
   /** @param increments what has come, by the server's paths */
-  static async open(increments: ReadonlyMap<string, ReceivedIncrement>): Promise<IncrementCheck> {
+  constructor(increments: ReadonlyMap<string, ReceivedIncrement>) {
     const left = new Set(increments.keys())
-    const reader = await ManifestReader.open("the server's manifest", (path, { algorithm, checksum, size }) => {
+    this.#left = left
+    this.#reader = new ManifestReader("the server's manifest", (path, { algorithm, checksum, size }) => {
       const received = increments.get(path)
       if (!received && incrementedPath(path) !== undefined) {
         throw new WalrxError('WALRX_PROTOCOL', `the server's manifest lists ${path}, which did not come`)
@@ -35,7 +31,6 @@ export class IncrementCheck {
         { hint: 'something between the server and here changes bytes: take the backup again' },
       )
     })
-    return new IncrementCheck(reader, left)
   }
 
   /** The next bytes of the manifest. Throws WALRX_PROTOCOL for an increment that is not as the manifest says. */

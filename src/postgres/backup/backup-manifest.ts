@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { WalrxError } from '../../primitives/errors.ts'
+import { JsonMembers } from '../../primitives/json-members.ts'
 
 /** The manifest's entry of a file. */
 export interface ManifestFile {
@@ -28,7 +29,7 @@ export async function readManifest(
   object: string,
 ): Promise<ReadonlyMap<string, ManifestFile>> {
   const files = new Map<string, ManifestFile>()
-  const reader = await ManifestReader.open(object, (path, file) => files.set(path, file))
+  const reader = new ManifestReader(object, (path, file) => files.set(path, file))
   for await (const chunk of source) reader.write(chunk)
   reader.end()
   return files
@@ -37,43 +38,21 @@ export async function readManifest(
 /** Reads a manifest block by block. It keeps only the last line. */
 export class ManifestReader {
   readonly #object: string
-  readonly #parse: (chunk: Uint8Array) => void
+  readonly #members: JsonMembers
   readonly #hash = createHash('sha256')
   #tail: Buffer = Buffer.alloc(0)
   #said: unknown
-  #failure: Error | undefined
-
-  private constructor(object: string, parse: (chunk: Uint8Array) => void) {
-    this.#object = object
-    this.#parse = parse
-  }
 
   /**
    * @param object names it in errors
    * @param onFile called for each file, in the manifest's order
    */
-  static async open(object: string, onFile: (path: string, file: ManifestFile) => void): Promise<ManifestReader> {
-    // Loaded on demand: few backups have a manifest.
-    const { default: JSONParser } = await import('@streamparser/json/jsonparser.js')
-    const parser = new JSONParser({ paths: ['$.Files.*', '$.Manifest-Checksum'], keepStack: false })
-    const reader = new ManifestReader(object, (chunk) => parser.write(chunk))
-    parser.onValue = ({ key, value }) => {
-      if (key === 'Manifest-Checksum') reader.#said = value
-      else reader.#attempt(() => onFile(...readFile(value as Readonly<Record<string, unknown>>, object)))
-    }
-    parser.onError = (error) => {
-      reader.#failure ??= error
-    }
-    return reader
-  }
-
-  /** Keeps errors of `onFile` apart from the parser's own. */
-  #attempt(step: () => void): void {
-    try {
-      step()
-    } catch (error) {
-      this.#failure ??= error as Error
-    }
+  constructor(object: string, onFile: (path: string, file: ManifestFile) => void) {
+    this.#object = object
+    this.#members = new JsonMembers(({ key, name, value }) => {
+      if (name === 'Manifest-Checksum') this.#said = value
+      else if (name === 'Files' && key !== undefined) onFile(...readFile(value, object))
+    })
   }
 
   /**
@@ -81,9 +60,7 @@ export class ManifestReader {
    * @throws WALRX_OBJECT_DAMAGED for invalid JSON; what `onFile` threw
    */
   write(chunk: Uint8Array): void {
-    this.#parse(chunk)
-    if (this.#failure instanceof WalrxError) throw this.#failure
-    if (this.#failure) throw damaged(this.#object, `is not valid JSON: ${this.#failure.message}`)
+    this.#explained(() => this.#members.write(chunk))
     const all = Buffer.concat([this.#tail, chunk])
     const sure = Math.max(0, all.length - tailBytes)
     this.#hash.update(all.subarray(0, sure))
@@ -97,14 +74,25 @@ export class ManifestReader {
     const lastLine = tail.lastIndexOf('\n', tail.length - 2)
     if (lastLine === -1 || typeof said !== 'string')
       throw damaged(this.#object, 'is incomplete: it has no Manifest-Checksum at its end')
+    this.#explained(() => this.#members.end())
     const sum = this.#hash.update(tail.subarray(0, lastLine + 1)).digest('hex')
     if (sum !== said.toLowerCase()) {
       throw damaged(this.#object, `has SHA-256 ${sum}, but its Manifest-Checksum is ${said}`)
     }
   }
+
+  #explained(step: () => void): void {
+    try {
+      step()
+    } catch (error) {
+      if (error instanceof WalrxError) throw error
+      throw damaged(this.#object, `is not valid JSON: ${(error as Error).message}`)
+    }
+  }
 }
 
-function readFile(entry: Readonly<Record<string, unknown>>, object: string): [path: string, file: ManifestFile] {
+function readFile(value: unknown, object: string): [path: string, file: ManifestFile] {
+  const entry = (value ?? {}) as Readonly<Record<string, unknown>>
   const { Size: size, Path: path, 'Encoded-Path': encoded } = entry
   const name = typeof path === 'string' ? path : typeof encoded === 'string' ? decodePath(encoded) : undefined
   if (name === undefined || typeof size !== 'number') throw damaged(object, 'lists a file without path or size')

@@ -5,6 +5,7 @@
  */
 import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
+import { JsonMembers } from '../../primitives/json-members.ts'
 import { isJsonObject, JsonDocument } from '../json-document.ts'
 
 /** Blocks of a file that had wrong checksums when it was backed up. */
@@ -90,22 +91,19 @@ function formatRecord({ isIncremented, isSkipped, mtime, corruptBlocks }: FileRe
 export async function decodeFilesMetadata(source: AsyncIterable<Uint8Array>, key: string): Promise<FilesMetadata> {
   const files = new Map<string, FileRecord>()
   const tarFileSets = new Map<string, readonly string[]>()
-  // Writers of backups need it not.
-  const { default: JSONParser } = await import('@streamparser/json/jsonparser.js')
-  const parser = new JSONParser({ paths: ['$.Files.*', '$.TarFileSets.*'], keepStack: false })
-  parser.onValue = ({ key: name, stack, value }) => {
-    if (typeof name !== 'string') throw damaged(key, `${String(stack[1]?.key)} is a list`)
-    if (stack[1]?.key === 'Files') files.set(name, readRecord(value as JsonValue, name, key))
-    else tarFileSets.set(name, readNames(value as JsonValue, name, key))
-  }
-  let isObject: boolean | undefined
+  const members = new JsonMembers(({ key: file, name, value }) => {
+    if (file === undefined || (name !== 'Files' && name !== 'TarFileSets')) return
+    if (typeof file !== 'string') throw damaged(key, `${name} is a list`)
+    if (name === 'Files') files.set(file, readRecord(value as JsonValue, file, key))
+    else tarFileSets.set(file, readNames(value as JsonValue, file, key))
+  })
+  let isEmpty = true
   for await (const chunk of source) {
-    isObject ??= startsObject(chunk)
-    if (isObject === false) throw damaged(key, 'it is not a JSON object')
-    parse(() => parser.write(chunk), key)
+    isEmpty = false
+    explained(() => members.write(chunk), key)
   }
-  if (isObject === undefined) throw damaged(key, 'it is empty')
-  if (!parser.isEnded) parse(() => parser.end(), key)
+  if (isEmpty) throw damaged(key, 'it is empty')
+  explained(() => members.end(), key)
   return { files, tarFileSets }
 }
 
@@ -146,14 +144,8 @@ function readNames(value: JsonValue, part: string, key: string): readonly string
   return value as readonly string[]
 }
 
-/** Whether a document that begins like this is an object; undefined while there is only white space. */
-function startsObject(chunk: Uint8Array): boolean | undefined {
-  const first = chunk.find((byte) => byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09)
-  return first === undefined ? undefined : first === 0x7b
-}
-
 /** The parser's complaints, but not our own, are about the object. */
-function parse(step: () => void, key: string): void {
+function explained(step: () => void, key: string): void {
   try {
     step()
   } catch (error) {

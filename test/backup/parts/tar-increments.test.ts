@@ -141,7 +141,7 @@ describe("the server's manifest", () => {
     return { Path: 'base/5/INCREMENTAL.1', Size: 12, 'Checksum-Algorithm': 'CRC32C', Checksum: '04030201', ...more }
   }
   const check = async (manifest: Buffer) => {
-    const checking = await IncrementCheck.open(received)
+    const checking = new IncrementCheck(received)
     for (const byte of manifest) checking.write(Buffer.from([byte]))
     checking.end()
   }
