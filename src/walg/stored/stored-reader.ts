@@ -37,32 +37,6 @@ export async function openObject(
   return { key, extension, body: decoded(stored, decoding), pieces: () => decodedPieces(stored, decoding) }
 }
 
-/** An object in pieces. */
-export interface OpenedPieces {
-  readonly pieces: AsyncGenerator<DecodedPiece, undefined>
-  /** Reads what comes after the last byte that was decoded, so that `onStored` has seen the whole object. */
-  readonly readRest: () => Promise<void>
-}
-
-/**
- * Opens an object of gigabytes: its pieces are freed by who reads them.
- * @throws as {@link openObject}
- */
-export async function openPieces(
-  storage: ReadableStorage,
-  name: StoredName,
-  options: Required<Pick<OpenOptions, 'onStored'>> & StorageCallOptions,
-): Promise<OpenedPieces> {
-  const decoding = decodingOf(name, storage)
-  const stored = await openStored(storage, name.key, options)
-  return {
-    pieces: decodedPieces(stored, decoding),
-    async readRest() {
-      for await (const rest of stored) void rest
-    },
-  }
-}
-
 /**
  * Opens a document: what is stored as it is.
  * @throws as {@link openObject}, and WALRX_INTERNAL for an object of another kind

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { openWriteCodec } from '../../../src/compression/codecs.ts'
 import { hasCode, type ErrorCode, type WalrxError } from '../../../src/primitives/errors.ts'
-import { openObject, openPieces, readWhole } from '../../../src/walg/stored/stored-reader.ts'
+import { openObject, readWhole } from '../../../src/walg/stored/stored-reader.ts'
 import { StoredWriter } from '../../../src/walg/stored/stored-writer.ts'
 import { randomBytesOf, walLikeBytes } from '../../harness/made/codec-streams.ts'
 import { chunkRanges, keyringOf, headerBytes } from '../../harness/made/secretstreams.ts'
@@ -32,9 +32,9 @@ async function readings(storage: MemoryStorage, name: { key: string; extension: 
       return { bytes: Buffer.concat(chunks), error }
     }
   }
-  const { pieces } = await openPieces(storage, name, { onStored: () => {} })
+  const { pieces } = await openObject(storage, name)
   const freed = async function* () {
-    for await (const { bytes, free } of pieces) {
+    for await (const { bytes, free } of pieces?.() ?? []) {
       yield bytes
       free()
     }

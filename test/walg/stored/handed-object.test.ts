@@ -5,7 +5,7 @@ import { openWriteCodec } from '../../../src/compression/codecs.ts'
 import { type Keyring } from '../../../src/crypto/keyring.ts'
 import { hasCode } from '../../../src/primitives/errors.ts'
 import { handedPieces, openHanded } from '../../../src/walg/stored/handed-object.ts'
-import { openPieces } from '../../../src/walg/stored/stored-reader.ts'
+import { openObject } from '../../../src/walg/stored/stored-reader.ts'
 import { StoredWriter } from '../../../src/walg/stored/stored-writer.ts'
 import { randomBytesOf, walLikeBytes } from '../../harness/made/codec-streams.ts'
 import { keyringOf, keyOf } from '../../harness/made/secretstreams.ts'
@@ -62,7 +62,9 @@ async function throughLane(storage: MemoryStorage, name: Name): Promise<Outcome>
 
 async function throughReader(storage: MemoryStorage, name: Name): Promise<Outcome> {
   try {
-    return await collect((await openPieces(storage, name, { onStored: () => {} })).pieces)
+    const { pieces } = await openObject(storage, name)
+    assert.ok(pieces)
+    return await collect(pieces())
   } catch (error) {
     return { bytes: Buffer.alloc(0), error }
   }

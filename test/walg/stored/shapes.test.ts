@@ -6,7 +6,7 @@ import { brotliCompressSync, constants, zstdCompressSync } from 'node:zlib'
 import { secretstreamCrypter } from '../../../src/crypto/libsodium/secretstream.ts'
 import { Keyring } from '../../../src/crypto/keyring.ts'
 import { hasCode } from '../../../src/primitives/errors.ts'
-import { openObject, openPieces } from '../../../src/walg/stored/stored-reader.ts'
+import { openObject } from '../../../src/walg/stored/stored-reader.ts'
 import { decodeStream } from '../../harness/made/codec-streams.ts'
 import { openReadCodec } from '../../../src/compression/codecs.ts'
 import { MemoryStorage } from '../../harness/store/memory-storage.ts'
@@ -75,9 +75,9 @@ for (const isEncrypted of [false, true]) {
           for (const key of extension === '' ? [name, `${name}.`] : [`${name}.${extension}`]) {
             storage.seed(key, stored)
             assert.ok((await join((await openObject(storage, { key, extension })).body)).equals(content), key)
-            const { pieces } = await openPieces(storage, { key, extension }, { onStored: () => {} })
+            const { pieces } = await openObject(storage, { key, extension })
             const parts: Buffer[] = []
-            for await (const { bytes, free } of pieces) {
+            for await (const { bytes, free } of pieces?.() ?? []) {
               parts.push(Buffer.from(bytes))
               free()
             }

@@ -6,13 +6,7 @@ import { Keyring } from '../../../src/crypto/keyring.ts'
 import { hasCode, type ErrorCode } from '../../../src/primitives/errors.ts'
 import { readObject } from '../../../src/storage/storage.ts'
 import { objectKinds } from '../../../src/walg/stored/object-kinds.ts'
-import {
-  openDocument,
-  openObject,
-  openPieces,
-  readDocument,
-  readWhole,
-} from '../../../src/walg/stored/stored-reader.ts'
+import { openDocument, openObject, readDocument, readWhole } from '../../../src/walg/stored/stored-reader.ts'
 import { StoredWriter } from '../../../src/walg/stored/stored-writer.ts'
 import { crypterOf } from '../../harness/made/secretstreams.ts'
 import { makeSegment } from '../../harness/made/made-wal.ts'
@@ -69,13 +63,12 @@ describe('an object', () => {
       const name = await stored(method)
       assert.ok((await readWhole(await openObject(storage, name))).equals(content))
       const sizes: number[] = []
-      const opened = await openPieces(storage, name, { onStored: ({ length }) => void sizes.push(length) })
+      const opened = await openObject(storage, name, { onStored: ({ length }) => void sizes.push(length) })
       const pieces: Buffer[] = []
-      for await (const { bytes, free } of opened.pieces) {
+      for await (const { bytes, free } of opened.pieces?.() ?? []) {
         pieces.push(Buffer.from(bytes))
         free()
       }
-      await opened.readRest()
       assert.ok(Buffer.concat(pieces).equals(content))
       const size = sizes.reduce((sum, each) => sum + each, 0)
       assert.equal(size, (await readObject(storage, name.key)).length, 'bytes as stored')
@@ -94,8 +87,8 @@ describe('an object', () => {
         const { body } = await openObject(storage, name)
         for await (const chunk of body) if (chunk.length > 0) break
         assert.equal(storage.openBodies, 0)
-        const { pieces } = await openPieces(storage, name, { onStored: () => {} })
-        for await (const piece of pieces) if (piece.bytes.length > 0) break
+        const { pieces } = await openObject(storage, name)
+        for await (const piece of pieces?.() ?? []) if (piece.bytes.length > 0) break
         assert.equal(storage.openBodies, 0)
       })
     }
@@ -109,9 +102,9 @@ describe('an object', () => {
         storage.seed(name.key, damaged)
         const isDamaged = isNamed('WALRX_OBJECT_DAMAGED', `memory://test/${name.key}: `)
         await assert.rejects(openObject(storage, name).then(readWhole), isDamaged)
-        const opened = await openPieces(storage, name, { onStored: () => {} })
+        const { pieces } = await openObject(storage, name)
         await assert.rejects(async () => {
-          for await (const piece of opened.pieces) piece.free()
+          for await (const piece of pieces?.() ?? []) piece.free()
         }, isDamaged)
       }
     }
@@ -122,7 +115,6 @@ describe('an object', () => {
     const name = { key: `${segment}.zst`, extension: 'zst' }
     const isMissing = isNamed('WALRX_OBJECT_NOT_FOUND', name.key)
     await assert.rejects(openObject(storage, name), isMissing)
-    await assert.rejects(openPieces(storage, name, { onStored: () => {} }), isMissing)
     await assert.rejects(readDocument(storage, sentinel), isNamed('WALRX_OBJECT_NOT_FOUND', sentinel))
   })
 
@@ -131,7 +123,6 @@ describe('an object', () => {
     storage.seed(name.key, 'x')
     const isUnsupported = isNamed('WALRX_CODEC_UNSUPPORTED', `memory://test/${name.key} is compressed as .lzo`)
     await assert.rejects(openObject(storage, name), isUnsupported)
-    await assert.rejects(openPieces(storage, name, { onStored: () => {} }), isUnsupported)
     assert.deepEqual(requests, [])
   })
 
