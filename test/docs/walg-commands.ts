@@ -61,8 +61,9 @@ function flagText({ flag, letter }: WalgFlagFate): string {
   return [...(letter === undefined ? [] : [`-${letter}`]), `--${flag}`].map(code).join(', ')
 }
 
-function flagAnswer({ answer = '', isLetterSame, letter }: WalgFlagFate): string {
+function flagAnswer({ answer = '', extent, isLetterSame, letter }: WalgFlagFate): string {
   if (answer !== 'same') return sentence(answer)
+  if (extent !== undefined) return `the same ${plain(extent)}`
   return letter === undefined || isLetterSame ? 'the same' : `the same, without ${code(`-${letter}`)}`
 }
 

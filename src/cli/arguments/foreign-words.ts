@@ -197,7 +197,6 @@ const ofCommand: Partial<Readonly<Record<CommandName, Readonly<Record<string, st
     'remote-ssh-command': 'walrx restores on the machine that it runs on: run it there, and leave this out',
     'db-include': 'a restore has all databases; --mask restores single files',
     'reverse-unpack': 'walrx restores a chain in one way: leave it out',
-    'restore-only': 'a restore has all databases; --mask restores single files',
     'skip-redundant-tars': 'walrx reads only the parts that it needs: leave it out',
   },
   'backup-push': {

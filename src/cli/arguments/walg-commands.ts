@@ -91,6 +91,11 @@ export interface WalgCommandFate {
   readonly flags: readonly WalgFlagFate[]
 }
 
+/** Flags that walrx has, and that take less there than WAL-G's. */
+const partly: Readonly<Record<string, string>> = {
+  'backup-fetch restore-only': 'for databases; walrx has no tables there (db/table)',
+}
+
 /** What walrx has for a flag. */
 export interface WalgFlagFate {
   /** Without the dashes. */
@@ -100,6 +105,8 @@ export interface WalgFlagFate {
   readonly answer: 'same' | string | undefined
   /** True where the letter is the same too. */
   readonly isLetterSame: boolean
+  /** How far it is the same; undefined for a flag that takes all that WAL-G's takes. */
+  readonly extent: string | undefined
 }
 
 /** All commands, in the order of the table. */
@@ -115,10 +122,11 @@ export function walgCommandFates(): WalgCommandFate[] {
 
 function flagFate(each: string, command: CommandName | undefined): WalgFlagFate {
   const [flag = '', letter] = each.split('|')
-  if (!command) return { flag, letter, answer: undefined, isLetterSame: false }
+  const extent = partly[`${command} ${flag}`]
+  if (!command) return { flag, letter, answer: undefined, isLetterSame: false, extent }
   const own = flagsOf({ name: command })
   const found = own.find((it) => it.flag === flag || `no-${it.flag}` === flag)
-  if (found) return { flag, letter, answer: 'same', isLetterSame: found.spec.alias === letter }
+  if (found) return { flag, letter, answer: 'same', isLetterSame: found.spec.alias === letter, extent }
   const names = own.map((it) => it.flag)
-  return { flag, letter, answer: foreignOption(`--${flag}`, command, names), isLetterSame: false }
+  return { flag, letter, answer: foreignOption(`--${flag}`, command, names), isLetterSame: false, extent }
 }

@@ -27,6 +27,13 @@ import type { Storage } from '../../storage/storage.ts'
 import { chainNames, chainTitle, countsText, plainBytes, storedBytes } from '../terminal/chain-text.ts'
 import type { Command, CommandContext } from '../command.ts'
 import { backupToRestore } from '../settings/backup-to-restore.ts'
+import {
+  choiceJson,
+  chooseInBackup,
+  type ChosenDatabases,
+  databaseNames,
+  leftOutText,
+} from '../settings/database-wish.ts'
 import { flagArguments, ownProgram } from '../settings/calls/own-program.ts'
 import { type MissingFiles, missingFiles, whereConfigurationWas } from '../terminal/missing-files.ts'
 import { nextSteps } from '../terminal/next-steps.ts'
@@ -72,8 +79,10 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
         ? []
         : placeTablespaces(documents.sentinel.spec, wish.mappings, destination, wish.walDirectory)
       await refuseUsedFolders(tablespaces)
-      const restore = { ...wish, lanes, storage, documents, destination, tablespaces, waits }
       if (!wish.mask) sayWhatIsMissing(missingFiles(documents), log)
+      const search = { storage, documents, log, signal: signals.drain }
+      const databases = wish.databases && (await chooseInBackup(wish.databases, search))
+      const restore = { ...wish, databases, lanes, storage, documents, destination, tablespaces, waits }
       if (options.dryRun) sayItCanBeRestored(restore, context)
       else await restoreBackup(restore, context)
       return 0
@@ -97,12 +106,15 @@ interface Wish {
   readonly mappings: readonly (readonly [old: string, now: string])[]
   /** Undefined for the whole backup. */
   readonly mask: ((path: string) => boolean) | undefined
+  /** Names of databases; undefined for all. */
+  readonly databases: readonly string[] | undefined
   /** The directory that pg_wal is to be a link to. */
   readonly walDirectory: string | undefined
 }
 
 /** A restore that can begin. */
-interface Restore extends Wish {
+interface Restore extends Omit<Wish, 'databases'> {
+  readonly databases: ChosenDatabases | undefined
   readonly lanes: ThreadLanes
   readonly storage: Storage
   readonly documents: BackupDocuments
@@ -122,7 +134,14 @@ function readWish(options: OptionValues<'backup-fetch'>, destination: string): W
       hint: 'leave out --mask, or leave out --recover, the target options, --tablespace-mapping and --waldir',
     })
   }
-  return { request, mappings, mask, walDirectory: checkedWalDirectory(walDirectory, destination) }
+  const { restoreOnly } = options
+  if (mask && restoreOnly !== undefined) {
+    throw new WalrxError('WALRX_USAGE', '--mask restores single files, and --restore-only a cluster', {
+      hint: 'leave out one of them',
+    })
+  }
+  const databases = restoreOnly === undefined ? undefined : databaseNames(restoreOnly)
+  return { request, mappings, mask, databases, walDirectory: checkedWalDirectory(walDirectory, destination) }
 }
 
 /** As pg_basebackup's --waldir. */
@@ -136,14 +155,16 @@ function checkedWalDirectory(text: string | undefined, destination: string): str
   return resolve(text)
 }
 
-function sayItCanBeRestored({ destination, documents }: Restore, { stdout }: Context): void {
-  const sizes = `${storedBytes(documents)} bytes to read, ${plainBytes(documents)} to write`
+function sayItCanBeRestored({ databases, destination, documents }: Restore, { stdout }: Context): void {
+  const toWrite = databases ? '' : `, ${plainBytes(documents)} to write`
+  const sizes = `${storedBytes(documents, databases?.files)} bytes to read${toWrite}`
   stdout.write(`${chainTitle(documents)} can be restored to ${destination}: ${sizes}\n`)
+  for (const { name } of databases?.leftOut ?? []) stdout.write(`database ${name} is left out\n`)
 }
 
 async function restoreBackup(restore: Restore, context: Context): Promise<void> {
   const { log, options, settings, stderr, stdout } = context
-  const { destination, documents, request, waits } = restore
+  const { databases, destination, documents, request, waits } = restore
   const progress = await openProgress({
     what: 'restore',
     stream: stderr,
@@ -152,7 +173,7 @@ async function restoreBackup(restore: Restore, context: Context): Promise<void> 
     waits,
   })
   try {
-    const totalBytes = storedBytes(documents)
+    const totalBytes = storedBytes(documents, databases?.files)
     const { report, summary } = await fetchAll(restore, context, (bytes) => progress.update(bytes, totalBytes))
     progress.stop()
     const which = summary.increments > 0 ? 'each whole file' : 'each'
@@ -167,12 +188,22 @@ async function restoreBackup(restore: Restore, context: Context): Promise<void> 
     if (options.json) {
       const { configuration, outside, paths } = missingFiles(documents)
       const missing = { left_out: [...paths], outside, configuration_missing: [...configuration] }
-      const said = { backup_name: name, backups, destination, ...summary, ...missing, ...settingsJson(report) }
+      const chosen = databases ? choiceJson(databases) : {}
+      const said = {
+        backup_name: name,
+        backups,
+        destination,
+        ...summary,
+        ...chosen,
+        ...missing,
+        ...settingsJson(report),
+      }
       stdout.write(`${formatJson(said)}\n`)
       return
     }
     stdout.write(`${chainTitle(documents)} is restored to ${destination}: ${countsText(summary)}${checked}\n`)
     for (const line of settingsText(report)) stdout.write(`${line}\n`)
+    for (const line of databases ? leftOutText(databases) : []) stdout.write(`${line}\n`)
     if (restored) for (const line of stepsAfter(restored, request, report, needed)) stdout.write(`${line}\n`)
   } finally {
     progress.stop()
@@ -180,7 +211,7 @@ async function restoreBackup(restore: Restore, context: Context): Promise<void> 
 }
 
 async function fetchAll(
-  { destination, documents, lanes, mask, request, storage, tablespaces, walDirectory }: Restore,
+  { databases, destination, documents, lanes, mask, request, storage, tablespaces, walDirectory }: Restore,
   { log, options, settings, signals }: Context,
   onProgress: (bytes: number) => void,
 ): Promise<{ readonly summary: ReadSummary; readonly report: SettingsReport | undefined }> {
@@ -202,7 +233,8 @@ async function fetchAll(
   const writeSettings = async () => {
     report = await writeRecoverySettings(destination, request, command)
   }
-  const summary = await fetchBackup({ ...task, tablespaces, walDirectory, writeSettings })
+  const leftOut = databases?.files
+  const summary = await fetchBackup({ ...task, leftOut, tablespaces, walDirectory, writeSettings })
   return { summary, report }
 }
 

@@ -1,10 +1,11 @@
 /** What commands say of a backup and what it builds on. */
 import { type BackupDocuments, chainOf } from '../../restore/backup/backup-documents.ts'
-import type { ReadSummary } from '../../restore/backup/backup-reader.ts'
+import { partsToRead, type ReadSummary, type Selection } from '../../restore/backup/backup-reader.ts'
 
-/** Bytes of all tars that are read. */
-export function storedBytes(documents: BackupDocuments): number {
-  return chainOf(documents).reduce((sum, { parts }) => parts.reduce((all, { size }) => all + size, sum), 0)
+/** Bytes of all tars that are read. @param leftOut files that are not */
+export function storedBytes(documents: BackupDocuments, leftOut?: Selection['leftOut']): number {
+  const parts = chainOf(documents).flatMap((each) => partsToRead(each, { leftOut, mask: undefined }))
+  return parts.reduce((sum, { size }) => sum + size, 0)
 }
 
 /** Bytes of these tars before they were compressed, as far as the sentinels say. */

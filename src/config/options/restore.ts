@@ -33,6 +33,16 @@ export const restoreOptions = {
     group: 'Restore',
     help: "restore only files with a matching path in the data directory, for instance 'base/5/*'; * does not match a slash",
   },
+  restoreOnly: {
+    env: [],
+    flag: 'restore-only',
+    type: { kind: 'string' },
+    isRepeatable: true,
+    valueName: 'DATABASE[,…]',
+    commands: ['backup-fetch'],
+    group: 'Restore',
+    help: 'restore these databases, and the system and template databases; others come as files of zeros, to be dropped after the recovery; \\, in a name',
+  },
   disableFsync: {
     env: ['WALG_TAR_DISABLE_FSYNC'],
     flag: 'disable-fsync',

@@ -18,6 +18,7 @@ import type { Storage } from '../../storage/storage.ts'
 import { openObject } from '../../walg/stored/stored-reader.ts'
 import type { BackupDocuments } from './backup-documents.ts'
 import { type ReadSummary, readBackup } from './backup-reader.ts'
+import type { LeftOutFiles } from './databases/left-out-files.ts'
 import { controlFile } from './entry-path.ts'
 import type { OpenLane } from './parts/lane.ts'
 import { contentsOf, DirectorySink, type PlacingSink } from './restore-sink.ts'
@@ -43,6 +44,8 @@ export interface FetchOptions {
   readonly log: Logger
   readonly signal: AbortSignal
   readonly onProgress: (readBytes: number) => void
+  /** Files of databases that are not restored. */
+  readonly leftOut?: LeftOutFiles | undefined
   /** Writes the settings of the recovery; called when all files but pg_control are there. */
   readonly writeSettings: () => Promise<unknown>
 }
@@ -52,7 +55,7 @@ export interface FetchOptions {
  * @throws WALRX_RESTORE_FAILED when the destination is not empty or cannot be written; what reading throws
  */
 export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
-  const { destination, documents, log, tablespaces, walDirectory } = options
+  const { destination, documents, leftOut, log, tablespaces, walDirectory } = options
   await refuseUsedDestination(destination, walDirectory)
   await refuseUsedFolders(tablespaces)
   const sink = await openSink(options)
@@ -72,7 +75,9 @@ export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
     sink: holdingControl(sink),
     rewrite: new Map([['tablespace_map', rewriteMap]]),
     beforeControl: async () => {
-      await writeManifest(options, sink, await changedFiles(options, sums, newMap))
+      // The manifest would not fit the files that are left out.
+      if (leftOut) await leftOut.make(sink, documents)
+      else await writeManifest(options, sink, await changedFiles(options, sums, newMap))
       await options.writeSettings()
     },
   })

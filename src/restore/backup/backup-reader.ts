@@ -11,6 +11,7 @@ import { backupFolder } from '../../walg/backup/backup-names.ts'
 import { type HandedObject, openHanded } from '../../walg/stored/handed-object.ts'
 import { blamingBackup, damaged, StoredSum } from './backup-damage.ts'
 import { type BackupDocuments, chainOf } from './backup-documents.ts'
+import type { LeftOutFiles } from './databases/left-out-files.ts'
 import { controlFile, entryPath, utilityFiles } from './entry-path.ts'
 import { type Lane, type OpenLane, ownThreadLane } from './parts/lane.ts'
 import type { EntryHead, EntryHost, EntryPlan, EntryResult } from './parts/part-reading.ts'
@@ -36,6 +37,8 @@ export interface ReadOptions {
   readonly rewrite?: ReadonlyMap<string, (content: Buffer) => Buffer>
   /** Selects files by path; all by default. */
   readonly mask?: (path: string) => boolean
+  /** Files of databases that are not restored: none is read, and parts that hold nothing else are not fetched. */
+  readonly leftOut?: LeftOutFiles | undefined
   /** Called when everything but pg_control is in place. */
   readonly beforeControl: () => Promise<void>
 }
@@ -118,6 +121,23 @@ async function readInto(lanes: Lanes, options: ReadOptions): Promise<ReadSummary
   return { files, increments, bytes, checked }
 }
 
+/** What of a backup is restored. */
+export interface Selection {
+  readonly leftOut: ReadOptions['leftOut']
+  readonly mask: ReadOptions['mask']
+}
+
+/** The parts of one backup, without those that hold no wanted file according to files_metadata.json. */
+export function partsToRead(documents: BackupDocuments, { leftOut, mask }: Selection): readonly BackupPart[] {
+  if (!mask && !leftOut) return documents.parts
+  const isWanted = (path: string) => mask?.(path) !== false && leftOut?.has(path) !== true
+  const { tarFileSets: sets } = documents
+  return documents.parts.filter((part) => {
+    const names = sets.get(part.fileName) ?? sets.get(part.base) ?? sets.get(`${part.base}.tar`)
+    return !names || names.some((name) => isWanted(entryPath(name) ?? ''))
+  })
+}
+
 /** The largest file that a rewrite may hold in memory. */
 const rewriteBytesMax = 16 * 1024 * 1024
 
@@ -145,14 +165,10 @@ class BackupReading {
     this.#isParent = isParent
   }
 
-  /** The parts of a kind, without those that hold no file matching the mask according to files_metadata.json. */
+  /** The parts of a kind that are to be read. */
   wantedParts(kind: BackupPart['kind']): BackupPart[] {
-    const { documents, mask } = this.#options
-    return documents.parts.filter((part) => {
-      const { tarFileSets: sets } = documents
-      const names = sets.get(part.fileName) ?? sets.get(part.base) ?? sets.get(`${part.base}.tar`)
-      return part.kind === kind && (!mask || !names || names.some((name) => mask(entryPath(name) ?? '')))
-    })
+    const { documents, leftOut, mask } = this.#options
+    return partsToRead(documents, { leftOut, mask }).filter((part) => part.kind === kind)
   }
 
   /**
@@ -190,8 +206,9 @@ class BackupReading {
   /** Throws WALRX_BACKUP_DAMAGED for a missing file. @param except a file that may still come */
   refuseMissing(except?: string): void {
     const { files, manifest, name } = this.#options.documents
-    const { mask } = this.#options
-    const isMissing = (path: string) => !this.#seen.has(path) && path !== except && mask?.(path) !== false
+    const { leftOut, mask } = this.#options
+    const isWanted = (path: string) => mask?.(path) !== false && leftOut?.has(path) !== true
+    const isMissing = (path: string) => !this.#seen.has(path) && path !== except && isWanted(path)
     for (const path of files?.keys() ?? []) {
       if (isMissing(path)) throw damaged(`${name} lacks ${path}, which ${this.#partOf(path)} should hold`)
     }
@@ -250,7 +267,7 @@ class BackupReading {
   }
 
   async #plan(entry: EntryHead, path: string, part: BackupPart, at: string): Promise<EntryPlan> {
-    const { documents, log, mask, sink } = this.#options
+    const { documents, leftOut, log, mask, sink } = this.#options
     const object = { object: at, name: entry.name }
     if (entry.kind === 'directory') {
       // Recovery stops at an unexpected directory, such as that of a tablespace that was dropped since.
@@ -270,6 +287,10 @@ class BackupReading {
     const record = documents.files?.get(path)
     if (documents.files && !record && !isUtility) {
       if (!this.#isParent) log.debug('skipping a file that files_metadata.json does not list', object)
+      return skip
+    }
+    if (leftOut?.has(path)) {
+      leftOut.note(path, record?.isIncremented ? undefined : entry.size)
       return skip
     }
     return record?.isIncremented ? { kind: 'change', place: { path } } : this.#planOfFile(entry, path, at)
