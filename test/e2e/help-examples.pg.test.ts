@@ -212,7 +212,7 @@ test('every example of every help does what it says', async (t) => {
     await runAll(
       'st',
       ...[has(/^dir .* basebackups_005\/$/m), has(listed), has(/backup_stop_sentinel.json$/m)],
-      ...[has(listed), has(system), has(/^$/), isFetched, has(/^removed 1 objects, /)],
+      ...[has(listed), has(system), has(/^$/), isFetched, has(/^removed 1 object, /)],
       ...[has(/^Read check OK$/m), has(/^Write check OK$/m)],
     )
   })

@@ -13,7 +13,7 @@ import type { Command, CommandContext } from '../command.ts'
 import { type CopyEnd, readCopyEnd } from '../settings/copy-ends.ts'
 import { segmentSizeOf } from '../settings/segment-size.ts'
 import { durationText } from '../terminal/duration-text.ts'
-import { humanSize } from '../terminal/human-size.ts'
+import { counted, humanSize } from '../terminal/human-size.ts'
 import { openProgress } from '../terminal/progress.ts'
 import { StoreWaits } from '../terminal/store-waits.ts'
 
@@ -156,12 +156,13 @@ function toJson({ backups, bytes, compared, objects, plan, scope }: CopySummary,
 function toText(summary: CopySummary, { dryRun, seconds, target }: Shown): string {
   const { backups, bytes, compared, objects, plan } = summary
   const rate = seconds > 0 ? `, ${humanSize(Math.round(bytes / seconds))}/s` : ''
-  const counts = `${backups.length} backups, ${objects} objects, ${humanSize(bytes)}`
-  const there = `${plan.present.objects} objects (${humanSize(plan.present.bytes)}) were there`
+  const counts = `${counted(backups.length, 'backup')}, ${counted(objects, 'object')}, ${humanSize(bytes)}`
+  const there = `${counted(plan.present.objects, 'object')} (${humanSize(plan.present.bytes)}) ${plan.present.objects === 1 ? 'was' : 'were'} there`
   const lines = dryRun
     ? [`would copy to ${target.location}: ${counts}; ${there}`]
     : [`copied to ${target.location}: ${counts} in ${durationText(seconds)}${rate}; ${there}`]
-  if (compared > 0) lines.push(`compared byte by byte: ${compared} objects, all the same`)
+  if (compared > 0)
+    lines.push(`compared byte by byte: ${counted(compared, 'object')}, ${compared === 1 ? '' : 'all '}the same`)
   lines.push(...backups.map((name) => `  ${name}`))
   return `${lines.join('\n')}\n`
 }

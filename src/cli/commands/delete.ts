@@ -7,7 +7,6 @@ import { readArchiveContents, readBackupsOnly } from '../../retention/contents/a
 import { carryOut, type DeletionOutcome } from '../../retention/removal/carry-out.ts'
 import { checkEverything, countEverything, deleteEverything } from '../../retention/removal/delete-everything.ts'
 import { planDeletion } from '../../retention/plan/deletion-plan.ts'
-
 import { Refusals } from '../../retention/removal/refusals.ts'
 import type { Storage } from '../../storage/storage.ts'
 import type { Command, CommandContext } from '../command.ts'
@@ -15,7 +14,7 @@ import { askedDeletion } from '../settings/retention-rule.ts'
 import { segmentSizeOf } from '../settings/segment-size.ts'
 import { deletionToJson } from '../terminal/plans/deletion-json.ts'
 import { deletionText } from '../terminal/plans/deletion-text.ts'
-import { humanSize } from '../terminal/human-size.ts'
+import { counted, humanSize } from '../terminal/human-size.ts'
 
 type Context = CommandContext<'delete', never, 'what'>
 
@@ -79,7 +78,7 @@ export const deleteCommand: Command<'delete', never, 'what'> = {
 function outcomeText(outcome: DeletionOutcome | undefined): string {
   if (!outcome) return dryRun
   const { backups, bytes, objects } = outcome
-  return `deleted: ${backups} backups, ${objects} objects, ${humanSize(bytes)}\n`
+  return `deleted: ${counted(backups, 'backup')}, ${counted(objects, 'object')}, ${humanSize(bytes)}\n`
 }
 
 /** What the storage kept ends the command with its status; a backup that stays is a warning. */
@@ -104,7 +103,8 @@ async function everything(storage: Storage, force: boolean, context: Context): P
   if (!options.confirm) {
     const folders = await countEverything(storage, { signal })
     const text = folders.map(
-      ({ bytes, folder, objects }) => `delete  ${folder}  ${objects} objects  ${humanSize(bytes)}\n`,
+      ({ bytes, folder, objects }) =>
+        `delete  ${folder === '' ? '(in no folder)' : folder}  ${counted(objects, 'object')}  ${humanSize(bytes)}\n`,
     )
     const json = { dry_run: true, folders: folders.map((each) => ({ ...each })) }
     await write(context, options.json ? `${formatJson(json)}\n` : text.join('') + dryRun)
@@ -113,7 +113,7 @@ async function everything(storage: Storage, force: boolean, context: Context): P
   const refusals = new Refusals()
   const { bytes, objects } = await deleteEverything(storage, { signal, refusals })
   const done = { dry_run: false, done: { objects, bytes, refused: refusals.count } }
-  const text = `deleted: everything, ${objects} objects, ${humanSize(bytes)}\n`
+  const text = `deleted: everything, ${counted(objects, 'object')}, ${humanSize(bytes)}\n`
   await write(context, options.json ? `${formatJson(done)}\n` : text)
   report({ backups: 0, objects, bytes, staying: [], refusals }, storage.location, log)
   return 0

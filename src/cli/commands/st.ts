@@ -15,7 +15,7 @@ import type { Storage } from '../../storage/storage.ts'
 import { isTempName } from '../../storage/temp-name.ts'
 import { type AnyReading, keyOfAny, openAnyObject, putAnyObject } from '../../walg/stored/transfer/any-object.ts'
 import type { Command, CommandContext } from '../command.ts'
-import { humanSize } from '../terminal/human-size.ts'
+import { counted, humanSize } from '../terminal/human-size.ts'
 import { StoreWaits } from '../terminal/store-waits.ts'
 import { EntryPrinter } from '../terminal/entry-printer.ts'
 
@@ -232,9 +232,11 @@ async function remove(storage: Storage, [path]: readonly string[], context: Cont
   const { dryRun, glob, json, overwrite: force } = options
   const onObject = dryRun && !json ? ({ key }: { key: string }) => void stdout.write(`${key}\n`) : () => {}
   const request = { path: keyOf(path), glob, force, dryRun }
-  const { bytes, objects } = await removeObjects(storage, request, onObject, { signal: signals.drain })
+  const { bytes, objects } = await removeObjects(storage, request, onObject, {
+    signal: signals.drain,
+  })
   if (json) stdout.write(`${formatJson({ objects, bytes, removed: !dryRun })}\n`)
-  else stdout.write(`${dryRun ? 'would remove' : 'removed'} ${objects} objects, ${humanSize(bytes)}\n`)
+  else stdout.write(`${dryRun ? 'would remove' : 'removed'} ${counted(objects, 'object')}, ${humanSize(bytes)}\n`)
   return 0
 }
 

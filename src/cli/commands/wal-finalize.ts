@@ -9,6 +9,7 @@ import { walFileKind } from '../../postgres/wal/wal-file.ts'
 import { checkKeys } from '../../walg/wal/key-check.ts'
 import { WalArchive } from '../../walg/wal/wal-archive.ts'
 import type { Command } from '../command.ts'
+import { counted } from '../terminal/human-size.ts'
 
 /** See the file's header. */
 export const walFinalize: Command<'wal-finalize'> = {
@@ -36,7 +37,7 @@ export const walFinalize: Command<'wal-finalize'> = {
     try {
       if (name !== undefined) {
         const objects = await setAside(storage, name, { signal })
-        const text = `moved ${objects} objects of ${name} to walrx_005/aside\n`
+        const text = `moved ${counted(objects, 'object')} of ${name} to walrx_005/aside\n`
         stdout.write(options.json ? `${formatJson({ set_aside: name, objects })}\n` : text)
         return 0
       }

@@ -1,4 +1,4 @@
-/** Sizes for people. */
+/** Sizes and counts for people. */
 
 const units = ['kB', 'MB', 'GB', 'TB', 'PB'] as const
 
@@ -12,4 +12,9 @@ export function humanSize(bytes: number): string {
     unit++
   }
   return `${size < 100 ? size.toFixed(1) : Math.round(size)} ${units[unit]}`
+}
+
+/** A count with its noun, whose plural has an s more: `1 backup`, `0 backups`. */
+export function counted(count: number | bigint, noun: string): string {
+  return `${count} ${noun}${count === 1 || count === 1n ? '' : 's'}`
 }

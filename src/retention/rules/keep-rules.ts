@@ -65,8 +65,10 @@ export function keepFulls(
   const fulls = backups.filter((each) => each.parentName === undefined && restorability.isRestorable(each))
   const first = fulls.at(-count) ?? backups[0]
   if (!first) return
+  const reason =
+    count === 1 ? 'it is the last full backup, or newer' : `it is of the last ${count} full backups, or newer`
   for (const backup of backups.slice(backups.indexOf(first))) {
-    keeping.keep(backup, 'onwards', `it is of the last ${count} full backups`)
+    keeping.keep(backup, 'onwards', reason)
   }
 }
 

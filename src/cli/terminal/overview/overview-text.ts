@@ -11,7 +11,7 @@ import { parseBackupTime } from '../../../walg/backup/backup-time.ts'
 import { describeGap, isBreak } from '../../../walg/wal/gap-records.ts'
 import { alignColumns } from '../align-columns.ts'
 import { durationText } from '../duration-text.ts'
-import { humanSize } from '../human-size.ts'
+import { counted, humanSize } from '../human-size.ts'
 
 /** Backups, and ranges of missing WAL, that the screen has room for. */
 const linesMax = 20
@@ -120,7 +120,8 @@ function backupsText({ backups, nowMs }: ArchiveOverview): string {
   const shown = backups.slice(-linesMax)
   const titles = ['backup', 'age', 'took', 'stored', 'chain', 'kept', 'verified']
   const older = backups.length - shown.length
-  const more = older > 0 ? `… and ${older} older backups: walrx backup-list shows them\n` : ''
+  const more =
+    older > 0 ? `… and ${counted(older, 'older backup')}: walrx backup-list shows ${older === 1 ? 'it' : 'them'}\n` : ''
   const problems = shown.flatMap(({ chain, name, verification }) => [
     ...(chain.problem === undefined ? [] : [`${name} cannot be restored: ${chain.problem}\n`]),
     ...(verification?.problem === undefined ? [] : [`${name} is damaged: ${verification.problem}\n`]),
@@ -177,7 +178,7 @@ function missingText({ gaps, inventory }: ArchiveOverview): string[] {
       const name = (segno: bigint) => segmentName(entry.timeline, segno, segmentSize)
       return first === last
         ? `  missing ${name(first)}\n`
-        : `  missing ${name(first)} to ${name(last)}, ${last - first + 1n} segments\n`
+        : `  missing ${name(first)} to ${name(last)}, ${counted(last - first + 1n, 'segment')}\n`
     }),
   )
   const lost = gaps.map((gap) => `  ${describeGap(gap)}${isBreak(gap) ? '' : `: ${gap.reason}`}\n`)

@@ -5,7 +5,7 @@ import type { ArchivedBackup } from '../../../retention/contents/archived-backup
 import type { DeletionPlan, WalRun } from '../../../retention/plan/deletion-plan.ts'
 import type { RemainingWindow } from '../../../retention/plan/remaining-window.ts'
 import { alignColumns } from '../align-columns.ts'
-import { humanSize } from '../human-size.ts'
+import { counted, humanSize } from '../human-size.ts'
 
 /** Runs of a timeline that are shown one by one. */
 const runsShown = 20
@@ -72,10 +72,6 @@ export function windowText(window: RemainingWindow | undefined): string {
 /** A moment in UTC, to the second. */
 export function timeText(ms: number): string {
   return `${new Date(ms).toISOString().slice(0, -'.000Z'.length)}Z`
-}
-
-function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`
 }
 
 /** The kind of a backup: `full` or `delta`. */

@@ -4,7 +4,7 @@ import type { DeltaSize, WholeReason } from '../../../backup/plan/size-estimate.
 import { formatLsn } from '../../../postgres/lsn.ts'
 import { pageBytes } from '../../../postgres/relations/relation-file.ts'
 import { alignColumns } from '../align-columns.ts'
-import { humanSize } from '../human-size.ts'
+import { counted, humanSize } from '../human-size.ts'
 import { changedBlocks } from './plan-json.ts'
 
 /** Relations in the text. */
@@ -61,7 +61,7 @@ function summaryLines({ summaries, walBytes }: PlanReport): Line[] {
   const last = needed.at(-1)
   const range = first && last ? `${formatLsn(first.startLsn)} to ${formatLsn(last.endLsn)}` : 'nothing yet'
   const lack = missing ? `, not from ${formatLsn(missing.startLsn)} on timeline ${missing.timeline}` : ''
-  lines.push(['summarized', `${range}, in ${plural(available.length, 'file')}${lack}`])
+  lines.push(['summarized', `${range}, in ${counted(available.length, 'file')}${lack}`])
   const isRunning = summarizer.pid === undefined ? '; the summarizer does not run' : ''
   if (behindBytes !== undefined && (behindBytes > 0 || isRunning !== '')) {
     lines.push([
@@ -77,8 +77,8 @@ function changeLines({ changes }: PlanReport): Line[] {
   const blocks = changedBlocks(changes)
   const there = changes.filter(({ isThere }) => isThere !== false)
   const gone = changes.length - there.length
-  const goneText = gone > 0 ? `, without ${plural(gone, 'fork')} of dropped relations` : ''
-  const total = `${plural(blocks, 'block')} (${humanSize(blocks * pageBytes)}) of ${plural(there.length, 'relation fork')}`
+  const goneText = gone > 0 ? `, without ${counted(gone, 'fork')} of dropped relations` : ''
+  const total = `${counted(blocks, 'block')} (${humanSize(blocks * pageBytes)}) of ${counted(there.length, 'relation fork')}`
   const shown = there.slice(0, rowsMax)
   const counts = shown.map((change) => String(change.blocks))
   const width = Math.max(0, ...counts.map(({ length }) => length))
@@ -86,7 +86,7 @@ function changeLines({ changes }: PlanReport): Line[] {
   const rest = there.slice(rowsMax)
   if (rest.length > 0) {
     const blocksOfRest = rest.reduce((sum, change) => sum + change.blocks, 0)
-    rows.push(['', `and ${rest.length} more with ${plural(blocksOfRest, 'block')}: --json has all`])
+    rows.push(['', `and ${rest.length} more with ${counted(blocksOfRest, 'block')}: --json has all`])
   }
   return [['changed', total + goneText], ...rows]
 }
@@ -97,7 +97,7 @@ function forkText(change: ChangedFork): string {
     ? [name.database, name.schema, name.relation].map(quoted).join('.') + (fork === 'main' ? '' : ` (${fork})`)
     : path + (databaseName === undefined || change.database === 0 ? '' : ` of database ${quoted(databaseName)}`)
   const owner = name?.toastOf && ` (of ${quoted(name.toastOf.schema)}.${quoted(name.toastOf.relation)})`
-  const cut = limit === undefined ? '' : limit === 0 ? ', created or emptied' : `, cut to ${plural(limit, 'block')}`
+  const cut = limit === undefined ? '' : limit === 0 ? ', created or emptied' : `, cut to ${counted(limit, 'block')}`
   return `${title}${owner ?? ''}${cut}`
 }
 
@@ -127,10 +127,10 @@ function deltaLines({ bytes, increments, unchanged, whole, wholeBecause }: Delta
     ['expected', `${humanSize(bytes)} before compression`],
     [
       '',
-      `${humanSize(increments.bytes)} increments: ${plural(increments.blocks, 'block')} of ${plural(increments.files, 'file')}`,
+      `${humanSize(increments.bytes)} increments: ${counted(increments.blocks, 'block')} of ${counted(increments.files, 'file')}`,
     ],
     ['', `${humanSize(whole.bytes)} whole files${why}`],
-    ['', `${humanSize(unchanged.bytes)} notes on ${plural(unchanged.files, 'file')} without a change`],
+    ['', `${humanSize(unchanged.bytes)} notes on ${counted(unchanged.files, 'file')} without a change`],
   ]
 }
 
@@ -146,10 +146,6 @@ function unknownLines({ hint, reason, what }: UnknownFact): Line[] {
     ['', plain(reason.message)],
   ]
   return hint === undefined ? lines : [...lines, ['', plain(hint)]]
-}
-
-function plural(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`
 }
 
 /** As SQL has it, on one line: names may hold anything, also what a terminal would obey. */
