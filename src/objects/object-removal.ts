@@ -93,12 +93,12 @@ async function rootsOf(
 async function rootOf(storage: Storage, path: string, options?: StorageCallOptions): Promise<Root | undefined> {
   if (!path.endsWith('/') && (await storage.head(path, options))) return path
   const folder = path.endsWith('/') ? path : `${path}/`
-  for await (const _ of storage.list(folder, options)) return folder
+  for await (const _ of storage.list(folder, { ...options, linksAsObjects: true })) return folder
   return undefined
 }
 
 function objectsOf(storage: Storage, root: Root, options?: StorageCallOptions): AsyncIterable<ObjectInfo> {
-  return root.endsWith('/') ? storage.list(root, options) : single(storage, root, options)
+  return root.endsWith('/') ? storage.list(root, { ...options, linksAsObjects: true }) : single(storage, root, options)
 }
 
 async function* single(storage: Storage, key: string, options?: StorageCallOptions) {

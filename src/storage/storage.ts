@@ -18,6 +18,8 @@ export interface ObjectInfo {
   readonly lastModifiedMs: number
   /** MD5 of the bytes as 32 hex digits, where the store shows what may be it: an ETag of that form (s3-etag.ts). */
   readonly md5?: string
+  /** What a symbolic link leads to that stands for itself; see {@link ListOptions.linksAsObjects}. */
+  readonly linkTo?: string
 }
 
 /**
@@ -66,6 +68,20 @@ export interface ListOptions extends StorageCallOptions {
   readonly startAfter?: string
   /** For a reader that mostly needs a few: the most keys that the first page of a bucket's listing has. */
   readonly firstPageKeys?: number
+  /**
+   * For what is to be removed. In a directory a symbolic link that leads to a folder or nowhere is then an object without
+   * bytes, and what it leads to is not listed; one that {@link Storage.forDeletion} follows is no such object. Where the
+   * prefix is the folder of such a link, the link is all that is listed, by its own key, which has no slash at the end.
+   */
+  readonly linksAsObjects?: boolean
+}
+
+/** What a deletion wants to know of symbolic links: their paths, and what they lead to. */
+export interface DeletionLinks {
+  /** Called for each link that leads nowhere and was passed over, by every listing that meets it. */
+  readonly onBroken: (path: string, target: string) => void
+  /** Called for each link that was removed. What it leads to is still there. */
+  readonly onRemoved: (path: string, target: string) => void
 }
 
 /**
@@ -116,6 +132,12 @@ export interface Storage {
   removeUnfinished?(prefix: string, options?: StorageCallOptions): Promise<void>
 
   /**
+   * The same storage for a deletion, where there may be symbolic links. Its listings pass over links that lead nowhere, and
+   * its `delete` removes nothing through a link, but for those of the archive's own folders: such keys are refused.
+   */
+  forDeletion?(links: DeletionLinks): Storage
+
+  /**
    * Writes an object only if the key does not exist: atomically where the store supports it (see each implementation
    * for the other case). The result is `exists` also when an earlier attempt of the same call succeeded and its answer
    * was lost; so the caller compares the bytes before it reports a conflict.
@@ -156,6 +178,8 @@ export interface StorageFolders {
   readonly durable: string
   /** A probe of a directory removes files of ended writers here, at any depth. */
   readonly swept: string
+  /** Those directly below the prefix that may be symbolic links to another disk, for a deletion too. */
+  readonly own: readonly string[]
 }
 
 /** What a storage reports while requests wait for the store. */

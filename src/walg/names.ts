@@ -35,6 +35,7 @@ export const archiveFolders: StorageFolders = {
   probe: `${walrxFolder}probe`,
   durable: walFolder.slice(0, -1),
   swept: tailFolder.slice(0, -1),
+  own: [walFolder, basebackupsFolder, walrxFolder].map((folder) => folder.slice(0, -1)),
 }
 
 /** End of a sentinel's key. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { EventEmitter } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
@@ -8,6 +8,7 @@ import { text } from 'node:stream/consumers'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { runProgram } from '../../src/cli/program.ts'
 import { Random } from '../harness/random.ts'
+import { runWalrx } from '../harness/walrx/walrx-process.ts'
 import { type MadeArchive, makeArchive } from '../retention/made-archive.ts'
 import { keysIn, writeDirectory } from '../retention/made-directory.ts'
 
@@ -141,5 +142,36 @@ describe('walrx delete', () => {
     assert.deepEqual(keysIn(root), before)
     assert.match((await walrx('everything', 'FORCE', '--confirm')).stdout, /^deleted: everything, \d+ objects/)
     assert.deepEqual(keysIn(root), [])
+  })
+})
+
+describe('links in the directory of an archive', () => {
+  test('are not followed by what deletes, and what they lead to stays; one that leads nowhere ends nothing', async () => {
+    const elsewhere = mkdtempSync(join(tmpdir(), 'walrx-elsewhere-'))
+    try {
+      writeFileSync(join(elsewhere, 'photo'), 'x')
+      const [backup = ''] = fulls()
+      const links = ['x', 'notes', 'wal_005/old', `basebackups_005/${backup}/tar_partitions/more`]
+      mkdirSync(join(root, 'notes/deep'), { recursive: true })
+      for (const link of [...links, 'notes/deep/link']) if (link !== 'notes') symlinkSync(elsewhere, join(root, link))
+      symlinkSync('/nonexistent', join(root, 'wal_005/dead'))
+      // As a process: the log does not go to the stream of a test.
+      const args = ['delete', 'retain', 'FULL', '1', '--confirm', '--file-prefix', root]
+      const plan = await runWalrx(args, { cwd: root, env: {} })
+      assert.equal(plan.status, 0, plan.stderr)
+      assert.match(plan.stderr, /wal_005\/dead".*rm .*wal_005\/dead".*a symbolic link leads nowhere, and was passed over/)
+      assert.match(plan.stderr, new RegExp(`${backup}/tar_partitions/more".*removed a symbolic link: what it leads to stays`))
+      const shown = await run('st', 'rm', 'notes', '--dry-run')
+      assert.equal(shown.stdout, 'notes/deep/link\nwould remove 1 object, 0 bytes\n')
+      assert.equal((await run('st', 'rm', 'x/photo')).status, 4)
+      assert.equal((await run('st', 'rm', 'x')).status, 0)
+      const all = await walrx('everything', 'FORCE', '--confirm')
+      assert.equal(all.status, 0, all.stderr)
+      assert.deepEqual(readdirSync(elsewhere), ['photo'])
+      assert.deepEqual(keysIn(root), [])
+      assert.ok(!readdirSync(join(root, 'wal_005')).includes('dead'))
+    } finally {
+      rmSync(elsewhere, { recursive: true })
+    }
   })
 })

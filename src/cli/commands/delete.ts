@@ -15,6 +15,7 @@ import { segmentSizeOf } from '../settings/segment-size.ts'
 import { deletionToJson } from '../terminal/plans/deletion-json.ts'
 import { deletionText } from '../terminal/plans/deletion-text.ts'
 import { counted, humanSize } from '../terminal/human-size.ts'
+import { forDeletion, LinkNotes } from '../terminal/link-notes.ts'
 
 type Context = CommandContext<'delete', never, 'what'>
 
@@ -49,7 +50,8 @@ export const deleteCommand: Command<'delete', never, 'what'> = {
   async run(context) {
     const { options, positionals, rest, signals } = context
     const asked = askedDeletion({ what: positionals.what, rest, options, nowMs: systemClock.now() })
-    const storage = await openStorage(options)
+    const links = new LinkNotes(context.log)
+    const storage = forDeletion(await openStorage(options), links)
     try {
       if (asked.kind === 'everything') return await everything(storage, asked.force, context)
       const signal = signals.drain
@@ -69,6 +71,7 @@ export const deleteCommand: Command<'delete', never, 'what'> = {
       if (outcome) report(outcome, storage.location, context.log)
       return 0
     } finally {
+      links.end()
       await storage.close()
     }
   },

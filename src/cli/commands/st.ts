@@ -16,6 +16,7 @@ import { isTempName } from '../../storage/temp-name.ts'
 import { type AnyReading, keyOfAny, openAnyObject, putAnyObject } from '../../walg/stored/transfer/any-object.ts'
 import type { Command, CommandContext } from '../command.ts'
 import { counted, humanSize } from '../terminal/human-size.ts'
+import { forDeletion, LinkNotes } from '../terminal/link-notes.ts'
 import { StoreWaits } from '../terminal/store-waits.ts'
 import { EntryPrinter } from '../terminal/entry-printer.ts'
 
@@ -230,11 +231,13 @@ async function put(storage: Storage, args: readonly string[], context: Context):
 async function remove(storage: Storage, [path]: readonly string[], context: Context): Promise<number> {
   const { options, signals, stdout } = context
   const { dryRun, glob, json, overwrite: force } = options
+  const links = new LinkNotes(context.log)
   const onObject = dryRun && !json ? ({ key }: { key: string }) => void stdout.write(`${key}\n`) : () => {}
   const request = { path: keyOf(path), glob, force, dryRun }
-  const { bytes, objects } = await removeObjects(storage, request, onObject, {
+  const { bytes, objects } = await removeObjects(forDeletion(storage, links), request, onObject, {
     signal: signals.drain,
   })
+  links.end()
   if (json) stdout.write(`${formatJson({ objects, bytes, removed: !dryRun })}\n`)
   else stdout.write(`${dryRun ? 'would remove' : 'removed'} ${counted(objects, 'object')}, ${humanSize(bytes)}\n`)
   return 0

@@ -143,7 +143,10 @@ async function removeFolders(
     [...dead, ...deleted],
     async (name) => {
       if (!deleted.has(name) && !(await isStillLeft(storage, name, contents, call))) return
-      const removed = await removeListed(storage, archive.listObjects(name, call), { ...call, refusals })
+      const removed = await removeListed(storage, archive.listObjects(name, { ...call, linksAsObjects: true }), {
+        ...call,
+        refusals,
+      })
       total.objects += removed.objects
       total.bytes += removed.bytes
       if (removed.refused > 0) total.left++

@@ -36,7 +36,7 @@ export async function countEverything(
   options: StorageCallOptions,
 ): Promise<FolderTotal[]> {
   const totals = new Map<string, FolderTotal>()
-  for await (const { key, size } of storage.list('', options)) {
+  for await (const { key, size } of storage.list('', { ...options, linksAsObjects: true })) {
     const folder = key.slice(0, key.indexOf('/') + 1)
     const total = totals.get(folder) ?? { folder, objects: 0, bytes: 0 }
     total.objects++
@@ -51,7 +51,7 @@ export async function deleteEverything(
   storage: Storage,
   options: StorageCallOptions & { readonly refusals: Refusals },
 ): Promise<Removed> {
-  const call = options.signal ? { signal: options.signal } : {}
+  const call = { ...(options.signal && { signal: options.signal }), linksAsObjects: true }
   const isSentinel = ({ key }: ObjectInfo) => (nameOfSentinel(key) === undefined ? 'keep' : 'remove')
   const sentinels = await removeListed(storage, storage.list(basebackupsFolder, call), {
     ...options,

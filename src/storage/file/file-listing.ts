@@ -2,13 +2,14 @@
  * Lists the objects below a directory in byte order of their full keys. A directory returns its names in any order, and
  * may have too many of them for memory.
  */
-import { type Stats } from 'node:fs'
+import type { Dirent } from 'node:fs'
 import { join } from 'node:path'
 import { abortable } from '../abortable.ts'
 import { compareKeys, sortKeys } from '../keys.ts'
 import type { ObjectInfo } from '../storage.ts'
 import { isTempName } from '../temp-name.ts'
-import { type FileSystem, isAbsence, objectInfo, refuseBrokenLink } from './file-system.ts'
+import { type FileLinks, folderPath } from './file-links.ts'
+import { type FileSystem, isAbsence, lstatOrNothing, objectInfo } from './file-system.ts'
 
 /**
  * Names of one directory that are held at a time, briefly twice as many: about 10 MB. A larger directory is read again
@@ -31,6 +32,9 @@ export interface WalkOptions {
   readonly signal: AbortSignal | undefined
   /** Default {@link PAGE_NAMES_MAX}. */
   readonly pageNames?: number | undefined
+  readonly links: FileLinks
+  /** See {@link ListOptions.linksAsObjects}. */
+  readonly linksAsObjects: boolean
 }
 
 /**
@@ -40,6 +44,10 @@ export interface WalkOptions {
  */
 export async function* walkObjects(options: WalkOptions): AsyncGenerator<ObjectInfo, void> {
   const folder = options.prefix.slice(0, options.prefix.lastIndexOf('/') + 1)
+  if (options.linksAsObjects && options.prefix === folder && folder !== '') {
+    const link = await linkObject(options, folder.slice(0, -1))
+    if (link) return yield link
+  }
   yield* walkFolder(options, folder)
 }
 
@@ -86,7 +94,7 @@ interface Page {
 
 /** The first entries of a directory, in order, that sort after `after` and may hold a wanted key. */
 async function readPage(options: WalkOptions, folder: string, after: string | undefined): Promise<Page> {
-  const path = join(options.root, folder)
+  const path = folderPath(options.root, folder)
   const size = options.pageNames ?? PAGE_NAMES_MAX
   let entries: string[] = []
   let next: string | undefined
@@ -94,12 +102,10 @@ async function readPage(options: WalkOptions, folder: string, after: string | un
     options.signal?.throwIfAborted()
     const name = dirent.name
     if (isTempName(name)) continue
-    let folderEntry = dirent.isDirectory()
-    if (!folderEntry && !dirent.isFile()) {
-      // A symbolic link (an operator's way to another disk), or a file system that doesn't report the type.
-      folderEntry = (await statOrNothing(options.fs, join(path, name)))?.isDirectory() ?? false
-    }
-    const entry = folderEntry ? `${name}/` : name
+    if (!isWanted(options, folder + name) && !isWanted(options, `${folder}${name}/`)) continue
+    const kind = await kindOf(options, dirent, join(path, name))
+    if (kind === 'nothing') continue
+    const entry = kind === 'folder' ? `${name}/` : name
     if (after !== undefined && compareKeys(entry, after) <= 0) continue
     if (next !== undefined && compareKeys(entry, next) > 0) continue
     if (!isWanted(options, folder + entry)) continue
@@ -125,22 +131,32 @@ function isWanted({ prefix, startAfter }: WalkOptions, key: string): boolean {
   return key.startsWith(prefix) && (startAfter === undefined || compareKeys(key, startAfter) > 0)
 }
 
-async function statAll({ fs, root }: WalkOptions, folder: string, names: string[]): Promise<ObjectInfo[]> {
+/** What an entry is. A link is what it leads to; one to a folder that it lies in is nothing, for it would never end. */
+async function kindOf(options: WalkOptions, dirent: Dirent, path: string): Promise<'folder' | 'file' | 'nothing'> {
+  if (dirent.isDirectory()) return 'folder'
+  if (dirent.isFile()) return 'file'
+  // A symbolic link, or a file system that doesn't report the type.
+  if (options.linksAsObjects && (await options.links.isObject(path))) return 'file'
+  const stats = await options.links.stat(path)
+  if (!stats?.isDirectory()) return stats ? 'file' : 'nothing'
+  return dirent.isSymbolicLink() && (await options.links.isLoop(path, stats)) ? 'nothing' : 'folder'
+}
+
+async function statAll(options: WalkOptions, folder: string, names: string[]): Promise<ObjectInfo[]> {
   const all = await Promise.all(
     names.map(async (name) => {
-      const stats = await statOrNothing(fs, join(root, folder, name))
+      const link = options.linksAsObjects ? await linkObject(options, folder + name) : undefined
+      if (link) return [link]
+      const stats = await options.links.stat(join(options.root, folder, name))
       return stats?.isFile() ? [objectInfo(folder + name, stats)] : []
     }),
   )
   return all.flat()
 }
 
-async function statOrNothing(fs: FileSystem, path: string): Promise<Stats | undefined> {
-  try {
-    return await fs.stat(path)
-  } catch (error) {
-    if (!isAbsence(error)) throw error
-    await refuseBrokenLink(fs, path)
-    return undefined
-  }
+/** A link that stands for itself; undefined for anything else. */
+async function linkObject({ fs, links, root }: WalkOptions, key: string): Promise<ObjectInfo | undefined> {
+  const path = join(root, key)
+  const stats = (await links.isObject(path)) ? await lstatOrNothing(fs, path) : undefined
+  return stats && { ...objectInfo(key, stats), size: 0, linkTo: await links.target(path) }
 }

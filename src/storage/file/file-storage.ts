@@ -19,6 +19,7 @@ import { SourceError } from '../source.ts'
 import type {
   ChunkBuffers,
   DeleteOptions,
+  DeletionLinks,
   GetOptions,
   ListOptions,
   ObjectInfo,
@@ -28,12 +29,14 @@ import type {
   StorageFolders,
   StorageTraits,
 } from '../storage.ts'
-import { isRemovableTempName, isTempName } from '../temp-name.ts'
+import { isTempName } from '../temp-name.ts'
 import { FileBody } from './file-body.ts'
 import { type FileTask, fileError, missingRoot } from './file-errors.ts'
+import { FileLinks } from './file-links.ts'
 import { walkObjects } from './file-listing.ts'
-import { type FileSystem, errnoOf, isAbsence, lstatOrNothing, objectInfo, refuseBrokenLink } from './file-system.ts'
+import { type FileSystem, errnoOf, isAbsence, lstatOrNothing, objectInfo } from './file-system.ts'
 import { FileWriter } from './file-writer.ts'
+import { staleTempMs, UnfinishedFiles } from './unfinished-files.ts'
 
 /** Options of {@link FileStorage}. */
 export interface FileStorageOptions {
@@ -53,10 +56,10 @@ export interface FileStorageOptions {
   readonly fileSystem?: FileSystem
   /** Names of one directory that a listing holds at a time. Default 65,536. */
   readonly listPageNames?: number
+  /** See {@link Storage.forDeletion}. Default none. */
+  readonly deletion?: DeletionLinks
 }
 
-/** An unfinished file of this age belongs to an ended writer. */
-const STALE_TEMP_MS = 24 * 3600 * 1000
 /** How long `close` waits until aborted writes have removed their unfinished files. */
 const CLOSE_WAIT_MS = 5000
 
@@ -78,8 +81,10 @@ export class FileStorage implements Storage {
   readonly #fs: FileSystem
   readonly #clock: Clock
   readonly #writer: FileWriter
-  readonly #listPageNames: number | undefined
+  readonly #options: FileStorageOptions
   readonly #folders: StorageFolders
+  readonly #links: FileLinks
+  readonly #unfinished: UnfinishedFiles
   /** Running writes, also aborted ones that are still cleaning up. */
   readonly #writes = new Set<Promise<unknown>>()
 
@@ -90,10 +95,18 @@ export class FileStorage implements Storage {
     this.keyring = options.keyring
     this.#fs = options.fileSystem ?? nodeFileSystem
     this.#clock = options.clock ?? systemClock
-    this.#listPageNames = options.listPageNames
+    this.#options = options
     this.#folders = options.folders
-    const { fsync = true } = options
-    this.#writer = new FileWriter({ fs: this.#fs, root: this.#root, fsync, clock: this.#clock })
+    const { deletion, fsync = true } = options
+    const [fs, base, ownFolders] = [this.#fs, this.#base, options.folders.own]
+    this.#writer = new FileWriter({ fs, root: this.#root, fsync, clock: this.#clock })
+    this.#links = new FileLinks({ fs, base, ownFolders, deletion })
+    const [remove, removeEmpty] = [(path: string) => this.#remove(path), (path: string) => this.#removeEmpty(path)]
+    this.#unfinished = new UnfinishedFiles({ fs, writer: this.#writer, remove, removeEmpty })
+  }
+
+  forDeletion(deletion: DeletionLinks): FileStorage {
+    return new FileStorage({ ...this.#options, deletion })
   }
 
   async put(key: string, body: StorageBody, { signal }: StorageCallOptions = {}): Promise<void> {
@@ -134,12 +147,13 @@ export class FileStorage implements Storage {
     })
   }
 
-  async *list(prefix: string, { signal, startAfter }: ListOptions = {}): AsyncIterable<ObjectInfo> {
+  async *list(prefix: string, options: ListOptions = {}): AsyncIterable<ObjectInfo> {
+    const { linksAsObjects = false, signal, startAfter } = options
     checkPrefix(prefix)
     signal?.throwIfAborted()
-    const options = { fs: this.#fs, root: this.#base, prefix, startAfter, signal, pageNames: this.#listPageNames }
+    const walk = { fs: this.#fs, root: this.#base, links: this.#links, pageNames: this.#options.listPageNames }
     try {
-      yield* walkObjects(options)
+      yield* walkObjects({ ...walk, prefix, startAfter, signal, linksAsObjects })
     } catch (error) {
       if (signal?.aborted) throw error
       const task = this.#task('list', prefix)
@@ -152,7 +166,8 @@ export class FileStorage implements Storage {
 
   async removeUnfinished(prefix: string, { signal }: StorageCallOptions = {}): Promise<void> {
     checkPrefix(prefix)
-    await this.#call('delete', prefix, signal, () => this.#tidyBelow(join(this.#base, prefix), signal, 0))
+    const folder = resolve(this.#base, prefix)
+    await this.#call('delete', prefix, signal, () => this.#unfinished.removeBelow(folder, Infinity, signal))
   }
 
   async delete(keys: readonly string[], { onRefused, signal }: DeleteOptions = {}): Promise<void> {
@@ -160,11 +175,13 @@ export class FileStorage implements Storage {
     const task = `${keys.length} objects`
     await this.#call('delete', keys.length === 1 ? keys[0]! : task, signal, async () => {
       const directories = new Set<string>()
+      const checked = new Map<string, WalrxError | undefined>()
       for (const [key, path] of paths) {
         signal?.throwIfAborted()
         if (isTempName(path)) continue
         try {
-          if (await this.#remove(path)) directories.add(dirname(path))
+          await this.#links.refuseThrough(path, checked)
+          if (await this.#links.removing(path, () => this.#remove(path))) directories.add(dirname(path))
         } catch (error) {
           const reason = fileError(error, this.#task('delete', key))
           if (onRefused === undefined || reason.code !== 'WALRX_STORAGE_DENIED') throw error
@@ -179,8 +196,11 @@ export class FileStorage implements Storage {
   async probe({ signal }: StorageCallOptions = {}): Promise<StorageTraits> {
     await this.#call('probe', this.#folders.durable, signal, async () => {
       await this.#checkRoot()
-      await this.#tidy(join(this.#base, this.#folders.durable), signal, STALE_TEMP_MS)
-      await this.#tidyBelow(join(this.#base, this.#folders.swept), signal, STALE_TEMP_MS)
+      const staleMs = this.#clock.now() - staleTempMs
+      const durable = join(this.#base, this.#folders.durable)
+      await this.#orAbsent(durable, this.#unfinished.removeFrom(durable, staleMs, signal))
+      await this.#unfinished.removeBelow(join(this.#base, this.#folders.swept), staleMs, signal)
+      await this.#writer.syncDirectory(this.#root)
     })
     const { conditionalPut } = await proveStorage(
       {
@@ -276,7 +296,7 @@ export class FileStorage implements Storage {
   async #confirmAbsence(path: string): Promise<void> {
     for (let at = path; at.length > this.#root.length; at = dirname(at)) {
       if ((await lstatOrNothing(this.#fs, at)) === undefined) continue
-      await refuseBrokenLink(this.#fs, at)
+      await this.#links.refuseBroken(at)
       return
     }
     await this.#checkRoot()
@@ -311,35 +331,6 @@ export class FileStorage implements Storage {
       await this.#confirmAbsence(path)
       return false
     }
-  }
-
-  async #tidyBelow(folder: string, signal: AbortSignal | undefined, staleMs: number): Promise<void> {
-    await this.#tidy(folder, signal, staleMs)
-    try {
-      for await (const entry of await this.#fs.opendir(folder, { bufferSize: 1024 })) {
-        if (entry.isDirectory()) await this.#tidyBelow(join(folder, entry.name), signal, staleMs)
-      }
-      await this.#removeEmpty(folder)
-    } catch (error) {
-      if (!isAbsence(error)) throw error
-    }
-  }
-
-  async #tidy(folder: string, signal: AbortSignal | undefined, staleMs: number): Promise<void> {
-    try {
-      for await (const { name } of await this.#fs.opendir(folder, { bufferSize: 1024 })) {
-        signal?.throwIfAborted()
-        if (!isRemovableTempName(name)) continue
-        const path = join(folder, name)
-        const stats = await lstatOrNothing(this.#fs, path)
-        if (stats && this.#clock.now() - stats.mtimeMs >= staleMs) await this.#remove(path)
-      }
-      await this.#writer.syncDirectory(folder)
-    } catch (error) {
-      if (!isAbsence(error)) throw error
-      await this.#confirmAbsence(folder)
-    }
-    await this.#writer.syncDirectory(this.#root)
   }
 }
 

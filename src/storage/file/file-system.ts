@@ -1,12 +1,11 @@
 /** The system calls that a file storage makes, so that a test can record them and make each of them fail. */
 import type { Stats } from 'node:fs'
-import { WalrxError } from '../../primitives/errors.ts'
 import type { ObjectInfo } from '../storage.ts'
 
 /** The functions of `node:fs/promises` in use. */
 export type FileSystem = Pick<
   typeof import('node:fs/promises'),
-  'link' | 'lstat' | 'mkdir' | 'open' | 'opendir' | 'rename' | 'rmdir' | 'stat' | 'unlink'
+  'link' | 'lstat' | 'mkdir' | 'open' | 'opendir' | 'readlink' | 'rename' | 'rmdir' | 'stat' | 'unlink'
 >
 
 /** The errno name of an error (`ENOENT`), or undefined when it has none. */
@@ -19,29 +18,6 @@ export function errnoOf(error: unknown): string | undefined {
 export function isAbsence(error: unknown): boolean {
   const errno = errnoOf(error)
   return errno === 'ENOENT' || errno === 'ENOTDIR' || errno === 'ENAMETOOLONG'
-}
-
-/**
- * Refuses a dangling symbolic link: its target may be on a file system that is not mounted, so nothing proves that the
- * object is absent.
- * @throws WALRX_STORAGE_MISSING for such a link
- */
-export async function refuseBrokenLink(fs: FileSystem, path: string): Promise<void> {
-  const target = await lstatOrNothing(fs, path)
-  if (!target?.isSymbolicLink()) return
-  try {
-    await fs.stat(path)
-  } catch (error) {
-    if (!isAbsence(error)) throw error
-    throw new WalrxError(
-      'WALRX_STORAGE_MISSING',
-      `the target of the symbolic link ${path} in the archive does not exist`,
-      {
-        cause: error,
-        hint: 'mount the file system of its target',
-      },
-    )
-  }
 }
 
 /** The stats of `path` itself, without following a link; undefined when nothing exists there. */

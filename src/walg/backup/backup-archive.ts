@@ -3,7 +3,7 @@
  * through as it is.
  */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
-import type { ObjectInfo, Storage, StorageCallOptions } from '../../storage/storage.ts'
+import type { ListOptions, ObjectInfo, Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { isTempName } from '../../storage/temp-name.ts'
 import { openDocument, openObject, readDocument } from '../stored/stored-reader.ts'
 import { putDocument } from '../stored/stored-writer.ts'
@@ -162,7 +162,7 @@ export class BackupArchive {
   }
 
   /** Every object of a backup but its sentinel, finished or not: what a removal removes. */
-  listObjects(name: string, options?: StorageCallOptions): AsyncIterable<ObjectInfo> {
+  listObjects(name: string, options?: ListOptions): AsyncIterable<ObjectInfo> {
     return this.#storage.list(backupFolder(name), options)
   }
 

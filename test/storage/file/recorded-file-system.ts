@@ -27,6 +27,7 @@ export class RecordedFileSystem implements FileSystem {
   }
 
   readonly lstat = real.lstat
+  readonly readlink = real.readlink
   readonly stat = real.stat
 
   readonly opendir = (async (path: string, options: object) => {

@@ -1,0 +1,60 @@
+/** Unfinished files that ended writers have left in a directory: readers never see them, and nothing else removes them. */
+import { join } from 'node:path'
+import { isRemovableTempName } from '../temp-name.ts'
+import { type FileSystem, isAbsence, lstatOrNothing } from './file-system.ts'
+import type { FileWriter } from './file-writer.ts'
+
+/** An unfinished file that has not changed for so long, in milliseconds, belongs to an ended writer. */
+export const staleTempMs = 24 * 3600 * 1000
+
+/** What {@link UnfinishedFiles} works with. */
+export interface UnfinishedFilesOptions {
+  readonly fs: FileSystem
+  readonly writer: FileWriter
+  /** Removes a file; false where it is not there any more. */
+  readonly remove: (path: string) => Promise<boolean>
+  /** Removes a directory that is empty, and those above it. */
+  readonly removeEmpty: (directory: string) => Promise<void>
+}
+
+/** See the file's header. */
+export class UnfinishedFiles {
+  readonly #options: UnfinishedFilesOptions
+
+  constructor(options: UnfinishedFilesOptions) {
+    this.#options = options
+  }
+
+  /**
+   * Removes them from one folder, and makes the names in it durable.
+   * @throws ENOENT and its like where there is no such folder; the errors of the system calls
+   */
+  async removeFrom(folder: string, beforeMs: number, signal: AbortSignal | undefined): Promise<void> {
+    const { fs, remove, writer } = this.#options
+    for await (const { name } of await fs.opendir(folder, { bufferSize: 1024 })) {
+      signal?.throwIfAborted()
+      const stats = await this.#unfinished(join(folder, name))
+      if (stats && stats.mtimeMs <= beforeMs) await remove(join(folder, name))
+    }
+    await writer.syncDirectory(folder)
+  }
+
+  /** The same at any depth; folders that are empty then go as well. A folder that is missing has none. */
+  async removeBelow(folder: string, beforeMs: number, signal: AbortSignal | undefined): Promise<void> {
+    const { fs, removeEmpty } = this.#options
+    try {
+      await this.removeFrom(folder, beforeMs, signal)
+      for await (const entry of await fs.opendir(folder, { bufferSize: 1024 })) {
+        if (entry.isDirectory()) await this.removeBelow(join(folder, entry.name), beforeMs, signal)
+      }
+      await removeEmpty(folder)
+    } catch (error) {
+      if (!isAbsence(error)) throw error
+    }
+  }
+
+  async #unfinished(path: string) {
+    const stats = isRemovableTempName(path) ? await lstatOrNothing(this.#options.fs, path) : undefined
+    return stats?.isFile() ? stats : undefined
+  }
+}
