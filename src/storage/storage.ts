@@ -84,6 +84,23 @@ export interface DeletionLinks {
   readonly onRemoved: (path: string, target: string) => void
 }
 
+/** Options of {@link Storage.sweepUnfinished}. */
+export interface SweepOptions extends StorageCallOptions {
+  /** Milliseconds since 1970: what has changed since then may have a writer. */
+  readonly beforeMs: number
+  /** False: only counts. */
+  readonly removes: boolean
+}
+
+/** Unfinished files of a directory. */
+export interface SweptFiles {
+  /** Those that no writer has changed for so long, and their bytes: they are removed. */
+  readonly files: number
+  readonly bytes: number
+  /** Those that a writer may be writing. */
+  readonly younger: number
+}
+
 /**
  * A storage. Every method throws WalrxError: WALRX_STORAGE_DENIED, WALRX_STORAGE_MISSING (bucket or root directory),
  * WALRX_STORAGE_UNAVAILABLE (after the implementation's own bounded retries).
@@ -130,6 +147,12 @@ export interface Storage {
    * @param prefix ends with a slash
    */
   removeUnfinished?(prefix: string, options?: StorageCallOptions): Promise<void>
+
+  /**
+   * Counts, and removes, the unfinished files of ended writers in all of a directory. Without it, unfinished writes are not
+   * files.
+   */
+  sweepUnfinished?(options: SweepOptions): Promise<SweptFiles>
 
   /**
    * The same storage for a deletion, where there may be symbolic links. Its listings pass over links that lead nowhere, and

@@ -159,8 +159,14 @@ describe('links in the directory of an archive', () => {
       const args = ['delete', 'retain', 'FULL', '1', '--confirm', '--file-prefix', root]
       const plan = await runWalrx(args, { cwd: root, env: {} })
       assert.equal(plan.status, 0, plan.stderr)
-      assert.match(plan.stderr, /wal_005\/dead".*rm .*wal_005\/dead".*a symbolic link leads nowhere, and was passed over/)
-      assert.match(plan.stderr, new RegExp(`${backup}/tar_partitions/more".*removed a symbolic link: what it leads to stays`))
+      assert.match(
+        plan.stderr,
+        /wal_005\/dead".*rm .*wal_005\/dead".*a symbolic link leads nowhere, and was passed over/,
+      )
+      assert.match(
+        plan.stderr,
+        new RegExp(`${backup}/tar_partitions/more".*removed a symbolic link: what it leads to stays`),
+      )
       const shown = await run('st', 'rm', 'notes', '--dry-run')
       assert.equal(shown.stdout, 'notes/deep/link\nwould remove 1 object, 0 bytes\n')
       assert.equal((await run('st', 'rm', 'x/photo')).status, 4)

@@ -13,7 +13,7 @@ import type { Command, CommandContext } from '../command.ts'
 import { askedDeletion } from '../settings/retention-rule.ts'
 import { segmentSizeOf } from '../settings/segment-size.ts'
 import { deletionToJson } from '../terminal/plans/deletion-json.ts'
-import { deletionText } from '../terminal/plans/deletion-text.ts'
+import { deletionText, sweptText } from '../terminal/plans/deletion-text.ts'
 import { counted, humanSize } from '../terminal/human-size.ts'
 import { forDeletion, LinkNotes } from '../terminal/link-notes.ts'
 
@@ -80,8 +80,9 @@ export const deleteCommand: Command<'delete', never, 'what'> = {
 
 function outcomeText(outcome: DeletionOutcome | undefined): string {
   if (!outcome) return dryRun
-  const { backups, bytes, objects } = outcome
-  return `deleted: ${counted(backups, 'backup')}, ${counted(objects, 'object')}, ${humanSize(bytes)}\n`
+  const { backups, bytes, objects, unfinishedFiles } = outcome
+  const swept = sweptText(unfinishedFiles)
+  return `deleted: ${counted(backups, 'backup')}, ${counted(objects, 'object')}, ${humanSize(bytes)}${swept}\n`
 }
 
 /** What the storage kept ends the command with its status; a backup that stays is a warning. */
@@ -114,11 +115,13 @@ async function everything(storage: Storage, force: boolean, context: Context): P
     return 0
   }
   const refusals = new Refusals()
-  const { bytes, objects } = await deleteEverything(storage, { signal, refusals })
-  const done = { dry_run: false, done: { objects, bytes, refused: refusals.count } }
-  const text = `deleted: everything, ${counted(objects, 'object')}, ${humanSize(bytes)}\n`
+  const removed = await deleteEverything(storage, { signal, refusals, clock: systemClock })
+  const { bytes, objects, unfinishedFiles } = removed
+  const files = unfinishedFiles ? { ...unfinishedFiles } : null
+  const done = { dry_run: false, done: { objects, bytes, refused: refusals.count, unfinished_files: files } }
+  const text = `deleted: everything, ${counted(objects, 'object')}, ${humanSize(bytes)}${sweptText(unfinishedFiles)}\n`
   await write(context, options.json ? `${formatJson(done)}\n` : text)
-  report({ backups: 0, objects, bytes, staying: [], refusals }, storage.location, log)
+  report({ ...removed, backups: 0, staying: [], refusals }, storage.location, log)
   return 0
 }
 

@@ -4,7 +4,7 @@ import type { Clock } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { formatLsn } from '../../postgres/lsn.ts'
 import { parseSegmentName, segmentSizeMax, segmentSizeMin } from '../../postgres/wal/wal-file.ts'
-import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
+import type { Storage, StorageCallOptions, SweptFiles } from '../../storage/storage.ts'
 import { BackupArchive } from '../../walg/backup/backup-archive.ts'
 import { parseBackupName } from '../../walg/backup/backup-names.ts'
 import { storageTime } from '../../walg/backup/storage-time.ts'
@@ -14,7 +14,7 @@ import type { ArchivedBackup, UnfinishedBackup } from './archived-backup.ts'
 import { type DeletionEntry, readDeletion } from './deletion-record.ts'
 import { inServerOrder } from './order-of-servers.ts'
 import { readBackups } from './read-backups.ts'
-import { readUnfinished } from './read-unfinished.ts'
+import { foreignExpiryMs, readUnfinished } from './read-unfinished.ts'
 import { readWalStock } from './read-wal-stock.ts'
 import type { WalStock } from './wal-stock.ts'
 
@@ -29,6 +29,8 @@ export interface ArchiveContents {
   /** What a deletion has begun to remove that was ended before it was done. */
   readonly deletion: ReadonlyMap<string, DeletionEntry>
   readonly wal: WalStock
+  /** Files of a directory that were never renamed to objects; undefined where there can be none. */
+  readonly unfinishedFiles: SweptFiles | undefined
   /** Milliseconds since 1970. */
   readonly nowMs: number
 }
@@ -59,6 +61,11 @@ export async function readArchiveContents(storage: Storage, options: ReadContent
   const unfinished = await readUnfinished(storage, known, call)
   const wal = await readWalStock(reader, segmentSize, call)
   const backups = inServerOrder(placedOnes, wal.histories)
+  const unfinishedFiles = await storage.sweepUnfinished?.({
+    ...call,
+    beforeMs: nowMs - foreignExpiryMs,
+    removes: false,
+  })
   return {
     location: storage.location,
     segmentSize,
@@ -66,6 +73,7 @@ export async function readArchiveContents(storage: Storage, options: ReadContent
     unfinished,
     deletion,
     wal,
+    unfinishedFiles,
     nowMs,
   }
 }
@@ -88,8 +96,11 @@ export async function readBackupsOnly(
   return { backups: found, unfinished: await readUnfinished(storage, known, call) }
 }
 
-/** A clock that is ahead would have what is at work look dead: the earlier one counts. */
-async function timeNow(storage: Storage, { asksTime, clock, signal }: Omit<ReadContentsOptions, 'segmentSize'>) {
+/**
+ * Milliseconds since 1970. A clock that is ahead would have what is at work look dead: the earlier one counts.
+ * @throws what the storage says
+ */
+export async function timeNow(storage: Storage, { asksTime, clock, signal }: Omit<ReadContentsOptions, 'segmentSize'>) {
   const call = signal ? { signal } : {}
   return asksTime === true ? Math.min(clock.now(), await storageTime(storage, clock, call)) : clock.now()
 }

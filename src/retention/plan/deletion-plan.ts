@@ -5,6 +5,7 @@
 import { WalrxError } from '../../primitives/errors.ts'
 import type { Timeline } from '../../postgres/lsn.ts'
 import { isLeftover, type UnfinishedBackup } from '../contents/archived-backup.ts'
+import type { SweptFiles } from '../../storage/storage.ts'
 import type { ArchiveContents } from '../contents/archive-contents.ts'
 import { type Choice } from '../rules/choice.ts'
 import { chooseBackups } from '../rules/choose-backups.ts'
@@ -57,7 +58,9 @@ export interface DeletionPlan {
   readonly others: readonly OtherObjects[]
   readonly gapRecords: readonly StoredGap[]
   readonly window: RemainingWindow | undefined
-  /** What goes. */
+  /** Files that are no objects; undefined where there can be none, or none may go. */
+  readonly unfinishedFiles: SweptFiles | undefined
+  /** What goes of objects. */
   readonly total: { readonly backups: number; readonly objects: number; readonly bytes: number }
 }
 
@@ -72,7 +75,8 @@ export function planDeletion(contents: ArchiveContents, rule: RetentionRule): De
   if (gapRecords.length > 0) others.push({ kind: 'gap record', objects: gapRecords.length, bytes: 0 })
   const window = remainingWindow(contents, choices)
   const total = totalOf(choices, leftovers, wal, others)
-  return { backups: choices, leftovers, needs, wal, others, gapRecords, window, total }
+  const unfinishedFiles = rule.kind === 'target' ? undefined : contents.unfinishedFiles
+  return { backups: choices, leftovers, needs, wal, others, gapRecords, window, unfinishedFiles, total }
 }
 
 /**

@@ -3,13 +3,14 @@
  * again: what it had begun it then ends.
  */
 import type { Clock } from '../../primitives/clock.ts'
-import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
+import type { Storage, StorageCallOptions, SweptFiles } from '../../storage/storage.ts'
 import type { ArchiveContents } from '../contents/archive-contents.ts'
 import type { Choice } from '../rules/choice.ts'
 import { type DeletionPlan, walNeeds } from '../plan/deletion-plan.ts'
 import { deleteBackups } from './delete-backups.ts'
 import { readLate } from './late-backups.ts'
 import { Refusals } from './refusals.ts'
+import { sweep } from './unfinished-files.ts'
 import { removeWal } from './wal-removal.ts'
 
 /** What was done. */
@@ -20,6 +21,8 @@ export interface DeletionOutcome {
   /** Names of backups that were to go and stay. */
   readonly staying: readonly string[]
   readonly refusals: Refusals
+  /** Files that were no objects; undefined where there can be none. */
+  readonly unfinishedFiles: SweptFiles | undefined
 }
 
 /** What a plan is carried out with. */
@@ -51,5 +54,6 @@ export async function carryOut({ clock, contents, plan, signal, storage }: Carry
     done.objects += wal?.objects ?? 0
     done.bytes += wal?.bytes ?? 0
   }
-  return { ...done, backups: backups.deleted.size, staying: [...backups.staying], refusals }
+  const unfinishedFiles = plan.unfinishedFiles && (await sweep(storage, contents.nowMs, call))
+  return { ...done, unfinishedFiles, backups: backups.deleted.size, staying: [...backups.staying], refusals }
 }

@@ -1,11 +1,15 @@
 /** `delete everything`: all objects below the prefix, of any tool; sentinels first, so that no half backup shows. */
+import type { Clock } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { ObjectInfo, Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { nameOfSentinel } from '../../walg/backup/backup-names.ts'
 import { basebackupsFolder } from '../../walg/names.ts'
 import type { ArchivedBackup, UnfinishedBackup } from '../contents/archived-backup.ts'
+import { timeNow } from '../contents/archive-contents.ts'
 import { type Removed, removeListed } from './bulk-deletion.ts'
+import type { DeletionOutcome } from './carry-out.ts'
 import type { Refusals } from './refusals.ts'
+import { sweep } from './unfinished-files.ts'
 
 /** Objects of one folder of the archive. */
 export interface FolderTotal {
@@ -49,8 +53,8 @@ export async function countEverything(
 /** Removes all. Throws what the storage says, but for what it refuses. */
 export async function deleteEverything(
   storage: Storage,
-  options: StorageCallOptions & { readonly refusals: Refusals },
-): Promise<Removed> {
+  options: StorageCallOptions & { readonly refusals: Refusals; readonly clock: Clock },
+): Promise<Removed & Pick<DeletionOutcome, 'unfinishedFiles'>> {
   const call = { ...(options.signal && { signal: options.signal }), linksAsObjects: true }
   const isSentinel = ({ key }: ObjectInfo) => (nameOfSentinel(key) === undefined ? 'keep' : 'remove')
   const sentinels = await removeListed(storage, storage.list(basebackupsFolder, call), {
@@ -58,7 +62,9 @@ export async function deleteEverything(
     judge: isSentinel,
   })
   const rest = await removeListed(storage, storage.list('', call), options)
+  const nowMs = storage.sweepUnfinished ? await timeNow(storage, { ...options, asksTime: true }) : 0
   return {
+    unfinishedFiles: await sweep(storage, nowMs, options),
     objects: sentinels.objects + rest.objects,
     bytes: sentinels.bytes + rest.bytes,
     refused: sentinels.refused + rest.refused,

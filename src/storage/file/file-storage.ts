@@ -28,6 +28,8 @@ import type {
   StorageCallOptions,
   StorageFolders,
   StorageTraits,
+  SweepOptions,
+  SweptFiles,
 } from '../storage.ts'
 import { isTempName } from '../temp-name.ts'
 import { FileBody } from './file-body.ts'
@@ -102,7 +104,7 @@ export class FileStorage implements Storage {
     this.#writer = new FileWriter({ fs, root: this.#root, fsync, clock: this.#clock })
     this.#links = new FileLinks({ fs, base, ownFolders, deletion })
     const [remove, removeEmpty] = [(path: string) => this.#remove(path), (path: string) => this.#removeEmpty(path)]
-    this.#unfinished = new UnfinishedFiles({ fs, writer: this.#writer, remove, removeEmpty })
+    this.#unfinished = new UnfinishedFiles({ fs, base, ownFolders, writer: this.#writer, remove, removeEmpty })
   }
 
   forDeletion(deletion: DeletionLinks): FileStorage {
@@ -168,6 +170,10 @@ export class FileStorage implements Storage {
     checkPrefix(prefix)
     const folder = resolve(this.#base, prefix)
     await this.#call('delete', prefix, signal, () => this.#unfinished.removeBelow(folder, Infinity, signal))
+  }
+
+  async sweepUnfinished(options: SweepOptions): Promise<SweptFiles> {
+    return await this.#call('delete', '', options.signal, () => this.#unfinished.sweep(options))
   }
 
   async delete(keys: readonly string[], { onRefused, signal }: DeleteOptions = {}): Promise<void> {

@@ -142,6 +142,7 @@ export class FileWriter {
   }
 
   async #fill(handle: FileHandle, body: StorageBody, signal: AbortSignal | undefined): Promise<void> {
+    const young = body instanceof Uint8Array ? undefined : keepYoung(handle)
     try {
       for await (const chunk of readSource(body, signal)) {
         signal?.throwIfAborted()
@@ -152,6 +153,8 @@ export class FileWriter {
     } catch (error) {
       await handle.close().catch(() => {})
       throw error
+    } finally {
+      clearInterval(young)
     }
     // Its error counts: network file systems report failed writes here.
     await handle.close()
@@ -247,6 +250,14 @@ export class FileWriter {
       await handle.close()
     }
   }
+}
+
+/** How often a file whose stream stands still is touched: a file that is a day old has no writer (unfinished-files.ts). */
+const touchMs = 3600_000
+
+function keepYoung(handle: FileHandle): NodeJS.Timeout {
+  const touch = () => void handle.utimes(new Date(), new Date()).catch(() => {})
+  return setInterval(touch, touchMs).unref()
 }
 
 /** Writes all of `bytes` at the end of the file; one call of write(2) may write fewer. */

@@ -1,6 +1,7 @@
 /** Unfinished files that ended writers have left in a directory: readers never see them, and nothing else removes them. */
 import { join } from 'node:path'
 import { isRemovableTempName } from '../temp-name.ts'
+import type { SweepOptions, SweptFiles } from '../storage.ts'
 import { type FileSystem, isAbsence, lstatOrNothing } from './file-system.ts'
 import type { FileWriter } from './file-writer.ts'
 
@@ -10,6 +11,10 @@ export const staleTempMs = 24 * 3600 * 1000
 /** What {@link UnfinishedFiles} works with. */
 export interface UnfinishedFilesOptions {
   readonly fs: FileSystem
+  /** Directory of the objects. */
+  readonly base: string
+  /** Names of folders in it that may be symbolic links. */
+  readonly ownFolders: readonly string[]
   readonly writer: FileWriter
   /** Removes a file; false where it is not there any more. */
   readonly remove: (path: string) => Promise<boolean>
@@ -48,6 +53,49 @@ export class UnfinishedFiles {
         if (entry.isDirectory()) await this.removeBelow(join(folder, entry.name), beforeMs, signal)
       }
       await removeEmpty(folder)
+    } catch (error) {
+      if (!isAbsence(error)) throw error
+    }
+  }
+
+  /** Counts them in the whole archive, and removes them. Links are not followed, but those of the own folders. */
+  async sweep(options: SweepOptions): Promise<SweptFiles> {
+    const { base, ownFolders } = this.#options
+    const swept = { files: 0, bytes: 0, younger: 0 }
+    await this.#sweepBelow(base, options, swept)
+    for (const name of ownFolders) {
+      const path = join(base, name)
+      const stats = await lstatOrNothing(this.#options.fs, path)
+      if (stats?.isSymbolicLink()) await this.#sweepBelow(path, options, swept)
+    }
+    return swept
+  }
+
+  async #sweepBelow(
+    folder: string,
+    options: SweepOptions,
+    swept: { -readonly [Name in keyof SweptFiles]: SweptFiles[Name] },
+  ): Promise<void> {
+    const { base, fs, remove, removeEmpty } = this.#options
+    let hasRemoved = false
+    try {
+      for await (const entry of await fs.opendir(folder, { bufferSize: 1024 })) {
+        options.signal?.throwIfAborted()
+        const path = join(folder, entry.name)
+        if (entry.isDirectory()) {
+          await this.#sweepBelow(path, options, swept)
+          continue
+        }
+        const stats = await this.#unfinished(path)
+        if (!stats) continue
+        if (stats.mtimeMs > options.beforeMs) swept.younger++
+        else if (!options.removes || (await remove(path))) {
+          swept.files++
+          swept.bytes += stats.size
+          hasRemoved = options.removes
+        }
+      }
+      if (hasRemoved && folder !== base) await removeEmpty(folder)
     } catch (error) {
       if (!isAbsence(error)) throw error
     }

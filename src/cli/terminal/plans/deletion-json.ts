@@ -41,6 +41,7 @@ export function deletionToJson(plan: DeletionPlan, segmentSize: number, outcome:
       needed_by: neededBy ?? null,
     })),
     others: plan.others.map(({ bytes, kind, objects }) => ({ action: 'delete', kind, objects, bytes })),
+    unfinished_files: plan.unfinishedFiles ? { ...plan.unfinishedFiles } : null,
     window: windowToJson(plan),
     total: { ...plan.total },
     ...(outcome && { done: outcomeToJson(outcome) }),
@@ -63,12 +64,13 @@ function windowToJson({ window }: DeletionPlan): JsonValue {
 }
 
 /** What was done, by its numbers. */
-function outcomeToJson({ backups, bytes, objects, refusals, staying }: DeletionOutcome): JsonValue {
+function outcomeToJson({ backups, bytes, objects, refusals, staying, unfinishedFiles }: DeletionOutcome): JsonValue {
   return {
     backups,
     objects,
     bytes,
     staying: [...staying],
+    unfinished_files: unfinishedFiles ? { ...unfinishedFiles } : null,
     refused: refusals.count,
     refused_objects: refusals.shown.map(({ error, key }) => ({ key, reason: error.message })),
   }

@@ -3,6 +3,7 @@ import { formatLsn } from '../../../postgres/lsn.ts'
 import { segmentName } from '../../../postgres/wal/wal-file.ts'
 import type { ArchivedBackup } from '../../../retention/contents/archived-backup.ts'
 import type { DeletionPlan, WalRun } from '../../../retention/plan/deletion-plan.ts'
+import type { SweptFiles } from '../../../storage/storage.ts'
 import type { RemainingWindow } from '../../../retention/plan/remaining-window.ts'
 import { alignColumns } from '../align-columns.ts'
 import { counted, humanSize } from '../human-size.ts'
@@ -34,11 +35,32 @@ export function deletionText(plan: DeletionPlan, segmentSize: number): string {
   const { total } = plan
   const what = `${counted(total.backups, 'backup')}, ${counted(total.objects, 'object')}, ${humanSize(total.bytes)}`
   return [
-    alignColumns([...backups, ...leftovers, ...wal, ...others], '  '),
+    alignColumns([...backups, ...leftovers, ...wal, ...others, ...fileRows(plan.unfinishedFiles)], '  '),
     ...more,
     `${windowText(plan.window)}\n`,
     `to delete: ${what}\n`,
   ].join('')
+}
+
+/** Files that are no objects. */
+function fileRows(files: DeletionPlan['unfinishedFiles']): string[][] {
+  const { bytes = 0, files: count = 0, younger = 0 } = files ?? {}
+  const rows: string[][] = []
+  if (count > 0) {
+    const reason = 'no writer has changed them for a day'
+    rows.push(['delete', counted(count, 'unfinished file'), '', humanSize(bytes), reason])
+  }
+  if (younger > 0) rows.push(['keep', counted(younger, 'unfinished file'), '', '', youngFiles])
+  return rows
+}
+
+/** Why such files stay. */
+export const youngFiles = 'changed within the last day: somebody may be writing there'
+
+/** What was removed of such files, as the end of a line; empty for nothing. */
+export function sweptText({ bytes, files, younger }: SweptFiles = { bytes: 0, files: 0, younger: 0 }): string {
+  const removed = files > 0 ? `; ${counted(files, 'unfinished file')}, ${humanSize(bytes)}` : ''
+  return younger > 0 ? `${removed}; ${counted(younger, 'unfinished file')} left, ${youngFiles}` : removed
 }
 
 const otherNames = {
