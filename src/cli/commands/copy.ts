@@ -4,6 +4,7 @@ import type { CopyRequest } from '../../copy/scope/copy-request.ts'
 import type { Settings } from '../../config/load.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import { openOtherArchive, type OtherArchive } from '../../config/other-archive.ts'
+import { refuseSamePlace } from '../../config/same-place.ts'
 import { redactText } from '../../observe/redact.ts'
 import { systemClock } from '../../primitives/clock.ts'
 import { StoppedError, isAbort, WalrxError } from '../../primitives/errors.ts'
@@ -51,7 +52,7 @@ export const copyCommand: Command<'copy', never> = {
     opened.defer(() => target.storage.close())
     for (const { hint, level, message, name } of [...source.notices, ...target.notices])
       context.log[level](message, { name, ...(hint !== undefined && { hint }) })
-    refuseSame(source, target)
+    await refuseSamePlace(source, target)
     try {
       return await copy(context, source.storage, target.storage, request, waits)
     } catch (error) {
@@ -74,15 +75,6 @@ async function openSource(settings: Settings<'copy'>, from: CopyEnd, waits: Stor
   if (from.archive) return openOtherArchive(from.archive, settings, waits.onTrouble)
   const storage = await openStorage(settings.values, waits.onTrouble)
   return { storage, endpoint: settings.values.awsEndpoint, secrets: [], notices: [] }
-}
-
-function refuseSame(source: OtherArchive, target: OtherArchive): void {
-  const [ours, theirs] = [source.storage.location, target.storage.location]
-  if (ours.startsWith('s3:') && source.endpoint !== target.endpoint) return
-  if (ours !== theirs && !/^\/[a-z]+_005/.test(theirs.startsWith(ours) ? theirs.slice(ours.length) : '')) return
-  throw new WalrxError('WALRX_USAGE', `the archive and its copy are both at ${ours}`, {
-    hint: 'name another place by --to',
-  })
 }
 
 async function copy(
