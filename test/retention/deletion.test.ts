@@ -1,12 +1,15 @@
 /** What happens while a deletion runs, and when it is ended in the middle. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { markBackup } from '../../src/catalog/backup-mark.ts'
 import { type Clock, systemClock } from '../../src/primitives/clock.ts'
 import { formatJson } from '../../src/primitives/json.ts'
-import { readArchiveContents } from '../../src/retention/contents/archive-contents.ts'
+import { readArchiveContents, readBackupsOnly } from '../../src/retention/contents/archive-contents.ts'
 import { planDeletion } from '../../src/retention/plan/deletion-plan.ts'
 import { carryOut, type DeletionOutcome } from '../../src/retention/removal/carry-out.ts'
+import { checkEverything } from '../../src/retention/removal/delete-everything.ts'
 import type { RetentionRule } from '../../src/retention/rules/rule.ts'
+import { BackupArchive } from '../../src/walg/backup/backup-archive.ts'
 import { intentKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
 import { deletionKey } from '../../src/walg/names.ts'
 import { Random } from '../harness/random.ts'
@@ -76,4 +79,68 @@ describe('a deletion', () => {
       assert.ok(keys.every((key) => world.storage.peek(key)))
     })
   }
+})
+
+describe('a backup that may be permanent, because it has no metadata.json', () => {
+  const metadata = (name: string) => `basebackups_005/${name}/metadata.json`
+  const keep = (count: number): RetentionRule => ({ kind: 'keep', windowMs: undefined, fullCount: count, periods: {} })
+  const world = () => {
+    const made = makeArchive(new Random(3), { events: 0, story })
+    const names = made.backups.map(({ name }) => name) as [string, string, string, string]
+    return { made, names }
+  }
+
+  test('stays by every rule, and the plan says what to do; what that command writes lets it go', async () => {
+    const { made, names } = world()
+    const [, second] = names
+    made.storage.objects.delete(metadata(second))
+    const rules: RetentionRule[] = [
+      keep(1),
+      { kind: 'retain', count: 1, modifier: 'none', after: undefined, usesSentinelTime: false },
+      { kind: 'before', point: { name: names[3] }, modifier: 'none', usesSentinelTime: false },
+    ]
+    for (const rule of rules) {
+      const contents = await readArchiveContents(made.storage, { segmentSize: undefined, clock: clockOf(made) })
+      const choice = planDeletion(contents, rule).backups.find(({ backup }) => backup.name === second)
+      assert.deepEqual(
+        [choice?.action, choice?.reason],
+        [
+          'keep',
+          `it may be permanent: it has no metadata.json, which says so: walrx backup-mark --impermanent ${second} writes that it is not`,
+        ],
+      )
+    }
+    await run(made, keep(1))
+    assert.ok(made.storage.peek(sentinelKey(second)))
+    assert.equal(made.storage.peek(sentinelKey(names[0])), undefined)
+    const archive = new BackupArchive(made.storage)
+    await markBackup(
+      { archive, storage: made.storage, clock: clockOf(made) },
+      { name: second, permanent: false, rewriteSentinels: false },
+    )
+    await run(made, keep(1))
+    assert.equal(made.storage.peek(sentinelKey(second)), undefined)
+  })
+
+  test('stays where the document has gone since the plan was made', async () => {
+    const { made, names } = world()
+    made.storage.after = ({ key, operation }) => {
+      if (operation === 'put' && key === deletionKey) made.storage.objects.delete(metadata(names[0]))
+    }
+    const { staying } = await run(made, keep(1))
+    assert.deepEqual(staying, [names[0]])
+    assert.ok(made.storage.peek(sentinelKey(names[0])))
+  })
+
+  test('goes by its own name, and neither with another one nor with everything', async () => {
+    const { made, names } = world()
+    made.storage.objects.delete(metadata(names[1]))
+    const { backups } = await readBackupsOnly(made.storage, { clock: clockOf(made) })
+    assert.throws(() => checkEverything(backups, []), /may be permanent.*missing/)
+    const child = `base_0000000100000000000000F0_D_${names[0].slice('base_'.length)}`
+    made.storage.seed(sentinelKey(child), formatJson({ DeltaFrom: names[0], LSN: 0xf00_0000, IsPermanent: false }))
+    await assert.rejects(run(made, target(names[0])), new RegExp(`${child} would go as well, and it may be permanent`))
+    assert.equal((await run(made, target(child))).backups, 1)
+    assert.equal((await run(made, target(names[1]))).backups, 1)
+  })
 })

@@ -64,6 +64,7 @@ class World {
     const times = { StartTime: new Date(timeMs).toISOString(), FinishTime: new Date(timeMs + 1000).toISOString() }
     const origin = parent !== undefined && { DeltaFrom: parent, DeltaFullName: parent, DeltaLSN: 1, DeltaCount: 1 }
     this.part(name, timeMs + 500)
+    this.storage.seed(metadataKey(name), '{"is_permanent":false}', timeMs + 500)
     const text = options.sentinel ?? formatJson({ ...place, ...times, PgVersion: 170000, ...origin })
     this.storage.seed(sentinelKey(name), text, timeMs + 1000)
     return name

@@ -168,7 +168,7 @@ class Maker {
     this.#put(`${folder}tar_partitions/part_001.tar.${this.#random.pick(['zst', 'lz4'])}`, 'part')
     this.#put(`${folder}tar_partitions/pg_control.tar.zst`, 'control')
     this.#put(`${folder}files_metadata.json`, '{}')
-    if (this.#random.chance(0.9) || (isMarked && !inSentinel)) {
+    if (this.#random.chance(0.9) || this.#isSimple || (isMarked && !inSentinel)) {
       const lsns = { start_lsn: startLsn, finish_lsn: finishLsn }
       const document = { start_time: times.start, finish_time: times.finish, is_permanent: isMarked && !inSentinel }
       this.#put(`${folder}metadata.json`, formatJson({ ...document, ...lsns }))

@@ -83,6 +83,11 @@ export class PlainModel {
     return parts.length === 2 && this.#keys.includes(`basebackups_005/${name}_backup_stop_sentinel.json`)
   }
 
+  /** True where a backup may be permanent for all that its documents say: WAL-G's mark is in metadata.json alone. */
+  mayBeMarked(backup: TrueBackup): boolean {
+    return this.isMarked(backup) || !this.#keys.includes(`basebackups_005/${backup.name}/metadata.json`)
+  }
+
   /** True where either document says that a backup is permanent. */
   isMarked({ name }: TrueBackup): boolean {
     const read = (key: string) => {

@@ -79,7 +79,8 @@ function judge(made: MadeArchive, left: MemoryStorage, plan: DeletionPlan, rule:
   const listed = new Set(after.listed.map(({ name }) => name))
   for (const backup of before.listed) {
     const isKept = plan.backups.find((each) => each.backup.name === backup.name)?.action === 'keep'
-    if (isKept || before.isMarked(backup)) assert.ok(listed.has(backup.name), `${backup.name} is to stay`)
+    const isMarked = rule.kind === 'target' ? before.isMarked(backup) : before.mayBeMarked(backup)
+    if (isKept || isMarked) assert.ok(listed.has(backup.name), `${backup.name} is to stay`)
   }
   for (const key of made.untouchable) assert.ok(left.peek(key), `${key} is being written`)
   const onwards = plan.backups.filter((each) => each.action === 'keep' && each.wal === 'onwards')

@@ -19,6 +19,11 @@ export interface ArchivedBackup extends OrderedBackup {
   readonly isParentKnown: boolean
   /** True where either place says so; see catalog/backups.ts. */
   readonly isPermanent: boolean
+  /**
+   * False where it may be permanent and nothing says it: WAL-G keeps the mark in metadata.json alone, and its sentinel goes
+   * on to say false.
+   */
+  readonly isMarkKnown: boolean
   /** Why a document of it cannot be read; undefined where all can. */
   readonly problem: string | undefined
   /** Whatever `--add-user-data` said. */

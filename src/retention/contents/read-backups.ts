@@ -51,6 +51,7 @@ function archivedBackup(detail: BackupDetail, folder: BackupFolder): ArchivedBac
     parentName: sentinel?.delta?.parentName,
     isParentKnown: sentinel !== undefined,
     isPermanent: isPermanent(detail.permanence),
+    isMarkKnown: isPermanent(detail.permanence) || detail.permanence.inMetadata !== undefined,
     problem: problems[0]?.message,
     userData: sentinel?.userData ?? metadata?.userData,
     folder,

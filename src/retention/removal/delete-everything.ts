@@ -24,12 +24,17 @@ export interface FolderTotal {
  * @throws WALRX_DELETE_REFUSED
  */
 export function checkEverything(
-  backups: readonly Pick<ArchivedBackup, 'isPermanent' | 'name'>[],
+  backups: readonly Pick<ArchivedBackup, 'isMarkKnown' | 'isPermanent' | 'name'>[],
   unfinished: readonly Pick<UnfinishedBackup, 'name' | 'state'>[],
 ): void {
   const hint = 'walrx delete everything FORCE removes it as well'
   const permanent = backups.find(({ isPermanent }) => isPermanent)
   if (permanent) throw new WalrxError('WALRX_DELETE_REFUSED', `${permanent.name} is permanent`, { hint })
+  const unknown = backups.find(({ isMarkKnown }) => !isMarkKnown)
+  if (unknown) {
+    const message = `${unknown.name} may be permanent: its metadata.json, which says so, is missing or cannot be read`
+    throw new WalrxError('WALRX_DELETE_REFUSED', message, { hint })
+  }
   const running = unfinished.find(({ state }) => state === 'running' || state === 'young')
   if (running) throw new WalrxError('WALRX_DELETE_REFUSED', `${running.name} is being written`, { hint })
 }

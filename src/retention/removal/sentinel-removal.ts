@@ -95,11 +95,12 @@ export class SentinelRemoval {
     return true
   }
 
-  /** Either document may say so. One that could be read, and cannot be any more, counts as saying it. */
+  /** Either document may say so. One that was there and could be read, and cannot any more, counts as saying it. */
   async #isPermanent(archive: BackupArchive, name: string, bytes: Buffer): Promise<boolean> {
     try {
       if (parseSentinel(bytes, sentinelKey(name)).isPermanent === true) return true
-      return (await archive.readMetadata(name, this.#call))?.isPermanent === true
+      const metadata = await archive.readMetadata(name, this.#call)
+      return metadata?.isPermanent ?? this.#restorability.find(name)?.isMarkKnown === true
     } catch (error) {
       if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
       return this.#restorability.find(name)?.problem === undefined

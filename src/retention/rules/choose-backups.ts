@@ -91,7 +91,9 @@ function keepRegardless(
   for (const [index, backup] of backups.entries()) {
     const wal = index >= firstOnwards ? 'onwards' : 'own'
     if (backup.isPermanent) keeping.keep(backup, wal, 'permanent')
-    if (backup.problem !== undefined) keeping.keep(backup, wal, `it may be needed: ${backup.problem}`)
+    const remedy = `walrx delete target ${backup.name} removes it`
+    if (backup.problem !== undefined) keeping.keep(backup, wal, `it may be needed: ${backup.problem}; ${remedy}`)
+    if (!backup.isMarkKnown) keeping.keep(backup, wal, `${mayBePermanent}: ${howToMark(backup.name)}`)
     if (backup.timeline === undefined) keeping.keep(backup, wal, 'its name is none of WAL-G, WAL-RUS or walrx')
   }
   for (const each of unfinished) {
@@ -103,6 +105,14 @@ function keepRegardless(
   }
   // A chain may be long: each kept backup keeps its parent, the newest first.
   for (const backup of backups.filter((each) => keeping.of(each))) keepAncestors(backup, restorability, keeping)
+}
+
+/** Why a backup without a metadata.json stays. */
+export const mayBePermanent = 'it may be permanent: it has no metadata.json, which says so'
+
+/** How a backup gets a metadata.json. */
+export function howToMark(name: string): string {
+  return `walrx backup-mark --impermanent ${name} writes that it is not`
 }
 
 function keepAncestors(backup: ArchivedBackup, restorability: Restorability, keeping: Keeping): void {
@@ -126,11 +136,17 @@ function decided(backup: ArchivedBackup, keeping: Keeping, isLate: boolean, { se
 }
 
 function chooseTarget(contents: ArchiveContents, rule: TargetRule, restorability: Restorability): Choices {
-  const targets = targetsOf(contents, rule, restorability)
+  const { named, names: targets } = targetsOf(contents, rule, restorability)
   const permanent = [...targets].find((name) => restorability.find(name)?.isPermanent)
   if (permanent !== undefined) {
     throw new WalrxError('WALRX_DELETE_REFUSED', `${permanent} is permanent, and would go as well`, {
       hint: `walrx backup-mark --impermanent ${permanent} takes the mark away`,
+    })
+  }
+  const unknown = [...targets].find((name) => name !== named && restorability.find(name)?.isMarkKnown === false)
+  if (unknown !== undefined) {
+    throw new WalrxError('WALRX_DELETE_REFUSED', `${unknown} would go as well, and ${mayBePermanent}`, {
+      hint: howToMark(unknown),
     })
   }
   checkDependants(contents, targets, restorability)

@@ -7,24 +7,32 @@ import type { ArchiveContents } from '../contents/archive-contents.ts'
 import type { Restorability } from '../contents/restorable.ts'
 import type { TargetRule } from './rule.ts'
 
+/** The backups of a target. */
+export interface Targets {
+  /** The one that was asked for; undefined where it has gone before. */
+  readonly named: string | undefined
+  /** With it, all that go. */
+  readonly names: ReadonlySet<string>
+}
+
 /**
- * Names of the backups.
+ * Finds them.
  * @throws WALRX_BACKUP_NOT_FOUND; WALRX_DELETE_REFUSED where several have the same user data
  */
 export function targetsOf(
   { backups, deletion, location }: ArchiveContents,
   { target, wholeFamily }: TargetRule,
   restorability: Restorability,
-): ReadonlySet<string> {
+): Targets {
   // An earlier deletion of it was ended before it was done: what is left of its family goes now.
   const isGone = 'name' in target && deletion.has(target.name) && !restorability.find(target.name)
-  if (isGone && !wholeFamily) return new Set()
-  if (isGone) return familyOf(target.name, backups, deletion)
+  if (isGone && !wholeFamily) return { named: undefined, names: new Set() }
+  if (isGone) return { named: undefined, names: familyOf(target.name, backups, deletion) }
   const found =
     'name' in target ? byName(backups, target.name, location) : byUserData(backups, target.userData, location)
   const root = wholeFamily ? (restorability.chainOf(found).names[0] ?? found.name) : found.name
   const targets = withChildren(root, backups)
-  return new Set([...targets].filter((name) => restorability.find(name)))
+  return { named: found.name, names: new Set([...targets].filter((name) => restorability.find(name))) }
 }
 
 /** A backup and all that builds on it. */

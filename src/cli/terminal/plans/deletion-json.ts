@@ -18,7 +18,7 @@ export function deletionToJson(plan: DeletionPlan, segmentSize: number, outcome:
       kind: kindText(choice.backup),
       start_time: new Date(choice.backup.startMs).toISOString(),
       finish_time: new Date(choice.backup.finishMs).toISOString(),
-      is_permanent: choice.backup.isPermanent,
+      is_permanent: choice.backup.isMarkKnown ? choice.backup.isPermanent : null,
       objects: choice.backup.folder.objects + 1,
       bytes: choice.backup.folder.bytes,
     })),
