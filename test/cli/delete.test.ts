@@ -102,22 +102,48 @@ describe('walrx delete', () => {
       [['expire'], /^walrx: delete does not know expire\nhint: it is one of retain, before/],
       [['retain'], /^walrx: delete retain lacks/],
       [['retain', '0'], /^walrx: delete retain needs a count of at least 1, and not 0/],
-      [['retain', 'full', '5'], /^walrx: delete retain takes no full\nhint: write walrx delete retain \[FULL/],
+      [['retain', '5', '--after'], /^walrx: --after needs a value/],
+      [['retain', '-1'], /^walrx: delete has no option -1\nhint: no argument is a negative number/],
+      [['retain', '1.5'], /^walrx: delete retain needs a count of at least 1, and not 1\.5/],
+      [['retain', '1e9'], /^walrx: delete retain needs a count of at least 1, and not 1e9/],
+      [['retain', ''], /^walrx: delete retain needs a count of at least 1, and not ''/],
+      [['retain', 'full', '5'], /^walrx: delete retain takes no full\nhint: did you mean walrx delete retain FULL 5\?/],
+      [['retain', '5', 'FIND_FULL'], /^walrx: delete retain takes no 5\nhint: .* walrx delete retain FIND_FULL 5\?/],
       [['retain', 'FULL', '5', '6'], /^walrx: delete retain takes no 6/],
       [['before', 'FULL', 'x'], /^walrx: delete before takes no FULL/],
       [['before', '2099-01-01T00:00:00Z'], /^walrx: 2099-01-01T00:00:00Z is in the future/],
       [['before', '2026-01-01'], /^walrx: 2026-01-01 is no time/],
       [['before', 'nothing'], /^walrx: there is no backup "nothing"/],
-      [['before', delta], /is a delta, and needs backups that are older\nhint: FIND_FULL/],
+      [['before', 'latest'], /^walrx: there is no backup "latest" .*\nhint: did you mean LATEST\?/],
+      [['target', 'Latest'], /^walrx: there is no backup "Latest" .*\nhint: did you mean LATEST\?/],
+      [['retain', '1', '--after', 'latest'], /^walrx: there is no backup "latest" .*\nhint: did you mean LATEST\?/],
+      [['before', `${delta}_backup_stop_sentinel.json`], new RegExp(`hint: did you mean ${delta}\\?`)],
+      [
+        ['before', delta],
+        new RegExp(`is a delta, .*\nhint: FIND_FULL .*: walrx delete before FIND_FULL ${delta}$`, 'm'),
+      ],
       [['target', 'base_000000010000000000000001'], /^walrx: there is no backup .*\nhint: did you mean base_/],
       [['target', '--target-user-data', '{'], /^walrx: --target-user-data is no JSON/],
       [['garbage', 'WAL'], /^walrx: delete garbage takes no WAL/],
-      [['everything', 'force'], /^walrx: delete everything takes no force/],
+      [
+        ['everything', 'force'],
+        /^walrx: delete everything takes no force\nhint: did you mean walrx delete everything FORCE\?/,
+      ],
       [['retain', '5', '--keep-days', '3'], /^walrx: delete retain goes by its own rule, and not by --keep-days/],
       [['--keep-days', '3', '--recovery-window', '3d'], /^walrx: --keep-days and --recovery-window are the same/],
       [['before', 'x', '--after', 'y'], /^walrx: --after belongs to delete retain/],
       [['--keep-days', '3', '--dry-run'], /^walrx: delete has no option --dry-run\nhint: without --confirm/],
-      [['--keep-days', '0'], /keep-days/],
+      ...['0', '-1', '1.5', '1e9', '3d', ' '].flatMap((value): [string[], RegExp][] => {
+        const expected = new RegExp(`^walrx: --keep-days=${value}: must be a whole number from 1 to 36500`)
+        return [
+          [['--keep-days', value], expected],
+          [[`--keep-days=${value}`], expected],
+        ]
+      }),
+      [['--keep-days', ''], /^walrx: --keep-days needs a value/],
+      [['--keep-full', '-2'], /^walrx: --keep-full=-2: must be a whole number from 1/],
+      [['--recovery-window', '-1d'], /^walrx: --recovery-window=-1d: must be a duration like 15s/],
+      [['--recovery-window', '5'], /^walrx: --recovery-window=5: must be a duration like 15s/],
     ]
     await Promise.all(
       cases.map(async ([args, expected]) => {
@@ -127,6 +153,22 @@ describe('walrx delete', () => {
       }),
     )
     assert.deepEqual(keysIn(root), before)
+  })
+
+  test('takes LATEST for the backup that began last, wherever a backup is named', async () => {
+    const plans = async (...args: string[]) => JSON.parse((await walrx(...args, '--json')).stdout) as Shown
+    const newest = made.backups.at(-1)?.name ?? ''
+    const gone = async (...args: string[]) =>
+      (await plans(...args)).backups.filter(({ action }) => action === 'delete').map((each) => each.backup_name)
+    assert.deepEqual(await gone('target', 'LATEST'), [newest])
+    for (const words of [
+      ['before', 'FIND_FULL'],
+      ['retain', 'FIND_FULL', '1', '--after'],
+    ]) {
+      const found = await gone(...words, 'LATEST')
+      assert.deepEqual(found, await gone(...words, newest))
+      assert.ok(found.length > 0, words.join(' '))
+    }
   })
 
   test('deletes everything only if it is told so twice', async () => {

@@ -104,6 +104,9 @@ function unknownOption(command: Command, unknown: string): WalrxError {
   if (variable !== undefined) {
     return usage(command, message, `set ${variable}: every user of a machine sees the arguments of its processes`)
   }
+  if (/^-\d/.test(unknown)) {
+    return usage(command, message, `no argument is a negative number: see walrx ${command.name} --help`)
+  }
   const foreign = foreignOption(unknown, command.name, flags) ?? settingAsFlag(unknown)
   if (foreign !== undefined) return usage(command, message, foreign)
   const suggestion = nearest(

@@ -1,6 +1,7 @@
 /**
  * Rewrites every form in which a flag may be typed into one, so that the two parsers cannot read them differently. It
- * takes the next word as the value only if that is not a flag: in `--config --log-level debug` a value is missing.
+ * takes the next word as the value only if that is not a flag: in `--config --log-level debug` a value is missing. A negative
+ * number is a value for an option that takes a number.
  */
 import type { Command } from '../command.ts'
 import { flagsOf, type FlagSpec } from './arguments.ts'
@@ -78,8 +79,13 @@ function withNext(flag: FlagSpec, next: string | undefined): Spelling {
     const isValue = next === 'true' || next === 'false'
     return { spelt: [`--${flag.flag}=${isValue ? next : 'true'}`], tookNext: isValue }
   }
-  const isValue = next !== undefined && !next.startsWith('-')
+  const isValue = next !== undefined && (!next.startsWith('-') || isNegative(flag, next))
   return { spelt: [`--${flag.flag}=${isValue ? next : ''}`], tookNext: isValue }
+}
+
+/** No flag begins with a digit: `--keep-days -1` is a value that is too small, which is to be said of that option. */
+function isNegative({ spec }: FlagSpec, next: string): boolean {
+  return ['integer', 'number', 'bytes', 'duration'].includes(spec.type.kind) && /^-\.?\d/.test(next)
 }
 
 function isSwitch({ spec }: FlagSpec): boolean {

@@ -96,7 +96,16 @@ function modifierOf(
   if (rest.length > count + 1) throw usage(`delete ${what} takes no ${shellWord(rest[count + 1] ?? '')}`, call)
   const [modifier] = rest.slice(0, rest.length - count)
   if (modifier === undefined || modifiers.includes(modifier)) return modifier
-  throw usage(`delete ${what} takes no ${shellWord(modifier)}`, call)
+  const meant = modifierMeant(rest, modifiers)
+  const hint = meant === undefined ? call : `did you mean walrx delete ${[what, ...meant].map(shellWord).join(' ')}?`
+  throw usage(`delete ${what} takes no ${shellWord(modifier)}`, hint)
+}
+
+/** The same words with a modifier in capitals, and before the others, as WAL-G wants it. */
+function modifierMeant(rest: readonly string[], modifiers: readonly string[]): string[] | undefined {
+  const at = rest.findIndex((word) => modifiers.includes(word.toUpperCase()))
+  const word = rest[at]
+  return word === undefined ? undefined : [word.toUpperCase(), ...rest.toSpliced(at, 1)]
 }
 
 function countOf(text: string): number {

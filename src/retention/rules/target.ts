@@ -1,4 +1,5 @@
 /** Which backups `delete target` means: one with all that builds on it, or with its whole family. */
+import { latest } from '../../catalog/backups.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
 import { nearest } from '../../primitives/nearest.ts'
@@ -66,15 +67,21 @@ function familyOf(
 }
 
 function byName(backups: readonly ArchivedBackup[], name: string, location: string): ArchivedBackup {
-  const found = name === 'LATEST' ? backups.at(-1) : backups.find((backup) => backup.name === name)
+  const found = name === latest ? backups.at(-1) : backups.find((backup) => backup.name === name)
   if (found) return found
-  const near = nearest(
-    name,
-    backups.map((backup) => backup.name),
-  )
+  const near = nearBackup(name, backups)
   throw new WalrxError('WALRX_BACKUP_NOT_FOUND', `there is no backup "${name}" at ${location}`, {
     hint: near === undefined ? 'walrx backup-list shows the backups of the archive' : `did you mean ${near}?`,
   })
+}
+
+/** What may be meant by a name that no backup has: undefined where nothing is near. */
+export function nearBackup(name: string, backups: readonly Pick<ArchivedBackup, 'name'>[]): string | undefined {
+  if (name.toUpperCase() === latest) return latest
+  // As the sentinel of a backup is called, or the folder of its parts.
+  const bare = name.replace(/^.*\/(?=.)|\/$|_backup_stop_sentinel\.json$/g, '')
+  const names = backups.map((backup) => backup.name)
+  return names.includes(bare) ? bare : nearest(name, names)
 }
 
 function byUserData(backups: readonly ArchivedBackup[], userData: JsonValue, location: string): ArchivedBackup {

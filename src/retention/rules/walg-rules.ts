@@ -2,11 +2,13 @@
  * WAL-G's `retain` and `before` (wal-g: internal/delete_handler.go): all that is older than one backup goes. Which one
  * that is follows from the order of time, where WAL-G goes by names: those begin again after pg_upgrade.
  */
+import { latest } from '../../catalog/backups.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { ArchivedBackup } from '../contents/archived-backup.ts'
 import type { ArchiveContents } from '../contents/archive-contents.ts'
 import type { Restorability } from '../contents/restorable.ts'
 import type { Keeping } from './choice.ts'
+import { nearBackup } from './target.ts'
 import type { BeforeRule, Point, RetainRule } from './rule.ts'
 
 /**
@@ -25,8 +27,9 @@ export function keepByWalgRule(
   const first = index === undefined ? undefined : backups[index]
   if (index === undefined || !first) return false
   if (isDelta(first)) {
+    const call = rule.kind === 'retain' ? `retain FIND_FULL ${rule.count}` : `before FIND_FULL ${first.name}`
     throw new WalrxError('WALRX_DELETE_REFUSED', `${first.name} is a delta, and needs backups that are older`, {
-      hint: 'FIND_FULL keeps from its full backup on: walrx delete retain FIND_FULL COUNT, or walrx delete before FIND_FULL NAME',
+      hint: `FIND_FULL keeps from its full backup on: walrx delete ${call}`,
     })
   }
   const reason = index === 0 ? 'nothing is older' : `it is not older than ${first.name}`
@@ -87,12 +90,17 @@ function timeOf({ lastModifiedMs, startMs }: ArchivedBackup, usesSentinelTime: b
   return usesSentinelTime ? startMs : lastModifiedMs
 }
 
-/** The newest backup whose name begins so. */
+/** The newest backup whose name begins so; the newest of all for LATEST, which WAL-G takes for `target` alone. */
 function indexByName({ backups, location }: ArchiveContents, name: string): number {
+  if (name === latest && backups.length > 0) return backups.length - 1
   const exact = backups.findIndex((backup) => backup.name === name)
   const at = exact >= 0 ? exact : backups.findLastIndex((backup) => backup.name.startsWith(name))
   if (at >= 0) return at
+  const near = nearBackup(name, backups)
   throw new WalrxError('WALRX_BACKUP_NOT_FOUND', `there is no backup "${name}" at ${location}`, {
-    hint: 'write the name of a backup, as walrx backup-list shows it, or a time such as 2026-03-01T12:00:00Z',
+    hint:
+      near === undefined
+        ? 'write the name of a backup, as walrx backup-list shows it, or a time such as 2026-03-01T12:00:00Z'
+        : `did you mean ${near}?`,
   })
 }

@@ -85,7 +85,7 @@ function valueForms({ flag, spec }: FlagSpec, command: Command): Form[] {
     [[`--${flag}`, value, `--${flag}=${value}`], twice],
     ...unknownForms(command, flag, value, spec.alias),
     [[`--no-${flag}`], { refusal: `${command.name} has no option --no-${flag}` }],
-    [[`--${flag}`, '-1'], { refusal: `${command.name} has no option -1` }],
+    [[`--${flag}`, '-1'], isNumber(spec) ? { value: '-1' } : { refusal: `${command.name} has no option -1` }],
     [[`--${flag}`, '--foo'], { refusal: `${command.name} has no option --foo` }],
   ]
   if (spec.alias === undefined) return forms
@@ -100,6 +100,11 @@ function valueForms({ flag, spec }: FlagSpec, command: Command): Form[] {
     [[letter, value, `--${flag}=${value}`], twice],
     [[letter, '-x'], { refusal: `${command.name} has no option -x` }],
   ]
+}
+
+/** A negative number is refused with the name of the option, and is no flag. */
+function isNumber({ type }: FlagSpec['spec']): boolean {
+  return ['integer', 'number', 'bytes', 'duration'].includes(type.kind)
 }
 
 function switchForms({ flag, spec }: FlagSpec, command: Command): Form[] {
