@@ -7,7 +7,7 @@ import { readArchiveContents, readBackupsOnly } from '../../retention/contents/a
 import { carryOut, type DeletionOutcome } from '../../retention/removal/carry-out.ts'
 import { checkEverything, countEverything, deleteEverything } from '../../retention/removal/delete-everything.ts'
 import { planDeletion } from '../../retention/plan/deletion-plan.ts'
-import { Refusals } from '../../retention/removal/refusals.ts'
+import { reasonOf, Refusals } from '../../retention/removal/refusals.ts'
 import type { Storage } from '../../storage/storage.ts'
 import type { Command, CommandContext } from '../command.ts'
 import { askedDeletion } from '../settings/retention-rule.ts'
@@ -88,7 +88,9 @@ function outcomeText(outcome: DeletionOutcome | undefined): string {
 /** What the storage kept ends the command with its status; a backup that stays is a warning. */
 function report({ refusals, staying }: DeletionOutcome, location: string, log: Logger): void {
   if (staying.length > 0) log.warn('backups that were to go stay', { backups: [...staying] })
-  for (const { error, key } of refusals.shown) log.warn('the storage kept an object', { key, error })
+  // The last line names the first one.
+  for (const refusal of refusals.shown.slice(1))
+    log.warn('the storage kept an object', { key: refusal.key, error: reasonOf(refusal) })
   const error = refusals.toError(location)
   if (error) throw error
 }

@@ -4,9 +4,22 @@ import { WalrxError } from '../../primitives/errors.ts'
 /** How many are remembered by name. */
 const shownMax = 20
 
+/** One object, and why it was kept. */
+export interface Refusal {
+  readonly key: string
+  readonly error: WalrxError
+}
+
+/** What a refusal says besides the key and the place, which whoever shows it has said. */
+export function reasonOf({ error, key }: Refusal): string {
+  const begin = `delete of ${key} at `
+  const { message } = error
+  return message.startsWith(begin) ? message.slice(message.indexOf(' failed: ') + ' failed: '.length) : message
+}
+
 /** See the file's header. */
 export class Refusals {
-  readonly #shown: { readonly key: string; readonly error: WalrxError }[] = []
+  readonly #shown: Refusal[] = []
   #count = 0
 
   /** How many objects. */
@@ -15,7 +28,7 @@ export class Refusals {
   }
 
   /** The first of them. */
-  get shown(): readonly { readonly key: string; readonly error: WalrxError }[] {
+  get shown(): readonly Refusal[] {
     return this.#shown
   }
 
@@ -30,13 +43,11 @@ export class Refusals {
     const [first] = this.#shown
     if (!first) return undefined
     const others = this.#count > 1 ? ` and ${this.#count - 1} more` : ''
-    return new WalrxError(
-      'WALRX_STORAGE_DENIED',
-      `the storage kept ${first.key}${others} at ${location}: ${first.error.message}`,
-      {
-        cause: first.error,
-        hint: 'all that is left is consistent: run the same command again when the lock or the policy allows it',
-      },
-    )
+    const reason = reasonOf(first)
+    const { hint = 'the lock or the policy has to allow it' } = first.error
+    return new WalrxError('WALRX_STORAGE_DENIED', `the storage kept ${first.key}${others} at ${location}: ${reason}`, {
+      cause: first.error,
+      hint: `${hint}; all that is left is consistent: run the same command again then`,
+    })
   }
 }
