@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { markBackup } from '../../src/catalog/backup-mark.ts'
 import { type Clock, systemClock } from '../../src/primitives/clock.ts'
+import { WalrxError } from '../../src/primitives/errors.ts'
 import { formatJson } from '../../src/primitives/json.ts'
 import { readArchiveContents, readBackupsOnly } from '../../src/retention/contents/archive-contents.ts'
 import { planDeletion } from '../../src/retention/plan/deletion-plan.ts'
@@ -11,7 +12,8 @@ import { checkEverything } from '../../src/retention/removal/delete-everything.t
 import type { RetentionRule } from '../../src/retention/rules/rule.ts'
 import { BackupArchive } from '../../src/walg/backup/backup-archive.ts'
 import { intentKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
-import { deletionKey } from '../../src/walg/names.ts'
+import { verificationKey } from '../../src/walg/backup/verification.ts'
+import { archiveFolders, deletionKey } from '../../src/walg/names.ts'
 import { Random } from '../harness/random.ts'
 import { type MadeArchive, makeArchive } from './made-archive.ts'
 
@@ -142,5 +144,55 @@ describe('a backup that may be permanent, because it has no metadata.json', () =
     await assert.rejects(run(made, target(names[0])), new RegExp(`${child} would go as well, and it may be permanent`))
     assert.equal((await run(made, target(child))).backups, 1)
     assert.equal((await run(made, target(names[1]))).backups, 1)
+  })
+})
+
+describe("walrx's own records", () => {
+  const probe = `${archiveFolders.probe}/0123`
+  const world = () => {
+    const made = makeArchive(new Random(3), { events: 0, story })
+    const names = made.backups.map(({ name }) => name)
+    for (const name of [...names, 'base_0000000100000000000000AA'])
+      made.storage.seed(verificationKey(name), '{}', made.nowMs - 1000)
+    made.storage.seed(probe, 'x', made.nowMs - 2 * 24 * 3600_000)
+    made.storage.seed(`${archiveFolders.probe}/young`, 'x', made.nowMs - 1000)
+    const left = () =>
+      [...made.storage.objects.keys()].filter((key) => /^walrx_005\/(verified|probe)\//.test(key)).sort()
+    const verified = (...backups: (string | undefined)[]) => backups.map((name = '') => verificationKey(name))
+    return { made, names, left, verified }
+  }
+
+  test('of checks go with their backups, and those of backups that another tool has deleted by any rule', async () => {
+    const { left, made, names, verified } = world()
+    const young = `${archiveFolders.probe}/young`
+    assert.equal((await run(made, target(names[1] ?? ''))).backups, 1)
+    const [first, , third, fourth] = names
+    const orphan = verified('base_0000000100000000000000AA')
+    assert.deepEqual(left(), [probe, young, ...verified(first, third, fourth), ...orphan])
+    const contents = await readArchiveContents(made.storage, { segmentSize: undefined, clock: clockOf(made) })
+    const rule: RetentionRule = { kind: 'keep', windowMs: undefined, fullCount: 1, periods: {} }
+    const before = made.storage.objects.size
+    const plan = planDeletion(contents, rule)
+    assert.deepEqual(
+      plan.others.filter(({ kind }) => kind === 'verification' || kind === 'probe'),
+      [
+        { kind: 'verification', objects: 3, bytes: 6 },
+        { kind: 'probe', objects: 1, bytes: 1 },
+      ],
+    )
+    await run(made, rule)
+    assert.deepEqual(left(), [young, ...verified(fourth)])
+    assert.equal(before - made.storage.objects.size, plan.total.objects)
+  })
+
+  test('of a check stays where the storage keeps its backup', async () => {
+    const { left, made, names, verified } = world()
+    made.storage.before = ({ key, operation }) => {
+      if (operation === 'delete' && key === sentinelKey(names[0] ?? ''))
+        throw new WalrxError('WALRX_STORAGE_DENIED', 'locked')
+    }
+    const { staying } = await run(made, target(names[0] ?? ''))
+    assert.deepEqual(staying, [names[0]])
+    assert.ok(left().includes(verified(names[0])[0] ?? ''))
   })
 })

@@ -13,6 +13,7 @@ import { WalReader } from '../../walg/wal/wal-reader.ts'
 import type { ArchivedBackup, UnfinishedBackup } from './archived-backup.ts'
 import { type DeletionEntry, readDeletion } from './deletion-record.ts'
 import { inServerOrder } from './order-of-servers.ts'
+import { type OwnRecord, readOwnRecords } from './own-records.ts'
 import { readBackups } from './read-backups.ts'
 import { foreignExpiryMs, readUnfinished } from './read-unfinished.ts'
 import { readWalStock } from './read-wal-stock.ts'
@@ -29,6 +30,8 @@ export interface ArchiveContents {
   /** What a deletion has begun to remove that was ended before it was done. */
   readonly deletion: ReadonlyMap<string, DeletionEntry>
   readonly wal: WalStock
+  /** Those that may outlive what they are about. */
+  readonly records: readonly OwnRecord[]
   /** Files of a directory that were never renamed to objects; undefined where there can be none. */
   readonly unfinishedFiles: SweptFiles | undefined
   /** Milliseconds since 1970. */
@@ -61,6 +64,7 @@ export async function readArchiveContents(storage: Storage, options: ReadContent
   const unfinished = await readUnfinished(storage, known, call)
   const wal = await readWalStock(reader, segmentSize, call)
   const backups = inServerOrder(placedOnes, wal.histories)
+  const records = await readOwnRecords(storage, nowMs, call)
   const unfinishedFiles = await storage.sweepUnfinished?.({
     ...call,
     beforeMs: nowMs - foreignExpiryMs,
@@ -73,6 +77,7 @@ export async function readArchiveContents(storage: Storage, options: ReadContent
     unfinished,
     deletion,
     wal,
+    records,
     unfinishedFiles,
     nowMs,
   }

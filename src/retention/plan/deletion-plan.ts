@@ -10,6 +10,7 @@ import type { ArchiveContents } from '../contents/archive-contents.ts'
 import { type Choice } from '../rules/choice.ts'
 import { chooseBackups } from '../rules/choose-backups.ts'
 import { foreignExpiryMs } from '../contents/read-unfinished.ts'
+import type { OwnRecord } from '../contents/own-records.ts'
 import { type OwnWal, ownWalOf, Restorability } from '../contents/restorable.ts'
 import type { RetentionRule } from '../rules/rule.ts'
 import { type WalObjectKind } from '../contents/wal-keys.ts'
@@ -32,9 +33,9 @@ export interface WalRun {
   bytes: number
 }
 
-/** Objects that go with segments: labels, sidecars, chunks, partials. */
+/** Objects that go with segments (labels, sidecars, chunks, partials), or with backups. */
 export interface OtherObjects {
-  readonly kind: Exclude<WalObjectKind, 'segment'> | 'gap record'
+  readonly kind: Exclude<WalObjectKind, 'segment'> | 'gap record' | OwnRecord['kind']
   objects: number
   bytes: number
 }
@@ -54,9 +55,11 @@ export interface DeletionPlan {
   /** Undefined where no WAL may go, whatever it is. */
   readonly needs: ReadonlyMap<Timeline, TimelineNeeds> | undefined
   readonly wal: readonly WalRun[]
-  /** Objects that go with the WAL that goes. */
+  /** Objects that go with the WAL or the backups that go, or have gone. */
   readonly others: readonly OtherObjects[]
   readonly gapRecords: readonly StoredGap[]
+  /** Records of walrx that go. */
+  readonly records: readonly OwnRecord[]
   readonly window: RemainingWindow | undefined
   /** Files that are no objects; undefined where there can be none, or none may go. */
   readonly unfinishedFiles: SweptFiles | undefined
@@ -73,10 +76,12 @@ export function planDeletion(contents: ArchiveContents, rule: RetentionRule): De
   const { others, wal } = sortWal(contents, needs)
   const gapRecords = needs ? contents.wal.gaps.filter((gap) => !gapMatters(gap, needs, contents.segmentSize)) : []
   if (gapRecords.length > 0) others.push({ kind: 'gap record', objects: gapRecords.length, bytes: 0 })
+  const records = recordsOver(contents, rule, [...choices, ...leftovers])
+  for (const { bytes, kind } of records) addOther(others, kind, bytes)
   const window = remainingWindow(contents, choices)
   const total = totalOf(choices, leftovers, wal, others)
   const unfinishedFiles = rule.kind === 'target' ? undefined : contents.unfinishedFiles
-  return { backups: choices, leftovers, needs, wal, others, gapRecords, window, unfinishedFiles, total }
+  return { backups: choices, leftovers, needs, wal, others, gapRecords, records, window, unfinishedFiles, total }
 }
 
 /**
@@ -115,6 +120,20 @@ function planLeftover(backup: UnfinishedBackup, rule: RetentionRule, first: Choi
   const isOld = first !== undefined && backup.folder.newestMs < first.backup.startMs
   if (rule.kind !== 'garbage' && !isOld) return keep('it is not older than the backups that stay')
   return [{ backup, action: 'delete', reason: 'it was never completed' }]
+}
+
+/** The records of what goes, and, but for `target`, of what has gone before. */
+function recordsOver(
+  { backups, records, unfinished }: ArchiveContents,
+  rule: RetentionRule,
+  decided: readonly (Choice | PlannedLeftover)[],
+): OwnRecord[] {
+  const going = new Set(decided.filter(({ action }) => action === 'delete').map(({ backup }) => backup.name))
+  const there = new Set([...backups, ...unfinished].map(({ name }) => name))
+  return records.filter(({ backup }) => {
+    if (backup !== undefined && going.has(backup)) return true
+    return rule.kind !== 'target' && (backup === undefined || !there.has(backup))
+  })
 }
 
 /** What the backups that stay, and those that are being written, need of the WAL. */
@@ -183,7 +202,7 @@ function sortWal(
   { wal }: ArchiveContents,
   needs: ReadonlyMap<Timeline, TimelineNeeds> | undefined,
 ): { wal: WalRun[]; others: OtherObjects[] } {
-  const others = new Map<WalObjectKind, OtherObjects>()
+  const others: OtherObjects[] = []
   const runs: WalRun[] = []
   for (const [timeline, stock] of [...wal.timelines].sort(([a], [b]) => a - b)) {
     const needed = needs?.get(timeline)
@@ -192,14 +211,18 @@ function sortWal(
       if (kind === 'segment' || !needed) continue
       for (let index = 0; index < column.length; index++) {
         if (whoNeeds(needed, column.first(index), column.last(index)) !== undefined) continue
-        const sum = others.get(kind) ?? { kind, objects: 0, bytes: 0 }
-        sum.objects++
-        sum.bytes += column.bytes(index)
-        others.set(kind, sum)
+        addOther(others, kind, column.bytes(index))
       }
     }
   }
-  return { wal: runs, others: [...others.values()] }
+  return { wal: runs, others }
+}
+
+function addOther(others: OtherObjects[], kind: OtherObjects['kind'], bytes: number): void {
+  let sum = others.find((each) => each.kind === kind)
+  if (!sum) others.push((sum = { kind, objects: 0, bytes: 0 }))
+  sum.objects++
+  sum.bytes += bytes
 }
 
 function runsOf(timeline: Timeline, stock: TimelineStock, needed: TimelineNeeds | undefined): WalRun[] {

@@ -1,5 +1,7 @@
 /** Removes what a listing shows, a thousand objects in a request, without holding more names than that. */
+import { Readable } from 'node:stream'
 import type { ObjectInfo, Storage, StorageCallOptions } from '../../storage/storage.ts'
+import type { OwnRecord } from '../contents/own-records.ts'
 import type { Refusals } from './refusals.ts'
 
 /** The most keys in one request to a bucket. */
@@ -53,4 +55,14 @@ export async function removeListed(
   }
   await flush()
   return removed
+}
+
+/** Removes records by their keys. Throws what the storage says, but for what it refuses. */
+export async function removeRecords(
+  storage: Pick<Storage, 'delete'>,
+  records: readonly OwnRecord[],
+  options: Pick<RemoveOptions, 'refusals' | 'signal'>,
+): Promise<Removed> {
+  const objects = records.map(({ bytes, key }) => ({ key, size: bytes, lastModifiedMs: 0 }))
+  return removeListed(storage, Readable.from(objects), options)
 }

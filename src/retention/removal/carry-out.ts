@@ -7,6 +7,8 @@ import type { Storage, StorageCallOptions, SweptFiles } from '../../storage/stor
 import type { ArchiveContents } from '../contents/archive-contents.ts'
 import type { Choice } from '../rules/choice.ts'
 import { type DeletionPlan, walNeeds } from '../plan/deletion-plan.ts'
+import type { OwnRecord } from '../contents/own-records.ts'
+import { removeRecords } from './bulk-deletion.ts'
 import { deleteBackups } from './delete-backups.ts'
 import { readLate } from './late-backups.ts'
 import { Refusals } from './refusals.ts'
@@ -54,6 +56,10 @@ export async function carryOut({ clock, contents, plan, signal, storage }: Carry
     done.objects += wal?.objects ?? 0
     done.bytes += wal?.bytes ?? 0
   }
+  const isOver = ({ backup }: OwnRecord) => backup === undefined || !backups.staying.has(backup)
+  const records = await removeRecords(storage, plan.records.filter(isOver), { ...call, refusals })
+  done.objects += records.objects
+  done.bytes += records.bytes
   const unfinishedFiles = plan.unfinishedFiles && (await sweep(storage, contents.nowMs, call))
   return { ...done, unfinishedFiles, backups: backups.deleted.size, staying: [...backups.staying], refusals }
 }

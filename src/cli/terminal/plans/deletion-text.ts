@@ -2,7 +2,7 @@
 import { formatLsn } from '../../../postgres/lsn.ts'
 import { segmentName } from '../../../postgres/wal/wal-file.ts'
 import type { ArchivedBackup } from '../../../retention/contents/archived-backup.ts'
-import type { DeletionPlan, WalRun } from '../../../retention/plan/deletion-plan.ts'
+import type { DeletionPlan, OtherObjects, WalRun } from '../../../retention/plan/deletion-plan.ts'
 import type { SweptFiles } from '../../../storage/storage.ts'
 import type { RemainingWindow } from '../../../retention/plan/remaining-window.ts'
 import { alignColumns } from '../align-columns.ts'
@@ -30,7 +30,13 @@ export function deletionText(plan: DeletionPlan, segmentSize: number): string {
   const wal = plan.wal.slice(0, runsShown).map((run) => walRow(run, plan, segmentSize))
   const more = plan.wal.length > runsShown ? [`... and ${plan.wal.length - runsShown} more ranges of WAL\n`] : []
   const others = plan.others.map(({ bytes, kind, objects }) => {
-    return ['delete', counted(objects, otherNames[kind]), '', bytes === 0 ? '' : humanSize(bytes), 'their WAL goes']
+    return [
+      'delete',
+      otherText(kind, objects),
+      '',
+      bytes === 0 ? '' : humanSize(bytes),
+      otherReasons[kind] ?? 'their WAL goes',
+    ]
   })
   const { total } = plan
   const what = `${counted(total.backups, 'backup')}, ${counted(total.objects, 'object')}, ${humanSize(total.bytes)}`
@@ -63,6 +69,11 @@ export function sweptText({ bytes, files, younger }: SweptFiles = { bytes: 0, fi
   return younger > 0 ? `${removed}; ${counted(younger, 'unfinished file')} left, ${youngFiles}` : removed
 }
 
+const otherReasons: Readonly<Partial<Record<OtherObjects['kind'], string>>> = {
+  verification: 'their backups go, or have gone',
+  probe: 'left by writers that were ended while they tested the storage',
+}
+
 const otherNames = {
   partial: 'partial segment',
   label: 'backup label',
@@ -70,7 +81,13 @@ const otherNames = {
   chunk: 'chunk of a tail',
   diverged: 'diverged partial segment',
   'gap record': 'gap record',
+  verification: 'result of backup-verify',
+  probe: 'test object',
 } as const
+
+function otherText(kind: OtherObjects['kind'], count: number): string {
+  return kind === 'verification' && count !== 1 ? `${count} results of backup-verify` : counted(count, otherNames[kind])
+}
 
 function walRow(run: WalRun, { needs }: DeletionPlan, segmentSize: number): string[] {
   const { action, bytes, first, last, neededBy, segments, timeline } = run
