@@ -125,6 +125,8 @@ export interface Storage {
   readonly releasesChunks?: boolean
   /** True where the store itself compares a checksum of all bytes with what it got before a put resolves. Default false. */
   readonly verifiesPuts?: boolean
+  /** True once a deletion has shown that the store keeps the versions of objects: what is removed is hidden. Default false. */
+  readonly keepsVersions?: boolean
 
   /** Writes an object, and replaces an existing one with the same key. Durable when it resolves. */
   put(key: string, body: StorageBody, options?: PutOptions): Promise<void>

@@ -15,7 +15,7 @@ import { segmentSizeOf } from '../settings/segment-size.ts'
 import { deletionToJson } from '../terminal/plans/deletion-json.ts'
 import { deletionText, sweptText } from '../terminal/plans/deletion-text.ts'
 import { counted, humanSize } from '../terminal/human-size.ts'
-import { forDeletion, LinkNotes } from '../terminal/link-notes.ts'
+import { forDeletion, LinkNotes, reportVersions } from '../terminal/deletion-notes.ts'
 
 type Context = CommandContext<'delete', never, 'what'>
 
@@ -62,7 +62,13 @@ export const deleteCommand: Command<'delete', never, 'what'> = {
       })
       const plan = planDeletion(contents, asked.rule)
       const show = (outcome: DeletionOutcome | undefined) =>
-        options.json ? deletionToJson(plan, contents.segmentSize, outcome) : outcomeText(outcome)
+        options.json
+          ? deletionToJson(
+              plan,
+              contents.segmentSize,
+              outcome && { ...outcome, keepsVersions: storage.keepsVersions ?? false },
+            )
+          : outcomeText(outcome)
       if (!options.json) await write(context, deletionText(plan, contents.segmentSize))
       const outcome = options.confirm
         ? await carryOut({ storage, clock: systemClock, contents, plan, signal })
@@ -71,6 +77,7 @@ export const deleteCommand: Command<'delete', never, 'what'> = {
       if (outcome) report(outcome, storage.location, context.log)
       return 0
     } finally {
+      reportVersions(storage, context.log)
       links.end()
       await storage.close()
     }
@@ -120,7 +127,16 @@ async function everything(storage: Storage, force: boolean, context: Context): P
   const removed = await deleteEverything(storage, { signal, refusals, clock: systemClock })
   const { bytes, objects, unfinishedFiles } = removed
   const files = unfinishedFiles ? { ...unfinishedFiles } : null
-  const done = { dry_run: false, done: { objects, bytes, refused: refusals.count, unfinished_files: files } }
+  const done = {
+    dry_run: false,
+    done: {
+      objects,
+      bytes,
+      refused: refusals.count,
+      unfinished_files: files,
+      keeps_versions: storage.keepsVersions ?? false,
+    },
+  }
   const text = `deleted: everything, ${counted(objects, 'object')}, ${humanSize(bytes)}${sweptText(unfinishedFiles)}\n`
   await write(context, options.json ? `${formatJson(done)}\n` : text)
   report({ ...removed, backups: 0, staying: [], refusals }, storage.location, log)

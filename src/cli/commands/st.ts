@@ -16,7 +16,7 @@ import { isTempName } from '../../storage/temp-name.ts'
 import { type AnyReading, keyOfAny, openAnyObject, putAnyObject } from '../../walg/stored/transfer/any-object.ts'
 import type { Command, CommandContext } from '../command.ts'
 import { counted, humanSize } from '../terminal/human-size.ts'
-import { forDeletion, LinkNotes } from '../terminal/link-notes.ts'
+import { forDeletion, LinkNotes, reportVersions } from '../terminal/deletion-notes.ts'
 import { StoreWaits } from '../terminal/store-waits.ts'
 import { EntryPrinter } from '../terminal/entry-printer.ts'
 
@@ -237,6 +237,7 @@ async function remove(storage: Storage, [path]: readonly string[], context: Cont
   const { bytes, objects } = await removeObjects(forDeletion(storage, links), request, onObject, {
     signal: signals.drain,
   })
+  reportVersions(storage, context.log)
   links.end()
   if (json) stdout.write(`${formatJson({ objects, bytes, removed: !dryRun })}\n`)
   else stdout.write(`${dryRun ? 'would remove' : 'removed'} ${counted(objects, 'object')}, ${humanSize(bytes)}\n`)

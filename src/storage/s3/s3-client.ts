@@ -39,6 +39,8 @@ export interface S3Shared {
   demandsChecksums: boolean
   /** The CA file as it was read first: one that is being replaced must not end a running storage. */
   ca: Buffer | undefined
+  /** True where a deletion has left a delete marker: the bucket keeps the versions. Undefined: none was made yet. */
+  keepsVersions: boolean | undefined
   /** What is known of how the store lists. */
   readonly listing: S3ListingTraits
   /** SHA-256 in hex of large bodies that were sent, over whichever connection. */
@@ -48,7 +50,7 @@ export interface S3Shared {
 /** Nothing is known of a store yet. */
 export function newShared(): S3Shared {
   const listing = { startsAfter: undefined, announcesPages: undefined, pageKeys: 1 }
-  return { demandsChecksums: false, ca: undefined, listing, hashes: new WeakMap() }
+  return { demandsChecksums: false, ca: undefined, keepsVersions: undefined, listing, hashes: new WeakMap() }
 }
 
 const FALLBACK_REGION = 'us-east-1'

@@ -2,6 +2,7 @@
 import type { _Error as KeyError } from '@aws-sdk/client-s3'
 import { hasCode, type WalrxError } from '../../primitives/errors.ts'
 import type { S3Attempt, S3Retries } from './s3-retries.ts'
+import type { S3Shared } from './s3-client.ts'
 import { type S3Task, codeOf, explainFailure, statusOf } from './s3-errors.ts'
 
 /** The most keys in one request: the limit of S3. */
@@ -15,6 +16,8 @@ export interface S3DeleteOptions {
   readonly keys: readonly string[]
   readonly task: S3Task
   readonly signal: AbortSignal | undefined
+  /** What is known of the bucket: the first answer shows whether it keeps versions. */
+  readonly shared: Pick<S3Shared, 'keepsVersions'>
   /** Called with each full key that the store does not let us remove. */
   readonly onRefused?: ((key: string, error: WalrxError) => void) | undefined
 }
@@ -34,7 +37,7 @@ export async function deleteObjects(options: S3DeleteOptions): Promise<void> {
 }
 
 /** Uploads to abort. */
-export interface S3AbortOptions extends Omit<S3DeleteOptions, 'keys' | 'onRefused'> {
+export interface S3AbortOptions extends Omit<S3DeleteOptions, 'keys' | 'onRefused' | 'shared'> {
   /** Full prefix. */
   readonly prefix: string
 }
@@ -68,13 +71,13 @@ export async function abortUploads({ bucket, caller, prefix, signal, task }: S3A
 }
 
 async function deleteBatch(options: S3DeleteOptions, keys: readonly string[]): Promise<void> {
-  const { bucket, caller, onRefused, signal, task } = options
+  const { caller, onRefused, signal, task } = options
   let left = keys
   let hasBatches: boolean
   try {
     hasBatches = await caller.call(task, signal, async (attempt) => {
       try {
-        const errors = passRefused(options, await sendBatch(attempt, bucket, left))
+        const errors = passRefused(options, await sendBatch(attempt, options, left))
         left = errors.map(({ Key }) => Key ?? '')
         if (errors.length > 0) throw keyError(errors)
         return true
@@ -123,17 +126,29 @@ const codesOfNoLock = [
 ]
 
 /** The keys that were not removed, with the reasons. */
-async function sendBatch({ sdk, send }: S3Attempt, bucket: string, keys: readonly string[]): Promise<KeyError[]> {
+async function sendBatch(
+  { sdk, send }: S3Attempt,
+  { bucket, shared }: S3DeleteOptions,
+  keys: readonly string[],
+): Promise<KeyError[]> {
   const Objects = keys.map((Key) => ({ Key }))
-  const { Errors = [] } = await send(new sdk.DeleteObjectsCommand({ Bucket: bucket, Delete: { Quiet: true, Objects } }))
+  // A quiet answer has the errors alone.
+  const Quiet = shared.keepsVersions !== undefined
+  const answer = await send(new sdk.DeleteObjectsCommand({ Bucket: bucket, Delete: { Quiet, Objects } }))
+  const { Deleted = [], Errors = [] } = answer
+  if (!Quiet && Deleted.length > 0) shared.keepsVersions = Deleted.some(({ DeleteMarker }) => DeleteMarker === true)
   return Errors.filter(({ Code }) => Code !== 'NoSuchKey')
 }
 
-async function deleteOne({ bucket, caller, onRefused, signal, task }: S3DeleteOptions, key: string): Promise<void> {
+async function deleteOne(
+  { bucket, caller, onRefused, shared, signal, task }: S3DeleteOptions,
+  key: string,
+): Promise<void> {
   try {
     await caller.call(task, signal, async ({ sdk, send }) => {
       try {
-        await send(new sdk.DeleteObjectCommand({ Bucket: bucket, Key: key }))
+        const { DeleteMarker } = await send(new sdk.DeleteObjectCommand({ Bucket: bucket, Key: key }))
+        shared.keepsVersions = DeleteMarker === true || shared.keepsVersions === true
       } catch (error) {
         // For a missing object S3 answers 204, some stores 404.
         if (codeOf(error) !== 'NoSuchKey') throw error

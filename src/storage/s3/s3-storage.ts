@@ -150,8 +150,12 @@ export class S3Storage implements Storage {
     const task = this.#task('delete', keys.length === 1 ? keys[0]! : `${keys.length} objects`)
     const fullKeys = keys.map((key) => this.#root + key)
     const refused = onRefused && ((key: string, error: WalrxError) => onRefused(key.slice(this.#root.length), error))
-    const place = { caller: this.#caller, bucket: this.#options.bucket, task, signal, onRefused: refused }
-    await deleteObjects({ ...place, keys: fullKeys })
+    const place = { caller: this.#caller, bucket: this.#options.bucket, shared: this.#shared, task, signal }
+    await deleteObjects({ ...place, onRefused: refused, keys: fullKeys })
+  }
+
+  get keepsVersions(): boolean {
+    return this.#shared.keepsVersions === true
   }
 
   async removeUnfinished(prefix: string, { signal }: StorageCallOptions = {}): Promise<void> {

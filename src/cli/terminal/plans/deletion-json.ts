@@ -6,8 +6,11 @@ import type { DeletionOutcome } from '../../../retention/removal/carry-out.ts'
 import type { DeletionPlan } from '../../../retention/plan/deletion-plan.ts'
 import { kindText } from './deletion-text.ts'
 
+/** What was done, and whether the store keeps versions of it. */
+export type ShownOutcome = DeletionOutcome & { readonly keepsVersions: boolean }
+
 /** The text. `outcome` is missing for a dry run. */
-export function deletionToJson(plan: DeletionPlan, segmentSize: number, outcome: DeletionOutcome | undefined): string {
+export function deletionToJson(plan: DeletionPlan, segmentSize: number, outcome: ShownOutcome | undefined): string {
   const head = {
     dry_run: outcome === undefined,
     backups: plan.backups.map((choice) => ({
@@ -64,13 +67,22 @@ function windowToJson({ window }: DeletionPlan): JsonValue {
 }
 
 /** What was done, by its numbers. */
-function outcomeToJson({ backups, bytes, objects, refusals, staying, unfinishedFiles }: DeletionOutcome): JsonValue {
+function outcomeToJson({
+  backups,
+  bytes,
+  keepsVersions,
+  objects,
+  refusals,
+  staying,
+  unfinishedFiles,
+}: ShownOutcome): JsonValue {
   return {
     backups,
     objects,
     bytes,
     staying: [...staying],
     unfinished_files: unfinishedFiles ? { ...unfinishedFiles } : null,
+    keeps_versions: keepsVersions,
     refused: refusals.count,
     refused_objects: refusals.shown.map(({ error, key }) => ({ key, reason: error.message })),
   }

@@ -1,4 +1,4 @@
-/** Reports the symbolic links that a deletion met in a directory: each once, and no more than a few. */
+/** What a deletion has met in the storage: symbolic links of a directory, each once and no more than a few; versions of a bucket. */
 import type { Logger } from '../../observe/log.ts'
 import { shellWord } from '../../primitives/shell-word.ts'
 import type { DeletionLinks, Storage } from '../../storage/storage.ts'
@@ -36,6 +36,21 @@ export class LinkNotes implements DeletionLinks {
     const more = this.#removed - shownMax
     if (more > 0) this.#log.warn('removed more symbolic links: what they lead to stays', { links: more })
   }
+}
+
+/**
+ * Reports that what was removed is hidden: a bucket with versions keeps it, and a lock of an object refuses nothing there,
+ * because it is a lock of a version.
+ */
+export function reportVersions({ keepsVersions = false, location }: Storage, log: Logger): void {
+  if (!keepsVersions) return
+  log.warn(
+    'the bucket keeps the versions of what was deleted: it is hidden, takes as much room, and can be had again',
+    {
+      location,
+      hint: 'a lifecycle rule for noncurrent versions removes them, those with a lock when it has ended: docs/operations.md, Locked objects',
+    },
+  )
 }
 
 /** The storage as a deletion has to see it. */
