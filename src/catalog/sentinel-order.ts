@@ -219,6 +219,17 @@ async function rewriteSentinel(
 }
 
 function parseOrder(bytes: Buffer, key: string): SentinelOrder {
+  try {
+    return parse(bytes, `${key}, which says which sentinels are being written again,`)
+  } catch (error) {
+    if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
+    const remove = `walrx st rm --force ${sentinelOrderKey}`
+    const hint = `remove it with ${remove}; where walrx backup-list then warns of LATEST, run walrx backup-mark --rewrite-sentinels NAME`
+    throw new WalrxError(error.code, error.message, { hint, cause: error })
+  }
+}
+
+function parse(bytes: Buffer, key: string): SentinelOrder {
   const fields = JsonDocument.parse(bytes, key)
   const namesOf = (field: string): string[] => {
     const value = fields.take(field)

@@ -9,11 +9,12 @@ import { readArchiveContents, readBackupsOnly } from '../../src/retention/conten
 import { planDeletion } from '../../src/retention/plan/deletion-plan.ts'
 import { carryOut, type DeletionOutcome } from '../../src/retention/removal/carry-out.ts'
 import { checkEverything } from '../../src/retention/removal/delete-everything.ts'
+import { savedKey } from '../../src/retention/removal/saved-sentinels.ts'
 import type { RetentionRule } from '../../src/retention/rules/rule.ts'
 import { BackupArchive } from '../../src/walg/backup/backup-archive.ts'
 import { intentKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
 import { verificationKey } from '../../src/walg/backup/verification.ts'
-import { archiveFolders, deletionKey } from '../../src/walg/names.ts'
+import { archiveFolders, deletionKey, sentinelOrderKey, systemKey } from '../../src/walg/names.ts'
 import { Random } from '../harness/random.ts'
 import { type MadeArchive, makeArchive } from './made-archive.ts'
 
@@ -194,5 +195,39 @@ describe("walrx's own records", () => {
     const { staying } = await run(made, target(names[0] ?? ''))
     assert.deepEqual(staying, [names[0]])
     assert.ok(left().includes(verified(names[0])[0] ?? ''))
+  })
+})
+
+describe('a small document of walrx that is damaged', () => {
+  const rule: RetentionRule = { kind: 'keep', windowMs: undefined, fullCount: 1, periods: {} }
+
+  for (const text of ['{', '[]', '{}', '{"SystemIdentifier":7,"WalSegmentSize":3}']) {
+    test(`ends a deletion with what it is for and how it is made again, where it is system.json: ${text}`, async () => {
+      const world = made()
+      world.storage.seed(systemKey, text)
+      const before = [...world.storage.objects.keys()]
+      await assert.rejects(run(world, rule), (error) => {
+        assert.ok(error instanceof WalrxError && error.code === 'WALRX_OBJECT_DAMAGED', String(error))
+        assert.match(error.message, /system\.json, which names the cluster of the archive,/)
+        assert.match(error.hint ?? '', /walrx st rm --force walrx_005\/system\.json: the next walrx wal-receive/)
+        return true
+      })
+      assert.deepEqual([...world.storage.objects.keys()], before)
+      world.storage.objects.delete(systemKey)
+      assert.equal((await run(world, rule)).backups, 3)
+    })
+  }
+
+  test('does not end a deletion where it is any other one', async () => {
+    const world = made()
+    const keys = [
+      deletionKey,
+      savedKey(world.backups[0]?.name ?? ''),
+      intentKey('base_0000000100000000000000F0'),
+      verificationKey(world.backups[0]?.name ?? ''),
+      sentinelOrderKey,
+    ]
+    for (const key of keys) world.storage.seed(key, '{', world.nowMs - 1000)
+    assert.equal((await run(world, rule)).backups, 3)
   })
 })

@@ -126,9 +126,20 @@ async function findSegmentSize(
   if (size !== undefined || (only !== undefined && possible.sizes.length === 1)) return size ?? only!
   if (possible.sizes.length === 0) throw contradiction(undefined, possible.example)
   const first = await firstSegment(reader, call)
-  const fromHeader = first === undefined ? defaultSegmentSize : await segmentSizeOfFile(reader, first, call)
+  const fromHeader = first === undefined ? defaultSegmentSize : await sizeByHeader(reader, first, call)
   if (possible.sizes.includes(fromHeader)) return fromHeader
   throw contradiction(fromHeader, possible.example)
+}
+
+async function sizeByHeader(reader: WalReader, name: string, call: StorageCallOptions): Promise<number> {
+  try {
+    return await segmentSizeOfFile(reader, name, call)
+  } catch (error) {
+    if (!(error instanceof WalrxError) || error.hint !== undefined) throw error
+    const hint =
+      'set WALG_PG_WAL_SIZE to the wal_segment_size of the server, in MB: nothing else in the archive says it'
+    throw new WalrxError(error.code, error.message, { hint, cause: error })
+  }
 }
 
 async function firstSegment(reader: WalReader, call: StorageCallOptions): Promise<string | undefined> {
