@@ -1,11 +1,23 @@
 /**
- * The order of backups: the one that began last, by its own documents, is LATEST. The times of the storage do not decide,
- * as they do for WAL-G and WAL-RUS: a copy of a bucket gives every object the time of the copying, in any order.
+ * The one order of backups: everything that chooses a newest backup, or keeps some of the newest, goes by it.
+ *
+ * - Of one server (by its system identifier): by timeline, then by start LSN. A promotion begins a timeline with a higher
+ *   number, and a server follows only the newest timeline unless it is asked for another one. Clocks do not decide: those of
+ *   two hosts differ, and a host may be promoted with a clock that is late.
+ * - Between servers, after a pg_upgrade or an initdb into the same archive: by the times at which the backups began, by
+ *   their own documents. So where no document says of which server a backup is.
+ *
+ * The last one is LATEST. WAL-G and WAL-RUS take the backup with the newest sentinel by the time of the storage. That is
+ * the same backup for what one host writes on one timeline. It is another one after a copy of the archive, which gives
+ * every object the time of the copying, in any order; when a sentinel was written again; when of two backups at a time the
+ * first to begin ends last; and where a former primary still takes backups on the timeline that was left.
  */
 import { hasCode } from '../primitives/errors.ts'
+import type { Timeline } from '../postgres/lsn.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
 import type { BackupArchive, ListedBackup } from '../walg/backup/backup-archive.ts'
 import type { BackupMetadata } from '../walg/backup/backup-metadata.ts'
+import { parseBackupName } from '../walg/backup/backup-names.ts'
 import { formatBackupTime, knownTime } from '../walg/backup/backup-time.ts'
 import type { Sentinel } from '../walg/backup/sentinel.ts'
 import { mapInParallel } from './map-in-parallel.ts'
@@ -16,38 +28,47 @@ export interface OrderedBackup extends ListedBackup {
   readonly startTime: bigint | undefined
   /** 0 where no document says it. */
   readonly startLsn: bigint
-  /** Of the server; undefined where no document says it. */
+  /** Of the server; undefined where no document says it. Every tool writes it into the sentinel. */
   readonly systemId: bigint | undefined
 }
 
-/**
- * Oldest first. Only the first versions of the tools wrote no start: what has none goes before what has one, by timeline
- * and segment, which its name begins with.
- * Of two backups of one server on one timeline the LSN shows which began later, whatever the clocks of the hosts say that
- * took them. So none counts as older than one before it on its timeline.
- */
+/** Oldest first: see the file's header. What no document says a start of goes before what has one. */
 export function oldestFirst<B extends OrderedBackup>(backups: readonly B[]): B[] {
-  const times = new Map<OrderedBackup, bigint>()
-  /** The latest time so far, by server and timeline. */
-  const latest = new Map<string, bigint>()
-  for (const backup of backups.toSorted((a, b) => compareBigints(a.startLsn, b.startLsn))) {
-    const { name, startLsn, startTime, systemId } = backup
-    if (startTime === undefined) continue
-    const line = `${systemId} ${name.slice('base_'.length, 'base_'.length + 8)}`
-    const before = startLsn > 0n && systemId !== undefined ? latest.get(line) : undefined
-    const time = before !== undefined && before > startTime ? before : startTime
-    times.set(backup, time)
-    latest.set(line, time)
-  }
-  return backups.toSorted((a, b) => compare(a, b, (each) => times.get(each) ?? -1n))
+  /** The latest time so far of each server: none of its backups counts as older than one before it. */
+  const latest = new Map<bigint, bigint>()
+  const placed = backups.toSorted(compareInServer).map((backup) => {
+    const { startLsn, startTime = noTime, systemId } = backup
+    if (systemId === undefined || startLsn === 0n || timelineOf(backup) === 0) return { backup, time: startTime }
+    const before = latest.get(systemId) ?? noTime
+    const time = before > startTime ? before : startTime
+    latest.set(systemId, time)
+    return { backup, time }
+  })
+  // A sort leaves those with equal times as they are.
+  return placed.sort((a, b) => compareBigints(a.time, b.time)).map(({ backup }) => backup)
 }
 
-function compare(a: OrderedBackup, b: OrderedBackup, timeOf: (backup: OrderedBackup) => bigint): number {
+/** Before every time that a document can say. */
+const noTime = -1n
+
+/** By server, timeline, position and name. */
+function compareInServer(a: OrderedBackup, b: OrderedBackup): number {
   return (
-    compareBigints(timeOf(a), timeOf(b)) ||
-    (a.startTime === undefined ? 0 : compareBigints(a.startLsn, b.startLsn)) ||
+    compareBigints(a.systemId ?? -1n, b.systemId ?? -1n) ||
+    timelineOf(a) - timelineOf(b) ||
+    compareBigints(positionOf(a), positionOf(b)) ||
     (a.name < b.name ? -1 : 1)
   )
+}
+
+/** 0 for a name that does not say it. */
+function timelineOf({ name }: OrderedBackup): Timeline {
+  return parseBackupName(name)?.timeline ?? 0
+}
+
+/** What says neither its server nor a time may lack the position as well: the segment in its name decides. */
+function positionOf({ startLsn, startTime, systemId }: OrderedBackup): bigint {
+  return systemId === undefined && startTime === undefined ? 0n : startLsn
 }
 
 function compareBigints(a: bigint, b: bigint): number {
@@ -57,12 +78,12 @@ function compareBigints(a: bigint, b: bigint): number {
 /** What the documents of a backup say of its place; either may be missing. */
 export function placeOf(
   sentinel: Pick<Sentinel, 'startLsn' | 'startTime' | 'systemIdentifier'> | undefined,
-  metadata: Pick<BackupMetadata, 'startLsn' | 'startTime'> | undefined,
+  metadata: Pick<BackupMetadata, 'startLsn' | 'startTime' | 'systemIdentifier'> | undefined,
 ): Omit<OrderedBackup, keyof ListedBackup> {
   return {
     startTime: knownTime(sentinel?.startTime) ?? knownTime(metadata?.startTime),
     startLsn: sentinel?.startLsn ?? metadata?.startLsn ?? 0n,
-    systemId: sentinel?.systemIdentifier,
+    systemId: sentinel ? sentinel.systemIdentifier : metadata?.systemIdentifier,
   }
 }
 
@@ -80,7 +101,7 @@ export async function listInOrder(archive: BackupArchive, options?: StorageCallO
 }
 
 /**
- * Names of the backups that began after one that has no sentinel yet, the oldest first.
+ * Names of the backups that come after one that has no sentinel yet, the oldest first.
  * @throws what the storage throws
  */
 export async function namesAfter(

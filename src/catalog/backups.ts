@@ -8,7 +8,7 @@ import type { Sentinel } from '../walg/backup/sentinel.ts'
 import { listInOrder, notesOnLatest, oldestFirst, type OrderedBackup, placeOf } from './backup-order.ts'
 import { mapInParallel } from './map-in-parallel.ts'
 
-/** What stands for the backup that began last. */
+/** What stands for the last backup in the order of backup-order.ts. */
 export const latest = 'LATEST'
 
 /** A backup that was asked for. */
@@ -18,7 +18,7 @@ export interface SelectedBackup extends ListedBackup {
 }
 
 /**
- * The backup of this name, or the one that began last for LATEST.
+ * The backup of this name, or for LATEST the last one in the order of backup-order.ts.
  * @throws WALRX_BACKUP_NOT_FOUND, with the nearest name that there is
  */
 export async function selectBackup(

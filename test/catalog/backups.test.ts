@@ -71,15 +71,20 @@ describe('the order of backups', () => {
     assert.deepEqual(await names(), [backup(2), backup(5), backup(3), backup(1)])
   })
 
-  test('is that of the positions on one timeline of a server, where the clocks of its hosts contradict them', async () => {
+  test('is that of the timelines and positions of a server, where the clocks of its hosts contradict them', async () => {
     const one = { SystemIdentifier: 1 }
     seed(backup(1), 1000, began(86_400, { LSN: 1, ...one }))
     seed(backup(2), 1000, began(10, { LSN: 2, ...one }))
     seed(backup(3), 1000, began(86_300, { LSN: 3, ...one }))
-    // Another server, and another timeline: only times can say.
+    // Another server: only times can say.
     seed(backup(9), 1000, began(86_350, { LSN: 9, SystemIdentifier: 2 }))
+    // A host that was promoted with a clock that is a day late, and the former primary, which still takes backups.
     seed('base_000000020000000000000008', 1000, began(5, { LSN: 8, ...one }))
-    assert.deepEqual(await names(), ['base_000000020000000000000008', backup(9), backup(1), backup(2), backup(3)])
+    seed(backup(11), 9000, began(90_000, { LSN: 11, ...one }))
+    assert.deepEqual(await names(), [
+      ...[backup(9), backup(1), backup(2), backup(3)],
+      ...[backup(11), 'base_000000020000000000000008'],
+    ])
   })
 
   test('is a total one, the same whatever order the storage lists in', async () => {

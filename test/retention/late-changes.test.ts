@@ -376,11 +376,11 @@ describe('times and servers', () => {
     world.wal(2, 10, 20)
     world.storage.seed('wal_005/00000002.history', `1\t${formatLsn(toLsn(BigInt(10 * segmentBytes + 100)))}\tx\n`)
     const [before, after] = [world.backup(8, { timeMs: at(50) }), world.backup(12, { timeline: 2, timeMs: at(48) })]
-    // On the branch that the old primary went on with: nothing says which of the two came later, so the times do.
+    // On the branch that the old primary went on with, which no recovery to the newest timeline follows.
     const branch = world.backup(11, { timeMs: at(51) })
     assert.deepEqual(
       (await world.read()).backups.map(({ name }) => name),
-      [before, after, branch],
+      [before, branch, after],
     )
     world.storage.objects.delete(sentinelKey(branch))
     await world.run(retainOne)

@@ -1,4 +1,5 @@
 /** Reads all that a deletion is planned from, by a few listings and two documents of each backup. */
+import { oldestFirst } from '../../catalog/backup-order.ts'
 import { segmentSizeOfFile } from '../../catalog/wal-inventory.ts'
 import type { Clock } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
@@ -12,7 +13,6 @@ import { readSystem } from '../../walg/wal/system-marker.ts'
 import { WalReader } from '../../walg/wal/wal-reader.ts'
 import type { ArchivedBackup, UnfinishedBackup } from './archived-backup.ts'
 import { type DeletionEntry, readDeletion } from './deletion-record.ts'
-import { inServerOrder } from './order-of-servers.ts'
 import { type OwnRecord, readOwnRecords } from './own-records.ts'
 import { readBackups } from './read-backups.ts'
 import { foreignExpiryMs, readUnfinished } from './read-unfinished.ts'
@@ -24,7 +24,7 @@ export interface ArchiveContents {
   readonly location: string
   /** Bytes. */
   readonly segmentSize: number
-  /** The oldest first, by server and time: never by name, for names begin again after pg_upgrade. */
+  /** The oldest first, as catalog/backup-order.ts has it: never by name alone, for names begin again after pg_upgrade. */
   readonly backups: readonly ArchivedBackup[]
   readonly unfinished: readonly UnfinishedBackup[]
   /** What a deletion has begun to remove that was ended before it was done. */
@@ -63,7 +63,7 @@ export async function readArchiveContents(storage: Storage, options: ReadContent
   const known = { folders, backups: placedOnes, segmentSize, nowMs, deletion }
   const unfinished = await readUnfinished(storage, known, call)
   const wal = await readWalStock(reader, segmentSize, call)
-  const backups = inServerOrder(placedOnes, wal.histories)
+  const backups = oldestFirst(placedOnes)
   const records = await readOwnRecords(storage, nowMs, call)
   const unfinishedFiles = await storage.sweepUnfinished?.({
     ...call,

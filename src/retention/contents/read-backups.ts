@@ -42,7 +42,6 @@ function archivedBackup(detail: BackupDetail, folder: BackupFolder): ArchivedBac
     name,
     lastModifiedMs,
     ...place,
-    systemId: place.systemId ?? metadata?.systemIdentifier,
     timeline: undefined,
     segno: undefined,
     finishLsn: sentinel?.finishLsn ?? metadata?.finishLsn,
