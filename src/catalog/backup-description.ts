@@ -8,7 +8,7 @@ import { parseBackupName } from '../walg/backup/backup-names.ts'
 import { JsonDocument } from '../walg/json-document.ts'
 import { listInOrder } from './backup-order.ts'
 import { type BackupDetail, readDetail } from './backups.ts'
-import { type BackupChain, followChain, type LinkedBackup, linkOf } from './chains.ts'
+import { type BackupChain, followChain, type LinkedBackup, linkOf, problemOfChain } from './chains.ts'
 import { mapInParallel } from './map-in-parallel.ts'
 
 /** See the file's header. */
@@ -48,15 +48,15 @@ export async function describeBackup(
   const inOrder = await listInOrder(archive, options)
   const detail = await readDetail(archive, backup, options)
   const problems = [...detail.problems]
-  const links = await readLinks(archive, inOrder, options)
+  const links = new Map((await readLinks(archive, inOrder, options)).map((link) => [link.name, link]))
   return {
     detail,
     isLatest: inOrder.at(-1)?.name === name,
     sentinelJson: await readSentinelJson(archive, name, options),
     parts: await archive.listParts(name, options),
     manifest: await archive.findManifest(name, options),
-    chain: followChain(name, new Map(links.map((link) => [link.name, link]))),
-    children: links.filter(({ parentName }) => parentName === name).map((link) => link.name),
+    chain: await chainOf(archive, name, links, options),
+    children: [...links.values()].filter(({ parentName }) => parentName === name).map((link) => link.name),
     leftOut: await readLeftOut(archive, name, problems, options),
     files: options.withFiles ? await readFiles(archive, detail, problems, options) : undefined,
     problems,
@@ -88,6 +88,17 @@ async function readLinks(
     if (isFull) return { name: backup.name, parentName: undefined, isParentKnown: true }
     return linkOf(await readDetail(archive, backup, options))
   })
+}
+
+/** The chain, with what one of its backups lacks. */
+async function chainOf(
+  archive: BackupArchive,
+  name: string,
+  links: ReadonlyMap<string, LinkedBackup>,
+  options: StorageCallOptions,
+): Promise<BackupChain> {
+  const { names, problem } = followChain(name, links)
+  return { names, problem: problem ?? (await problemOfChain(archive, name, options)) }
 }
 
 async function readLeftOut(

@@ -17,9 +17,11 @@ import type { Timeline } from '../postgres/lsn.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
 import type { BackupArchive, ListedBackup } from '../walg/backup/backup-archive.ts'
 import type { BackupMetadata } from '../walg/backup/backup-metadata.ts'
+import { lackOf, noFolder } from '../walg/backup/backup-listing.ts'
 import { parseBackupName } from '../walg/backup/backup-names.ts'
 import { formatBackupTime, knownTime } from '../walg/backup/backup-time.ts'
 import type { Sentinel } from '../walg/backup/sentinel.ts'
+import { type LinkedBackup, linkOf } from './chains.ts'
 import { mapInParallel } from './map-in-parallel.ts'
 
 /** A backup with what decides its place. */
@@ -90,14 +92,40 @@ export function placeOf(
 /** All backups, the oldest first. Reads a document of each, several at a time. Throws what the storage throws. */
 export async function listInOrder(archive: BackupArchive, options?: StorageCallOptions): Promise<OrderedBackup[]> {
   const listed = await archive.listBackups(options)
-  const known = await mapInParallel(listed, async (backup): Promise<OrderedBackup> => {
-    const sentinel = await ifReadable(archive.readSentinel(backup.name, options))
-    const own = knownTime(sentinel?.startTime)
-    // WAL-G wrote times into metadata.json before it wrote them into sentinels.
-    const metadata = own === undefined ? await ifReadable(archive.readMetadata(backup.name, options)) : undefined
-    return { ...backup, ...placeOf(sentinel, metadata) }
-  })
-  return oldestFirst(known)
+  return oldestFirst(
+    await mapInParallel(listed, async (backup) => {
+      const sentinel = await ifReadable(archive.readSentinel(backup.name, options))
+      return placed(archive, backup, sentinel, options)
+    }),
+  )
+}
+
+/** The same, with what each builds on and lacks: every object of all backups is listed. */
+export async function listLinkedInOrder(
+  archive: BackupArchive,
+  options?: StorageCallOptions,
+): Promise<(OrderedBackup & LinkedBackup)[]> {
+  const { folders, listed } = await archive.listFolders(options)
+  return oldestFirst(
+    await mapInParallel(listed, async ({ lastModifiedMs, name }) => {
+      const sentinel = await ifReadable(archive.readSentinel(name, options))
+      const lack = sentinel && lackOf(sentinel, folders.get(name) ?? noFolder)
+      const link = linkOf({ name, sentinel, lack })
+      return { ...(await placed(archive, { name, lastModifiedMs }, sentinel, options)), ...link }
+    }),
+  )
+}
+
+async function placed(
+  archive: BackupArchive,
+  { lastModifiedMs, name }: ListedBackup,
+  sentinel: Sentinel | undefined,
+  options?: StorageCallOptions,
+): Promise<OrderedBackup> {
+  // WAL-G wrote times into metadata.json before it wrote them into sentinels.
+  const isDated = knownTime(sentinel?.startTime) !== undefined
+  const metadata = isDated ? undefined : await ifReadable(archive.readMetadata(name, options))
+  return { name, lastModifiedMs, ...placeOf(sentinel, metadata) }
 }
 
 /**

@@ -4,8 +4,12 @@ import { nearest } from '../primitives/nearest.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
 import type { BackupArchive, ListedBackup } from '../walg/backup/backup-archive.ts'
 import { type BackupMetadata, metadataOf } from '../walg/backup/backup-metadata.ts'
+import { lackOf, noFolder } from '../walg/backup/backup-listing.ts'
+import { metadataKey, sentinelKey } from '../walg/backup/backup-names.ts'
 import type { Sentinel } from '../walg/backup/sentinel.ts'
+import { orProblem } from '../walg/damaged-object.ts'
 import { listInOrder, notesOnLatest, oldestFirst, type OrderedBackup, placeOf } from './backup-order.ts'
+import { describeBroken, problemOfChain } from './chains.ts'
 import { mapInParallel } from './map-in-parallel.ts'
 
 /** What stands for the last backup in the order of backup-order.ts. */
@@ -50,7 +54,33 @@ async function selectLatest(archive: BackupArchive, options?: StorageCallOptions
     })
   }
   const { lastModifiedMs, name } = newest
-  return { name, lastModifiedMs, notes: notesOnLatest(inOrder) }
+  return { name, lastModifiedMs, notes: [...notesOnLatest(inOrder), ...(await notesOnUse(archive, inOrder, options))] }
+}
+
+/** How many backups are looked at for the newest that can be restored. */
+const olderMax = 5
+
+/**
+ * What the operator should know of a LATEST that cannot be restored: messages for the log. Two requests for each backup
+ * that is looked at, and for each that it builds on.
+ * @param inOrder all backups, the oldest first
+ * @throws what the storage says
+ */
+export async function notesOnUse(
+  archive: BackupArchive,
+  inOrder: readonly ListedBackup[],
+  options?: StorageCallOptions,
+): Promise<string[]> {
+  const [newest, ...older] = inOrder.map(({ name }) => name).reverse()
+  if (newest === undefined) return []
+  const problem = await problemOfChain(archive, newest, options)
+  if (problem === undefined) return []
+  const what = `LATEST, ${describeBroken({ name: newest, problem })}`
+  for (const name of older.slice(0, olderMax)) {
+    if ((await problemOfChain(archive, name, options)) === undefined)
+      return [`${what}; ${name} is the newest that can, as far as its documents and parts show`]
+  }
+  return [what]
 }
 
 /** A backup with what its documents say. */
@@ -60,6 +90,8 @@ export interface BackupDetail extends ListedBackup {
   /** Undefined where it is damaged. */
   readonly sentinel: Sentinel | undefined
   readonly permanence: Permanence
+  /** What it lacks that a restore needs; undefined for nothing, and where nobody looked. */
+  readonly lack?: string | undefined
   /** Documents that cannot be read. */
   readonly problems: readonly WalrxError[]
 }
@@ -91,8 +123,15 @@ export async function readDetailsInOrder(
   archive: BackupArchive,
   options?: StorageCallOptions,
 ): Promise<(BackupDetail & OrderedBackup)[]> {
-  const details = await readDetails(archive, await archive.listBackups(options), options)
-  return oldestFirst(details.map((detail) => ({ ...detail, ...placeOf(detail.sentinel, detail.metadata) })))
+  const { folders, listed } = await archive.listFolders(options)
+  const details = await readDetails(archive, listed, options)
+  return oldestFirst(
+    details.map((detail) => {
+      const { metadata, name, sentinel } = detail
+      const lack = sentinel && lackOf(sentinel, folders.get(name) ?? noFolder)
+      return { ...detail, ...placeOf(sentinel, metadata), lack }
+    }),
+  )
 }
 
 /** What the documents of one backup say. */
@@ -103,8 +142,8 @@ export async function readDetail(
 ): Promise<BackupDetail> {
   const { lastModifiedMs, name } = backup
   const problems: WalrxError[] = []
-  const sentinel = await orProblem(archive.readSentinel(name, options), problems)
-  const metadata = await orProblem(archive.readMetadata(name, options), problems)
+  const sentinel = await orGone(archive.readSentinel(name, options), sentinelKey(name), problems)
+  const metadata = await orGone(archive.readMetadata(name, options), metadataKey(name), problems)
   return {
     name,
     lastModifiedMs,
@@ -115,11 +154,12 @@ export async function readDetail(
   }
 }
 
-async function orProblem<T>(reading: Promise<T>, problems: WalrxError[]): Promise<T | undefined> {
+/** As {@link orProblem}; a document that has gone since the listing is a problem, too. */
+async function orGone<T>(reading: Promise<T>, key: string, problems: WalrxError[]): Promise<T | undefined> {
   try {
-    return await reading
+    return await orProblem(reading, key, problems)
   } catch (error) {
-    if (!hasCode(error, 'WALRX_OBJECT_DAMAGED') && !hasCode(error, 'WALRX_BACKUP_NOT_FOUND')) throw error
+    if (!hasCode(error, 'WALRX_BACKUP_NOT_FOUND')) throw error
     problems.push(error)
     return undefined
   }

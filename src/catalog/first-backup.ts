@@ -10,6 +10,7 @@ import type { StorageCallOptions } from '../storage/storage.ts'
 import type { BackupArchive, ListedBackup } from '../walg/backup/backup-archive.ts'
 import { parseBackupName } from '../walg/backup/backup-names.ts'
 import { isPermanent, readDetail, selectBackup } from './backups.ts'
+import { describeBroken, problemOfChain } from './chains.ts'
 
 /** See the file's header. */
 export interface FirstBackup {
@@ -19,6 +20,30 @@ export interface FirstBackup {
   readonly segno: bigint
   /** What the operator should know of the choice: messages for the log. */
   readonly notes: readonly string[]
+}
+
+/**
+ * Whether anything can be restored: the question to which the check of the WAL is no answer.
+ * @param first the backup from which the check begins, and whether that is the only one that counts
+ * @returns what is wrong, for people: nothing can be restored; and messages for the log
+ * @throws what the storage says
+ */
+export async function checkUse(
+  archive: BackupArchive,
+  first: { readonly name: string | undefined; readonly isAsked: boolean },
+  options?: StorageCallOptions,
+): Promise<{ readonly problem?: string; readonly notes: readonly string[] }> {
+  const names = (await archive.listBackups(options)).map(({ name }) => name)
+  if (names.length === 0) return { problem: 'there is no backup: nothing can be restored', notes: [] }
+  const own = first.name === undefined ? undefined : await problemOfChain(archive, first.name, options)
+  if (own === undefined && first.name !== undefined) return { notes: [] }
+  const why = own === undefined ? '' : describeBroken({ name: first.name ?? '', problem: own })
+  if (first.isAsked) return { problem: why, notes: [] }
+  for (const name of names.reverse()) {
+    if (name === first.name || (await problemOfChain(archive, name, options)) !== undefined) continue
+    return { notes: why === '' ? [] : [`${why}; the check begins there all the same, as WAL-G's does`] }
+  }
+  return { problem: `no backup can be restored${own === undefined ? '' : `: ${why}`}`, notes: [] }
 }
 
 /** What {@link firstBackup} needs. */

@@ -18,7 +18,7 @@ export function gapToJson(
     start_lsn: startLsn,
     end_lsn: endLsn,
     segments_count: missingCount,
-    detected_at: detectedAt,
+    detected_at: detectedAt === '' ? null : detectedAt,
     reason,
     host,
     slot: slot ?? null,

@@ -1,5 +1,7 @@
 /** Recorded gaps that are still open: segments of them may have come since, from another writer. */
+import type { WalrxError } from '../primitives/errors.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
+import { withRemedy } from '../walg/damaged-object.ts'
 import { type GapRange, type GapRecord, isBreak, segmentsOf } from '../walg/wal/gap-records.ts'
 import type { WalReader } from '../walg/wal/wal-reader.ts'
 import type { WalInventory } from './wal-inventory.ts'
@@ -8,6 +10,15 @@ import type { WalInventory } from './wal-inventory.ts'
 export interface OpenGap extends GapRecord {
   /** How many; none for a break. */
   readonly missingCount: bigint
+}
+
+/** All recorded gaps. Of a record that cannot be read the key is taken, and a problem is noted. */
+export function readGaps(
+  reader: Pick<WalReader, 'gaps'>,
+  problems: WalrxError[],
+  options?: StorageCallOptions,
+): Promise<GapRecord[]> {
+  return reader.gaps(options, (error, key) => void problems.push(withRemedy(error, key)))
 }
 
 /**
@@ -49,8 +60,8 @@ export async function isOpenGap(
   const lost = segmentsOf(gap, segmentSize)
   if (!lost) return false
   let next = lost.first
-  for await (const { segno } of reader.segments(gap.timeline, lost.first, segmentSize, options)) {
-    if (segno !== next) return true
+  for await (const { segno, size } of reader.segments(gap.timeline, lost.first, segmentSize, options)) {
+    if (segno !== next || size === 0) return true
     if (next++ === lost.last) return false
   }
   return true

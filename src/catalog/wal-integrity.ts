@@ -6,6 +6,8 @@
  * delayed before the first that is there (as many as are allowed), then as being uploaded (as many as a writer uploads
  * at a time), then as lost. What a gap record says is lost, wherever it lies.
  *
+ * A segment of 0 bytes is found, as for WAL-G. The result names it besides.
+ *
  * In three ways it looks closer than WAL-G. A segment whose chunks are complete counts as found: wal-fetch delivers it. A
  * segment is looked for on the timeline that the history gives it, also where two forks lie in one segment. And a break
  * (wal_level=minimal) is a failure: no recovery from the earliest backup passes it.
@@ -54,6 +56,8 @@ export interface Integrity {
   readonly sequences: readonly SegmentSequence[]
   /** The gaps and breaks in the WAL that was looked at. */
   readonly gaps: readonly OpenGap[]
+  /** Segments of 0 bytes among the found ones: no recovery passes them. */
+  readonly empty: readonly (SegmentRange & { readonly timeline: Timeline })[]
 }
 
 /** Looks at the segments from `first` to the one before `current`. See the file's header. */
@@ -67,7 +71,8 @@ export function checkIntegrity(question: IntegrityQuestion): Integrity {
     if (isBreak(gap)) return isOnChain && segno >= first && segno <= current
     return sequences.some((each) => each.status === 'MISSING_LOST' && overlaps(question, gap, each))
   })
-  return { status: statusOf(question, sequences, inside), sequences, gaps: inside }
+  const empty = runs.filter(({ isFound }) => isFound).flatMap((run) => emptyIn(inventory, run))
+  return { status: statusOf(question, sequences, inside), sequences, gaps: inside, empty }
 }
 
 interface Run extends SegmentRange {
@@ -102,13 +107,23 @@ function runsBetween({ chain, inventory }: IntegrityQuestion, first: bigint, las
   return runs
 }
 
-/** The ranges of a timeline, with the segments of which it has all chunks. */
+/** The ranges of a timeline, with the segments of 0 bytes, and those of which it has all chunks. */
 function wholeRanges(entry: TimelineInventory | undefined, segmentSize: number): readonly SegmentRange[] {
   const complete = entry?.tails.filter(({ bytes }) => bytes === segmentSize) ?? []
-  if (!entry || complete.length === 0) return entry?.ranges ?? []
-  return [...entry.ranges, ...complete.map(({ segno }) => ({ first: segno, last: segno }))].sort((a, b) =>
-    Number(a.first - b.first),
-  )
+  if (!entry || complete.length + entry.empty.length === 0) return entry?.ranges ?? []
+  const more = complete.map(({ segno }) => ({ first: segno, last: segno }))
+  return [...entry.ranges, ...entry.empty, ...more].sort((a, b) => Number(a.first - b.first))
+}
+
+/** The segments of 0 bytes in a run; not those of which all chunks are there. */
+function emptyIn({ segmentSize, timelines }: WalInventory, { first, last, timeline }: Run): Integrity['empty'] {
+  const entry = timelines.find((each) => each.timeline === timeline)
+  const isWhole = (segno: bigint) => entry?.tails.some((tail) => tail.segno === segno && tail.bytes === segmentSize)
+  return (entry?.empty ?? []).flatMap((range) => {
+    const within = { timeline, first: max(range.first, first), last: min(range.last, last) }
+    const isOne = within.first === within.last
+    return within.first > within.last || (isOne && isWhole(within.first)) ? [] : [within]
+  })
 }
 
 /** The statuses within a run: one that is missing is cut where another one begins. */

@@ -2,7 +2,7 @@
  * What WAL the archive holds: segments by timeline as unbroken ranges, never as names, so that 100,000 segments cost a
  * handful of numbers; how the timelines hang together; and what is missing between the ranges.
  */
-import { WalrxError } from '../primitives/errors.ts'
+import { hasCode, WalrxError } from '../primitives/errors.ts'
 import { invalidLsn, type Lsn, type Timeline, toLsn } from '../postgres/lsn.ts'
 import {
   type HistoryEntry,
@@ -13,6 +13,8 @@ import {
 } from '../postgres/wal/wal-file.ts'
 import { decodePageHeader, longHeaderSize } from '../postgres/wal/wal-page.ts'
 import type { StorageCallOptions } from '../storage/storage.ts'
+import { withRemedy } from '../walg/damaged-object.ts'
+import { walFolder } from '../walg/names.ts'
 import { readWhole } from '../walg/stored/stored-reader.ts'
 import { coveredLength, listTails } from '../walg/wal/tail-reader.ts'
 import type { WalReader } from '../walg/wal/wal-reader.ts'
@@ -38,7 +40,14 @@ export interface TimelineInventory {
   readonly switchpoint: Lsn
   /** All that its history file says, oldest first; empty for timeline 1, and where the archive lacks that file. */
   readonly ancestors: readonly HistoryEntry[]
+  /** True where the archive has that file, and it cannot be read: no recovery gets to this timeline. */
+  readonly isHistoryDamaged: boolean
   readonly ranges: readonly SegmentRange[]
+  /**
+   * Segments with an object of 0 bytes, in WAL order: none is that short, encoded or not. They are in no range, for no
+   * recovery passes them.
+   */
+  readonly empty: readonly SegmentRange[]
   /** Empty for a timeline that has its history archived, and no segment. */
   readonly segmentCount: bigint
   readonly hasPartial: boolean
@@ -58,10 +67,13 @@ export interface TimelineInventory {
 export interface WalInventory {
   readonly segmentSize: number
   readonly timelines: readonly TimelineInventory[]
+  /** Histories, and the segments by which the size was to be found, that cannot be read. */
+  readonly problems: readonly WalrxError[]
 }
 
 interface Collected {
   readonly ranges: SegmentRange[]
+  readonly empty: SegmentRange[]
   count: bigint
   lastPartial: string | undefined
   hasHistory: boolean
@@ -72,9 +84,9 @@ interface Collected {
 }
 
 /**
- * Reads the archive by one listing, and one history file a timeline.
- * @param segmentSize bytes; undefined reads it from the header of the first segment
- * @throws WALRX_OBJECT_DAMAGED for a history that cannot be read, and what the storage says
+ * Reads the archive by one listing, and one history file a timeline. What is damaged is a problem of the result.
+ * @param segmentSize bytes; undefined reads it from the header of the first segment that has one
+ * @throws WALRX_OBJECT_DAMAGED where no segment has one, and what the storage says
  */
 export async function readInventory(
   reader: WalReader,
@@ -82,29 +94,62 @@ export async function readInventory(
   options?: StorageCallOptions,
 ): Promise<WalInventory> {
   const collected = new Map<Timeline, Collected>()
-  let size = segmentSize
+  const problems: WalrxError[] = []
+  const size = segmentSize ?? (await findSegmentSize(reader, problems, options)) ?? defaultSegmentSize
   for await (const { kind, lastModifiedMs, name, size: bytes } of reader.walObjects(options)) {
     const entry = entryOf(collected, name)
     entry.storedBytes += bytes
-    if (kind === 'segment') entry.newestMs = Math.max(entry.newestMs, lastModifiedMs)
     if (kind === 'history') entry.hasHistory = true
-    else if (kind === 'partial') entry.lastPartial = name
-    else if (kind === 'segment') addSegment(entry, name, (size ??= await segmentSizeOfFile(reader, name, options)))
+    else if (kind === 'partial' && bytes > 0) entry.lastPartial = name
+    else if (kind === 'segment') {
+      addSegment(entry, name, size, bytes === 0)
+      if (bytes > 0) entry.newestMs = Math.max(entry.newestMs, lastModifiedMs)
+    }
   }
   for await (const { chunks, segment } of listTails(reader.storage, undefined, options)) {
     const entry = entryOf(collected, segment)
-    entry.newestMs = Math.max(entry.newestMs, ...chunks.map(({ lastModifiedMs }) => lastModifiedMs))
+    const filled = chunks.filter((chunk) => chunk.size > 0)
+    entry.newestMs = Math.max(entry.newestMs, ...filled.map(({ lastModifiedMs }) => lastModifiedMs))
     entry.storedBytes += chunks.reduce((sum, chunk) => sum + chunk.size, 0)
-    const segno = parseSegmentName(segment, (size ??= defaultSegmentSize))?.segno
-    if (segno !== undefined) entry.tailBytes.set(segno, coveredLength(chunks))
+    const segno = parseSegmentName(segment, size)?.segno
+    if (segno !== undefined && filled.length > 0) entry.tailBytes.set(segno, coveredLength(filled))
   }
-  const segmentBytes = size ?? defaultSegmentSize
   const timelines: TimelineInventory[] = []
   for (const [timeline, entry] of [...collected].sort(([a], [b]) => a - b)) {
-    const ancestors = entry.hasHistory ? await readAncestors(reader, timeline, options) : []
-    timelines.push(inventoryOf(timeline, entry, ancestors, segmentBytes))
+    const ancestors = entry.hasHistory ? await ancestorsOf(reader, timeline, problems, options) : []
+    timelines.push(inventoryOf(timeline, entry, ancestors, size))
   }
-  return { segmentSize: segmentBytes, timelines }
+  return { segmentSize: size, timelines, problems }
+}
+
+/** How many segments are opened for wal_segment_size: the first may be damaged. */
+const sizedMax = 5
+
+/** Undefined for an archive without segments. Throws what is wrong with the first, where no one says it. */
+async function findSegmentSize(
+  reader: WalReader,
+  problems: WalrxError[],
+  options?: StorageCallOptions,
+): Promise<number | undefined> {
+  const damaged: WalrxError[] = []
+  for await (const { kind, name, size } of reader.walObjects(options)) {
+    if (kind !== 'segment' || size === 0) continue
+    try {
+      const found = await segmentSizeOfFile(reader, name, options)
+      problems.push(...damaged)
+      return found
+    } catch (error) {
+      if (!isDamage(error)) throw error
+      damaged.push(error)
+      if (damaged.length === sizedMax) break
+    }
+  }
+  if (damaged[0]) throw damaged[0]
+  return undefined
+}
+
+function isDamage(error: unknown): error is WalrxError {
+  return hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_CODEC_UNSUPPORTED')
 }
 
 /** A timeline of which the archive has nothing. */
@@ -115,17 +160,20 @@ export function emptyTimeline(timeline: Timeline): TimelineInventory {
 function inventoryOf(
   timeline: Timeline,
   entry: Collected,
-  ancestors: readonly HistoryEntry[],
+  history: readonly HistoryEntry[] | undefined,
   segmentSize: number,
 ): TimelineInventory {
-  const { count, lastPartial, newestMs, ranges, storedBytes, tailBytes } = entry
+  const { count, empty, lastPartial, newestMs, ranges, storedBytes, tailBytes } = entry
+  const ancestors = history ?? []
   const origin = ancestors.at(-1)
   return {
     timeline,
     parent: origin?.timeline ?? 0,
     switchpoint: origin?.switchpoint ?? invalidLsn,
     ancestors,
+    isHistoryDamaged: history === undefined,
     ranges,
+    empty,
     segmentCount: count,
     hasPartial: lastPartial !== undefined,
     partial: lastPartial === undefined ? undefined : parseSegmentName(lastPartial.slice(0, 24), segmentSize)?.segno,
@@ -150,6 +198,7 @@ function entryOf(collected: Map<Timeline, Collected>, name: string): Collected {
 function newEntry(): Collected {
   return {
     ranges: [],
+    empty: [],
     count: 0n,
     lastPartial: undefined,
     hasHistory: false,
@@ -169,14 +218,31 @@ function durableEndOf({ tailBytes, ranges }: Collected, segmentSize: number): Ls
   return toLsn(segno * BigInt(segmentSize) + BigInt(tailBytes.get(segno) ?? 0))
 }
 
-function addSegment(entry: Collected, name: string, segmentSize: number): void {
+/** What is stored twice, under two extensions, comes twice; which of the two is read is not known. */
+function addSegment(entry: Collected, name: string, segmentSize: number, isEmpty: boolean): void {
   const segno = parseSegmentName(name, segmentSize)?.segno
-  if (segno === undefined) return
-  const range = entry.ranges.at(-1)
-  if (range?.last === segno) return // stored twice, under two extensions
-  entry.count++
+  if (segno === undefined || entry.empty.at(-1)?.last === segno) return
+  const isKnown = entry.ranges.at(-1)?.last === segno
+  if (isEmpty) {
+    if (isKnown) removeLast(entry)
+    append(entry.empty, segno)
+  } else if (!isKnown) {
+    entry.count++
+    append(entry.ranges, segno)
+  }
+}
+
+function append(ranges: SegmentRange[], segno: bigint): void {
+  const range = ranges.at(-1)
   if (range && range.last + 1n === segno) range.last = segno
-  else entry.ranges.push({ first: segno, last: segno })
+  else ranges.push({ first: segno, last: segno })
+}
+
+function removeLast(entry: Collected): void {
+  const range = entry.ranges.at(-1)
+  entry.count--
+  if (range && range.first < range.last) range.last--
+  else entry.ranges.pop()
 }
 
 /**
@@ -201,19 +267,33 @@ export async function segmentSizeOfFile(
   })
 }
 
-async function readAncestors(
+/** What a history file says; undefined, with a problem, for one that cannot be read. */
+async function ancestorsOf(
   reader: WalReader,
   timeline: Timeline,
+  problems: WalrxError[],
   options?: StorageCallOptions,
-): Promise<HistoryEntry[]> {
+): Promise<readonly HistoryEntry[] | undefined> {
   const name = historyName(timeline)
-  const file = await reader.openWalFile(name, undefined, options)
-  return file ? parseHistory(await readWhole(file), name) : []
+  try {
+    const file = await reader.openWalFile(name, undefined, options)
+    const ancestors = file ? parseHistory(await readWhole(file), name) : []
+    if (!file || ancestors.length > 0) return ancestors
+    throw new WalrxError('WALRX_OBJECT_DAMAGED', `${reader.location}/${file.key} names no timeline`)
+  } catch (error) {
+    if (!isDamage(error)) throw error
+    problems.push(withRemedy(error, walFolder + name))
+    return undefined
+  }
 }
 
-/** Ranges that are missing between the first and the last segment of a timeline. */
-export function gapsOf({ ranges }: TimelineInventory): SegmentRange[] {
-  return ranges.slice(1).map((range, index) => ({ first: (ranges[index]?.last ?? 0n) + 1n, last: range.first - 1n }))
+/** Ranges of which there is no object between the first and the last segment of a timeline. */
+export function gapsOf({ empty, ranges }: TimelineInventory): SegmentRange[] {
+  const there = empty.length === 0 ? ranges : [...ranges, ...empty].sort((a, b) => (a.first < b.first ? -1 : 1))
+  return there
+    .slice(1)
+    .map((range, index) => ({ first: (there[index]?.last ?? 0n) + 1n, last: range.first - 1n }))
+    .filter(({ first, last }) => first <= last)
 }
 
 /** Names of all segments of a range. */

@@ -21,7 +21,7 @@ export const exitStatuses = {
   2: 'usage or configuration: unknown option, bad value, unsupported setting',
   3: 'the server could not be reached, or refused the connection or a command',
   4: 'the storage could not be reached, or refused a request; from daemon-client: the daemon could not be reached, or has failed',
-  5: 'the archive contradicts the server or itself: another cluster, other bytes under the same name, a damaged backup, damaged pages; the WAL of a backup that did not arrive in time; wal-verify: WAL is missing, or another timeline is newer; wal-restore: the archive lacks WAL that pg_rewind needs',
+  5: 'the archive contradicts the server or itself: another cluster, other bytes under the same name, a damaged backup, damaged pages; the WAL of a backup that did not arrive in time; wal-verify: WAL is missing, another timeline is newer, or there is nothing to verify; wal-restore: the archive lacks WAL that pg_rewind needs',
   6: 'WAL is gone from the server before it was archived',
   7: 'stopped before all received WAL was archived (--drain-timeout, or a second signal); the slot still holds it',
   8: 'no backup was taken: the standby has had no restartpoint since the end of the parent',

@@ -7,6 +7,7 @@ import { mapInParallel } from '../../src/catalog/map-in-parallel.ts'
 import { hasCode } from '../../src/primitives/errors.ts'
 import { BackupArchive } from '../../src/walg/backup/backup-archive.ts'
 import { metadataKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
+import { seedParts } from '../harness/made/made-parts.ts'
 import { MemoryStorage } from '../harness/store/memory-storage.ts'
 
 let storage: MemoryStorage
@@ -20,6 +21,7 @@ const backup = (number: number) => `base_0000000100000000000000${number.toString
 
 function seed(name: string, lastModifiedMs: number, fields = '{}'): void {
   storage.seed(sentinelKey(name), fields, lastModifiedMs)
+  seedParts(storage, name)
 }
 
 const names = async () => (await listInOrder(archive)).map(({ name }) => name)

@@ -13,9 +13,9 @@ const nameOf = (segno: number) => segmentName(1, BigInt(segno), MiB)
 
 async function read(whole: readonly number[], chunks: readonly (readonly [number, number, number])[]) {
   const storage = new MemoryStorage()
-  for (const segno of whole) storage.seed(`wal_005/${nameOf(segno)}.zst`, '', 1000)
+  for (const segno of whole) storage.seed(`wal_005/${nameOf(segno)}.zst`, 'x', 1000)
   for (const [index, [segno, from, to]] of chunks.entries())
-    storage.seed(tailKey(nameOf(segno), { from, to }, 'zst'), '', 2000 + index)
+    storage.seed(tailKey(nameOf(segno), { from, to }, 'zst'), 'x', 2000 + index)
   const { timelines } = await readInventory(new WalReader(storage), MiB)
   return timelines[0]
 }

@@ -32,7 +32,7 @@ interface Asked {
 }
 
 function check(timelines: readonly TimelineInventory[], asked: Asked): Integrity {
-  const inventory: WalInventory = { segmentSize: MiB, timelines }
+  const inventory: WalInventory = { segmentSize: MiB, timelines, problems: [] }
   const newest = timelines.at(-1) ?? emptyTimeline(1)
   return checkIntegrity({
     inventory,

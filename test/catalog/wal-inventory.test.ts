@@ -17,7 +17,7 @@ import { MemoryStorage } from '../harness/store/memory-storage.ts'
 import { runWalrx } from '../harness/walrx/walrx-process.ts'
 
 const MiB = 1024 * 1024
-const nothing = Buffer.alloc(0)
+const notEmpty = Buffer.from('x')
 
 interface ShownTimeline {
   readonly written_at: string
@@ -28,13 +28,13 @@ interface ShownTimeline {
 test('ranges, gaps, forks and partials by timeline; metadata and delta maps count for nothing', async () => {
   const storage = new MemoryStorage()
   for (const segno of [3n, 4n, 5n, 9n, 10n, 4095n, 4096n])
-    storage.seed(`wal_005/${segmentName(1, segno, MiB)}.zst`, nothing)
-  storage.seed(`wal_005/${segmentName(1, 4n, MiB)}.lz4`, nothing)
-  storage.seed(`wal_005/${segmentName(1, 7n, MiB)}.json`, nothing)
-  storage.seed(`wal_005/${segmentName(1, 6n, MiB)}_delta.zst`, nothing)
-  storage.seed(`wal_005/${segmentName(1, 4097n, MiB)}.partial`, nothing)
+    storage.seed(`wal_005/${segmentName(1, segno, MiB)}.zst`, notEmpty)
+  storage.seed(`wal_005/${segmentName(1, 4n, MiB)}.lz4`, notEmpty)
+  storage.seed(`wal_005/${segmentName(1, 7n, MiB)}.json`, notEmpty)
+  storage.seed(`wal_005/${segmentName(1, 6n, MiB)}_delta.zst`, notEmpty)
+  storage.seed(`wal_005/${segmentName(1, 4097n, MiB)}.partial`, notEmpty)
   storage.seed('wal_005/00000003.history', '1\t1/123456\tno recovery target specified\n')
-  storage.seed(`wal_005/${segmentName(3, 4097n, MiB)}.`, nothing)
+  storage.seed(`wal_005/${segmentName(3, 4097n, MiB)}.`, notEmpty)
   const { timelines } = await readInventory(new WalReader(storage), MiB)
   assert.deepEqual(
     timelines.map(({ timeline, parent, switchpoint, segmentCount, hasPartial }) => [
@@ -63,7 +63,7 @@ test('ranges, gaps, forks and partials by timeline; metadata and delta maps coun
 
 test('100,000 segments cost one range and one listing', async () => {
   const storage = new MemoryStorage({ pageKeys: 200_000 })
-  for (let segno = 1n; segno <= 100_000n; segno++) storage.seed(`wal_005/${segmentName(1, segno, MiB)}.zst`, nothing)
+  for (let segno = 1n; segno <= 100_000n; segno++) storage.seed(`wal_005/${segmentName(1, segno, MiB)}.zst`, notEmpty)
   const { timelines } = await readInventory(new WalReader(storage), MiB)
   assert.deepEqual(timelines[0]?.ranges, [{ first: 1n, last: 100_000n }])
 })
@@ -104,8 +104,8 @@ describe('gaps', () => {
   before(async () => {
     archive = await mkdtemp(join(tmpdir(), 'walrx-show-'))
     await mkdir(join(archive, 'wal_005'))
-    for (let segno = 0n; segno < 60n; segno += 2n) await writeFile(join(archive, walKey(segno)), '')
-    await writeFile(join(archive, walKey(200_000n)), '')
+    for (let segno = 0n; segno < 60n; segno += 2n) await writeFile(join(archive, walKey(segno)), 'x')
+    await writeFile(join(archive, walKey(200_000n)), 'x')
   })
   after(() => rm(archive, { recursive: true }))
   const walKey = (segno: bigint) => `wal_005/${segmentName(1, segno, MiB)}.zst`
@@ -137,7 +137,7 @@ describe('gaps', () => {
     assert.equal((await runWalrx(['wal-show', '--file-prefix', empty, '--json'])).stdout, '[]\n')
     await mkdir(join(empty, 'wal_005'))
     await writeFile(join(empty, 'wal_005', '00000002.history'), '1\t0/3000098\tx\n')
-    for (const timeline of [1, 2]) await writeFile(join(empty, `wal_005/${segmentName(timeline, 3n, MiB)}`), '')
+    for (const timeline of [1, 2]) await writeFile(join(empty, `wal_005/${segmentName(timeline, 3n, MiB)}`), 'x')
     const { stdout } = await runWalrx(['wal-show', '--file-prefix', empty, '--json', '--pg-wal-size=1'])
     const shown = JSON.parse(stdout) as { id: number; parent_id: number; switch_point_lsn: number }[]
     assert.deepEqual(
@@ -191,7 +191,13 @@ describe('recorded gaps', () => {
         assert.equal(timeline, 1)
         for (const segno of segnos.filter((each) => each >= from)) {
           read++
-          yield await Promise.resolve({ timeline, segno, name: segmentName(timeline, segno, MiB), extension: 'zst' })
+          yield await Promise.resolve({
+            timeline,
+            segno,
+            name: segmentName(timeline, segno, MiB),
+            extension: 'zst',
+            size: 1,
+          })
         }
         return undefined
       },
@@ -227,7 +233,7 @@ describe('recorded gaps', () => {
   test('are shown by the command as text and as JSON, also before anything is archived after them', async () => {
     const archive = await mkdtemp(join(tmpdir(), 'walrx-show-'))
     await mkdir(join(archive, 'wal_005'))
-    await writeFile(join(archive, `wal_005/${segmentName(1, 4n, MiB)}.zst`), '')
+    await writeFile(join(archive, `wal_005/${segmentName(1, 4n, MiB)}.zst`), 'x')
     const storage = new FileStorage({ folders: archiveFolders, root: archive, fsync: false })
     await writeGap(storage, record)
     await writeGap(storage, { ...record, timeline: 2 })
@@ -283,7 +289,7 @@ describe('recorded gaps', () => {
       ],
     )
     for (let segno = 5n; segno < 9n; segno++) {
-      await writeFile(join(archive, `wal_005/${segmentName(1, segno, MiB)}`), '')
+      await writeFile(join(archive, `wal_005/${segmentName(1, segno, MiB)}`), 'x')
     }
     assert.doesNotMatch((await show()).stdout, /on timeline 1 was lost|LOST_SEGMENTS/)
     await rm(archive, { recursive: true })

@@ -4,14 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { parseJson } from '../../src/primitives/json.ts'
-import {
-  filesMetadataKey,
-  manifestKey,
-  metadataKey,
-  partKey,
-  partsPrefix,
-  sentinelKey,
-} from '../../src/walg/backup/backup-names.ts'
+import { filesMetadataKey, manifestKey, metadataKey, partKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
 import { goldenArchive, goldenBackups } from '../harness/made/golden-backups.ts'
 import { runWalrx } from '../harness/walrx/walrx-process.ts'
 
@@ -24,9 +17,6 @@ let root: string
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'walrx-backups-'))
   cpSync(new URL('basebackups_005', goldenArchive(archiveName)), join(root, 'basebackups_005'), { recursive: true })
-  // Documents only, whatever else other tests want of this archive.
-  for (const backup of [full, first, second]) rmSync(join(root, partsPrefix(backup)), { recursive: true, force: true })
-  rmSync(join(root, filesMetadataKey(full)), { force: true })
   for (const [index, backup] of [full, first, second].entries()) {
     const seconds = Date.UTC(2024, 4, 1, 10, index) / 1000
     utimesSync(join(root, sentinelKey(backup)), seconds, seconds)
@@ -49,6 +39,24 @@ describe('backup-list', () => {
     assert.match(lines[0] ?? '', /^backup_name +modified +wal_file_name +storage_name$/)
     assert.equal(lines[3], `${second} 2024-05-01T10:02:00Z 000000010000000000000006 default`)
     assert.equal(lines.length, 5)
+  })
+
+  test('warns of what cannot be restored, and prints the same', async () => {
+    const whole = await walrx('backup-list')
+    rmSync(join(root, partKey(first, 'pg_control.tar.lz4')))
+    for (const args of [[], ['--detail']]) {
+      const { status, stderr, stdout } = await walrx('backup-list', ...args)
+      assert.deepEqual([status, stdout.split(' ', 1)], [0, whole.stdout.split(' ', 1)])
+      if (args.length === 0) assert.equal(stdout, whole.stdout)
+      const warnings = stderr.trimEnd().split('\n')
+      assert.equal(warnings.length, 2)
+      assert.match(warnings[0] ?? '', new RegExp(`WARN: ${first} cannot be restored: it has no part with pg_control$`))
+      assert.match(warnings[1] ?? '', new RegExp(`WARN: ${second} cannot be restored: ${first} has no part with pg_c`))
+    }
+    const { stdout } = await walrx('backup-list', '--chains', '--json')
+    const problems = (JSON.parse(stdout) as { chain_problem: string | null }[]).map((each) => each.chain_problem)
+    const problem = `${first} has no part with pg_control`
+    assert.deepEqual(problems, [null, problem, problem])
   })
 
   test("prints WAL-G's JSON, every number as it is", async () => {
@@ -131,7 +139,6 @@ describe('backup-list', () => {
 
 describe('backup-show', () => {
   test('shows what a backup is, and what builds on it', async () => {
-    write(partKey(full, 'part_001.tar.lz4'), 'x'.repeat(2048))
     write(manifestKey(full, 'lz4'), 'x'.repeat(100))
     const { status, stdout } = await walrx('backup-show', full)
     assert.equal(status, 0)
@@ -145,7 +152,7 @@ describe('backup-show', () => {
       'server             PostgreSQL 17.11',
       'system identifier  7710381530900200095',
       'tablespace 16384   /fx/walg-local-lz4-deltas/ts',
-      'parts              1, 2.0 kB, 0 % of 9.3 MB',
+      'parts              3, 1.7 MB, 19 % of 9.3 MB',
       'manifest           stored, 100 bytes',
       'permanent          no',
     ])
@@ -171,6 +178,7 @@ describe('backup-show', () => {
   })
 
   test('says that the table of files is missing', async () => {
+    rmSync(join(root, filesMetadataKey(full)), { force: true })
     assert.match(
       (await walrx('backup-show', full, '--detail')).stdout,
       /files +not listed: files_metadata.json is missing/,

@@ -3,23 +3,31 @@
  * what is unfinished, what is missing, WAL by day, and what it takes in the storage. Each folder is listed once; beside
  * that two documents of each backup are read, and the end of the WAL of each window.
  */
-import { hasCode } from '../../primitives/errors.ts'
+import type { WalrxError } from '../../primitives/errors.ts'
 import type { ObjectInfo, Storage } from '../../storage/storage.ts'
 import { BackupArchive } from '../../walg/backup/backup-archive.ts'
-import { type ListedFolders, listFolders } from '../../walg/backup/backup-listing.ts'
+import {
+  type BackupFolder,
+  lackOf,
+  type ListedFolders,
+  listFolders,
+  noFolder,
+} from '../../walg/backup/backup-listing.ts'
 import {
   isVerificationOf,
   nameOfVerification,
   readVerification,
   type Verification,
+  verificationKey,
 } from '../../walg/backup/verification.ts'
-import { intentsPrefix, tailFolder, walrxFolder } from '../../walg/names.ts'
+import { orProblem } from '../../walg/damaged-object.ts'
+import { intentsPrefix, systemKey, tailFolder, walrxFolder } from '../../walg/names.ts'
 import { readSystem } from '../../walg/wal/system-marker.ts'
 import { oldestFirst, type OrderedBackup, placeOf } from '../backup-order.ts'
 import { type BackupDetail, readDetail } from '../backups.ts'
 import { type BackupChain, followChain, linkOf } from '../chains.ts'
 import { mapInParallel } from '../map-in-parallel.ts'
-import { type OpenGap, openGaps } from '../open-gaps.ts'
+import { type OpenGap, openGaps, readGaps } from '../open-gaps.ts'
 import { readInventory, type WalInventory } from '../wal-inventory.ts'
 import { restoreWindows } from '../window/restore-window.ts'
 import { allWithTimes, type TimedWindow } from '../window/window-times.ts'
@@ -29,6 +37,8 @@ import { CountingWalReader, type WalDay } from './wal-usage.ts'
 /** A backup. */
 export interface BackupOverview extends Omit<BackupDetail, 'metadata'>, OrderedBackup {
   readonly chain: BackupChain
+  /** What it lacks that a restore needs; undefined for nothing. */
+  readonly lack: string | undefined
   /** Bytes of all its objects as they are stored. */
   readonly storedBytes: number
   /** The last check of it; undefined where there was none since it was taken. */
@@ -63,6 +73,8 @@ export interface ArchiveOverview {
   readonly gaps: readonly OpenGap[]
   readonly days: readonly WalDay[]
   readonly use: StorageUse
+  /** Objects that cannot be read. */
+  readonly problems: readonly WalrxError[]
   /** What the ages are measured against: milliseconds since 1970. */
   readonly nowMs: number
 }
@@ -78,17 +90,19 @@ export interface OverviewOptions {
   readonly signal: AbortSignal
 }
 
-/** Reads an archive. Throws what the storage says; damaged documents of backups are problems of these. */
+/** Reads an archive. Throws what the storage says; damaged objects are its problems. */
 export async function readOverview(options: OverviewOptions): Promise<ArchiveOverview> {
   const { dayCount, nowMs, signal, storage } = options
-  const system = await readSystem(storage, { signal })
+  const problems: WalrxError[] = []
+  const system = await orProblem(readSystem(storage, { signal }), systemKey, problems)
   const own = await readOwnObjects(storage, signal)
   const reader = new CountingWalReader(storage)
   const inventory = await readInventory(reader, options.segmentSize ?? system?.segmentSize, { signal })
-  const gaps = openGaps(await reader.gaps({ signal }), inventory)
+  problems.push(...inventory.problems)
+  const gaps = openGaps(await readGaps(reader, problems, { signal }), inventory)
   const used = await listFolders(storage, { signal })
-  const backups = await readBackups(storage, used, own.verified, signal)
-  const unfinished = await findUnfinished(storage, used, own.intents, nowMs, signal)
+  const backups = await readBackups(storage, used, own.verified, problems, signal)
+  const unfinished = await findUnfinished(storage, used, own.intents, problems, nowMs, signal)
   const windows = await allWithTimes(reader, inventory, restoreWindows(inventory, gaps, backups), { signal })
   const newest = backups.at(-1)
   const finishedBytes = sum(backups.map(({ storedBytes }) => storedBytes))
@@ -110,6 +124,7 @@ export async function readOverview(options: OverviewOptions): Promise<ArchiveOve
       unfinished: unfinishedBytes,
       other: own.otherBytes + used.otherBytes,
     },
+    problems: [...problems, ...backups.flatMap((backup) => [...backup.problems])],
     nowMs,
   }
 }
@@ -141,11 +156,12 @@ async function readBackups(
   storage: Storage,
   { folders, listed }: Pick<ListedFolders, 'folders' | 'listed'>,
   verified: ReadonlySet<string>,
+  problems: WalrxError[],
   signal: AbortSignal,
 ): Promise<BackupOverview[]> {
   const archive = new BackupArchive(storage)
   const details = await mapInParallel(listed, async (backup) => {
-    return withoutBulk(await readDetail(archive, backup, { signal }))
+    return withoutBulk(await readDetail(archive, backup, { signal }), folders.get(backup.name))
   })
   const sentinelBytes = new Map(listed.map(({ name, size }) => [name, size]))
   const byName = new Map(details.map((detail) => [detail.name, detail]))
@@ -153,7 +169,9 @@ async function readBackups(
   const found = await mapInParallel(details, async (detail): Promise<BackupOverview> => {
     const { name } = detail
     const chain = followChain(name, links)
-    const record = verified.has(name) ? await verificationOf(storage, name, signal) : undefined
+    const record = verified.has(name)
+      ? await orProblem(readVerification(storage, name, { signal }), verificationKey(name), problems)
+      : undefined
     const identities = chain.names.map((each) => ({
       name: each,
       startLsn: byName.get(each)?.sentinel?.startLsn,
@@ -170,10 +188,14 @@ async function readBackups(
 }
 
 /** A backup with its place in the order, and without what a screen has no use for: there may be thousands. */
-function withoutBulk({ metadata, sentinel, ...detail }: BackupDetail): Omit<BackupDetail, 'metadata'> & OrderedBackup {
+function withoutBulk(
+  { metadata, sentinel, ...detail }: BackupDetail,
+  folder: BackupFolder = noFolder,
+): Omit<BackupDetail, 'metadata'> & OrderedBackup & { readonly lack: string | undefined } {
   const { lastModifiedMs, name } = detail
   return {
     ...detail,
+    lack: sentinel && lackOf(sentinel, folder),
     ...placeOf(sentinel, metadata),
     lastModifiedMs,
     name: ownText(name),
@@ -194,14 +216,4 @@ function withoutBulk({ metadata, sentinel, ...detail }: BackupDetail): Omit<Back
 /** A copy: V8 makes a part of a text by pointing into the whole document, which stays in memory then. */
 function ownText(text: string): string {
   return Buffer.from(text).toString()
-}
-
-/** A record that cannot be read counts as none: the next check writes it again. */
-async function verificationOf(storage: Storage, name: string, signal: AbortSignal): Promise<Verification | undefined> {
-  try {
-    return await readVerification(storage, name, { signal })
-  } catch (error) {
-    if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
-    return undefined
-  }
 }

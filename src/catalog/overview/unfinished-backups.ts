@@ -1,7 +1,8 @@
 /** Backups without a sentinel: being written, waiting for their WAL, or left by a writer that died. */
-import { hasCode } from '../../primitives/errors.ts'
+import type { WalrxError } from '../../primitives/errors.ts'
 import type { ObjectInfo, Storage } from '../../storage/storage.ts'
 import { type ListedFolders, noFolder } from '../../walg/backup/backup-listing.ts'
+import { orProblem } from '../../walg/damaged-object.ts'
 import { nameOfIntent } from '../../walg/backup/backup-names.ts'
 import { expiryOf, type IntentContent, readIntent } from '../../walg/backup/intent-document.ts'
 
@@ -26,13 +27,14 @@ export interface UnfinishedBackup {
 }
 
 /**
- * Finds them. @param objects listing of walrx's own objects: the intents among them are looked at
+ * Finds them. @param problems gets the intents that cannot be read
  * @throws what the storage says
  */
 export async function findUnfinished(
   storage: Storage,
   { folders, listed }: Pick<ListedFolders, 'folders' | 'listed'>,
   intents: readonly ObjectInfo[],
+  problems: WalrxError[],
   nowMs: number,
   signal: AbortSignal,
 ): Promise<UnfinishedBackup[]> {
@@ -47,22 +49,12 @@ export async function findUnfinished(
   for (const name of [...names].sort()) {
     const sign = signs.get(name)
     const { bytes, newestMs } = folders.get(name) ?? noFolder
-    const intent = sign && (await intentOf(storage, name, signal))
+    const intent = sign && (await orProblem(readIntent(storage, name, signal), sign.key, problems))
     const lastSignMs = Math.max(newestMs, sign?.lastModifiedMs ?? 0)
     const state = sign ? stateOf(intent, nowMs - sign.lastModifiedMs) : 'unknown'
     found.push({ name, state, host: intent?.hostname, lastSignMs, storedBytes: bytes })
   }
   return found
-}
-
-/** Undefined for one that cannot be read, or has gone meanwhile. */
-async function intentOf(storage: Storage, name: string, signal: AbortSignal): Promise<IntentContent | undefined> {
-  try {
-    return await readIntent(storage, name, signal)
-  } catch (error) {
-    if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
-    return undefined
-  }
 }
 
 function stateOf(intent: IntentContent | undefined, ageMs: number): UnfinishedState {

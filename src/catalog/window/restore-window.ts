@@ -21,6 +21,8 @@ export interface WindowBackup {
   readonly name: string
   /** Undefined where it cannot be read. */
   readonly sentinel: Pick<Sentinel, 'delta' | 'finishLsn' | 'finishTime' | 'startLsn'> | undefined
+  /** What it lacks that a restore needs; undefined for nothing. See walg/backup/backup-listing.ts. */
+  readonly lack?: string | undefined
 }
 
 /** Why a window ends where it does. */
@@ -64,7 +66,7 @@ interface Reach {
 /**
  * The windows of an archive, by timeline and position.
  * @param gaps those that are open, breaks included
- * @param backups all of the archive: a delta counts only with every backup that it builds on
+ * @param backups all of the archive: a backup that lacks something does not count, and neither does a delta that builds on one
  */
 export function restoreWindows(
   inventory: WalInventory,
@@ -73,7 +75,7 @@ export function restoreWindows(
 ): RestoreWindow[] {
   const starts = startsOf(backups)
   return inventory.timelines.flatMap((entry) => {
-    if (entry.durableEnd === undefined && entry.partial === undefined) return []
+    if (entry.isHistoryDamaged || (entry.durableEnd === undefined && entry.partial === undefined)) return []
     const chain = new TimelineChain(entry.timeline, entry.ancestors)
     return windowsAlong(new WalOnChain(inventory, chain, gaps), starts)
   })
@@ -194,8 +196,10 @@ class WalOnChain {
     const timeline = this.chain.links[index]?.timeline ?? 0
     const gap = gapHolding(this.#gaps, { timeline, segno }, segmentSize) as OpenGap | undefined
     if (gap) return { kind: 'gap', gap }
-    const last = this.#entry(timeline)?.ranges.at(-1)?.last
-    const isNewest = index === this.chain.links.length - 1 && (last === undefined || last < segno)
+    const entry = this.#entry(timeline)
+    // A recovery takes an object of 0 bytes for damage, and not for the end of the archive.
+    const isLater = [entry?.ranges, entry?.empty].some((ranges) => (ranges?.at(-1)?.last ?? -1n) >= segno)
+    const isNewest = index === this.chain.links.length - 1 && !isLater
     return isNewest ? { kind: 'newest' } : { kind: 'hole', segment: segmentName(timeline, segno, segmentSize) }
   }
 }

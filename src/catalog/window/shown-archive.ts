@@ -1,15 +1,21 @@
 /** What `wal-show` shows: the WAL of an archive, what it lacks, its backups, and to which moments it can bring a cluster. */
-import { parseBackupName } from '../../walg/backup/backup-names.ts'
+import { type BackupFolder, lackOf, noFolder } from '../../walg/backup/backup-listing.ts'
+import type { Sentinel } from '../../walg/backup/sentinel.ts'
+import { orProblem } from '../../walg/damaged-object.ts'
+import { parseBackupName, sentinelKey } from '../../walg/backup/backup-names.ts'
 import { BackupArchive, type ListedBackup } from '../../walg/backup/backup-archive.ts'
+import { systemKey } from '../../walg/names.ts'
+import { readSystem } from '../../walg/wal/system-marker.ts'
 import type { WalReader } from '../../walg/wal/wal-reader.ts'
 import { hasCode, type WalrxError } from '../../primitives/errors.ts'
 import { formatJson } from '../../primitives/json.ts'
 import { segmentNumber, type Timeline } from '../../postgres/lsn.ts'
 import type { StorageCallOptions } from '../../storage/storage.ts'
 import { backupToJson, detailToJson } from '../backup-json.ts'
-import { type BackupDetail, readDetail } from '../backups.ts'
+import { readDetail } from '../backups.ts'
+import { type BrokenBackup, brokenBackups, linkOf } from '../chains.ts'
 import { mapInParallel } from '../map-in-parallel.ts'
-import { type OpenGap, openGaps } from '../open-gaps.ts'
+import { type OpenGap, openGaps, readGaps } from '../open-gaps.ts'
 import { readInventory, type TimelineInventory, type WalInventory } from '../wal-inventory.ts'
 import { restoreWindows, type WindowBackup } from './restore-window.ts'
 import { allWithTimes, type TimedWindow } from './window-times.ts'
@@ -28,13 +34,15 @@ export interface ShownArchive {
   /** By their first WAL; undefined where nobody asked for backups. */
   readonly backups: readonly ShownBackup[] | undefined
   readonly windows: readonly TimedWindow[]
-  /** Documents of backups that cannot be read. */
+  /** Backups that cannot be restored, in the same order. */
+  readonly broken: readonly BrokenBackup[]
+  /** Objects that cannot be read. */
   readonly problems: readonly WalrxError[]
 }
 
 /** What {@link readArchive} reads. */
 export interface ShownArchiveOptions extends StorageCallOptions {
-  /** Bytes; undefined reads it from a segment. */
+  /** Bytes; undefined finds it out. */
   readonly segmentSize: number | undefined
   readonly withBackups: boolean
   /** True also reads what only the JSON of backups has. */
@@ -49,10 +57,12 @@ const untimed = `times are read for the last ${timedMax} windows only`
 
 /** Reads it. @throws what the storage throws, and what an inventory does */
 export async function readArchive(reader: WalReader, options: ShownArchiveOptions): Promise<ShownArchive> {
-  const inventory = await readInventory(reader, options.segmentSize, options)
-  const gaps = openGaps(await reader.gaps(options), inventory)
-  if (!options.withBackups) return { inventory, gaps, backups: undefined, windows: [], problems: [] }
   const problems: WalrxError[] = []
+  const system = await orProblem(readSystem(reader.storage, options), systemKey, problems)
+  const inventory = await readInventory(reader, options.segmentSize ?? system?.segmentSize, options)
+  problems.push(...inventory.problems)
+  const gaps = openGaps(await readGaps(reader, problems, options), inventory)
+  if (!options.withBackups) return { inventory, gaps, backups: undefined, windows: [], broken: [], problems }
   const backups = await readBackups(new BackupArchive(reader.storage), options, problems)
   const windows = restoreWindows(inventory, gaps, backups)
   const first = Math.max(0, windows.length - timedMax)
@@ -60,7 +70,14 @@ export async function readArchive(reader: WalReader, options: ShownArchiveOption
   const before = windows.slice(0, first).map((window): TimedWindow => {
     return { ...window, startTime: undefined, endTime: undefined, note: untimed }
   })
-  return { inventory, gaps, backups, windows: [...before, ...timed], problems }
+  return {
+    inventory,
+    gaps,
+    backups,
+    windows: [...before, ...timed],
+    broken: brokenBackups(backups.map(linkOf)),
+    problems,
+  }
 }
 
 async function readBackups(
@@ -68,12 +85,18 @@ async function readBackups(
   options: ShownArchiveOptions,
   problems: WalrxError[],
 ): Promise<ShownBackup[]> {
-  const listed = await archive.listBackups(options)
+  const { folders, listed } = await archive.listFolders(options)
   const all = await mapInParallel(listed, async (backup) => {
-    return options.asJson ? withJson(archive, backup, options, problems) : plain(archive, backup, options, problems)
+    const { json, sentinel } = await (options.asJson ? withJson : plain)(archive, backup, options, problems)
+    return shown(backup.name, sentinel, folders.get(backup.name) ?? noFolder, json)
   })
   const start = ({ sentinel }: ShownBackup) => sentinel?.startLsn ?? 0n
   return all.sort((a, b) => Number(start(a) > start(b)) - Number(start(a) < start(b)) || (a.name < b.name ? -1 : 1))
+}
+
+/** What was read of a backup. */
+interface ReadBackup extends Pick<ShownBackup, 'json'> {
+  readonly sentinel: Sentinel | undefined
 }
 
 async function withJson(
@@ -81,10 +104,10 @@ async function withJson(
   backup: ListedBackup,
   options: StorageCallOptions,
   problems: WalrxError[],
-): Promise<ShownBackup> {
+): Promise<ReadBackup> {
   const detail = await readDetail(archive, backup, options)
   problems.push(...detail.problems)
-  return shown(detail, formatJson({ ...backupToJson(backup), ...detailToJson(detail) }))
+  return { sentinel: detail.sentinel, json: formatJson({ ...backupToJson(backup), ...detailToJson(detail) }) }
 }
 
 async function plain(
@@ -92,20 +115,27 @@ async function plain(
   { name }: ListedBackup,
   options: StorageCallOptions,
   problems: WalrxError[],
-): Promise<ShownBackup> {
+): Promise<ReadBackup> {
   try {
-    return shown({ name, sentinel: await archive.readSentinel(name, options) }, undefined)
+    const sentinel = await orProblem(archive.readSentinel(name, options), sentinelKey(name), problems)
+    return { sentinel, json: undefined }
   } catch (error) {
-    if (!hasCode(error, 'WALRX_OBJECT_DAMAGED') && !hasCode(error, 'WALRX_BACKUP_NOT_FOUND')) throw error
+    if (!hasCode(error, 'WALRX_BACKUP_NOT_FOUND')) throw error
     problems.push(error)
-    return shown({ name, sentinel: undefined }, undefined)
+    return { sentinel: undefined, json: undefined }
   }
 }
 
-function shown({ name, sentinel }: Pick<BackupDetail, 'name' | 'sentinel'>, json: string | undefined): ShownBackup {
+function shown(
+  name: string,
+  sentinel: Sentinel | undefined,
+  folder: BackupFolder,
+  json: string | undefined,
+): ShownBackup {
   const { delta, finishLsn, finishTime, startLsn } = sentinel ?? {}
   const timeline = parseBackupName(name)?.timeline ?? 0
-  return { name, timeline, json, sentinel: sentinel && { delta, finishLsn, finishTime, startLsn } }
+  const lack = sentinel && lackOf(sentinel, folder)
+  return { name, timeline, json, lack, sentinel: sentinel && { delta, finishLsn, finishTime, startLsn } }
 }
 
 /**

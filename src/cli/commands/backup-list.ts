@@ -1,8 +1,8 @@
 /** `walrx backup-list`: the backups of the archive, in the form of WAL-G's. */
 import { backupToJson, detailToJson, storageName, walFileName } from '../../catalog/backup-json.ts'
-import { listInOrder, notesOnLatest } from '../../catalog/backup-order.ts'
+import { listLinkedInOrder, notesOnLatest } from '../../catalog/backup-order.ts'
 import { type BackupDetail, isPermanent, readDetailsInOrder } from '../../catalog/backups.ts'
-import { type BackupChain, followChain, linkOf } from '../../catalog/chains.ts'
+import { type BackupChain, brokenBackups, followChain, linkOf } from '../../catalog/chains.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
 import { formatLsn, invalidLsn } from '../../postgres/lsn.ts'
@@ -12,6 +12,7 @@ import type { JsonObject } from '../../walg/json-document.ts'
 import type { DeltaOrigin } from '../../walg/backup/sentinel.ts'
 import type { Command } from '../command.ts'
 import { alignColumns } from '../terminal/align-columns.ts'
+import { throwFirst, warnOfBroken } from '../terminal/what-is-wrong.ts'
 
 /** See the file's header. */
 export const backupList: Command<'backup-list'> = {
@@ -32,7 +33,8 @@ export const backupList: Command<'backup-list'> = {
       const archive = new BackupArchive(storage)
       const { chains, detail } = options
       const details = detail || chains ? await readDetailsInOrder(archive, { signal }) : undefined
-      const backups = details ?? (await listInOrder(archive, { signal }))
+      const linked = details ? undefined : await listLinkedInOrder(archive, { signal })
+      const backups = details ?? linked ?? []
       if (backups.length === 0)
         log.info('the archive has no backup', { archive: storage.location, hint: 'walrx backup-push takes one' })
       for (const note of notesOnLatest(backups)) log.warn(note)
@@ -44,10 +46,11 @@ export const backupList: Command<'backup-list'> = {
         ? `${formatJson(rows.map(toJson), options.pretty ? 4 : undefined)}\n`
         : toTable(rows, detail, chains)
       await new Promise<void>((resolve) => void stdout.write(text, () => resolve()))
-      const problems = (details ?? []).flatMap((each) => [...each.problems])
-      for (const { message } of problems.slice(1)) log.warn(message)
-      // What can be shown has been; the exit status says that it is not all.
-      if (problems[0]) throw problems[0]
+      warnOfBroken(brokenBackups(linked ?? (details ?? []).map(linkOf)), log)
+      throwFirst(
+        (details ?? []).flatMap((each) => [...each.problems]),
+        log,
+      )
       return 0
     } finally {
       await storage.close()

@@ -7,6 +7,7 @@ import type { Command } from '../command.ts'
 import { segmentSizeOf } from '../settings/segment-size.ts'
 import { overviewToJson } from '../terminal/overview/overview-json.ts'
 import { overviewText } from '../terminal/overview/overview-text.ts'
+import { throwFirst } from '../terminal/what-is-wrong.ts'
 
 /** See the file's header. */
 export const info: Command<'info'> = {
@@ -33,10 +34,7 @@ export const info: Command<'info'> = {
       const price = options.pricePerGbMonth
       const text = options.json ? `${formatJson(overviewToJson(overview, price))}\n` : overviewText(overview, price)
       await new Promise<void>((resolve) => void stdout.write(text, () => resolve()))
-      const problems = overview.backups.flatMap((backup) => [...backup.problems])
-      for (const { message } of problems.slice(1)) log.warn(message)
-      // What can be shown has been; the exit status says that it is not all.
-      if (problems[0]) throw problems[0]
+      throwFirst(overview.problems, log)
       return 0
     } finally {
       await storage.close()

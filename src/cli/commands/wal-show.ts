@@ -1,15 +1,12 @@
 /** `walrx wal-show`: which WAL the archive holds, and to which moments it can bring a cluster. */
 import { readArchive } from '../../catalog/window/shown-archive.ts'
 import { openStorage } from '../../config/open-storage.ts'
-import { readSystem } from '../../walg/wal/system-marker.ts'
 import { WalReader } from '../../walg/wal/wal-reader.ts'
 import type { Command } from '../command.ts'
 import { segmentSizeOf } from '../settings/segment-size.ts'
 import { walToJson } from '../terminal/wal/wal-show-json.ts'
 import { walToText } from '../terminal/wal/wal-show-text.ts'
-
-/** Damaged documents of backups that are named, each by a line. */
-const problemsMax = 5
+import { throwFirst } from '../terminal/what-is-wrong.ts'
 
 /** See the file's header. */
 export const walShow: Command<'wal-show'> = {
@@ -32,17 +29,14 @@ export const walShow: Command<'wal-show'> = {
     try {
       const asJson = options.json || options.detailedJson
       const archive = await readArchive(new WalReader(storage), {
-        segmentSize: segmentSizeOf(options) ?? (await readSystem(storage, { signal }))?.segmentSize,
+        segmentSize: segmentSizeOf(options),
         withBackups: !options.withoutBackups,
         asJson,
         signal,
       })
       if (asJson) await writeAll(stdout, walToJson(archive), signal)
       else await writeAll(stdout, [walToText(archive, storage.location)], signal)
-      const { problems } = archive
-      for (const { message } of problems.slice(0, problemsMax)) log.warn(message)
-      const more = problems.length - problemsMax
-      if (more > 0) log.warn(`${more} more documents of backups cannot be read: walrx backup-list --detail names them`)
+      throwFirst(archive.problems, log)
       return 0
     } finally {
       await storage.close()

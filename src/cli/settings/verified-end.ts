@@ -54,14 +54,16 @@ export async function askedEnd(context: EndContext, signal: AbortSignal): Promis
   }
 }
 
-/** The end of the newest timeline that has WAL. */
-export function endOfArchive({ timelines }: WalInventory): VerifiedEnd {
-  const newest = timelines.findLast(({ durableEnd }) => durableEnd !== undefined)
+/** The end of the newest timeline that has WAL; segments of 0 bytes at its end are to be looked at, too. */
+export function endOfArchive({ segmentSize, timelines }: WalInventory): VerifiedEnd {
+  const newest = timelines.findLast(({ durableEnd, empty }) => durableEnd !== undefined || empty.length > 0)
+  const durableEnd = newest?.durableEnd ?? toLsn(0n)
+  const emptyEnd = toLsn(((newest?.empty.at(-1)?.last ?? -1n) + 1n) * BigInt(segmentSize))
   return {
     source: 'archive',
     host: undefined,
     timeline: newest?.timeline ?? 0,
-    lsn: newest?.durableEnd ?? toLsn(0n),
+    lsn: emptyEnd > durableEnd ? emptyEnd : durableEnd,
     systemId: undefined,
     segmentSize: undefined,
   }

@@ -101,9 +101,10 @@ async function unbrokenRun(
   options?: StorageCallOptions,
 ): Promise<{ last: bigint; isGap: boolean }> {
   let last = range.first - 1n
-  for await (const { segno } of reader.segments(timeline, range.first, range.segmentSize, options)) {
+  for await (const { segno, size } of reader.segments(timeline, range.first, range.segmentSize, options)) {
     if (range.stop !== undefined && segno >= range.stop) break
-    if (segno !== last + 1n) return { last, isGap: true }
+    // wal-fetch ends a recovery at an object of 0 bytes, as it does at a hole.
+    if (segno !== last + 1n || size === 0) return { last, isGap: true }
     last = segno
   }
   return { last, isGap: false }
@@ -118,7 +119,8 @@ async function forkEnd(
   options?: StorageCallOptions,
 ): Promise<Lsn | undefined> {
   if (link.end === undefined || link.end % BigInt(segmentSize) === 0n) return undefined
-  return (await reader.has(segmentName(link.timeline, segno, segmentSize), options)) ? link.end : undefined
+  const found = await reader.find(segmentName(link.timeline, segno, segmentSize), options)
+  return found.length > 0 && found.every(({ size }) => size > 0) ? link.end : undefined
 }
 
 /**

@@ -29,7 +29,7 @@ import {
   type FilesMetadata,
 } from './files-metadata.ts'
 import { formatSentinel, parseSentinel, type Sentinel } from './sentinel.ts'
-import { listSentinels } from './backup-listing.ts'
+import { type BackupFolder, type ListedFolders, listFolder, listFolders, listSentinels } from './backup-listing.ts'
 
 /** A finished backup, as a listing shows it. */
 export interface ListedBackup {
@@ -72,6 +72,16 @@ export class BackupArchive {
       if (name !== undefined) backups.push({ name, lastModifiedMs })
     }
     return backups
+  }
+
+  /** The same, and what lies in the folders of all backups, those without a sentinel too. */
+  listFolders(options?: StorageCallOptions): Promise<ListedFolders> {
+    return listFolders(this.#storage, options)
+  }
+
+  /** What lies in the folder of a backup. */
+  listFolder(name: string, options?: StorageCallOptions): Promise<BackupFolder> {
+    return listFolder(this.#storage, name, options)
   }
 
   /** A backup as its listing would show it; undefined where it has no sentinel. */

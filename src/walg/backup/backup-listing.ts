@@ -1,8 +1,10 @@
 /** What listings show of the backups of an archive: their sentinels alone, or all that lies in their folders. */
 import type { ObjectInfo, Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { isTempName } from '../../storage/temp-name.ts'
+import { isJsonObject } from '../json-document.ts'
 import { backupObjects, basebackupsFolder, sentinelSuffix } from '../names.ts'
-import { nameOfSentinel, parsePartName } from './backup-names.ts'
+import { backupFolder, nameOfSentinel, parsePartName } from './backup-names.ts'
+import type { Sentinel } from './sentinel.ts'
 
 /**
  * Objects of one backup that are read past before a new listing leaps over the rest. A new listing costs a request to S3,
@@ -53,6 +55,14 @@ export interface BackupFolder {
   readonly partBytes: number
   /** True where one of the parts is that of pg_control, without which nothing starts. */
   readonly hasControl: boolean
+  /** True where one of the parts has files of the cluster. */
+  readonly hasData: boolean
+  /** True where files_metadata.json is there, and not empty. */
+  readonly hasFileTable: boolean
+  /** Whether walrx.json is there: walrx took the backup. */
+  readonly contents: 'none' | 'empty' | 'found'
+  /** True where the server's manifest is there, and not empty. */
+  readonly hasManifest: boolean
   /** True where one of the parts has no bytes: no tar is that short, encoded or not. */
   readonly hasEmptyPart: boolean
   /** When the newest of them was written, in milliseconds since 1970 by the clock of the storage. */
@@ -65,6 +75,10 @@ export const noFolder: BackupFolder = {
   bytes: 0,
   partBytes: 0,
   hasControl: false,
+  hasData: false,
+  hasFileTable: false,
+  contents: 'none',
+  hasManifest: false,
   hasEmptyPart: false,
   newestMs: 0,
 }
@@ -111,12 +125,55 @@ export async function listFolders(
 /** @param path of the object within the folder */
 function withObject(folder: BackupFolder, { lastModifiedMs, size }: ObjectInfo, path: string): BackupFolder {
   const isPart = path.startsWith(backupObjects.parts) && !isTempName(path)
+  const kind = isPart ? parsePartName(path).kind : undefined
   return {
     objects: folder.objects + 1,
     bytes: folder.bytes + size,
     partBytes: folder.partBytes + (isPart ? size : 0),
-    hasControl: folder.hasControl || (isPart && parsePartName(path).kind === 'control'),
+    hasControl: folder.hasControl || kind === 'control',
+    hasData: folder.hasData || kind === 'data',
+    hasFileTable: folder.hasFileTable || (path === backupObjects.filesMetadata && size > 0),
+    contents: path !== backupObjects.contents ? folder.contents : size > 0 ? 'found' : 'empty',
+    hasManifest: folder.hasManifest || (path.startsWith(backupObjects.manifest) && !isTempName(path) && size > 0),
     hasEmptyPart: folder.hasEmptyPart || (isPart && size === 0),
     newestMs: Math.max(folder.newestMs, lastModifiedMs),
   }
+}
+
+/** Lists the folder of one backup. Throws what the storage says. */
+export async function listFolder(
+  storage: Pick<Storage, 'list'>,
+  name: string,
+  options?: StorageCallOptions,
+): Promise<BackupFolder> {
+  const prefix = backupFolder(name)
+  let folder = noFolder
+  for await (const info of storage.list(prefix, options))
+    folder = withObject(folder, info, info.key.slice(prefix.length))
+  return folder
+}
+
+/**
+ * What a backup lacks that every restore needs, as far as its sentinel and a listing show it; undefined for nothing. A
+ * restore checks the same, and each object besides.
+ *
+ * The parts have as many bytes as the sentinel counts at least: each of the tools counts what it has uploaded, and some
+ * leave small parts out of the count.
+ */
+export function lackOf(
+  sentinel: Pick<Sentinel, 'compressedSize' | 'extra' | 'filesMetadataDisabled'>,
+  folder: BackupFolder,
+): string | undefined {
+  const { contents, hasControl, hasData, hasEmptyPart, hasFileTable, hasManifest, partBytes } = folder
+  const { compressedSize = 0, extra, filesMetadataDisabled } = sentinel
+  if (!hasControl) return 'has no part with pg_control'
+  if (!hasData) return 'has no part with data'
+  if (hasEmptyPart) return 'has a part of 0 bytes'
+  if (partBytes < compressedSize) return `has ${partBytes} bytes of parts instead of ${compressedSize}`
+  if (!hasFileTable && !filesMetadataDisabled && !isJsonObject(extra['Files']))
+    return `has no ${backupObjects.filesMetadata}`
+  if (contents === 'empty') return `has a ${backupObjects.contents} of 0 bytes`
+  // walrx stores both with every backup; those of the other tools have neither.
+  if (contents === 'found' && !hasManifest) return `has no ${backupObjects.manifest}`
+  return undefined
 }

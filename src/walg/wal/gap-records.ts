@@ -9,6 +9,7 @@
  * A record says what was lost when it was written. Whether it still is missing is for its readers to see: segments may
  * have come since, from another receiver or from an archive_command.
  */
+import { hasCode, type WalrxError } from '../../primitives/errors.ts'
 import { formatJson } from '../../primitives/json.ts'
 import { formatLsn, type Lsn, segmentNumber, type Timeline, toLsn } from '../../postgres/lsn.ts'
 import type { SegmentId } from '../../postgres/wal/wal-file.ts'
@@ -91,15 +92,25 @@ export async function writeGap(
 /**
  * Every gap that was ever recorded, by timeline and start. One listing, and a small object for each.
  * @param timeline only those of this one; default all
- * @throws WALRX_OBJECT_DAMAGED for an object that does not say what its key says, and what the storage says
+ * @param onDamaged called for an object that does not say what its key says, of which the key is taken
+ * @throws WALRX_OBJECT_DAMAGED for such an object without `onDamaged`, and what the storage says
  */
 export async function listGaps(
   storage: Storage,
   options?: StorageCallOptions,
   timeline?: Timeline,
+  onDamaged?: (error: WalrxError, key: string) => void,
 ): Promise<GapRecord[]> {
   const gaps: GapRecord[] = []
-  for await (const range of gapRanges(storage, options, timeline)) gaps.push(await readGap(storage, range, options))
+  for await (const range of gapRanges(storage, options, timeline)) {
+    try {
+      gaps.push(await readGap(storage, range, options))
+    } catch (error) {
+      if (!onDamaged || !hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
+      onDamaged(error, gapKey(range))
+      gaps.push({ ...range, detectedAt: '', reason: 'its record cannot be read', host: '', slot: undefined })
+    }
+  }
   return gaps
 }
 
@@ -150,10 +161,14 @@ export function isInGap(gap: GapRange, id: SegmentId, segmentSize: number): bool
 export function describeGap({ detectedAt, endLsn, startLsn, timeline }: GapRecord): string {
   if (isBreak({ endLsn, startLsn })) {
     const from = `from ${formatLsn(startLsn)} on timeline ${timeline} on`
-    return `the server ran with wal_level=minimal ${from}, and no recovery passes that (detected at ${detectedAt})`
+    return `the server ran with wal_level=minimal ${from}, and no recovery passes that${detected(detectedAt)}`
   }
   const range = `from ${formatLsn(startLsn)} to ${formatLsn(endLsn)} on timeline ${timeline}`
-  return `WAL ${range} was lost (detected at ${detectedAt})`
+  return `WAL ${range} was lost${detected(detectedAt)}`
+}
+
+function detected(at: string): string {
+  return at === '' ? '' : ` (detected at ${at})`
 }
 
 async function readGap(storage: Storage, range: GapRange, options?: StorageCallOptions): Promise<GapRecord> {

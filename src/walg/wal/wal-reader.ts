@@ -1,6 +1,6 @@
 /** Reads WAL files of an archive, from any writer and in any codec. */
 import { extensions } from '../../compression/codecs.ts'
-import { hasCode } from '../../primitives/errors.ts'
+import { hasCode, type WalrxError } from '../../primitives/errors.ts'
 import type { Lsn } from '../../postgres/lsn.ts'
 import {
   historyName,
@@ -32,6 +32,8 @@ export interface WalObject extends ObjectInfo {
 export interface ListedSegment extends SegmentId {
   readonly name: string
   readonly extension: string
+  /** Bytes as it is stored, in the shortest of its forms. 0 for one that nothing may be read from. */
+  readonly size: number
 }
 
 /** See the file's header. */
@@ -190,24 +192,29 @@ export class WalReader {
     const first = segmentName(timeline, from, segmentSize)
     // After every form of the segment before, which are the bare name, or that and a dot: '/' sorts after both.
     const startAfter = from === 0n ? undefined : `${walFolder}${segmentName(timeline, from - 1n, segmentSize)}/`
-    let previous = ''
+    let found: ListedSegment | undefined
     const prefix = walFolder + first.slice(0, 8)
     for await (const info of this.storage.list(
       prefix,
       startAfter === undefined ? options : { ...options, startAfter },
     )) {
       const parsed = parseWalKey(info.key)
-      if (parsed?.kind !== 'segment' || parsed.name === previous) continue
+      if (parsed?.kind !== 'segment') continue
+      if (parsed.name === found?.name) {
+        if (info.size < found.size) found = { ...found, size: info.size }
+        continue
+      }
       const id = parseSegmentName(parsed.name, segmentSize)
       if (!id) continue
-      previous = parsed.name
-      yield { ...id, name: parsed.name, extension: parsed.extension }
+      if (found) yield found
+      found = { ...id, name: parsed.name, extension: parsed.extension, size: info.size }
     }
+    if (found) yield found
   }
 
   /** WAL that the archive lacks for ever, as far as that was recorded; see {@link listGaps}. */
-  gaps(options?: StorageCallOptions): Promise<GapRecord[]> {
-    return listGaps(this.storage, options)
+  gaps(options?: StorageCallOptions, onDamaged?: (error: WalrxError, key: string) => void): Promise<GapRecord[]> {
+    return listGaps(this.storage, options, undefined, onDamaged)
   }
 
   /** Newer timelines that left this one, by their histories. One page of a listing and one file for each newer one. */

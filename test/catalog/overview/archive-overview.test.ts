@@ -10,6 +10,7 @@ import { intentKey, metadataKey, partKey, sentinelKey } from '../../../src/walg/
 import { putVerification, type Verification, verificationKey } from '../../../src/walg/backup/verification.ts'
 import { tailKey, walKey } from '../../../src/walg/names.ts'
 import { madeSegmentSize } from '../../harness/made/made-wal.ts'
+import { seedParts } from '../../harness/made/made-parts.ts'
 import { MemoryStorage } from '../../harness/store/memory-storage.ts'
 
 const dayMs = 86_400_000
@@ -25,7 +26,7 @@ function seedBackup(storage: MemoryStorage, segno: bigint, daysAgo: number, more
   const lsns = { LSN: Number(lsnOf(segno)), FinishLSN: Number(lsnOf(segno)) + 200 }
   const sentinel = { ...lsns, ...times, PgVersion: 170_005, UncompressedSize: 1000, CompressedSize: 100, ...more }
   storage.seed(sentinelKey(name), Buffer.from(JSON.stringify(sentinel)))
-  storage.seed(partKey(name, 'part_001.tar.zst'), Buffer.alloc(100))
+  seedParts(storage, name)
   storage.seed(metadataKey(name), Buffer.from('{"is_permanent":false}'))
   return name
 }
@@ -160,4 +161,80 @@ test('an empty archive', async () => {
   const text = overviewText(await read(new MemoryStorage()), 1)
   assert.match(text, /^recovery +impossible: there is no backup$/m)
   assert.match(text, /^price +0\.00 a month/m)
+})
+
+test('a backup that lacks a part gives no window, nor does a delta on it, and both are named', async () => {
+  const storage = new MemoryStorage()
+  const full = seedBackup(storage, 5n, 3)
+  const delta = seedBackup(storage, 7n, 1, { DeltaFrom: full, DeltaCount: 1 }, `_D_${segment(5n)}`)
+  for (const segno of [5n, 6n, 7n, 8n]) storage.seed(walKey(segment(segno), 'zst'), Buffer.alloc(10))
+  assert.equal((await read(storage)).windows[0]?.backup.name, full)
+  storage.objects.delete(partKey(full, 'pg_control.tar.zst'))
+  const overview = await read(storage)
+  assert.deepEqual(overview.windows, [])
+  const json = overviewToJson(overview, undefined)
+  const problem = `${full} has no part with pg_control`
+  assert.deepEqual(
+    (json['backups'] as { chain_problem: unknown }[]).map((each) => each.chain_problem),
+    [problem, problem],
+  )
+  const text = overviewText(overview, undefined)
+  assert.match(text, /^recovery +impossible: no backup is whole$/m)
+  assert.match(text, new RegExp(`^${full} cannot be restored: it has no part with pg_control$`, 'm'))
+  assert.match(text, new RegExp(`^${delta} cannot be restored: ${problem}$`, 'm'))
+})
+
+test('a segment of 0 bytes is named, and the window ends before it', async () => {
+  const storage = new MemoryStorage()
+  seedBackup(storage, 5n, 3)
+  for (const segno of [5n, 6n, 7n, 8n]) storage.seed(walKey(segment(segno), 'zst'), Buffer.alloc(segno === 7n ? 0 : 9))
+  const overview = await read(storage)
+  const json = overviewToJson(overview, undefined)
+  assert.deepEqual(json['missing_wal'], [])
+  assert.deepEqual(json['empty_wal'], [
+    { timeline: 1, first_segment: segment(7n), last_segment: segment(7n), segments_count: 1n },
+  ])
+  assert.match(overviewText(overview, undefined), new RegExp(`^ {2}0 bytes in ${segment(7n)}$`, 'm'))
+  assert.deepEqual(
+    overview.windows.map(({ end, endLsn }) => [end.kind, endLsn]),
+    [['hole', toLsn(7n * BigInt(madeSegmentSize))]],
+  )
+})
+
+test('a damaged small object is a problem with its name and a remedy, and all else is shown', async () => {
+  const storage = new MemoryStorage()
+  const name = seedBackup(storage, 5n, 3)
+  for (const segno of [5n, 6n]) storage.seed(walKey(segment(segno), 'zst'), Buffer.alloc(10))
+  const gap = 'walrx_005/gap/00000001/0000000000B00000-0000000000C00000.json'
+  const remedies: readonly (readonly [key: string, hint: RegExp])[] = [
+    ['walrx_005/system.json', /the next walrx wal-receive or backup-push writes it again$/],
+    ['wal_005/00000002.history', /^remove it with walrx st rm --force wal_005\/00000002\.history: /],
+    [gap, /: walrx st rm --force walrx_005\/gap\//],
+    [verificationKey(name), new RegExp(`^walrx backup-verify ${name} writes it again$`)],
+    [intentKey(`base_${segment(9n)}`), /walrx st rm --force walrx_005\/backups\//],
+    [metadataKey(name), /^the sentinel says the same/],
+  ]
+  for (const [key, hint] of remedies) {
+    const kept = storage.objects.get(key)
+    for (const damage of ['', '{', '[]', '{"version":7}']) {
+      storage.seed(key, damage, nowMs)
+      // Of a document of WAL-G any object will do.
+      if (key === metadataKey(name) && damage.startsWith('{"')) continue
+      const overview = await read(storage)
+      assert.equal(overview.problems.length, 1, `${key}: ${damage}`)
+      assert.ok(overview.problems[0]?.message.includes(key.split('/').at(-1) ?? ''), overview.problems[0]?.message)
+      assert.match(overview.problems[0]?.hint ?? '', hint)
+      assert.deepEqual([overview.backups.length, overview.windows.length], [1, 1], key)
+      const json = overviewToJson(overview, undefined)
+      assert.equal((json['problems'] as unknown[]).length, 1)
+      if (key === gap)
+        assert.deepEqual(
+          overview.gaps.map(({ missingCount }) => missingCount),
+          [1n],
+        )
+    }
+    storage.objects.delete(key)
+    if (kept) storage.objects.set(key, kept)
+  }
+  assert.deepEqual((await read(storage)).problems, [])
 })

@@ -17,7 +17,7 @@ import { Random } from '../../harness/random.ts'
 import { MemoryStorage } from '../../harness/store/memory-storage.ts'
 
 const MiB = 1024 * 1024
-const nothing = Buffer.alloc(0)
+const notEmpty = Buffer.from('x')
 
 /** A backup from and to these positions; a delta where it has a parent. */
 function backup(timeline: number, start: string, finish: string, parent?: string): WindowBackup {
@@ -30,7 +30,7 @@ function backup(timeline: number, start: string, finish: string, parent?: string
 }
 
 function seed(storage: MemoryStorage, timeline: number, ...segnos: number[]): void {
-  for (const segno of segnos) storage.seed(`wal_005/${segmentName(timeline, BigInt(segno), MiB)}.zst`, nothing)
+  for (const segno of segnos) storage.seed(`wal_005/${segmentName(timeline, BigInt(segno), MiB)}.zst`, notEmpty)
 }
 
 const record = (timeline: number, start: string, end: string): GapRecord => ({
@@ -52,7 +52,7 @@ const shown = (windows: readonly RestoreWindow[]) =>
 test('a window goes from the oldest backup to the end of the tail', async () => {
   const storage = new MemoryStorage()
   seed(storage, 1, 3, 4, 5, 6, 7)
-  storage.seed(tailKey(segmentName(1, 8n, MiB), { from: 0, to: 0x1234 }, 'zst'), nothing)
+  storage.seed(tailKey(segmentName(1, 8n, MiB), { from: 0, to: 0x1234 }, 'zst'), notEmpty)
   const windows = await windowsOf(storage, backup(1, '0/600028', '0/600100'), backup(1, '0/400028', '0/500100'))
   assert.deepEqual(shown(windows), ['1 000000010000000000000004 2 0/500100 0/801234 newest'])
   assert.deepEqual(shown(await windowsOf(storage)), [])
@@ -125,6 +125,41 @@ test('a backup counts only with all that it builds on, its sentinel, and the WAL
   ])
 })
 
+test('a segment of 0 bytes ends a window, also where it is the newest, and it is no end of the archive', async () => {
+  const storage = new MemoryStorage()
+  seed(storage, 1, 3, 4, 5, 7)
+  for (const segno of [6, 8]) storage.seed(`wal_005/${segmentName(1, BigInt(segno), MiB)}.zst`, '')
+  const backups = [backup(1, '0/400028', '0/400100'), backup(1, '0/700028', '0/700100')]
+  assert.deepEqual(shown(await windowsOf(storage, ...backups)), [
+    '1 000000010000000000000004 1 0/400100 0/600000 hole',
+    '1 000000010000000000000007 1 0/700100 0/800000 hole',
+  ])
+  // Which of two forms is read is not known.
+  for (const [segno, extension] of [
+    [6, 'lz4'],
+    [8, 'zz'],
+  ] as const)
+    storage.seed(`wal_005/${segmentName(1, BigInt(segno), MiB)}.${extension}`, 'x')
+  assert.equal((await windowsOf(storage, ...backups)).length, 2)
+})
+
+test('a history that cannot be read leaves no window on its timeline', async () => {
+  const storage = new MemoryStorage()
+  seed(storage, 1, 3, 4)
+  seed(storage, 2, 4, 5)
+  storage.seed('wal_005/00000002.history', '1\t0/480000\tx\n')
+  const backups = [backup(1, '0/300028', '0/300100'), backup(2, '0/500028', '0/500100')]
+  const timelines = async () => (await windowsOf(storage, ...backups)).map(({ timeline }) => timeline)
+  assert.deepEqual(await timelines(), [1, 2])
+  for (const damaged of ['', 'x', '# nothing\n']) {
+    storage.seed('wal_005/00000002.history', damaged)
+    assert.deepEqual(await timelines(), [1])
+    const { problems } = await readInventory(new WalReader(storage), MiB)
+    assert.match(problems[0]?.message ?? '', /00000002\.history/)
+    assert.match(problems[0]?.hint ?? '', /^remove it with walrx st rm --force wal_005\/00000002\.history: /)
+  }
+})
+
 test('a thousand backups of a long archive cost no more than a look at each', async () => {
   const storage = new MemoryStorage()
   seed(storage, 1, ...Array.from({ length: 3000 }, (_, index) => index + 1).filter((segno) => segno % 3 !== 0))
@@ -145,7 +180,8 @@ describe('on made-up archives', () => {
       for (const timeline of [1, 2, 3]) {
         const from = timeline === 1 ? 1 : (forks[timeline - 2] ?? 0)
         const to = (forks[timeline - 1] ?? 0) + (random() < 0.5 ? 0 : 2)
-        for (let segno = from; segno <= to; segno++) if (random() < 0.85) seedReal(storage, timeline, segno)
+        for (let segno = from; segno <= to; segno++)
+          if (random() < 0.85) seedReal(storage, timeline, segno, random() < 0.1)
         if (random() < 0.5) {
           const length = 8192 * (1 + Math.floor(random() * 100))
           const name = segmentName(timeline, BigInt(to + 1), MiB)
@@ -186,7 +222,7 @@ describe('on made-up archives', () => {
   }
 })
 
-function seedReal(storage: MemoryStorage, timeline: number, segno: number): void {
+function seedReal(storage: MemoryStorage, timeline: number, segno: number, isEmpty: boolean): void {
   const name = segmentName(timeline, BigInt(segno), MiB)
-  storage.seed(`wal_005/${name}`, nothing)
+  storage.seed(`wal_005/${name}`, isEmpty ? '' : notEmpty)
 }

@@ -14,9 +14,9 @@ const carried: ReadonlySet<OptionGroup> = new Set<OptionGroup>([
   ...(['Storage', 'S3', 'PostgreSQL', 'Compression', 'Encryption'] as const),
 ])
 
-/** A command with arguments: options, and names of backups, segments, timelines and history files. */
+/** A command with arguments: options, verbs of st, and names of backups, segments, timelines, history files and objects. */
 const call =
-  /(see )?\bwalrx ([a-z]+(?:-[a-z]+)*)((?: (?:--?[a-z][\w-]*|base_\w+|[0-9A-F]{24}|[0-9A-F]{8}\.history|\d+))+)/g
+  /(see )?\bwalrx ([a-z]+(?:-[a-z]+)*)((?: (?:--?[a-z][\w-]*|(?<=\bst )(?:ls|stat|get|cat|rm)\b|base_\w+|[0-9A-F]{24}|[0-9A-F]{8}\.history|\d+|(?:wal|basebackups|walrx)_005\/[\w./-]*\w))+)/g
 
 /**
  * `text` with the flags of this run after each call with arguments. Commands without arguments are words of a sentence,

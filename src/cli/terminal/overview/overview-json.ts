@@ -3,7 +3,7 @@ import type { ArchiveOverview, BackupOverview } from '../../../catalog/overview/
 import type { UnfinishedBackup } from '../../../catalog/overview/unfinished-backups.ts'
 import { isPermanent } from '../../../catalog/backups.ts'
 import { gapToJson } from '../../../catalog/gap-json.ts'
-import { gapsOf, type TimelineInventory } from '../../../catalog/wal-inventory.ts'
+import { gapsOf, type SegmentRange, type TimelineInventory } from '../../../catalog/wal-inventory.ts'
 import type { TimedWindow } from '../../../catalog/window/window-times.ts'
 import type { JsonValue } from '../../../primitives/json.ts'
 import { formatRfc3339 } from '../../../postgres/timestamp.ts'
@@ -34,7 +34,8 @@ export function overviewToJson(overview: ArchiveOverview, price: number | undefi
     timelines: timelines.map((entry) => timelineToJson(entry, segmentSize)),
     backups: backups.map((backup) => backupToJson(backup, nowMs)),
     unfinished_backups: unfinished.map((each) => unfinishedToJson(each, nowMs)),
-    missing_wal: timelines.flatMap((entry) => holesToJson(entry, segmentSize)),
+    missing_wal: timelines.flatMap((entry) => rangesToJson(entry, gapsOf(entry), segmentSize)),
+    empty_wal: timelines.flatMap((entry) => rangesToJson(entry, entry.empty, segmentSize)),
     gaps: gaps.map((gap) => gapToJson(gap, { timeline: gap.timeline })),
     wal_days: days.map(({ day, segmentCount, storedBytes }) => ({
       day,
@@ -52,6 +53,7 @@ export function overviewToJson(overview: ArchiveOverview, price: number | undefi
       price_per_gb_month: price ?? null,
       price_per_month: price === undefined ? null : Math.round(priceOf(total, price) * 10_000) / 10_000,
     },
+    problems: overview.problems.map(({ hint, message }) => ({ message, hint: hint ?? null })),
   }
 }
 
@@ -136,11 +138,15 @@ function unfinishedToJson({ host, lastSignMs, name, state, storedBytes }: Unfini
   }
 }
 
-function holesToJson(entry: TimelineInventory, segmentSize: number): JsonValue[] {
-  return gapsOf(entry).map(({ first, last }) => ({
-    timeline: entry.timeline,
-    first_segment: segmentName(entry.timeline, first, segmentSize),
-    last_segment: segmentName(entry.timeline, last, segmentSize),
+function rangesToJson(
+  { timeline }: TimelineInventory,
+  ranges: readonly SegmentRange[],
+  segmentSize: number,
+): JsonValue[] {
+  return ranges.map(({ first, last }) => ({
+    timeline,
+    first_segment: segmentName(timeline, first, segmentSize),
+    last_segment: segmentName(timeline, last, segmentSize),
     segments_count: last - first + 1n,
   }))
 }

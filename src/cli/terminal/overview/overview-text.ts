@@ -2,7 +2,8 @@
 import type { ArchiveOverview, BackupOverview } from '../../../catalog/overview/archive-overview.ts'
 import type { UnfinishedBackup } from '../../../catalog/overview/unfinished-backups.ts'
 import { isPermanent } from '../../../catalog/backups.ts'
-import { gapsOf, type TimelineInventory } from '../../../catalog/wal-inventory.ts'
+import { describeBroken } from '../../../catalog/chains.ts'
+import { gapsOf, type SegmentRange, type TimelineInventory } from '../../../catalog/wal-inventory.ts'
 import type { TimedWindow } from '../../../catalog/window/window-times.ts'
 import { formatLsn } from '../../../postgres/lsn.ts'
 import { formatTimestamp, type TimestampTz } from '../../../postgres/timestamp.ts'
@@ -75,7 +76,11 @@ export function newestTimeline(timelines: readonly TimelineInventory[]): Timelin
 /** Of the newest window, which a recovery without a target follows; all are in the table. */
 function recoveryText({ backups, windows }: ArchiveOverview): string {
   const window = windows.findLast(({ end }) => end.kind === 'newest') ?? windows.at(-1)
-  if (!window) return backups.length === 0 ? 'impossible: there is no backup' : 'impossible: no backup has all its WAL'
+  if (!window && backups.length === 0) return 'impossible: there is no backup'
+  if (!window) {
+    const isNoneWhole = backups.every(({ chain }) => chain.problem !== undefined)
+    return isNoneWhole ? 'impossible: no backup is whole' : 'impossible: no whole backup has all its WAL'
+  }
   const { from, to } = momentsOf(window)
   return `any moment from ${from ?? formatLsn(window.startLsn)} to ${to ?? formatLsn(window.endLsn)}`
 }
@@ -123,7 +128,7 @@ function backupsText({ backups, nowMs }: ArchiveOverview): string {
   const more =
     older > 0 ? `… and ${counted(older, 'older backup')}: walrx backup-list shows ${older === 1 ? 'it' : 'them'}\n` : ''
   const problems = shown.flatMap(({ chain, name, verification }) => [
-    ...(chain.problem === undefined ? [] : [`${name} cannot be restored: ${chain.problem}\n`]),
+    ...(chain.problem === undefined ? [] : [`${describeBroken({ name, problem: chain.problem })}\n`]),
     ...(verification?.problem === undefined ? [] : [`${name} is damaged: ${verification.problem}\n`]),
   ])
   return alignColumns([titles, ...shown.map((backup) => backupCells(backup, nowMs))], ' ') + more + problems.join('')
@@ -173,14 +178,18 @@ function unfinishedText({ nowMs, unfinished }: ArchiveOverview): string {
 
 function missingText({ gaps, inventory }: ArchiveOverview): string[] {
   const { segmentSize, timelines } = inventory
-  const holes = timelines.flatMap((entry) =>
-    gapsOf(entry).map(({ first, last }) => {
+  const holes = timelines.flatMap((entry) => {
+    const text = ({ first, last }: SegmentRange) => {
       const name = (segno: bigint) => segmentName(entry.timeline, segno, segmentSize)
       return first === last
-        ? `  missing ${name(first)}\n`
-        : `  missing ${name(first)} to ${name(last)}, ${counted(last - first + 1n, 'segment')}\n`
-    }),
-  )
+        ? `${name(first)}\n`
+        : `${name(first)} to ${name(last)}, ${counted(last - first + 1n, 'segment')}\n`
+    }
+    return [
+      ...gapsOf(entry).map((range) => `  missing ${text(range)}`),
+      ...entry.empty.map((range) => `  0 bytes in ${text(range)}`),
+    ]
+  })
   const lost = gaps.map((gap) => `  ${describeGap(gap)}${isBreak(gap) ? '' : `: ${gap.reason}`}\n`)
   const lines = [...holes.slice(0, linesMax), ...lost.slice(0, linesMax)]
   const more = holes.length + lost.length - lines.length

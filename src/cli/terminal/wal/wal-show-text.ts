@@ -1,6 +1,7 @@
 /** The text of `wal-show`. */
 import { backupsOf, type ShownArchive } from '../../../catalog/window/shown-archive.ts'
 import type { TimedWindow } from '../../../catalog/window/window-times.ts'
+import { type BrokenBackup, describeBroken } from '../../../catalog/chains.ts'
 import { gapsOf, type SegmentRange, type TimelineInventory } from '../../../catalog/wal-inventory.ts'
 import { formatLsn } from '../../../postgres/lsn.ts'
 import { formatTimestamp, type TimestampTz } from '../../../postgres/timestamp.ts'
@@ -29,6 +30,7 @@ export function walToText(archive: ShownArchive, location: string): string {
     alignColumns([titles, ...rows], gapOfColumns) +
     missing.map((line) => `${line}\n`).join('') +
     lost +
+    brokenLines(archive.broken).join('') +
     windowLines(windows).join('')
   )
 }
@@ -42,7 +44,7 @@ const heads = [
 ]
 
 function timelineCells({ backups, gaps, inventory }: ShownArchive, entry: TimelineInventory): string[] {
-  const { durableEnd, hasPartial, parent, ranges, segmentCount, switchpoint, timeline } = entry
+  const { durableEnd, empty, hasPartial, parent, ranges, segmentCount, switchpoint, timeline } = entry
   const { segmentSize } = inventory
   const name = namer(timeline, segmentSize)
   const missing = gapsOf(entry).reduce((sum, { first, last }) => sum + last - first + 1n, 0n)
@@ -54,11 +56,22 @@ function timelineCells({ backups, gaps, inventory }: ShownArchive, entry: Timeli
     `${name(ranges.at(-1)?.last)}${hasPartial ? ' + partial' : ''}`,
     String(segmentCount),
     String(missing),
-    missing > 0n || isLost ? 'LOST_SEGMENTS' : 'OK',
+    missing > 0n || isLost || empty.length > 0 ? 'LOST_SEGMENTS' : 'OK',
     ...(durableEnd === undefined ? ['-', '-'] : [formatLsn(durableEnd), `${ageOf(entry.newestMs)} ago`]),
     humanSize(entry.storedBytes),
     ...(backups ? [String(backupsOf(backups, entry, segmentSize).length)] : []),
   ]
+}
+
+/** Lines of backups that cannot be restored: the last ones. */
+const brokenLinesMax = 10
+
+function brokenLines(broken: readonly BrokenBackup[]): string[] {
+  const more = broken.length - brokenLinesMax
+  const lines = broken.slice(-brokenLinesMax).map((each) => `${describeBroken(each)}\n`)
+  return more > 0
+    ? [`… ${more} more backups cannot be restored: walrx backup-list --chains shows them\n`, ...lines]
+    : lines
 }
 
 /** Lines of restore windows in the text: the last ones. */
@@ -89,7 +102,11 @@ function timeText(time: TimestampTz | undefined): string {
 }
 
 function missingLines(entry: TimelineInventory, segmentSize: number): string[] {
-  return gapsOf(entry).map((gap) => describeRange(gap, namer(entry.timeline, segmentSize)))
+  const name = namer(entry.timeline, segmentSize)
+  return [
+    ...gapsOf(entry).map((range) => `missing ${describeRange(range, name)}`),
+    ...entry.empty.map((range) => `0 bytes in ${describeRange(range, name)}`),
+  ]
 }
 
 /** Names of a timeline's segments by their numbers; `-` for none. */
@@ -98,9 +115,7 @@ function namer(timeline: number, segmentSize: number): (segno: bigint | undefine
 }
 
 function describeRange({ first, last }: SegmentRange, name: (segno: bigint) => string): string {
-  return first === last
-    ? `missing ${name(first)}`
-    : `missing ${name(first)} to ${name(last)}, ${last - first + 1n} segments`
+  return first === last ? name(first) : `${name(first)} to ${name(last)}, ${last - first + 1n} segments`
 }
 
 /** How long ago that was, in one unit. */

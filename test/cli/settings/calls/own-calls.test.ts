@@ -25,6 +25,10 @@ test('a call with arguments gets the archive and the server of this run, and not
     "run walrx wal-finalize --set-aside 00000002.history '--file-prefix=/srv/my archive'; then start again",
   )
   assert.equal(
+    completeCalls('remove it with walrx st rm --force walrx_005/system.json: a start writes it again', settings),
+    "remove it with walrx st rm --force walrx_005/system.json '--file-prefix=/srv/my archive': a start writes it again",
+  )
+  assert.equal(
     completeCalls('a backup reads every page too: walrx backup-push --verify', settings),
     "a backup reads every page too: walrx backup-push --verify '--file-prefix=/srv/my archive' '--dbname=host=db1 user=walrx'",
   )
