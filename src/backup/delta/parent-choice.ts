@@ -6,6 +6,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { listInOrder, notesOnLatest } from '../../catalog/backup-order.ts'
 import { isPermanent, readDetail, readDetailsInOrder, selectBackup } from '../../catalog/backups.ts'
 import type { BackupDetail } from '../../catalog/backups.ts'
+import { problemOfChain } from '../../catalog/chains.ts'
 import type { Logger } from '../../observe/log.ts'
 import { hasCode, isOfKey, WalrxError } from '../../primitives/errors.ts'
 import type { JsonValue } from '../../primitives/json.ts'
@@ -86,6 +87,8 @@ export async function chooseParent(
     const found = await archive.readFilesMetadata(parentName, sentinel, { signal })
     if (found.kind !== 'found') throw unfit(parentName, 'has no table of its files')
     await refuseIncomplete(archive, parentName, found.metadata, signal)
+    const problem = await problemOfChain(archive, parentName, { signal })
+    if (problem !== undefined) throw new UnfitParent(`${parentName} cannot be built on: ${problem}`, undefined)
     await refuseLocked(archive, chain, signal)
     const standing = { count, fullName: chain.at(-1) ?? parentName, systemId: cluster.systemId }
     const parent = parentOf(parentName, sentinel, found.metadata, standing)

@@ -117,6 +117,14 @@ describe('a delta builds on', () => {
     assert.deepEqual([parent?.name, parent?.count, parent?.fullName], [nameOf(1), 3, nameOf(1)])
   })
 
+  test('nothing where what it would build on cannot be restored, at whatever distance', async () => {
+    const archive = await chain()
+    assert.ok((await archive.choose()).parent)
+    archive.storage.seed(partKey(nameOf(1), 'part_001.tar.zst'), '')
+    const newest = `${nameOf(3)}_D_000000010000000000000002`
+    assert.equal(await archive.reason(), `parent: ${newest} cannot be built on: ${nameOf(1)} has a part of 0 bytes`)
+  })
+
   test('the one that is named, or kept with these data', async () => {
     const archive = await chain()
     assert.equal((await archive.choose({ fromName: nameOf(1) })).parent?.name, nameOf(1))
