@@ -1,17 +1,17 @@
 /** `walrx st VERB`: single objects of the storage, as WAL-G's st. */
 import { createReadStream } from 'node:fs'
-import { open, stat, unlink } from 'node:fs/promises'
+import { open as openFile, stat, unlink } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import type { OptionKey } from '../../config/options/options.ts'
 import { openCodec, openStorage } from '../../config/open-storage.ts'
 import { isOfArchive, removeObjects } from '../../objects/object-removal.ts'
 import { listBelow, listFolder, listMatching } from '../../objects/object-listing.ts'
+import { objectKeyOf, parseObjectPath } from '../../objects/object-path.ts'
 import { parsePattern } from '../../objects/object-pattern.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
 import { formatJson } from '../../primitives/json.ts'
-import { keyProblem } from '../../storage/keys.ts'
-import type { Storage } from '../../storage/storage.ts'
+import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { isTempName } from '../../storage/temp-name.ts'
 import { type AnyReading, keyOfAny, openAnyObject, putAnyObject } from '../../walg/stored/transfer/any-object.ts'
 import type { Command, CommandContext } from '../command.ts'
@@ -77,9 +77,6 @@ export const stCommand: Command<'st', 'verb', never> = {
     const storage = await openStorage(options, new StoreWaits(log).onTrouble)
     try {
       return await verb.run(storage, rest, context)
-    } catch (error) {
-      if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) throw missing(storage, rest.join(' '), error)
-      throw error
     } finally {
       await storage.close()
     }
@@ -121,21 +118,13 @@ function callOf(name: string, args: readonly string[]): string {
   return `write walrx st ${[name, ...args.map((arg) => arg.replace('?', '').toUpperCase())].join(' ')}`
 }
 
-/** A path as WAL-G takes it: slashes at its beginning are dropped. Throws WALRX_USAGE for what no key can be. */
-function keyOf(path: string | undefined = ''): string {
-  const key = path.replace(/^(\.?\/+)+/, '')
-  const problem = keyProblem(key.endsWith('/') ? key.slice(0, -1) : key)
-  if (problem !== undefined) throw usage(`"${path}" cannot be the path of an object: ${problem}`)
-  return key
-}
-
 async function list(storage: Storage, [path = '']: readonly string[], context: Context): Promise<number> {
   const { options, signals, stdout } = context
   const { glob, json, recursive } = options
   const signal = { signal: signals.drain }
   const printer = new EntryPrinter(stdout, json)
   if (glob) {
-    for await (const entry of listMatching(storage, parsePattern(keyOf(path)), signal)) {
+    for await (const entry of matching(storage, path, signal)) {
       if (!recursive || entry.type === 'obj') await printer.print(entry)
       else
         for await (const { info } of objectsIn(storage, entry.name, signal))
@@ -144,22 +133,42 @@ async function list(storage: Storage, [path = '']: readonly string[], context: C
     await printer.end()
     return 0
   }
-  const bare = /^[./]*$/.test(path) ? '' : keyOf(path)
-  const folder = bare === '' || bare.endsWith('/') ? bare : `${bare}/`
-  const entries = recursive ? listBelow(storage, folder, signal) : listFolder(storage, folder, signal)
-  for await (const entry of entries) await printer.print(entry)
+  const { isFolder, key } = parseObjectPath(path)
+  const folder = key === '' ? '' : `${key}/`
+  let count = 0
+  for await (const entry of recursive ? listBelow(storage, folder, signal) : listFolder(storage, folder, signal)) {
+    count++
+    await printer.print(entry)
+  }
+  if (count === 0 && key !== '') {
+    const info = isFolder ? undefined : await storage.head(key, signal)
+    if (!info) throw missing(storage, `no object and no folder ${key}`)
+    await printer.print({ type: 'obj', name: key, info })
+  }
   await printer.end()
   return 0
+}
+
+/** What a pattern matches. Throws WALRX_USAGE for nothing: a mistyped pattern is no empty folder. */
+async function* matching(storage: Storage, path: string, signal: StorageCallOptions) {
+  const { key } = parseObjectPath(path)
+  if (key === '') throw usage(`"${path}" is not a pattern`, "write one such as 'wal_005/*.history'")
+  let count = 0
+  for await (const entry of listMatching(storage, parsePattern(key), signal)) {
+    count++
+    yield entry
+  }
+  if (count === 0) throw missing(storage, `nothing that matches ${key}`)
 }
 
 async function* objectsIn(storage: Storage, folder: string, options: { readonly signal: AbortSignal }) {
   for await (const info of storage.list(folder, options)) yield { info }
 }
 
-async function show(storage: Storage, [path]: readonly string[], { options, signals, stdout }: Context) {
-  const key = keyOf(path)
+async function show(storage: Storage, [path = '']: readonly string[], { options, signals, stdout }: Context) {
+  const key = objectKeyOf(path)
   const info = await storage.head(key, { signal: signals.drain })
-  if (!info) throw missing(storage, key)
+  if (!info) throw await missingObject(storage, key, signals.drain)
   const printer = new EntryPrinter(stdout, options.json)
   await printer.print({ type: 'obj', name: key, info })
   await printer.end()
@@ -171,12 +180,24 @@ function reading({ options, signals }: Context, isDefault: boolean): AnyReading 
   return { decompress, decrypt, signal: signals.drain }
 }
 
-async function get(storage: Storage, [path, file = '']: readonly string[], context: Context): Promise<number> {
-  const key = keyOf(path)
+/** The bytes of an object. Throws WALRX_USAGE where there is none. */
+async function open(storage: Storage, key: string, options: AnyReading) {
+  try {
+    return await openAnyObject(storage, key, options)
+  } catch (error) {
+    if (hasCode(error, 'WALRX_OBJECT_NOT_FOUND')) throw await missingObject(storage, key, options.signal, error)
+    throw error
+  }
+}
+
+async function get(storage: Storage, [path = '', file = '']: readonly string[], context: Context): Promise<number> {
+  const key = objectKeyOf(path)
+  if (file === '' || file === '-')
+    throw usage(`"${file}" is not the name of a file`, 'name one; st cat prints an object')
   const isFolder = (await stat(file).catch(() => undefined))?.isDirectory() === true
   const target = isFolder ? join(file, basename(key)) : file
-  const body = await openAnyObject(storage, key, reading(context, true))
-  const handle = await open(target, 'wx', 0o640).catch(async (error: NodeJS.ErrnoException) => {
+  const body = await open(storage, key, reading(context, true))
+  const handle = await openFile(target, 'wx', 0o640).catch(async (error: NodeJS.ErrnoException) => {
     await body[Symbol.asyncIterator]().return?.()
     if (error.code !== 'EEXIST') throw error
     throw new WalrxError('WALRX_DESTINATION', `${target} is there already`, {
@@ -192,13 +213,13 @@ async function get(storage: Storage, [path, file = '']: readonly string[], conte
   return 0
 }
 
-async function cat(storage: Storage, [path]: readonly string[], context: Context): Promise<number> {
+async function cat(storage: Storage, [path = '']: readonly string[], context: Context): Promise<number> {
   const { options, signals, stdout } = context
   const print = async (key: string) =>
-    pipeline(await openAnyObject(storage, key, reading(context, false)), stdout, { end: false })
-  if (!options.glob) await print(keyOf(path))
+    pipeline(await open(storage, key, reading(context, false)), stdout, { end: false })
+  if (!options.glob) await print(objectKeyOf(path))
   else {
-    for await (const entry of listMatching(storage, parsePattern(keyOf(path)), { signal: signals.drain }))
+    for await (const entry of matching(storage, path, { signal: signals.drain }))
       if (entry.type === 'obj') await print(entry.name)
   }
   return 0
@@ -206,11 +227,14 @@ async function cat(storage: Storage, [path]: readonly string[], context: Context
 
 async function put(storage: Storage, args: readonly string[], context: Context): Promise<number> {
   const { options, signals, stdin } = context
-  const [file, path] = options.readStdin ? [undefined, args[0]] : args
+  const [file, path = ''] = options.readStdin ? [undefined, args[0]] : args
   const codec = options.compress ? openCodec(options) : undefined
-  const key = keyOfAny(keyOf(path), codec)
-  if (key.endsWith('/') || isTempName(key))
-    throw usage(`"${path}" cannot be the path of an object`, 'write a whole name')
+  const asked = parseObjectPath(path)
+  if (asked.isFolder && asked.key !== '' && file !== undefined)
+    throw usage(`"${path}" is the path of a folder, and not of an object`, `write ${asked.key}/${basename(file)}`)
+  const key = keyOfAny(objectKeyOf(path), codec)
+  if (isTempName(key))
+    throw usage(`"${path}" cannot be the path of an object: names that begin like this are unfinished files`)
   if (!options.overwrite) {
     if (isOfArchive(key)) {
       throw usage(
@@ -228,19 +252,29 @@ async function put(storage: Storage, args: readonly string[], context: Context):
   return 0
 }
 
-async function remove(storage: Storage, [path]: readonly string[], context: Context): Promise<number> {
+async function remove(storage: Storage, [path = '']: readonly string[], context: Context): Promise<number> {
   const { options, signals, stdout } = context
   const { dryRun, glob, json, overwrite: force } = options
   const links = new LinkNotes(context.log)
   const onObject = dryRun && !json ? ({ key }: { key: string }) => void stdout.write(`${key}\n`) : () => {}
-  const request = { path: keyOf(path), glob, force, dryRun }
-  const { bytes, objects } = await removeObjects(forDeletion(storage, links), request, onObject, {
-    signal: signals.drain,
-  })
+  const { isFolder, key } = parseObjectPath(path)
+  if (key === '') {
+    throw usage(
+      `"${path}" is the root of the storage: nothing was removed`,
+      'walrx delete everything removes an archive',
+    )
+  }
+  const request = { path: isFolder ? `${key}/` : key, glob, force, dryRun }
+  const call = { signal: signals.drain }
+  const { bytes, objects } = await removeObjects(forDeletion(storage, links), request, onObject, call)
   reportVersions(storage, context.log)
   links.end()
-  if (json) stdout.write(`${formatJson({ objects, bytes, removed: !dryRun })}\n`)
-  else stdout.write(`${dryRun ? 'would remove' : 'removed'} ${counted(objects, 'object')}, ${humanSize(bytes)}\n`)
+  if (json)
+    stdout.write(`${formatJson({ objects, bytes, removed: !dryRun })}
+`)
+  else
+    stdout.write(`${dryRun ? 'would remove' : 'removed'} ${counted(objects, 'object')}, ${humanSize(bytes)}
+`)
   return 0
 }
 
@@ -259,17 +293,29 @@ async function check(storage: Storage, [what, ...paths]: readonly string[], cont
     )
   for await (const _ of storage.list('', { ...options, firstPageKeys: 1 })) break
   const absent: string[] = []
-  for (const path of paths) if (!(await storage.head(keyOf(path), options))) absent.push(path)
-  if (absent.length > 0) throw missing(storage, absent.join(', '))
+  for (const path of paths) if (!(await storage.head(objectKeyOf(path), options))) absent.push(path)
+  if (absent.length > 0) throw missing(storage, `no object ${absent.join(', ')}`)
   stdout.write('Read check OK\n')
   return 0
 }
 
+/** @param what `no object x` */
 function missing(storage: Storage, what: string, cause?: unknown): WalrxError {
-  return new WalrxError('WALRX_USAGE', `there is no object ${what} at ${storage.location}`, {
+  return new WalrxError('WALRX_USAGE', `there is ${what} at ${storage.location}`, {
     hint: 'walrx st ls shows what is there',
     cause,
   })
+}
+
+/** The error for an object that is not there; a folder of that name is another mistake. */
+async function missingObject(storage: Storage, key: string, signal: AbortSignal | undefined, cause?: unknown) {
+  for await (const _ of storage.list(`${key}/`, { firstPageKeys: 1, ...(signal && { signal }) })) {
+    return new WalrxError('WALRX_USAGE', `${key} is a folder at ${storage.location}, and not an object`, {
+      hint: `walrx st ls ${key}/ shows what is in it`,
+      cause,
+    })
+  }
+  return missing(storage, `no object ${key}`, cause)
 }
 
 function usage(message: string, hint = 'see walrx st --help'): WalrxError {

@@ -51,7 +51,12 @@ export class EntryPrinter {
 function lineOf(entry: ListedEntry): string {
   const size = String(entry.type === 'obj' ? entry.info.size : 0).padEnd(sizeWidth)
   const time = entry.type === 'obj' ? goTime(entry.info.lastModifiedMs) : noTime
-  return `${entry.type.padEnd(typeWidth)} ${size} ${time} ${entry.name}\n`
+  return `${entry.type.padEnd(typeWidth)} ${size} ${time} ${visible(entry.name)}\n`
+}
+
+/** A name may have any character: one that moves the cursor is shown as `?`, as ls does. --json has it. */
+function visible(name: string): string {
+  return name.replace(/\p{Cc}/gu, '?')
 }
 
 /** `2026-03-01 12:00:00.5 +0000 UTC`, as Go prints a time. */

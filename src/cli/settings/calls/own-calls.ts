@@ -16,15 +16,17 @@ const carried: ReadonlySet<OptionGroup> = new Set<OptionGroup>([
 
 /** A command with arguments: options, verbs of st, and names of backups, segments, timelines, history files and objects. */
 const call =
-  /(see )?\bwalrx ([a-z]+(?:-[a-z]+)*)((?: (?:--?[a-z][\w-]*|(?<=\bst )(?:ls|stat|get|cat|rm)\b|base_\w+|[0-9A-F]{24}|[0-9A-F]{8}\.history|\d+|(?:wal|basebackups|walrx)_005\/[\w./-]*\w))+)/g
+  /(see )?\bwalrx ([a-z]+(?:-[a-z]+)*)((?: (?:--?[a-z][\w-]*|(?<=\bst )(?:ls|stat|get|cat|rm)\b|base_\w+|[0-9A-F]{24}|[0-9A-F]{8}\.history|\d+|(?:wal|basebackups|walrx)_005\/(?:[\w./-]*[\w/])?))+)/g
 
 /**
  * `text` with the flags of this run after each call with arguments. Commands without arguments are words of a sentence,
  * and stay; so does what follows "see". A flag whose value holds a secret is named without it.
  */
 export function completeCalls(text: string, settings: Settings): string {
-  return text.replace(call, (found, see: string | undefined, name: string) => {
-    if (see !== undefined || !Object.hasOwn(commandTable, name)) return found
+  return text.replace(call, (found, see: string | undefined, name: string, _words: string, at: number) => {
+    // What is written in capitals is for the reader to fill in: flags would stand before it.
+    const isForm = /^ [A-Z[]/.test(text.slice(at + found.length))
+    if (see !== undefined || isForm || !Object.hasOwn(commandTable, name)) return found
     return [found, ...flagsFor(name as CommandName, settings)].join(' ')
   })
 }
