@@ -49,12 +49,6 @@ export interface ShownArchiveOptions extends StorageCallOptions {
   readonly asJson: boolean
 }
 
-/** The windows whose last WAL is read: an archive with holes may have thousands. */
-const timedMax = 20
-
-/** Why a window has no times, where there are more of them. */
-const untimed = `times are read for the last ${timedMax} windows only`
-
 /** Reads it. @throws what the storage throws, and what an inventory does */
 export async function readArchive(reader: WalReader, options: ShownArchiveOptions): Promise<ShownArchive> {
   const problems: WalrxError[] = []
@@ -65,19 +59,8 @@ export async function readArchive(reader: WalReader, options: ShownArchiveOption
   if (!options.withBackups) return { inventory, gaps, backups: undefined, windows: [], broken: [], problems }
   const backups = await readBackups(new BackupArchive(reader.storage), options, problems)
   const windows = restoreWindows(inventory, gaps, backups)
-  const first = Math.max(0, windows.length - timedMax)
-  const timed = await allWithTimes(reader, inventory, windows.slice(first), options)
-  const before = windows.slice(0, first).map((window): TimedWindow => {
-    return { ...window, startTime: undefined, endTime: undefined, note: untimed }
-  })
-  return {
-    inventory,
-    gaps,
-    backups,
-    windows: [...before, ...timed],
-    broken: brokenBackups(backups.map(linkOf)),
-    problems,
-  }
+  const timed = await allWithTimes(reader, inventory, windows, options)
+  return { inventory, gaps, backups, windows: timed, broken: brokenBackups(backups.map(linkOf)), problems }
 }
 
 async function readBackups(

@@ -57,14 +57,26 @@ export async function withTimes(
 /** Windows that are searched at a time: each holds a segment's bytes as they pass, or a tail. */
 const searchedAtOnce = 4
 
-/** As {@link withTimes}, for several windows. */
-export function allWithTimes(
+/** The windows whose last WAL is read: an archive with holes may have thousands. */
+const timedMax = 20
+
+/** Why a window has no times, where there are more of them. */
+const untimed = `times are read for the last ${timedMax} windows only`
+
+/** As {@link withTimes}, for the last ones of several windows; the others come without times. */
+export async function allWithTimes(
   reader: WalReader,
   inventory: WalInventory,
   windows: readonly RestoreWindow[],
   options?: StorageCallOptions,
 ): Promise<TimedWindow[]> {
-  return mapInParallel(windows, (window) => withTimes(reader, inventory, window, options), searchedAtOnce)
+  const first = Math.max(0, windows.length - timedMax)
+  const last = windows.slice(first)
+  const timed = await mapInParallel(last, (window) => withTimes(reader, inventory, window, options), searchedAtOnce)
+  const before = windows.slice(0, first).map((window): TimedWindow => {
+    return { ...window, startTime: undefined, endTime: undefined, note: untimed }
+  })
+  return [...before, ...timed]
 }
 
 const unreadable = [

@@ -269,12 +269,8 @@ async function remove(storage: Storage, [path = '']: readonly string[], context:
   const { bytes, objects } = await removeObjects(forDeletion(storage, links), request, onObject, call)
   reportVersions(storage, context.log)
   links.end()
-  if (json)
-    stdout.write(`${formatJson({ objects, bytes, removed: !dryRun })}
-`)
-  else
-    stdout.write(`${dryRun ? 'would remove' : 'removed'} ${counted(objects, 'object')}, ${humanSize(bytes)}
-`)
+  if (json) stdout.write(`${formatJson({ objects, bytes, removed: !dryRun })}\n`)
+  else stdout.write(`${dryRun ? 'would remove' : 'removed'} ${counted(objects, 'object')}, ${humanSize(bytes)}\n`)
   return 0
 }
 

@@ -4,7 +4,7 @@ const units = ['kB', 'MB', 'GB', 'TB', 'PB'] as const
 
 /** A size in bytes with about three digits, in powers of 1024 as PostgreSQL's pg_size_pretty: `9.3 MB`. */
 export function humanSize(bytes: number): string {
-  if (bytes < 1024) return `${bytes} bytes`
+  if (bytes < 1024) return counted(bytes, 'byte')
   let size = bytes / 1024
   let unit = 0
   while (size >= 1023.95 && unit < units.length - 1) {

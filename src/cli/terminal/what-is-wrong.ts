@@ -2,6 +2,7 @@
 import { type BrokenBackup, describeBroken } from '../../catalog/chains.ts'
 import type { Logger } from '../../observe/log.ts'
 import type { WalrxError } from '../../primitives/errors.ts'
+import { counted } from './human-size.ts'
 
 /** Lines of one kind. */
 const linesMax = 5
@@ -9,7 +10,7 @@ const linesMax = 5
 /** Warns of backups that cannot be restored: of the last ones. */
 export function warnOfBroken(broken: readonly BrokenBackup[], log: Logger): void {
   const more = broken.length - linesMax
-  if (more > 0) log.warn(`${more} more backups cannot be restored: walrx backup-list --chains shows them`)
+  if (more > 0) log.warn(`${counted(more, 'more backup')} cannot be restored: walrx backup-list --chains shows them`)
   for (const each of broken.slice(-linesMax)) log.warn(describeBroken(each))
 }
 
@@ -21,6 +22,6 @@ export function throwFirst(problems: readonly WalrxError[], log: Logger): void {
   const [first, ...others] = problems
   for (const { hint, message } of others.slice(0, linesMax)) log.warn(message, hint === undefined ? {} : { hint })
   const more = others.length - linesMax
-  if (more > 0) log.warn(`${more} more objects cannot be read`)
+  if (more > 0) log.warn(`${counted(more, 'more object')} cannot be read`)
   if (first) throw first
 }

@@ -99,7 +99,7 @@ test('an archive with backups, an unfinished one, a hole and a tail', async () =
   assert.match(text, new RegExp(`^${full} +3 days +10 min .* full +- +24 h ago$`, 'm'))
   assert.match(text, new RegExp(`^${delta} .* \\+1 +yes +never$`, 'm'))
   assert.match(text, new RegExp(`^ {2}missing ${segment(4n)}$`, 'm'))
-  assert.match(text, /^price +0\.00 a month, at 0\.5 for a GB$/m)
+  assert.match(text, /^price +less than 0\.01 a month, at 0\.5 for a GB$/m)
 })
 
 test('a record of another backup of the same name, or of a chain that is another now, counts for nothing', async () => {
@@ -237,4 +237,19 @@ test('a damaged small object is a problem with its name and a remedy, and all el
     if (kept) storage.objects.set(key, kept)
   }
   assert.deepEqual((await read(storage)).problems, [])
+})
+
+test('of many windows the last twenty are read and shown', async () => {
+  const storage = new MemoryStorage()
+  for (let index = 0; index < 21; index++) {
+    seedBackup(storage, 1n + BigInt(index) * 2n, 30 - index)
+    storage.seed(walKey(segment(1n + BigInt(index) * 2n), 'zst'), Buffer.alloc(9))
+  }
+  storage.calls.length = 0
+  const overview = await read(storage)
+  assert.equal(overview.windows.length, 21)
+  assert.equal(storage.log.filter((call) => /^get wal_005/.test(call)).length, 20)
+  const text = overviewText(overview, undefined)
+  assert.match(text, /^… and 1 older window: walrx wal-show --json has them$/m)
+  assert.match(text, /^… and 1 older backup: walrx backup-list shows them$/m)
 })

@@ -14,7 +14,7 @@ import { alignColumns } from '../align-columns.ts'
 import { durationText } from '../duration-text.ts'
 import { counted, humanSize } from '../human-size.ts'
 
-/** Backups, and ranges of missing WAL, that the screen has room for. */
+/** Windows, backups, and ranges of missing WAL, that the screen has room for. */
 const linesMax = 20
 
 /** Bytes of the GB that a price is for: as stores count it, and PostgreSQL. */
@@ -104,16 +104,19 @@ function secondsUp(time: TimestampTz): string {
 }
 
 function windowsText({ windows }: ArchiveOverview): string {
-  const rows = windows.map((window) => {
+  const shown = windows.slice(-linesMax)
+  const older = windows.length - shown.length
+  const more = older > 0 ? `… and ${counted(older, 'older window')}: walrx wal-show --json has them\n` : ''
+  const rows = shown.map((window) => {
     const { from = '-', to = '-' } = momentsOf(window)
     const lsns = [window.startLsn, window.endLsn].map(formatLsn)
     return [String(window.timeline), ...lsns, from, to, String(window.backupCount), endText(window)]
   })
   const titles = ['timeline', 'from', 'to', 'from time', 'to time', 'backups', 'ends at']
-  const notes = windows.flatMap(({ note, timeline }) =>
+  const notes = shown.flatMap(({ note, timeline }) =>
     note === undefined ? [] : [`timeline ${timeline}, to time: ${note}\n`],
   )
-  return alignColumns([titles, ...rows], '  ') + notes.join('')
+  return alignColumns([titles, ...rows], '  ') + more + notes.join('')
 }
 
 function endText({ end }: TimedWindow): string {
@@ -219,8 +222,12 @@ function useText({ use }: ArchiveOverview, price: number | undefined): string {
   const list = parts.filter(([, bytes]) => bytes > 0).map(([what, bytes]) => `${what} ${humanSize(bytes)}`)
   const of = list.length > 1 ? `: ${list.join(', ')}` : ''
   const cost =
-    price === undefined ? '' : `price       ${priceOf(total, price).toFixed(2)} a month, at ${price} for a GB\n`
+    price === undefined ? '' : `price       ${priceText(priceOf(total, price))} a month, at ${price} for a GB\n`
   return `stored      ${humanSize(total)}${of}\n${cost}`
+}
+
+function priceText(price: number): string {
+  return price > 0 && price < 0.01 ? 'less than 0.01' : price.toFixed(2)
 }
 
 /** What so many bytes cost in a month. */

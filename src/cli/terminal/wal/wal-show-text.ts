@@ -10,7 +10,7 @@ import { systemClock } from '../../../primitives/clock.ts'
 import { describeGap, isBreak } from '../../../walg/wal/gap-records.ts'
 import { alignColumns } from '../align-columns.ts'
 import { durationText } from '../duration-text.ts'
-import { humanSize } from '../human-size.ts'
+import { counted, humanSize } from '../human-size.ts'
 
 /** Lines of missing segments in the text. */
 const gapLinesMax = 20
@@ -24,7 +24,11 @@ export function walToText(archive: ShownArchive, location: string): string {
   const missing = inventory.timelines.flatMap((entry) => missingLines(entry, inventory.segmentSize))
   const more = missing.length - gapLinesMax
   if (more > 0)
-    missing.splice(gapLinesMax, more, `… and ${more} more ranges of missing segments; --json names every segment`)
+    missing.splice(
+      gapLinesMax,
+      more,
+      `… and ${counted(more, 'more range')} of missing segments; --json names every segment`,
+    )
   const titles = archive.backups ? [...heads, 'backups'] : heads
   return (
     alignColumns([titles, ...rows], gapOfColumns) +
@@ -70,7 +74,7 @@ function brokenLines(broken: readonly BrokenBackup[]): string[] {
   const more = broken.length - brokenLinesMax
   const lines = broken.slice(-brokenLinesMax).map((each) => `${describeBroken(each)}\n`)
   return more > 0
-    ? [`… ${more} more backups cannot be restored: walrx backup-list --chains shows them\n`, ...lines]
+    ? [`… ${counted(more, 'more backup')} cannot be restored: walrx backup-list --chains shows them\n`, ...lines]
     : lines
 }
 
@@ -80,7 +84,7 @@ const windowLinesMax = 10
 function windowLines(windows: readonly TimedWindow[]): string[] {
   const more = windows.length - windowLinesMax
   const lines = windows.slice(-windowLinesMax).map(windowLine)
-  return more > 0 ? [`… ${more} more restore windows; --json has them all\n`, ...lines] : lines
+  return more > 0 ? [`… ${counted(more, 'more restore window')}; --json has them all\n`, ...lines] : lines
 }
 
 function windowLine({ backup, end, endLsn, endTime, note, startLsn, startTime, timeline }: TimedWindow): string {
