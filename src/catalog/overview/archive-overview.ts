@@ -13,13 +13,7 @@ import {
   listFolders,
   noFolder,
 } from '../../walg/backup/backup-listing.ts'
-import {
-  isVerificationOf,
-  nameOfVerification,
-  readVerification,
-  type Verification,
-  verificationKey,
-} from '../../walg/backup/verification.ts'
+import { nameOfVerification, type Verification } from '../../walg/backup/verification.ts'
 import { orProblem } from '../../walg/damaged-object.ts'
 import { intentsPrefix, systemKey, tailFolder, walrxFolder } from '../../walg/names.ts'
 import { readSystem } from '../../walg/wal/system-marker.ts'
@@ -30,6 +24,7 @@ import { mapInParallel } from '../map-in-parallel.ts'
 import { type OpenGap, openGaps, readGaps } from '../open-gaps.ts'
 import { readInventory, type WalInventory } from '../wal-inventory.ts'
 import { restoreWindows } from '../window/restore-window.ts'
+import { readVerifications, withDamage } from '../window/verified-backups.ts'
 import { allWithTimes, type TimedWindow } from '../window/window-times.ts'
 import { findUnfinished, type UnfinishedBackup } from './unfinished-backups.ts'
 import { CountingWalReader, type WalDay } from './wal-usage.ts'
@@ -160,28 +155,20 @@ async function readBackups(
   signal: AbortSignal,
 ): Promise<BackupOverview[]> {
   const archive = new BackupArchive(storage)
-  const details = await mapInParallel(listed, async (backup) => {
+  const read = await mapInParallel(listed, async (backup) => {
     return withoutBulk(await readDetail(archive, backup, { signal }), folders.get(backup.name))
   })
+  const verifications = await readVerifications(storage, read, verified, problems, { signal })
+  const details = withDamage(read, verifications)
   const sentinelBytes = new Map(listed.map(({ name, size }) => [name, size]))
-  const byName = new Map(details.map((detail) => [detail.name, detail]))
   const links = new Map(details.map((detail) => [detail.name, linkOf(detail)]))
-  const found = await mapInParallel(details, async (detail): Promise<BackupOverview> => {
+  const found = details.map((detail): BackupOverview => {
     const { name } = detail
-    const chain = followChain(name, links)
-    const record = verified.has(name)
-      ? await orProblem(readVerification(storage, name, { signal }), verificationKey(name), problems)
-      : undefined
-    const identities = chain.names.map((each) => ({
-      name: each,
-      startLsn: byName.get(each)?.sentinel?.startLsn,
-      startTime: byName.get(each)?.sentinel?.startTime,
-    }))
     return {
       ...detail,
-      chain,
+      chain: followChain(name, links),
       storedBytes: (folders.get(name)?.bytes ?? 0) + (sentinelBytes.get(name) ?? 0),
-      verification: record && isVerificationOf(record, identities) ? record : undefined,
+      verification: verifications.get(name),
     }
   })
   return oldestFirst(found)

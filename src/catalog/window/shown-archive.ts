@@ -17,11 +17,14 @@ import { type BrokenBackup, brokenBackups, linkOf } from '../chains.ts'
 import { mapInParallel } from '../map-in-parallel.ts'
 import { type OpenGap, openGaps, readGaps } from '../open-gaps.ts'
 import { readInventory, type TimelineInventory, type WalInventory } from '../wal-inventory.ts'
+import { listVerified, readVerifications, type VerifiableBackup, withDamage } from './verified-backups.ts'
 import { restoreWindows, type WindowBackup } from './restore-window.ts'
 import { allWithTimes, type TimedWindow } from './window-times.ts'
 
 /** A backup: thousands of these are in memory at a time, so it has no more than is needed. */
-export interface ShownBackup extends WindowBackup {
+export interface ShownBackup extends WindowBackup, VerifiableBackup {
+  /** Undefined where it cannot be read. */
+  readonly sentinel: Pick<Sentinel, 'delta' | 'finishLsn' | 'finishTime' | 'startLsn' | 'startTime'> | undefined
   readonly timeline: Timeline
   /** Its row of WAL-G's JSON; undefined where nobody asked for that. */
   readonly json: string | undefined
@@ -57,7 +60,10 @@ export async function readArchive(reader: WalReader, options: ShownArchiveOption
   problems.push(...inventory.problems)
   const gaps = openGaps(await readGaps(reader, problems, options), inventory)
   if (!options.withBackups) return { inventory, gaps, backups: undefined, windows: [], broken: [], problems }
-  const backups = await readBackups(new BackupArchive(reader.storage), options, problems)
+  const read = await readBackups(new BackupArchive(reader.storage), options, problems)
+  const verified = new Set(await listVerified(reader.storage, options))
+  const verifications = await readVerifications(reader.storage, read, verified, problems, options)
+  const backups = withDamage(read, verifications)
   const windows = restoreWindows(inventory, gaps, backups)
   const timed = await allWithTimes(reader, inventory, windows, options)
   return { inventory, gaps, backups, windows: timed, broken: brokenBackups(backups.map(linkOf)), problems }
@@ -115,10 +121,10 @@ function shown(
   folder: BackupFolder,
   json: string | undefined,
 ): ShownBackup {
-  const { delta, finishLsn, finishTime, startLsn } = sentinel ?? {}
+  const { delta, finishLsn, finishTime, startLsn, startTime } = sentinel ?? {}
   const timeline = parseBackupName(name)?.timeline ?? 0
   const lack = sentinel && lackOf(sentinel, folder)
-  return { name, timeline, json, lack, sentinel: sentinel && { delta, finishLsn, finishTime, startLsn } }
+  return { name, timeline, json, lack, sentinel: sentinel && { delta, finishLsn, finishTime, startLsn, startTime } }
 }
 
 /**

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { readOverview } from '../../../src/catalog/overview/archive-overview.ts'
+import { readArchive } from '../../../src/catalog/window/shown-archive.ts'
 import { toLsn } from '../../../src/postgres/lsn.ts'
 import { segmentName } from '../../../src/postgres/wal/wal-file.ts'
 import { overviewToJson } from '../../../src/cli/terminal/overview/overview-json.ts'
@@ -9,6 +10,7 @@ import { overviewText } from '../../../src/cli/terminal/overview/overview-text.t
 import { intentKey, metadataKey, partKey, sentinelKey } from '../../../src/walg/backup/backup-names.ts'
 import { putVerification, type Verification, verificationKey } from '../../../src/walg/backup/verification.ts'
 import { tailKey, walKey } from '../../../src/walg/names.ts'
+import { WalReader } from '../../../src/walg/wal/wal-reader.ts'
 import { madeSegmentSize } from '../../harness/made/made-wal.ts'
 import { seedParts } from '../../harness/made/made-parts.ts'
 import { MemoryStorage } from '../../harness/store/memory-storage.ts'
@@ -252,4 +254,26 @@ test('of many windows the last twenty are read and shown', async () => {
   const text = overviewText(overview, undefined)
   assert.match(text, /^… and 1 older window: walrx wal-show --json has them$/m)
   assert.match(text, /^… and 1 older backup: walrx backup-list shows them$/m)
+})
+
+test('a backup that was found damaged gives no window, in info and wal-show, until it is taken again', async () => {
+  const storage = new MemoryStorage()
+  const first = seedBackup(storage, 5n, 3)
+  const second = seedBackup(storage, 7n, 2)
+  for (const segno of [5n, 6n, 7n, 8n]) storage.seed(walKey(segment(segno), 'zst'), Buffer.alloc(10))
+  const options = { segmentSize: madeSegmentSize, withBackups: true, asJson: false }
+  const starts = async () => {
+    const both = [(await read(storage)).windows, (await readArchive(new WalReader(storage), options)).windows]
+    return both.map((windows) => windows.map(({ backup }) => backup.name))
+  }
+  assert.deepEqual(await starts(), [[first], [first]])
+  const found = verificationOf(first, 5n, 3)
+  await putVerification(storage, { ...found, result: 'damaged', problem: 'part_001 is cut' })
+  assert.deepEqual(await starts(), [[second], [second]])
+  assert.match(
+    overviewText(await read(storage), undefined),
+    new RegExp(`^${first} cannot be restored: it was found damaged by walrx backup-verify$`, 'm'),
+  )
+  await putVerification(storage, verificationOf(first, 5n, 4))
+  assert.deepEqual(await starts(), [[first], [first]])
 })
