@@ -83,7 +83,7 @@ test('needs its key to make segments, and none to set chunks aside', async () =>
   assert.equal(status, 2)
   assert.match(stderr, /the key file WALG_LIBSODIUM_KEY_PATH=\S*lost does not exist/)
   const aside = await run('--set-aside', name, ...missing)
-  assert.deepEqual([aside.status, aside.stdout], [0, `moved 1 objects of ${name} to walrx_005/aside\n`])
+  assert.deepEqual([aside.status, aside.stdout], [0, `moved 1 object of ${name} to walrx_005/aside\n`])
 })
 
 test('ends with an error of its own where chunks cannot be right', async () => {

@@ -108,6 +108,6 @@ test('a damaged marker or history is named after the report, with what to do', a
   await writeFile(join(archive, 'walrx_005', 'system.json'), '{')
   const { integrity, status, stderr } = await verify(archive)
   assert.deepEqual([status, integrity.status], [5, 'OK'])
-  assert.match(stderr, /walrx_005\/system\.json is not a JSON object/)
+  assert.match(stderr, /walrx_005\/system\.json, which names the cluster of the archive, is not a JSON object/)
   assert.match(stderr, /remove it with walrx st rm --force walrx_005\/system\.json --file-prefix=/)
 })

@@ -253,7 +253,7 @@ test('of many windows the last twenty are read and shown', async () => {
   assert.equal(storage.log.filter((call) => /^get wal_005/.test(call)).length, 20)
   const text = overviewText(overview, undefined)
   assert.match(text, /^… and 1 older window: walrx wal-show --json has them$/m)
-  assert.match(text, /^… and 1 older backup: walrx backup-list shows them$/m)
+  assert.match(text, /^… and 1 older backup: walrx backup-list shows it$/m)
 })
 
 test('a backup that was found damaged gives no window, in info and wal-show, until it is taken again', async () => {
