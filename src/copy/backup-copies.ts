@@ -1,7 +1,8 @@
 /**
  * Copies backups: of each first its parts and tables, then metadata.json, and last the sentinel, which makes it exist. The
  * objects of several backups are copied side by side, the sentinels one after the other in the order in which the backups
- * began, each with a later time than the one before: WAL-G and WAL-RUS go by these times.
+ * began. None has an earlier time than the one before, and the last one has a later time than all: WAL-G and WAL-RUS go by
+ * these times to find LATEST. Stores stamp whole seconds, so that a later time for each would take a second for each.
  */
 import { type Clock, sleep } from '../primitives/clock.ts'
 import { hasCode, isOfKey, WalrxError } from '../primitives/errors.ts'
@@ -27,10 +28,16 @@ export interface BackupCopies {
 }
 
 /** What one sentinel leaves to the next. */
-interface Turn {
+interface Turns {
   readonly deleted: Set<string>
-  /** Time of the last sentinel, milliseconds since 1970 by the clock of the target. */
+  /** Time of the newest sentinel, milliseconds since 1970 by the clock of the target. */
   newestMs: number
+}
+
+/** The turn of one sentinel. */
+interface Turn {
+  readonly turns: Turns
+  readonly isLast: boolean
 }
 
 /**
@@ -43,13 +50,13 @@ interface Turn {
 export async function copyBackups(copies: BackupCopies, names: readonly string[]): Promise<string[]> {
   const copied: string[] = []
   let turn: Promise<void> = Promise.resolve()
-  const state: Turn = { deleted: new Set(), newestMs: -Infinity }
+  const turns: Turns = { deleted: new Set(), newestMs: -Infinity }
   for (const name of names) {
     const data = await beginData(copies, name)
     const before = turn
     turn = (async () => {
       await before
-      if (await finishBackup(copies, name, data, state)) copied.push(name)
+      if (await finishBackup(copies, name, data, { turns, isLast: name === names.at(-1) })) copied.push(name)
     })()
     // The loop ends at the failure of the mover; this one is thrown below.
     turn.catch(() => {})
@@ -94,7 +101,7 @@ async function finishBackup(
   const hasAll = await done
   const archive = new BackupArchive(source)
   const giveUp = () => {
-    turn.deleted.add(name)
+    turn.turns.deleted.add(name)
     onDeleted(name)
     return false
   }
@@ -106,7 +113,7 @@ async function finishBackup(
     // A damaged one is copied as it is: it names its backup.
     if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) throw error
   }
-  if (parentName !== undefined && turn.deleted.has(parentName)) return giveUp()
+  if (parentName !== undefined && turn.turns.deleted.has(parentName)) return giveUp()
   if (!hasAll || !(await isWholeAt(copies, name))) {
     if (!(await archive.headBackup(name, { signal }))) return giveUp()
     throw incomplete(source, name)
@@ -143,8 +150,9 @@ function incomplete(source: Storage, name: string): WalrxError {
 const laterMs = 1100
 const attemptsMax = 9
 
-/** Copies the sentinel, with a later time than the one before it. False where it has gone from the source. */
+/** Copies the sentinel, with its place in the order of times. False where it has gone from the source. */
 async function putSentinel({ clock, mover, signal, source, target }: BackupCopies, name: string, turn: Turn) {
+  const { isLast, turns } = turn
   const sentinel = await source.head(sentinelKey(name), { signal })
   if (!sentinel) return false
   const archive = new BackupArchive(target)
@@ -153,8 +161,9 @@ async function putSentinel({ clock, mover, signal, source, target }: BackupCopie
   if ((await mover.move(sentinel)) === 'vanished') return false
   for (let attempt = 0; attempt < attemptsMax; attempt++) {
     const written = await archive.headBackup(name, { signal })
-    if (!written || written.lastModifiedMs > turn.newestMs) {
-      turn.newestMs = written?.lastModifiedMs ?? turn.newestMs
+    const earliestMs = isLast ? turns.newestMs + 1 : turns.newestMs
+    if (!written || written.lastModifiedMs >= earliestMs) {
+      turns.newestMs = Math.max(turns.newestMs, written?.lastModifiedMs ?? turns.newestMs)
       break
     }
     await sleep(clock, laterMs, signal)

@@ -247,14 +247,18 @@ class Run {
   }
 }
 
-/** Index of the first backup whose sentinel is not later than all before it, where one of them was copied just now. */
+/**
+ * Index of the first backup whose sentinel is earlier than one before it, or of the last one, which is LATEST, where its own
+ * is not later than all; where one of the two was copied just now.
+ */
 function firstOvertaken(
   inOrder: readonly { readonly name: string; readonly lastModifiedMs: number }[],
   copied: ReadonlySet<string>,
 ): number {
   let latest: (typeof inOrder)[number] | undefined
   for (const [index, backup] of inOrder.entries()) {
-    const isLate = latest !== undefined && backup.lastModifiedMs <= latest.lastModifiedMs
+    const earliestMs = (latest?.lastModifiedMs ?? -Infinity) + (index === inOrder.length - 1 ? 1 : 0)
+    const isLate = backup.lastModifiedMs < earliestMs
     if (isLate && (copied.has(backup.name) || copied.has(latest?.name ?? ''))) return index
     if (!isLate) latest = backup
   }
