@@ -3,7 +3,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { toLsn } from '../../src/postgres/lsn.ts'
 import { savedKey } from '../../src/retention/removal/saved-sentinels.ts'
-import { intentKey } from '../../src/walg/backup/backup-names.ts'
+import { orderOf } from '../../src/copy/scope/scoped-backups.ts'
+import { intentKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
 import { verificationKey } from '../../src/walg/backup/verification.ts'
 import {
   archiveFolders,
@@ -11,13 +12,14 @@ import {
   deletionKey,
   divergedFolder,
   sentinelOrderKey,
+  sentinelSuffix,
   systemKey,
   tailFolder,
   walrxFolder,
 } from '../../src/walg/names.ts'
 import { gapKey } from '../../src/walg/wal/gap-records.ts'
 import { madeSegmentSize } from '../harness/made/made-wal.ts'
-import { copy, full, makeArchive, newTarget, segment } from './made-archive.ts'
+import { copy, delta, full, makeArchive, newTarget, second, segment } from './made-archive.ts'
 
 test("a copy has what walrx's objects say of WAL, and nothing of work under way or of checks of the source", async () => {
   const source = makeArchive()
@@ -37,4 +39,11 @@ test("a copy has what walrx's objects say of WAL, and nothing of work under way 
   await copy(source, storage)
   const own = [...storage.objects.keys()].filter((key) => key.startsWith(walrxFolder) && !key.startsWith(tailFolder))
   assert.deepEqual(own.sort(), [systemKey, ...copied].sort())
+})
+
+test('a copy reads each sentinel once to find out what belongs to it', async () => {
+  const source = makeArchive()
+  await orderOf(source)
+  const read = source.calls.filter(({ key, operation }) => operation === 'get' && key.endsWith(sentinelSuffix))
+  assert.deepEqual(read.map(({ key }) => key).sort(), [full, delta, second].map(sentinelKey).sort())
 })

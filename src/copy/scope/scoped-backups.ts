@@ -1,5 +1,5 @@
 /** The backups of an archive in their order, with what decides whether a copy takes them. */
-import { listInOrder } from '../../catalog/backup-order.ts'
+import { oldestFirst, placeOf } from '../../catalog/backup-order.ts'
 import { mapInParallel } from '../../catalog/map-in-parallel.ts'
 import { nearest } from '../../primitives/nearest.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
@@ -8,7 +8,7 @@ import type { TimestampTz } from '../../postgres/timestamp.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { BackupArchive } from '../../walg/backup/backup-archive.ts'
 import { parseBackupName } from '../../walg/backup/backup-names.ts'
-import { knownTimestamp } from '../../walg/backup/backup-time.ts'
+import { knownTime, knownTimestamp } from '../../walg/backup/backup-time.ts'
 import type { Sentinel } from '../../walg/backup/sentinel.ts'
 
 /** A backup. What none of its documents says is undefined. */
@@ -30,15 +30,19 @@ export interface BackupArchiveOrder {
   readonly find: (name: string) => ScopedBackup
 }
 
-/** Reads the sentinels of all backups, several at a time. A damaged one says nothing of its backup. */
+/** Reads the sentinel of each backup once, several at a time. A damaged one says nothing of its backup. */
 export async function orderOf(source: Storage, options?: StorageCallOptions): Promise<BackupArchiveOrder> {
   const archive = new BackupArchive(source)
-  const inOrder = await listInOrder(archive, options)
-  const known = await mapInParallel(inOrder, async ({ name }) => {
-    const sentinel = await sentinelOf(archive, name, options)
-    return sentinel === 'gone' ? undefined : scoped(name, sentinel)
+  const known = await mapInParallel(await archive.listBackups(options), async (backup) => {
+    const sentinel = await ifReadable(archive.readSentinel(backup.name, options))
+    if (sentinel === 'gone') return []
+    // WAL-G wrote times into metadata.json before it wrote them into sentinels.
+    const isTimed = knownTime(sentinel?.startTime) !== undefined
+    const metadata = isTimed ? undefined : await ifReadable(archive.readMetadata(backup.name, options))
+    const place = placeOf(sentinel, metadata === 'gone' ? undefined : metadata)
+    return [{ ...backup, ...place, scoped: scoped(backup.name, sentinel) }]
   })
-  const backups = known.filter((backup) => backup !== undefined)
+  const backups = oldestFirst(known.flat()).map((backup) => backup.scoped)
   const find = (name: string) => {
     const found = name === 'LATEST' ? backups.at(-1) : backups.find((backup) => backup.name === name)
     if (found) return found
@@ -51,13 +55,9 @@ export async function orderOf(source: Storage, options?: StorageCallOptions): Pr
   return { backups, find }
 }
 
-async function sentinelOf(
-  archive: BackupArchive,
-  name: string,
-  options?: StorageCallOptions,
-): Promise<Sentinel | undefined | 'gone'> {
+async function ifReadable<T>(reading: Promise<T>): Promise<T | undefined | 'gone'> {
   try {
-    return await archive.readSentinel(name, options)
+    return await reading
   } catch (error) {
     if (hasCode(error, 'WALRX_OBJECT_DAMAGED')) return undefined
     if (hasCode(error, 'WALRX_BACKUP_NOT_FOUND')) return 'gone'
