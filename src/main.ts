@@ -22,7 +22,43 @@ let isStdoutOpen = false
 function fail(error: unknown): never {
   const debug = process.env['WALRX_LOG_LEVEL'] === 'debug'
   reportError(error, { write: (text) => void process.stderr.write(text), debug })
-  process.exit(failureStatus(command, toWalrxError(error)))
+  end(failureStatus(command, toWalrxError(error)))
+}
+
+/** Requests of Node's that a thread carries out, as process.getActiveResourcesInfo() calls them: files and names of hosts. */
+const threadRequests: readonly string[] = [
+  ...['FSReqCallback', 'FSReqPromise', 'FileHandleCloseReq', 'GetAddrInfoReqWrap', 'GetNameInfoReqWrap'],
+]
+
+function isThreadBusy(): boolean {
+  return process.getActiveResourcesInfo().some((name) => threadRequests.includes(name))
+}
+
+/** How long threads that are busy at the end may go on. */
+const threadsMaxMs = 1_000
+
+/**
+ * Ends the process. Its exit waits for threads in system calls, which no signal ends: a network file system that does not
+ * answer, a name server, a FIFO in the place of a file. A program that takes the place of this one ends them.
+ */
+function end(status: number): never {
+  if (isThreadBusy()) {
+    try {
+      process.execve?.('/bin/sh', ['sh', '-c', `exit ${status}`], {})
+    } catch {
+      // There is no such program, or no such call: it ends when the threads do.
+    }
+  }
+  process.exit(status)
+}
+
+/** PostgreSQL judges some commands by their exit status, also where a signal ends them before the program listens. */
+function onEarlySignal(name: NodeJS.Signals): void {
+  end(failureStatus(command, { exitStatus: 128 + os.constants.signals[name] }))
+}
+
+function listenEarly(): void {
+  if (commandRow(command)?.exitStatusFor !== undefined) process.on('SIGTERM', onEarlySignal).on('SIGINT', onEarlySignal)
 }
 
 /** zstd came to Node with 22.15 and 23.8. */
@@ -96,6 +132,7 @@ if (isTooOld(process.versions.node)) {
 process.on('uncaughtException', fail)
 // Should nothing be left to wait for before the program has said how it ends, Node would end with 13.
 process.exitCode = failureStatus(command, { exitStatus: 1 })
+listenEarly()
 enableCompileCache()
 const row = commandRow(command)
 if (row?.keepsHeapSmall) keepHeapSmall()
@@ -115,9 +152,15 @@ const status = await runProgram({
   get stderr() {
     return openStderr()
   },
-  signals: process,
-  exit: (code) => process.exit(code),
+  get signals() {
+    process.off('SIGTERM', onEarlySignal).off('SIGINT', onEarlySignal)
+    return process
+  },
+  exit: end,
 })
 // A failed write is reported one turn later.
 if (isStdoutOpen) await new Promise((resolve) => setImmediate(resolve))
-process.exit(status)
+for (const startMs = Date.now(); isThreadBusy() && Date.now() - startMs < threadsMaxMs;) {
+  await new Promise((resolve) => setTimeout(resolve, 10))
+}
+end(status)

@@ -1,9 +1,9 @@
 /** What every client of the AWS SDK is configured with here: it prints nothing, and takes its keys from the options. */
 import { X509Certificate } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
 import type { AgentOptions } from 'node:http'
 import type { S3ClientConfig } from '@aws-sdk/client-s3'
 import { WalrxError } from '../primitives/errors.ts'
+import { readRegular } from '../primitives/regular-file.ts'
 import type { AwsAccess } from './aws-access.ts'
 import { credentialChain } from './credentials.ts'
 import { proxyAgents } from './proxy.ts'
@@ -73,7 +73,7 @@ export async function agentsFor(
 /** The authorities in a PEM file. Throws WALRX_USAGE where it holds no certificate. */
 export async function readAuthorities(caFile: string): Promise<Buffer> {
   try {
-    const ca = await readFile(caFile)
+    const ca = await readRegular(caFile)
     // Node accepts any bytes as an authority, and then trusts no certificate.
     new X509Certificate(ca)
     return ca

@@ -10,10 +10,11 @@
  * stored. What cannot be read, or is of another archive, counts for nothing.
  */
 import { randomBytes } from 'node:crypto'
-import { mkdir, readFile, rename, unlink, writeFile } from 'node:fs/promises'
+import { mkdir, rename, unlink, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { BeginningTest, Keyring } from '../crypto/keyring.ts'
 import { HeadedSource } from '../primitives/headed-source.ts'
+import { readRegular } from '../primitives/regular-file.ts'
 import type { ObjectInfo, StorageTraits } from '../storage/storage.ts'
 
 /** Where it is kept for a WAL file; undefined for one that lies in no pg_wal. */
@@ -46,7 +47,10 @@ export async function readKnown(path: string, archive: ArchiveInUse): Promise<St
   const state = stateOf(archive)
   if (state === undefined) return undefined
   try {
-    const { isListingProven, sealed, ...found } = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>
+    const { isListingProven, sealed, ...found } = JSON.parse((await readRegular(path)).toString()) as Record<
+      string,
+      unknown
+    >
     if (found['archive'] !== identity || (sealed === undefined) !== (keyring === undefined)) return undefined
     const ageMs = nowMs - Number(found['checkedMs'])
     if (found['marker'] !== state || !(ageMs >= 0 && ageMs < validMs)) return undefined

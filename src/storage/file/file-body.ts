@@ -1,9 +1,13 @@
 /** The bytes of a stored file, read on demand. */
+import { constants } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import { WalrxError } from '../../primitives/errors.ts'
 import { abortable } from '../abortable.ts'
 import type { ChunkBuffers } from '../storage.ts'
 import { type FileTask, describeTask, fileError } from './file-errors.ts'
+
+/** To read what should be a file: a FIFO in its place is not waited for. */
+export const readFlags = constants.O_RDONLY | constants.O_NONBLOCK
 
 /** The most bytes of one chunk. */
 const CHUNK_BYTES_MAX = 1024 * 1024

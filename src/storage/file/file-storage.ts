@@ -32,7 +32,7 @@ import type {
   SweptFiles,
 } from '../storage.ts'
 import { isTempName } from '../temp-name.ts'
-import { FileBody } from './file-body.ts'
+import { FileBody, readFlags } from './file-body.ts'
 import { type FileTask, fileError, missingRoot } from './file-errors.ts'
 import { FileLinks } from './file-links.ts'
 import { walkObjects } from './file-listing.ts'
@@ -134,7 +134,7 @@ export class FileStorage implements Storage {
     const path = this.#path(key)
     const body = await this.#call('get', key, signal, async () => {
       if (isTempName(key)) return undefined
-      const handle = await this.#orAbsent(path, this.#fs.open(path, 'r'))
+      const handle = await this.#orAbsent(path, this.#fs.open(path, readFlags))
       return handle && (await this.#bodyOf(handle, this.#task('get', key), signal, buffers))
     })
     if (body !== undefined) return body

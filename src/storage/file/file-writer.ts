@@ -6,6 +6,7 @@ import { WalrxError } from '../../primitives/errors.ts'
 import { readSource } from '../source.ts'
 import type { StorageBody } from '../storage.ts'
 import { lockPath, tempPath } from '../temp-name.ts'
+import { readFlags } from './file-body.ts'
 import { type FileSystem, errnoOf, isAbsence } from './file-system.ts'
 import { type DirectoryIdentity, SyncedDirectories } from './synced-directories.ts'
 
@@ -238,11 +239,11 @@ export class FileWriter {
   }
 
   async #syncFile(path: string): Promise<void> {
-    const handle = await this.#fs.open(path, 'r')
+    const handle = await this.#fs.open(path, readFlags)
     try {
       if (!(await handle.stat()).isFile()) {
         throw new WalrxError('WALRX_STORAGE_DENIED', `${path} is not a file`, {
-          hint: 'a folder is in the place of an object: move it away',
+          hint: 'something else is in the place of an object: move it away',
         })
       }
       if (this.#fsync) await handle.sync()

@@ -3,6 +3,7 @@ import * as real from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
+import { readFlags } from '../../../src/storage/file/file-body.ts'
 import { FileStorage } from '../../../src/storage/file/file-storage.ts'
 import type { FileSystem } from '../../../src/storage/file/file-system.ts'
 import { archiveFolders } from '../../../src/walg/names.ts'
@@ -60,8 +61,8 @@ export class RecordedFileSystem implements FileSystem {
     await real.unlink(path)
   }) as FileSystem['unlink']
 
-  readonly open = (async (path: string, flags: string, mode?: number) => {
-    if (flags !== 'r') await this.#call('open', path)
+  readonly open = (async (path: string, flags: string | number, mode?: number) => {
+    if (flags !== 'r' && flags !== readFlags) await this.#call('open', path)
     return this.#wrap(await real.open(path, flags, mode), path)
   }) as FileSystem['open']
 
