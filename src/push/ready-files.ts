@@ -3,15 +3,10 @@
  * XLogArchiveNotify). A file with such a mark is whole, and does not change any more.
  */
 import { access, opendir, rename } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { parseSegmentName, segmentName, walFileKind } from '../postgres/wal/wal-file.ts'
 import { storedAheadMax } from '../walg/wal/segment-archiver.ts'
-import type { LocalWalFile } from './local-wal.ts'
-
-/** Path of a mark. */
-export function statusPath(path: string, mark: 'ready' | 'done'): string {
-  return join(dirname(path), 'archive_status', `${basename(path)}.${mark}`)
-}
+import { type LocalWalFile, statusPath } from './local-wal.ts'
 
 /** True when the file waits to be archived. */
 export async function isReady(path: string): Promise<boolean> {

@@ -6,8 +6,7 @@
 import type { FileHandle } from 'node:fs/promises'
 import type { Logger } from '../observe/log.ts'
 import { encodeSlack } from '../walg/stored/stored-form.ts'
-import { parseHistory } from '../postgres/wal/wal-file.ts'
-import { hasCode, toWalrxError } from '../primitives/errors.ts'
+import { hasCode } from '../primitives/errors.ts'
 import { SegmentArchiver } from '../walg/wal/segment-archiver.ts'
 import type { PartialOutcome } from '../walg/wal/wal-archive.ts'
 import type { ByteBudget, Lease } from './byte-budget.ts'
@@ -23,6 +22,7 @@ import {
   systemOfServer,
 } from './local-wal.ts'
 import { formsOf, isStoredAlready } from './stored-already.ts'
+import { settleEnd } from './segment-end.ts'
 
 /** What {@link pushFile} needs. */
 export interface PushFileOptions {
@@ -78,8 +78,9 @@ interface OpenSegment {
 
 async function pushSegment(
   { belongs, file, lease, local, segment }: OpenSegment,
-  { guarded, onSend, signal }: PushFileOptions,
+  options: PushFileOptions,
 ): Promise<PushOutcome> {
+  const { guarded, onSend, signal } = options
   const { archive } = guarded
   const { segmentSize } = segment
   const { name } = local
@@ -87,7 +88,12 @@ async function pushSegment(
   const forms = formsOf(archive, name, { signal })
   forms.catch(() => {})
   const segments = new SegmentArchiver({ archive, segmentSize, systemId: undefined, magic: () => undefined })
-  const encoded = await readEncoded(segments, file, local, segment)
+  const content = await readContent(segments, file, local, segment)
+  if ('partial' in content) {
+    await belongs
+    return await pushUnfinished(local, segment, content, options)
+  }
+  const { encoded } = content
   lease.shrink(encoded.length)
   await belongs
   if (await isStoredAlready(archive, await forms, { name, encoded }, { signal })) return 'same'
@@ -96,29 +102,49 @@ async function pushSegment(
   return await segments.store(name, encoded, { signal })
 }
 
+/** What a segment's file has: a whole segment, as it is stored, or an unfinished one of so many bytes. */
+type Content = { readonly encoded: Buffer } | { readonly partial: Buffer; readonly length: number }
+
 /**
- * The segment as it is stored. Nothing but this holds the memory that it was read into: that is free when the lease says so,
- * and not when the store has answered.
+ * Reads and checks a segment. Nothing but this holds the memory that a whole one was read into: that is free when the lease
+ * says so, and not when the store has answered.
  */
-async function readEncoded(
+async function readContent(
   segments: SegmentArchiver,
   file: FileHandle,
   local: LocalWalFile,
-  { segmentSize, startLsn, timeline }: LocalSegment,
-): Promise<Buffer> {
+  segment: LocalSegment,
+): Promise<Content> {
+  const { segmentSize, startLsn, timeline } = segment
   const buffer = await readWhole(file, local, segmentSize)
+  const length = await settleEnd(local, segment, buffer)
+  if (length !== undefined) return { partial: buffer, length }
   try {
-    return Buffer.from(await segments.encode({ timeline, startLsn, buffer }))
+    return { encoded: Buffer.from(await segments.encode({ timeline, startLsn, buffer })) }
   } catch (error) {
-    throw hasCode(error, 'WALRX_WAL_INVALID') ? damaged(local.path, error.message, error) : error
+    throw hasCode(error, 'WALRX_WAL_INVALID') ? damaged(local, error.message, error) : error
   }
 }
 
 /** The bytes of a segment, with room after them to encode them. */
-async function readWhole(file: FileHandle, { path }: LocalWalFile, size: number): Promise<Buffer> {
+async function readWhole(file: FileHandle, local: LocalWalFile, size: number): Promise<Buffer> {
   const buffer = Buffer.allocUnsafeSlow(size + encodeSlack(size))
-  await readInto(file, buffer, size, path)
+  await readInto(file, buffer, size, local)
   return buffer
+}
+
+/** Under its own name an unfinished segment would stand for a whole one, which another server may have. */
+async function pushUnfinished(
+  { name }: LocalWalFile,
+  segment: LocalSegment,
+  { length, partial }: { readonly partial: Buffer; readonly length: number },
+  { guarded, log, signal }: PushFileOptions,
+): Promise<PushOutcome> {
+  await guarded.makeWritable(segment, signal)
+  const raw = partial.subarray(0, segment.segmentSize)
+  const outcome = await guarded.archive.archivePartial(name, raw, length, { signal })
+  log.info('the server left this timeline within the segment: it is archived as a partial one', { file: name, outcome })
+  return outcome
 }
 
 /**
@@ -148,13 +174,6 @@ async function pushText(
   { guarded, signal }: PushFileOptions,
 ): Promise<PushOutcome> {
   const { name } = local
-  if (local.kind === 'history') {
-    try {
-      parseHistory(content, name)
-    } catch (error) {
-      throw damaged(local.path, toWalrxError(error).message, error)
-    }
-  }
   await guarded.belongsToSystem(await systemOfServer(local), signal)
   const { archive } = guarded
   const encoded = await archive.encodeCopy(content)

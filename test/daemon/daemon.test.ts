@@ -20,6 +20,7 @@ import { makeHistory, makeSegment } from '../harness/made/made-wal.ts'
 import { MemoryStorage } from '../harness/store/memory-storage.ts'
 import { until } from '../harness/time/until.ts'
 import { nth, ServerFiles } from '../push/server-files.ts'
+import { backupHistory } from '../push/wal-label.ts'
 
 const [name, other] = [nth(5), nth(6)]
 const signal = new AbortController().signal
@@ -124,7 +125,7 @@ describe('the bytes', () => {
     assert.equal(await exchange(`F\0\x1b${name}`), done)
     files.segment(other)
     assert.equal(await exchange(`F\0\x1b${other}`), done)
-    files.put(`${other}.00000028.backup`, 'label\n')
+    files.put(`${other}.00000028.backup`, backupHistory(other, '0/600028'))
     assert.equal(await exchange(`F\0\x1b${other}`), done, 'the segment waits, too, and comes first')
     rmSync(files.status(other))
     assert.equal(keys().length, 2)

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
@@ -16,6 +17,7 @@ import { MemoryStorage, unavailable } from '../harness/store/memory-storage.ts'
 import { testKeyring } from '../harness/store/test-keys.ts'
 import { until } from '../harness/time/until.ts'
 import { nth, ServerFiles } from './server-files.ts'
+import { backupHistory } from './wal-label.ts'
 
 let files: ServerFiles
 let storage: MemoryStorage
@@ -138,6 +140,7 @@ describe('a segment', () => {
   test('of another cluster is refused before anything is written', async () => {
     await push(files.segment(nth(5)))
     const before = new Map(storage.objects)
+    rmSync(join(files.dataDir, 'global'), { recursive: true })
     await fails(push(files.segment(nth(6), { systemId: 1n })), 'WALRX_OTHER_CLUSTER', /7455523487659893045.* 1$/)
     await fails(push(files.segment(nth(7), { segmentSize: 2 * madeSegmentSize })), 'WALRX_OTHER_CLUSTER', /2097152/)
     assert.deepEqual(storage.objects, before)
@@ -149,16 +152,16 @@ describe('a segment', () => {
     damaged.writeUInt16LE(1, 5 * 8192)
     await fails(push(files.put(nth(5), damaged)), 'WALRX_WAL_INVALID', /has magic 0x0001/)
     await fails(push(files.put(nth(5), whole.subarray(0, -1))), 'WALRX_WAL_INVALID', /it has 1048575 bytes/)
-    await fails(push(files.put(nth(5), '')), 'WALRX_WAL_INVALID', /does not begin with a WAL page/)
+    await fails(push(files.put(nth(5), '')), 'WALRX_WAL_INVALID', /it has 0 bytes/)
+    await fails(
+      push(files.put(nth(5), Buffer.alloc(madeSegmentSize))),
+      'WALRX_WAL_INVALID',
+      /not begin with a WAL page/,
+    )
+    await fails(push(files.put(nth(5), whole.subarray(0, 20))), 'WALRX_WAL_INVALID', /it has 20 bytes/)
     await fails(push(files.put(nth(6), whole)), 'WALRX_WAL_INVALID', /holds the page at 0\/500000/)
     await fails(push(files.put(`${'0'.repeat(15)}2${nth(5).slice(16)}`, whole)), 'WALRX_WAL_INVALID')
     assert.equal(storage.objects.size, 0)
-  })
-
-  test('that is not there, or no WAL file at all, says so', async () => {
-    await fails(push(files.path(nth(1))), 'WALRX_SYSTEM', /there is no file/)
-    await fails(push(files.path('postgresql.conf')), 'WALRX_USAGE', /not the path of a WAL file/)
-    await fails(push(files.path(`${nth(1)}.zst`)), 'WALRX_USAGE')
   })
 
   test('of a history that has gone on may be whole in the archive already, with its tail', async () => {
@@ -205,8 +208,9 @@ describe('other files', () => {
 
   test('a backup label is stored as WAL-G does it', async () => {
     const label = `${nth(5)}.00000028.backup`
-    assert.equal(await push(files.put(label, 'START WAL LOCATION: 0/500028\n')), 'created')
-    assert.deepEqual(archived(label)?.toString(), 'START WAL LOCATION: 0/500028\n')
+    const content = backupHistory(nth(5), '0/500028')
+    assert.equal(await push(files.put(label, content)), 'created')
+    assert.deepEqual(archived(label)?.toString(), content)
     assert.equal(await push(files.path(label)), 'same')
   })
 

@@ -91,8 +91,8 @@ export function parseHistory(content: Uint8Array, name: string): HistoryEntry[] 
   const entries: HistoryEntry[] = []
   for (const line of Buffer.from(content).toString('latin1').split('\n')) {
     if (/^\s*(#|$)/.test(line)) continue
-    const match = /^\s*(\d+)\s+([0-9A-Fa-f]+\/[0-9A-Fa-f]+)(\s|$)/.exec(line)
-    if (!match) throw new WalrxError('WALRX_OBJECT_DAMAGED', `${name} has an invalid line: "${line}"`)
+    const match = /^\s*(\d{1,10})\s+([0-9A-Fa-f]{1,8}\/[0-9A-Fa-f]{1,8})(\s|$)/.exec(line)
+    if (!match) throw new WalrxError('WALRX_OBJECT_DAMAGED', `${name} has an invalid line: ${shownLine(line)}`)
     const timeline = Number(match[1])
     const previous = entries.at(-1)
     if (previous && previous.timeline >= timeline) {
@@ -102,6 +102,17 @@ export function parseHistory(content: Uint8Array, name: string): HistoryEntry[] 
   }
   return entries
 }
+
+/** What a message has of a line that may be anything. */
+function shownLine(line: string): string {
+  const shown = line
+    .slice(0, shownMax)
+    .replaceAll('\t', ' ')
+    .replace(/[^ -~]/g, '?')
+  return `"${shown}${line.length > shownMax ? '…' : ''}"`
+}
+
+const shownMax = 60
 
 /**
  * Parses the result of `SHOW wal_segment_size` (`16MB`, `1GB`, `1024kB`, plain bytes). Throws WALRX_PROTOCOL when it is

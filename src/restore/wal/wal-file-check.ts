@@ -1,7 +1,8 @@
 /** The checks that a WAL file must pass, by its kind, before a recovering server gets it. */
-import { toWalrxError, WalrxError } from '../../primitives/errors.ts'
-import { parseHistory, segmentSizeMax, walFileKind } from '../../postgres/wal/wal-file.ts'
+import { WalrxError } from '../../primitives/errors.ts'
+import { segmentSizeMax, walFileKind } from '../../postgres/wal/wal-file.ts'
 import { decodePageHeader, longHeaderSize } from '../../postgres/wal/wal-page.ts'
+import { checkHistory } from '../../postgres/wal/wal-text-file.ts'
 import { SegmentCheck, type SegmentRequirements } from './segment-check.ts'
 
 /** Checks a file while its bytes stream by. */
@@ -29,34 +30,13 @@ export function openWalFileCheck(requirements: SegmentRequirements): WalFileChec
     case 'partial':
       return new PartialCheck(name)
     case 'history':
-      return new TextCheck(name, (content) => checkHistory(name, content))
+      return new TextCheck(name, (content) => void checkHistory(content, name))
     case 'backup':
       return new TextCheck(name, () => {})
     case undefined:
       throw new WalrxError('WALRX_USAGE', `"${name}" is not the name of a WAL file`, {
         hint: 'pass %f of restore_command: 24 hex digits, or 8 hex digits and .history',
       })
-  }
-}
-
-/**
- * A history file must name at least one ancestor, and only ancestors older than the timeline itself: with an empty one
- * the server would lose where its timeline came from.
- */
-function checkHistory(name: string, content: Buffer): void {
-  let last
-  try {
-    last = parseHistory(content, name).at(-1)
-  } catch (error) {
-    throw new WalrxError('WALRX_OBJECT_DAMAGED', toWalrxError(error).message, { cause: error })
-  }
-  if (!last) throw new WalrxError('WALRX_OBJECT_DAMAGED', `${name} names no ancestor timeline`)
-  const own = parseInt(name.slice(0, 8), 16)
-  if (last.timeline >= own) {
-    throw new WalrxError(
-      'WALRX_OBJECT_DAMAGED',
-      `${name} names timeline ${last.timeline} as an ancestor of timeline ${own}`,
-    )
   }
 }
 

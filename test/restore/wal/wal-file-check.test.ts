@@ -31,7 +31,7 @@ describe('a history file', () => {
     refuses('00000002.history', '', /00000002\.history is empty/)
     refuses('00000002.history', '# nothing here\n', /names no ancestor timeline/)
     refuses('00000002.history', 'garbage, more than ten bytes of it', /has an invalid line/)
-    refuses('00000002.history', '1\t0/123456789\tLSN too long\n', /is not an LSN/)
+    refuses('00000002.history', '1\t0/123456789\tLSN too long\n', /invalid line: "1 0\/123456789 LSN too long"/)
     refuses('00000002.history', makeHistory(3), /names timeline 2 as an ancestor of timeline 2/)
     refuses('00000003.history', '2\t0/1\tx\n1\t0/2\ty\n', /lists timeline 1 after 2/)
     refuses('00000002.history', Buffer.alloc(1024 * 1024 + 1, '#'), /more than 1048576 bytes/)
