@@ -9,11 +9,10 @@ import { toWalrxError, WalrxError } from '../primitives/errors.ts'
 import type { Storage } from '../storage/storage.ts'
 import type { StorageTraits } from '../storage/storage.ts'
 import { systemKey } from '../walg/names.ts'
-import { checkKeys } from '../walg/wal/key-check.ts'
-import { type BoundCluster, checkSystem } from '../walg/wal/system-binding.ts'
+import type { BoundCluster } from '../walg/wal/system-binding.ts'
 import { readSystem } from '../walg/wal/system-marker.ts'
 import { WalArchive } from '../walg/wal/wal-archive.ts'
-import { type ArchiveInUse, noteKnown, readKnown } from './known-archive.ts'
+import { type ArchiveInUse, type Knowledge, noteKnown, readKnown } from './known-archive.ts'
 
 /** What {@link GuardedArchive} needs. */
 export interface GuardedArchiveOptions {
@@ -31,8 +30,10 @@ export interface GuardedArchiveOptions {
 export class GuardedArchive {
   readonly archive: WalArchive
   readonly #options: GuardedArchiveOptions
+  #known: Promise<Knowledge | undefined> | undefined
   #belongs: Promise<void> | undefined
-  #isBound = false
+  /** What the archive is bound to, as soon as that is known. */
+  #bound: BoundCluster | undefined
   #writable: Promise<void> | undefined
   /** What a probe has found, until it is noted. */
   #found: StorageTraits | undefined
@@ -48,7 +49,14 @@ export class GuardedArchive {
    */
   belongsTo(cluster: BoundCluster, signal: AbortSignal): Promise<void> {
     const check = async () => {
-      this.#isBound = (await checkSystem(this.#options.storage, this.archive, cluster, { signal })) === 'bound'
+      const known = (await this.#knowledge(signal))?.cluster
+      if (known?.systemId === cluster.systemId && known.segmentSize === cluster.segmentSize) this.#bound = known
+      else {
+        // Loaded here, because only the first call needs it.
+        const { checkSystem } = await import('../walg/wal/system-binding.ts')
+        const found = await checkSystem(this.#options.storage, this.archive, cluster, { signal })
+        if (found === 'bound') this.#bound = cluster
+      }
     }
     return (this.#belongs ??= this.#orAgain(check(), () => (this.#belongs = undefined)))
   }
@@ -59,6 +67,7 @@ export class GuardedArchive {
    */
   async belongsToSystem(systemId: bigint | undefined, signal: AbortSignal): Promise<void> {
     const { storage } = this.#options
+    if (systemId !== undefined && (await this.#knowledge(signal))?.cluster.systemId === systemId) return
     const bound = systemId === undefined ? undefined : await readSystem(storage, { signal })
     if (!bound || bound.systemId === systemId) return
     throw new WalrxError(
@@ -76,30 +85,39 @@ export class GuardedArchive {
    */
   async makeWritable(cluster: BoundCluster | undefined, signal: AbortSignal): Promise<void> {
     await (this.#writable ??= this.#orAgain(this.#prove(signal), () => (this.#writable = undefined)))
-    if (cluster && !this.#isBound) {
+    if (cluster && !this.#bound) {
       await this.archive.bindSystem(cluster.systemId, cluster.segmentSize, { signal })
-      this.#isBound = true
+      this.#bound = cluster
     }
     const traits = this.#found
-    if (!traits || !this.#isBound) return
+    if (!traits || !this.#bound) return
     this.#found = undefined
-    await this.#note(traits, signal)
+    await this.#note({ cluster: this.#bound, traits }, signal)
   }
 
   async #prove(signal: AbortSignal): Promise<void> {
-    const { knowledgePath: path, storage } = this.#options
-    const known = path === undefined ? undefined : await readKnown(path, await this.#inUse(signal))
-    if (known) return storage.assumeTraits?.(known)
+    const { storage } = this.#options
+    const known = await this.#knowledge(signal)
+    if (known) return storage.assumeTraits?.(known.traits)
+    const { checkKeys } = await import('../walg/wal/key-check.ts')
     this.#found = await storage.probe({ signal })
     await checkKeys(storage, { signal })
   }
 
+  /** What an earlier process has found out. */
+  #knowledge(signal: AbortSignal): Promise<Knowledge | undefined> {
+    const { knowledgePath: path } = this.#options
+    if (path === undefined) return Promise.resolve(undefined)
+    const read = async () => readKnown(path, await this.#inUse(signal))
+    return (this.#known ??= this.#orAgain(read(), () => (this.#known = undefined)))
+  }
+
   /** For the next process. The archive has its marker by now. */
-  async #note(traits: StorageTraits, signal: AbortSignal): Promise<void> {
+  async #note(knowledge: Knowledge, signal: AbortSignal): Promise<void> {
     const { knowledgePath: path, log } = this.#options
     if (path === undefined) return
     try {
-      await noteKnown(path, await this.#inUse(signal), traits)
+      await noteKnown(path, await this.#inUse(signal), knowledge)
     } catch (error) {
       log.debug('what was found out about the archive cannot be kept', { file: path, error: toWalrxError(error) })
     }
@@ -112,7 +130,7 @@ export class GuardedArchive {
   }
 
   /** Forgets a failure: the next caller tries again. */
-  #orAgain(promise: Promise<void>, forget: () => void): Promise<void> {
+  #orAgain<T>(promise: Promise<T>, forget: () => void): Promise<T> {
     promise.catch(forget)
     return promise
   }

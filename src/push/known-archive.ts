@@ -1,6 +1,6 @@
 /**
- * What an earlier call has found out about the archive, so that the next one need not: that it can be written to, that its
- * conditional puts work, and that the keys fit. It lies beside the WAL, in `pg_wal/.walrx/push.json`: an archive_command
+ * What an earlier call has found out about the archive, so that the next one need not: of which cluster it is, that it can be
+ * written to, that its conditional puts work, and that the keys fit. It lies beside the WAL, in `pg_wal/.walrx/push.json`: an archive_command
  * starts a process for every file.
  *
  * It counts while the marker of the archive is the same object, and for a day: an archive that was emptied and begun again
@@ -16,6 +16,7 @@ import type { BeginningTest, Keyring } from '../crypto/keyring.ts'
 import { HeadedSource } from '../primitives/headed-source.ts'
 import { readRegular } from '../primitives/regular-file.ts'
 import type { ObjectInfo, StorageTraits } from '../storage/storage.ts'
+import type { BoundCluster } from '../walg/wal/system-binding.ts'
 
 /** Where it is kept for a WAL file; undefined for one that lies in no pg_wal. */
 export function knowledgePath(walFile: string): string | undefined {
@@ -34,6 +35,13 @@ export interface ArchiveInUse {
   readonly nowMs: number
 }
 
+/** What is known of an archive. */
+export interface Knowledge {
+  /** The one that its marker names. */
+  readonly cluster: BoundCluster
+  readonly traits: StorageTraits
+}
+
 /** How long what was found out counts. */
 const validMs = 24 * 60 * 60 * 1000
 
@@ -42,38 +50,46 @@ function stateOf({ marker }: ArchiveInUse): string | undefined {
 }
 
 /** What an earlier call has found out of the archive, with these keys; undefined for nothing. */
-export async function readKnown(path: string, archive: ArchiveInUse): Promise<StorageTraits | undefined> {
+export async function readKnown(path: string, archive: ArchiveInUse): Promise<Knowledge | undefined> {
   const { identity, keyring, nowMs } = archive
   const state = stateOf(archive)
   if (state === undefined) return undefined
   try {
-    const { isListingProven, sealed, ...found } = JSON.parse((await readRegular(path)).toString()) as Record<
-      string,
-      unknown
-    >
+    const { isListingProven, sealed, segmentSize, systemId, ...found } = JSON.parse(
+      (await readRegular(path)).toString(),
+    ) as Record<string, unknown>
     if (found['archive'] !== identity || (sealed === undefined) !== (keyring === undefined)) return undefined
     const ageMs = nowMs - Number(found['checkedMs'])
     if (found['marker'] !== state || !(ageMs >= 0 && ageMs < validMs)) return undefined
     if (keyring && !(await isSealedBy(keyring, Buffer.from(String(sealed), 'base64')))) return undefined
-    return { conditionalPut: true, ...(isListingProven === true && { isListingProven }) }
+    return {
+      cluster: { systemId: BigInt(String(systemId)), segmentSize: Number(segmentSize) },
+      traits: { conditionalPut: true, ...(isListingProven === true && { isListingProven }) },
+    }
   } catch {
     return undefined
   }
 }
 
 /** Notes that this archive is in order, with these keys, if it is. Throws what the system says. */
-export async function noteKnown(path: string, archive: ArchiveInUse, traits: StorageTraits): Promise<void> {
+export async function noteKnown(path: string, archive: ArchiveInUse, { cluster, traits }: Knowledge): Promise<void> {
   const marker = stateOf(archive)
   if (!traits.conditionalPut || traits.listingProblem !== undefined || marker === undefined) return
   const { identity, keyring, nowMs: checkedMs } = archive
   const sealed = keyring && { sealed: (await seal(keyring)).toString('base64') }
+  const { segmentSize } = cluster
+  const system = { systemId: String(cluster.systemId), segmentSize }
   const proven = traits.isListingProven && { isListingProven: true }
   await mkdir(dirname(path), { mode: 0o700 }).catch(() => {})
   const temporary = `${path}.${process.pid}-${randomBytes(4).toString('hex')}`
   try {
-    await writeFile(temporary, `${JSON.stringify({ archive: identity, marker, checkedMs, ...proven, ...sealed })}\n`, {
-      mode: 0o600,
-    })
+    await writeFile(
+      temporary,
+      `${JSON.stringify({ archive: identity, marker, checkedMs, ...system, ...proven, ...sealed })}\n`,
+      {
+        mode: 0o600,
+      },
+    )
     await rename(temporary, path)
   } catch (error) {
     await unlink(temporary).catch(() => {})

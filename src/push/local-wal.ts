@@ -15,7 +15,7 @@ import {
   walFileKind,
   type WalFileKind,
 } from '../postgres/wal/wal-file.ts'
-import { checkSegmentHeader, decodePageHeader, longHeaderSize } from '../postgres/wal/wal-page.ts'
+import { checkPageHeader, checkSegmentHeader, decodePageHeader, longHeaderSize } from '../postgres/wal/wal-page.ts'
 import { checkBackupHistory, checkHistory } from '../postgres/wal/wal-text-file.ts'
 
 /** A file by its path. */
@@ -143,6 +143,20 @@ async function checkServer({ path }: LocalWalFile, systemId: bigint): Promise<vo
     `${path} has the system identifier ${systemId}, and the server of ${dirname(folder)} has ${server}`,
     { hint: 'this file is of another cluster, and this server cannot use it: move it away' },
   )
+}
+
+/**
+ * True where the last page of a segment is its own: then all others are, or it is damaged.
+ * @param buffer begins with the segment, whose first page was checked
+ */
+export function isFilled({ name }: LocalWalFile, segment: LocalSegment, buffer: Buffer): boolean {
+  const { long, magic = 0 } = decodePageHeader(buffer) ?? {}
+  const last = segment.segmentSize - (long?.pageSize ?? 0)
+  try {
+    return checkPageHeader(buffer, last, { ...segment, name, magic }, last)
+  } catch {
+    return false
+  }
 }
 
 /**

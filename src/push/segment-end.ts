@@ -14,12 +14,13 @@ import { dirname, join } from 'node:path'
 import { hasCode } from '../primitives/errors.ts'
 import { readRegular } from '../primitives/regular-file.ts'
 import { type HistoryEntry, walFileKind } from '../postgres/wal/wal-file.ts'
-import { checkPageHeader, checkSegment, firstNonZero } from '../postgres/wal/wal-page.ts'
+import { checkSegment, decodePageHeader, firstNonZero } from '../postgres/wal/wal-page.ts'
 import { checkHistory } from '../postgres/wal/wal-text-file.ts'
 import type { LocalSegment, LocalWalFile } from './local-wal.ts'
 
 /**
  * Looks at a segment that does not go on to its end, and zeroes what is after its last record where that is needed.
+ * @param segment is not {@link isFilled}
  * @param buffer begins with the segment, whose first page was checked
  * @returns the length in bytes of one that its timeline ends in; undefined for one that is whole, or damaged
  */
@@ -30,9 +31,6 @@ export async function settleEnd(
 ): Promise<number | undefined> {
   const { segmentSize } = segment
   const expected = { ...segment, name: local.name, magic: undefined }
-  const first = { ...expected, magic: buffer.readUInt16LE(0) }
-  const last = segmentSize - pageSizeOf(buffer)
-  if (last === 0 || passes(() => checkPageHeader(buffer, last, first, last))) return undefined
   const isWhole = passes(() => (checkSegment(buffer, expected), true))
   const end = await timelineEnd(local, segment)
   // With WAL after it, the timeline went on: this server has left it later, or is not on that history.
@@ -43,11 +41,6 @@ export async function settleEnd(
   }
   if (!isWhole) await zeroAfterSwitch(segment, buffer)
   return undefined
-}
-
-/** XLOG_BLCKSZ, by the long header of the first page. */
-function pageSizeOf(segment: Buffer): number {
-  return segment.readUInt32LE(36)
 }
 
 function passes(check: () => boolean): boolean {
@@ -99,7 +92,7 @@ async function zeroAfterSwitch({ segmentSize, startLsn }: LocalSegment, buffer: 
   reader.write(buffer.subarray(0, segmentSize))
   if (start === undefined || reader.end !== undefined) return
   // It has no more than its header, which may cross a page.
-  const pageSize = pageSizeOf(buffer)
+  const pageSize = decodePageHeader(buffer)?.long?.pageSize ?? segmentSize
   const isCrossing = (start % pageSize) + recordHeaderSize > pageSize
   buffer.fill(0, start + recordHeaderSize + (isCrossing ? pageHeaderSize : 0), segmentSize)
 }

@@ -13,6 +13,7 @@ import type { ByteBudget, Lease } from './byte-budget.ts'
 import type { GuardedArchive } from './guarded-archive.ts'
 import {
   damaged,
+  isFilled,
   type LocalSegment,
   type LocalWalFile,
   openLocal,
@@ -22,7 +23,6 @@ import {
   systemOfServer,
 } from './local-wal.ts'
 import { formsOf, isStoredAlready } from './stored-already.ts'
-import { settleEnd } from './segment-end.ts'
 
 /** What {@link pushFile} needs. */
 export interface PushFileOptions {
@@ -117,13 +117,19 @@ async function readContent(
 ): Promise<Content> {
   const { segmentSize, startLsn, timeline } = segment
   const buffer = await readWhole(file, local, segmentSize)
-  const length = await settleEnd(local, segment, buffer)
+  const length = isFilled(local, segment, buffer) ? undefined : await lengthOf(local, segment, buffer)
   if (length !== undefined) return { partial: buffer, length }
   try {
     return { encoded: Buffer.from(await segments.encode({ timeline, startLsn, buffer })) }
   } catch (error) {
     throw hasCode(error, 'WALRX_WAL_INVALID') ? damaged(local, error.message, error) : error
   }
+}
+
+/** Loaded here, because most segments go on to their end. */
+async function lengthOf(local: LocalWalFile, segment: LocalSegment, buffer: Buffer): Promise<number | undefined> {
+  const { settleEnd } = await import('./segment-end.ts')
+  return await settleEnd(local, segment, buffer)
 }
 
 /** The bytes of a segment, with room after them to encode them. */

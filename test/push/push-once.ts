@@ -6,13 +6,16 @@ import { WalPusher } from '../../src/push/wal-pusher.ts'
 import type { PushOutcome } from '../../src/push/wal-push.ts'
 import type { Storage } from '../../src/storage/storage.ts'
 
-/** Archives one file, and nothing ahead. */
-export async function pushOnce(storage: Storage, path: string): Promise<PushOutcome> {
+/**
+ * Archives one file, and nothing ahead.
+ * @param knowledgePath as GuardedArchive has it; default none
+ */
+export async function pushOnce(storage: Storage, path: string, knowledgePath?: string): Promise<PushOutcome> {
   const pusher = new WalPusher({
     storage,
     codec: openWriteCodec('zstd'),
     identity: storage.location,
-    knowledgePath: undefined,
+    knowledgePath,
     log: silentLog,
     clock: systemClock,
     memoryBytes: undefined,

@@ -14,7 +14,6 @@ import { openObject } from '../stored/stored-reader.ts'
 import { StoredWriter } from '../stored/stored-writer.ts'
 import { type GapRecord, writeGap } from './gap-records.ts'
 import { OtherForms } from './other-forms.ts'
-import { bindSystem } from './system-binding.ts'
 import { type ClearedTails, type FoundTail, TailArchive, type TailReadOptions } from './tail-archive.ts'
 import { trimmedLength } from './zero-padding.ts'
 import { type WalObject, WalReader } from './wal-reader.ts'
@@ -109,8 +108,10 @@ export class WalArchive extends WalReader {
    * Binds the archive to a cluster.
    * @throws WALRX_OTHER_CLUSTER when it belongs to another, or holds segments of another size
    */
-  bindSystem(systemId: bigint, segmentSize: number, options?: StorageCallOptions): Promise<void> {
-    return bindSystem(this.storage, this, { systemId, segmentSize }, options)
+  async bindSystem(systemId: bigint, segmentSize: number, options?: StorageCallOptions): Promise<void> {
+    // Loaded here: an archive_command mostly finds its archive bound.
+    const { bindSystem } = await import('./system-binding.ts')
+    await bindSystem(this.storage, this, { systemId, segmentSize }, options)
   }
 
   /** See {@link writeGap}. */
