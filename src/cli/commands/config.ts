@@ -9,10 +9,12 @@ import {
 import { type WalgFate, walgFates } from '../../config/inspect/walg-fates.ts'
 import type { CommandName } from '../../config/options/option-types.ts'
 import type { OptionKey } from '../../config/options/options.ts'
+import { redactText } from '../../observe/redact.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson, type JsonValue } from '../../primitives/json.ts'
 import { nearest } from '../../primitives/nearest.ts'
 import type { Command } from '../command.ts'
+import { startProblem } from '../settings/start-problem.ts'
 import { alignColumns } from '../terminal/align-columns.ts'
 
 /** See the file's header. */
@@ -42,14 +44,13 @@ export const configCommand: Command<'config', never, 'command'> = {
       return 0
     }
     const command = commandNamed(positionals.command)
-    const inspected = await inspectSettings({
-      command,
-      flags: othersFlags(flags),
-      environment: settings.environment,
-      home,
-    })
-    stdout.write(options.json ? `${formatJson(toJson(inspected, command))}\n` : toText(inspected, options.allSettings))
-    refuseBad(inspected, command)
+    const input = { command, flags: othersFlags(flags), environment: settings.environment, home }
+    const inspected = await inspectSettings(input)
+    const problem = badSetting(inspected, command) ?? (await startProblem(input))
+    const shown = { inspected, command, problem: problem && redactText(problem.message, settings.secrets) }
+    stdout.write(options.json ? `${formatJson(toJson(shown))}\n` : toText(inspected, options.allSettings))
+    // What could be shown has been: the exit status says that the command would not start.
+    if (problem) throw problem
     return 0
   },
 }
@@ -70,15 +71,15 @@ function othersFlags(flags: ReadonlyMap<OptionKey, string>): Map<OptionKey, stri
   return new Map([...flags].filter(([key]) => !own.has(key)))
 }
 
-/** What could be shown has been: the exit status says that the command would not start. */
-function refuseBad({ options, others }: InspectedSettings, command: CommandName | undefined): void {
+/** The error of the first value that is wrong by itself, or of a setting that stops the command. */
+function badSetting({ options, others }: InspectedSettings, command: CommandName | undefined): WalrxError | undefined {
   for (const { label, problem, setBy } of options) {
-    if (problem !== undefined) throw new WalrxError('WALRX_USAGE', `${setBy ?? label}: ${problem}`)
+    if (problem !== undefined) return new WalrxError('WALRX_USAGE', `${setBy ?? label}: ${problem}`)
   }
   const refused = others.find(({ treatment }) => treatment === 'refused')
-  if (!refused) return
+  if (!refused) return undefined
   const whom = command === undefined ? 'stops commands' : `stops ${command}`
-  throw new WalrxError(
+  return new WalrxError(
     'WALRX_OPTION_UNSUPPORTED',
     `${refused.name} is set (${refused.source}) and ${whom}: ${refused.reason}`,
     refused.hint === undefined ? {} : { hint: refused.hint },
@@ -108,10 +109,20 @@ function optionCells({ defaultText, isSecret, label, problem, setBy, source, val
   return [label, value ?? unset, problem === undefined ? from : `${from}: WRONG, it ${problem}`]
 }
 
-function toJson({ configFile, options, others }: InspectedSettings, command: CommandName | undefined): JsonValue {
+/** What the JSON has. */
+interface Shown {
+  readonly inspected: InspectedSettings
+  readonly command: CommandName | undefined
+  /** What keeps the command from starting. */
+  readonly problem: string | undefined
+}
+
+function toJson({ command, inspected, problem: startProblem }: Shown): JsonValue {
+  const { configFile, options, others } = inspected
   return {
     command: command ?? null,
     config_file: configFile ?? null,
+    problem: startProblem ?? null,
     options: options.map(({ defaultText, flag, isSecret, label, problem, setBy, source, value }) => ({
       name: label,
       flag: flag ?? null,

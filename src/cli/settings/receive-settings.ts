@@ -16,8 +16,7 @@ type ReceiveOptions = OptionValues<'wal-receive'>
  */
 export function receiveSettings(context: CommandContext<'wal-receive'>, metrics: MetricsPage): ServiceSettings {
   const { log, options } = context
-  refuseSlotless(options)
-  refuseIdleSlotOptions(options)
+  checkReceiveOptions(options)
   const { maxSlotLagBytes, slotLagAction, slotName, syncOutageMs, synchronous, tailBytes, tailIntervalMs } = options
   return {
     cluster: clusterNameOf(options),
@@ -38,6 +37,15 @@ export function receiveSettings(context: CommandContext<'wal-receive'>, metrics:
     log,
     metrics,
   }
+}
+
+/**
+ * Whether the options of wal-receive fit each other.
+ * @throws WALRX_USAGE for some that contradict each other, or would have no effect
+ */
+export function checkReceiveOptions(options: ReceiveOptions): void {
+  refuseSlotless(options)
+  refuseIdleSlotOptions(options)
 }
 
 /** backup-push by the same program, flags, config file and environment. */

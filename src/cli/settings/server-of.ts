@@ -1,5 +1,5 @@
 /** The server that the options name, for every command that connects to one. */
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { homedir, userInfo } from 'node:os'
 import type { OptionValues } from '../../config/options/options.ts'
 import type { Settings } from '../../config/load.ts'
@@ -43,10 +43,13 @@ function ifKnown(lookUp: () => string): string | undefined {
 /** The text of a service file. */
 function readIfThere(path: string): string | undefined {
   try {
-    return readFileSync(path, 'utf8')
+    // A FIFO would be waited for.
+    const stats = statSync(path)
+    if (stats.isFile() || stats.isDirectory()) return readFileSync(path, 'utf8')
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
     throw new WalrxError('WALRX_USAGE', `service file "${path}" cannot be read: ${code}`, { cause: error })
   }
+  throw new WalrxError('WALRX_USAGE', `service file "${path}" is no regular file`)
 }
