@@ -63,7 +63,8 @@ export class Unkeyed implements AsyncIterable<Uint8Array> {
 
   /** The error of what did not decode: WALRX_KEY_MISSING where it is encrypted, as far as that can be seen. */
   async reason(error: unknown): Promise<unknown> {
-    if (!hasCode(error, 'WALRX_OBJECT_DAMAGED')) return error
+    // Of what is no stream of its own a codec may also say that it lacks something for it.
+    if (!hasCode(error, 'WALRX_OBJECT_DAMAGED') && !hasCode(error, 'WALRX_CODEC_UNSUPPORTED')) return error
     const look = await this.#look()
     return look.kind === 'refused' ? look.refusal : error
   }
