@@ -49,7 +49,7 @@ export interface Crypter {
   readonly method: CryptMethod
   /** The setting that the key comes from, for messages; never any of the key: `WALG_LIBSODIUM_KEY_PATH=/etc/walrx/key`. */
   readonly label: string
-  /** False for an OpenPGP ring of public keys, which only encrypts. */
+  /** False for an OpenPGP ring whose keys are public, or locked by a passphrase that is not set: it only encrypts. */
   readonly canDecrypt: boolean
   /** Bytes that {@link Crypter.recognise} wants at most. */
   readonly headBytes: number
@@ -72,7 +72,7 @@ export interface Crypter {
 
   /**
    * Decrypts an object that the key opens, streaming, in bounded memory.
-   * @throws while iterating: what the source throws; WALRX_OBJECT_DAMAGED for bytes that were changed, are missing at the end or
+   * @throws while iterating: what the source throws; WALRX_KEY_WRONG, and WALRX_KEY_UNAVAILABLE, as {@link recognise} has them; WALRX_OBJECT_DAMAGED for bytes that were changed, are missing at the end or
    * follow after it. No byte comes out that was not authenticated, as far as the method can
    * @returns chunks that are never changed, unless the options allow it
    */
@@ -87,6 +87,8 @@ export interface Crypter {
 
   /**
    * Encrypts an object, streaming. Chunks of the content may be reused once the next one is asked for.
+   * @throws while iterating: what the content throws; WALRX_KEY_UNAVAILABLE, WALRX_USAGE and WALRX_OPTION_UNSUPPORTED for a key
+   * that cannot encrypt
    * @returns chunks that are never changed, unless the options allow it
    */
   encrypt(content: AsyncIterable<Uint8Array>, options?: EncryptOptions): AsyncGenerator<Uint8Array, undefined>
@@ -96,6 +98,7 @@ export interface Crypter {
    * run in parallel.
    * @param buffer at least `length + encryptSlack(length)` bytes long; contents beyond `length` are overwritten
    * @returns the length of the encrypted object, which is then `buffer[0, result)`
+   * @throws WALRX_KEY_UNAVAILABLE, WALRX_USAGE and WALRX_OPTION_UNSUPPORTED for a key that cannot encrypt
    */
   encryptInPlace(buffer: Buffer, length: number): Promise<number>
 }

@@ -20,6 +20,8 @@ export interface KeyringOptions {
   readonly load: () => Promise<Keys>
   /** True where objects that are not encrypted are read as well: the archive is older than its encryption. */
   readonly acceptsUnencrypted?: boolean
+  /** What the keys come from, for messages about it: `WALRX_KEY_COMMAND`. */
+  readonly source?: string
   /** True where no key to write with is set: {@link Keys.writing} is then the first that reads, and nothing is encrypted. */
   readonly isReadOnly?: boolean
 }
@@ -70,9 +72,16 @@ const otherKeyHint = 'give the key that it was written with; keys for reading on
 export class Keyring {
   readonly #options: KeyringOptions
   #keys: Promise<Keys> | undefined
+  /** What is being waited for, as often as it is. */
+  readonly #waits: string[] = []
 
   constructor(options: KeyringOptions) {
     this.#options = options
+  }
+
+  /** What a key is being waited for: its command, or the service that keeps it. Undefined where none is asked just now. */
+  get waitsFor(): string | undefined {
+    return this.#waits[0]
   }
 
   /**
@@ -81,7 +90,8 @@ export class Keyring {
    */
   keys(): Promise<Keys> {
     if (this.#keys) return this.#keys
-    const keys = this.#options.load()
+    const { load, source = 'the key' } = this.#options
+    const keys = this.#waiting(source, load())
     this.#keys = keys
     keys.catch(() => {
       if (this.#keys === keys) this.#keys = undefined
@@ -89,14 +99,29 @@ export class Keyring {
     return keys
   }
 
-  /** Encrypts an object; see {@link Crypter.encrypt}. */
+  /**
+   * Encrypts an object; see {@link Crypter.encrypt}.
+   * @throws while iterating: WALRX_USAGE where all keys only read, WALRX_KEY_UNAVAILABLE; what the content throws
+   */
   async *encrypt(content: AsyncIterable<Uint8Array>, options?: EncryptOptions): AsyncGenerator<Uint8Array, undefined> {
     yield* (await this.#writing()).encrypt(content, options)
   }
 
-  /** See {@link Crypter.encryptInPlace}. */
+  /**
+   * See {@link Crypter.encryptInPlace}.
+   * @throws WALRX_USAGE where all keys only read, WALRX_KEY_UNAVAILABLE
+   */
   async encryptInPlace(buffer: Buffer, length: number): Promise<number> {
     return (await this.#writing()).encryptInPlace(buffer, length)
+  }
+
+  async #waiting<T>(source: string, answer: Promise<T>): Promise<T> {
+    this.#waits.push(source)
+    try {
+      return await answer
+    } finally {
+      this.#waits.splice(this.#waits.indexOf(source), 1)
+    }
   }
 
   async #writing(): Promise<Crypter> {
@@ -109,8 +134,8 @@ export class Keyring {
   /**
    * Decrypts an object with the key that opens it.
    * @param judge knows what it holds
-   * @throws while iterating: WALRX_KEY_WRONG where none of the keys opens it, WALRX_OBJECT_DAMAGED; see
-   * {@link Crypter.decrypt}. Messages don't name the object
+   * @throws while iterating: WALRX_KEY_WRONG where none of the keys opens it, WALRX_KEY_MISSING where only the public half of the
+   * one that does is there, WALRX_OBJECT_DAMAGED; as {@link lookAt} and {@link Crypter.decrypt}. Messages don't name the object
    */
   async *decrypt(
     source: HeadedSource,
@@ -145,16 +170,20 @@ export class Keyring {
     const crypters = [writing, ...reading]
     const head = await source.head(Math.max(...crypters.map((crypter) => crypter.headBytes)))
     let damage: WalrxError | undefined
+    let unavailable: WalrxError | undefined
     let unreadable: Crypter | undefined
     let wants: string | undefined
     for (const crypter of crypters) {
-      const recognised = await recognisedBy(crypter, head)
-      if (recognised instanceof WalrxError) damage ??= recognised
+      const recognised = await this.#waiting(crypter.label, recognisedBy(crypter, head))
+      if (hasCode(recognised, 'WALRX_KEY_UNAVAILABLE')) unavailable ??= recognised
+      else if (recognised instanceof WalrxError) damage ??= recognised
       else if (typeof recognised === 'object') wants ??= recognised.wants
       if (recognised !== 'opens') continue
       if (crypter.canDecrypt) return { kind: 'opens', crypter }
       unreadable ??= crypter
     }
+    // A key that is locked, or whose service is out, may be the one.
+    if (unavailable) throw unavailable
     if (damage) return { kind: 'damaged', refusal: damage }
     if (unreadable) return { kind: 'sealed', refusal: withoutPrivateKey(unreadable) }
     if (wants !== undefined) return { kind: 'refused', refusal: wrongKey(wants, crypters) }
@@ -206,12 +235,12 @@ export class Keyring {
   }
 }
 
-/** What a key says of an object; the error of one that is for it, and damaged: another key may open it all the same. */
+/** What a key says of an object; the error of one that is for it, and damaged, or is not there: another key may open it. */
 async function recognisedBy(crypter: Crypter, head: Buffer): Promise<Recognised | WalrxError> {
   try {
     return await crypter.recognise(head)
   } catch (error) {
-    if (hasCode(error, 'WALRX_OBJECT_DAMAGED')) return error
+    if (hasCode(error, 'WALRX_OBJECT_DAMAGED') || hasCode(error, 'WALRX_KEY_UNAVAILABLE')) return error
     throw error
   }
 }

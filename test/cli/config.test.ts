@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { after, before, describe, test } from 'node:test'
 import { runProgram } from '../../src/cli/program.ts'
+import { madeKey } from '../harness/made/openpgp-keys.ts'
 
 async function walrx(args: readonly string[], environment: Record<string, string> = {}) {
   const [stdout, stderr] = [new PassThrough(), new PassThrough()]
@@ -67,6 +68,7 @@ describe('a command that would not start', () => {
     home = await mkdtemp(join(tmpdir(), 'walrx-config-'))
     writeFileSync(join(home, 'service'), '[db1]\nhost=db1\n\n[db2]\nhost db2 hidd3n-text\n')
     writeFileSync(join(home, 'short'), 'short')
+    writeFileSync(join(home, 'locked'), (await madeKey({ passphrase: 's3cr3t' })).secret)
     writeFileSync(join(home, 'key'), 'hidd3n-key-of-32-bytes-or-more-x')
     execFileSync('mkfifo', [join(home, 'fifo')])
   })
@@ -134,6 +136,10 @@ describe('a command that would not start', () => {
       [{ ...archive, WALG_LIBSODIUM_KEY_PATH: 'HOME/short' }, /the key has 5 bytes/],
       [{ ...archive, WALG_LIBSODIUM_KEY_PATH: 'HOME/fifo' }, /is no regular file/],
       [{ ...archive, WALG_PGP_KEY_PATH: 'HOME/key' }, /WALG_PGP_KEY_PATH=\S+key has no armored/],
+      [
+        { ...archive, WALG_PGP_KEY_PATH: 'HOME/locked' },
+        /OpenPGP key \w+ is locked .*\nhint: set WALG_PGP_KEY_PASSPHRASE/,
+      ],
       [{ ...archive, WALRX_KEY_COMMAND: 'echo s3cr3t | true; exit 3' }, /WALRX_KEY_COMMAND ended with status 3/],
       [{ ...archive, WALRX_READ_KEY_PATH: 'HOME/key' }, /and no key to encrypt with/],
     ] as const) {

@@ -5,6 +5,7 @@
  */
 import { isIn } from '../../config/commands.ts'
 import { type LoadInput, loadSettings, type Settings } from '../../config/load.ts'
+import { writingKeysOf } from '../../config/keys/key-settings.ts'
 import { openCodec, openStorage } from '../../config/open-storage.ts'
 import type { CommandName, OptionSpec } from '../../config/options/option-types.ts'
 import { type OptionKey, optionTable, type OptionValues } from '../../config/options/options.ts'
@@ -45,7 +46,10 @@ async function check(settings: Settings): Promise<void> {
   const storage = await openStorage(values)
   try {
     if (values.s3Prefix !== undefined) await checkWay(values)
-    await storage.keyring?.keys()
+    // A key that encrypts has to decrypt too where it has a secret half: it may be locked. Only KMS would be asked for it.
+    const isWriting = has('zstdLevel') && writingKeysOf(values).length > 0
+    if (isWriting && values.cseKmsId === undefined) await storage.keyring?.prove()
+    else await storage.keyring?.keys()
   } finally {
     await storage.close()
   }

@@ -5,7 +5,10 @@ import { WalrxError } from '../../primitives/errors.ts'
 import type { Secret } from '../../primitives/secret.ts'
 import { encodingOf, refuseForeignKey } from './key-text.ts'
 
-/** A crypter by a key of libsodium, as it is written in a setting. The caller zeroes the text. */
+/**
+ * A crypter by a key of libsodium, as it is written in a setting. The caller zeroes the text.
+ * @throws WALRX_USAGE, with the setting, for what is no such key
+ */
 export async function libsodium(text: Buffer, transform: KeyTransform, label: string): Promise<Crypter> {
   const { secretstreamCrypter } = await import('../../crypto/libsodium/secretstream.ts')
   try {
@@ -19,7 +22,10 @@ export async function libsodium(text: Buffer, transform: KeyTransform, label: st
   }
 }
 
-/** A crypter by armored keys of OpenPGP. */
+/**
+ * A crypter by armored keys of OpenPGP.
+ * @throws WALRX_USAGE for what is no ring of keys; WALRX_KEY_UNAVAILABLE for a passphrase that is wrong
+ */
 export async function openpgp(armored: string, passphrase: Secret | undefined, label: string): Promise<Crypter> {
   const { openpgpCrypter } = await import('../../crypto/openpgp/openpgp-crypter.ts')
   // WAL-G's rule (internal/config, GetSetting).

@@ -83,9 +83,9 @@ export class KeyRing {
     this.#decryption = decryption
   }
 
-  /** False for a ring of public keys only. */
+  /** False for a ring whose keys are all public, or locked. */
   get canDecrypt(): boolean {
-    return this.#decryption.size > 0
+    return [...this.#decryption.values()].some(({ isLocked }) => !isLocked)
   }
 
   /** True for a key whose public half the ring has. */

@@ -64,7 +64,7 @@ export function isReadable(extension: string): boolean {
  * Decodes the bytes of an object, streaming: nothing is held whole.
  * @throws while iterating: what the source throws as it is; WALRX_OBJECT_DAMAGED for what does not decode,
  * WALRX_CODEC_UNSUPPORTED for what asks for more than walrx can, WALRX_KEY_WRONG and WALRX_KEY_MISSING for what none of the
- * keys opens
+ * keys opens, WALRX_KEY_UNAVAILABLE for keys that cannot be read
  */
 export async function* decoded(
   stored: AsyncIterable<Uint8Array>,
@@ -219,6 +219,7 @@ export function encodeSlack(size: number): number {
 /**
  * Encodes `buffer[0, length)` inside its own buffer; see {@link SegmentEncoder.encodeInPlace}.
  * @param buffer at least `length + encodeSlack(length)` bytes long
+ * @throws as {@link Keyring.encryptInPlace}
  */
 export async function encodeInPlace(
   codec: WriteCodec,

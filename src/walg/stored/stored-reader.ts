@@ -25,7 +25,8 @@ export interface OpenedObject extends StoredName {
 /**
  * Opens an object. A caller that stops iterating early frees the source.
  * @throws WALRX_CODEC_UNSUPPORTED, before anything is asked of the storage; WALRX_OBJECT_NOT_FOUND, and what else the
- * storage says. While it is read: WALRX_OBJECT_DAMAGED for what does not decode
+ * storage says. While it is read: WALRX_OBJECT_DAMAGED for what does not decode; WALRX_KEY_MISSING, WALRX_KEY_WRONG and
+ * WALRX_KEY_UNAVAILABLE for what the keys do not open
  */
 export async function openObject(
   storage: ReadableStorage,

@@ -20,12 +20,15 @@ export class StoredWriter {
     return this.#codec.extension
   }
 
-  /** Encodes `buffer[0, length)` inside its own buffer; see {@link SegmentEncoder.encodeInPlace}. */
+  /**
+   * Encodes `buffer[0, length)` inside its own buffer; see {@link SegmentEncoder.encodeInPlace}.
+   * @throws WALRX_USAGE and WALRX_KEY_UNAVAILABLE for keys that cannot encrypt
+   */
   encodeInPlace(buffer: Buffer, length: number): Promise<number> {
     return encodeInPlace(this.#codec, this.#storage.keyring, buffer, length)
   }
 
-  /** Encodes without touching the argument. */
+  /** Encodes without touching the argument. Throws as {@link encodeInPlace} does. */
   async encodeCopy(content: Uint8Array): Promise<Buffer> {
     const { input, output } = openEncoder(this.#codec, this.#storage.keyring)
     const written = input.write(content).then(() => input.end())

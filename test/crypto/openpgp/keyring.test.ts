@@ -51,3 +51,23 @@ test('an object to another key is refused by the name of that key', async () => 
     return hasCode(error, 'WALRX_KEY_WRONG')
   })
 })
+
+test('a key that is locked decrypts nothing: that is said, unless another key opens the object', async () => {
+  const made = await madeKey({ passphrase: 'correct horse' })
+  const locked = await crypterOf(made.secret)
+  assert.equal(locked.canDecrypt, false)
+  const object = await encryptedInPlace(await crypterOf(made.open), Buffer.from('content'))
+  const alone = new Keyring({ load: () => Promise.resolve({ writing: locked, reading: [] }) })
+  const isLocked = (error: unknown) => {
+    assert.ok(hasCode(error, 'WALRX_KEY_UNAVAILABLE'), String(error))
+    assert.match(error.message, /^WALG_PGP_KEY: OpenPGP key \w{16} is locked by a passphrase, and none is set$/)
+    assert.equal(error.hint, 'set WALG_PGP_KEY_PASSPHRASE')
+    return error.exitStatus === 2 && !error.transient
+  }
+  await assert.rejects(alone.lookAt(new HeadedSource(sourceOf(object, 1000)), judge), isLocked)
+  await assert.rejects(alone.prove(), isLocked)
+  const unlocked = await crypterOf(made.secret, 'correct horse')
+  const both = new Keyring({ load: () => Promise.resolve({ writing: locked, reading: [unlocked] }) })
+  assert.equal((await bytesOf(both.decrypt(new HeadedSource(sourceOf(object, 1000)), judge))).toString(), 'content')
+  assert.equal((await both.prove()).isReadable, true)
+})
