@@ -2,7 +2,7 @@
 import type { Crypter } from '../crypto/crypter.ts'
 import { Keyring, type Keys } from '../crypto/keyring.ts'
 import { awsAccess, type AwsValues } from './aws-access.ts'
-import { type KeyValues, writingKeysOf } from './keys/key-settings.ts'
+import { type KeyValues, readKeyName, writingKeys, writingKeysOf } from './keys/key-settings.ts'
 import type { OptionValues } from './options/options.ts'
 
 /** Options that say which keys an archive has, and how the service is reached that keeps some of them. */
@@ -14,7 +14,19 @@ export type KeyringValues = KeyValues &
 export function openKeyring(values: KeyringValues): Keyring | undefined {
   const isReadOnly = writingKeysOf(values).length === 0
   if (isReadOnly && values.readKeyPath === undefined) return undefined
-  return new Keyring({ load: () => loadKeys(values), acceptsUnencrypted: values.acceptUnencrypted, isReadOnly })
+  return new Keyring({
+    load: () => loadKeys(values),
+    source: slowestSource(values),
+    acceptsUnencrypted: values.acceptUnencrypted,
+    isReadOnly,
+  })
+}
+
+/** The setting whose keys are waited for, where there are several: a file is there at once. */
+function slowestSource(values: KeyringValues): string {
+  const set = writingKeysOf(values)
+  const slowest = (['keyCommand', 'gpgKeyId'] as const).find((key) => set.includes(key)) ?? set[0]
+  return slowest === undefined ? readKeyName : writingKeys[slowest]
 }
 
 async function loadKeys(values: KeyringValues): Promise<Keys> {

@@ -8,15 +8,17 @@
 import { lstat, rename, unlink } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Logger } from '../../observe/log.ts'
-import { type Clock, sleep, systemClock, type Timer } from '../../primitives/clock.ts'
-import { type ErrorCode, isKeyOutage, toWalrxError, WalrxError } from '../../primitives/errors.ts'
+import { type Clock, sleep, systemClock } from '../../primitives/clock.ts'
+import { type ErrorCode, hasCode, isKeyOutage, toWalrxError, WalrxError } from '../../primitives/errors.ts'
 import { Backoff } from '../../primitives/backoff.ts'
 import { walFileKind } from '../../postgres/wal/wal-file.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { describeGap, type GapRecord } from '../../walg/wal/gap-records.ts'
 import { WalReader } from '../../walg/wal/wal-reader.ts'
 import { type ArchiveView, viewArchive } from './archive-view.ts'
+import { DamageWatch } from './damage-watch.ts'
 import { RequiredSystems } from './required-systems.ts'
+import { StallGuard } from './stall-guard.ts'
 import { paddedFile, segmentTail } from './tail-fetch.ts'
 import { downloadWalFile, isOutOfSpace, localWork } from './wal-download.ts'
 import { temporaryName } from './wal-temporaries.ts'
@@ -32,7 +34,7 @@ export interface WalFetchOptions {
   readonly extension?: string | undefined
   /** Bytes of a segment, when configured. */
   readonly segmentSize?: number | undefined
-  /** How long to retry after a storage failure, a gap or a damaged object, in milliseconds. */
+  /** How long to retry after a storage failure, a gap, or damage that may pass, in milliseconds. */
   readonly retryTimeoutMs: number
   /** True for a standby, which asks again by itself: then failures are reported after a few seconds. */
   readonly isStandby: boolean
@@ -68,12 +70,10 @@ const standbyPatienceMs = 3_000
 const tailPatienceMs = 10_000
 /** A standby gets its answer after the second attempt, which comes after half a second at least. */
 const standbyTailPatienceMs = 300
-/** An attempt without progress for this long has failed: the lower and the upper limit, whatever the retry timeout. */
-const stalledMsMin = 5_000
-const stalledMsMax = 30_000
 
 /**
- * Failures that the next attempt may not meet. A storage may deny access or lack a bucket while it is being repaired.
+ * Failures that the next attempt may not meet. A storage may deny access or lack a bucket while it is being repaired. Damage:
+ * see {@link DamageWatch}.
  */
 const retriedCodes: readonly ErrorCode[] = [
   'WALRX_STORAGE_UNAVAILABLE',
@@ -96,19 +96,23 @@ export async function fetchWalFile(options: WalFetchOptions): Promise<'delivered
   const fetch = new WalFetch(options)
   const backoff = new Backoff(isStandby ? { firstMs: 1000 } : { firstMs: 200, maxMs: 5_000 })
   const startMs = clock.now()
+  const last = (error: WalrxError, attempt: number) =>
+    attempt === 1 ? error : givenUp(error, attempt, clock.now() - startMs)
+  const damage = new DamageWatch(options)
   let loggedMs = startMs
   for (let attempt = 1; ; attempt++) {
     const result = await fetch.attempt().catch((error: unknown) => nameFailure(error))
     if (typeof result === 'string') return result
     if (signal.aborted) throw new WalrxError('WALRX_INTERRUPTED', `stopped by a signal before ${name} was delivered`)
     const isFull = isOutOfSpace(result)
+    if (hasCode(result, 'WALRX_OBJECT_DAMAGED') && (await damage.isFinal())) throw last(result, attempt)
     if (!isFull && !retriedCodes.includes(result.code) && !isKeyOutage(result)) throw result
     const error = isFull ? fullDisk(result, dest) : result
     const patienceMs = isFull ? fullDiskPatience * retryTimeoutMs : retryTimeoutMs
     const delayMs = backoff.next()
     const nowMs = clock.now()
     const isLast = nowMs + delayMs - startMs > (isStandby ? Math.min(standbyPatienceMs, patienceMs) : patienceMs)
-    if (isLast || (isStandby && attempt > 1)) throw attempt === 1 ? error : givenUp(error, attempt, nowMs - startMs)
+    if (isLast || (isStandby && attempt > 1)) throw last(error, attempt)
     if (attempt === 1 || (isFull && nowMs - loggedMs >= fullDiskLogMs)) {
       log.warn('WAL file not delivered yet, trying again', { file: name, error })
       loggedMs = nowMs
@@ -301,47 +305,5 @@ class WalFetch {
     throw new WalrxError('WALRX_STORAGE_MISSING', `${storage.location} holds no object at all`, {
       hint: 'check that the prefix is right and that the file system is mounted',
     })
-  }
-}
-
-/** Aborts an attempt that makes no progress, or when the command is stopped. */
-class StallGuard {
-  readonly #clock: Clock
-  readonly #stalledMs: number
-  readonly #location: string
-  readonly #abort = new AbortController()
-  readonly #outer: AbortSignal
-  readonly #onOuterAbort = () => this.#abort.abort(this.#outer.reason)
-  #timer: Timer
-
-  constructor({ clock = systemClock, isStandby, retryTimeoutMs, signal, storage }: WalFetchOptions) {
-    this.#clock = clock
-    this.#stalledMs = isStandby ? stalledMsMin : Math.min(stalledMsMax, Math.max(stalledMsMin, retryTimeoutMs))
-    this.#location = storage.location
-    this.#outer = signal
-    signal.addEventListener('abort', this.#onOuterAbort, { once: true })
-    if (signal.aborted) this.#onOuterAbort()
-    this.#timer = this.#set()
-  }
-
-  get signal(): AbortSignal {
-    return this.#abort.signal
-  }
-
-  progress(): void {
-    this.#timer.cancel()
-    this.#timer = this.#set()
-  }
-
-  close(): void {
-    this.#timer.cancel()
-    this.#outer.removeEventListener('abort', this.#onOuterAbort)
-  }
-
-  #set(): Timer {
-    const message = `${this.#location} did not answer for ${this.#stalledMs / 1000} s`
-    return this.#clock.setTimer(this.#stalledMs, () =>
-      this.#abort.abort(new WalrxError('WALRX_STORAGE_UNAVAILABLE', message)),
-    )
   }
 }

@@ -1,13 +1,18 @@
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { writeFileSync } from 'node:fs'
+import { mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { zstdCompressSync } from 'node:zlib'
+import { silentLog } from '../../../src/observe/log.ts'
 import { type ErrorCode, hasCode } from '../../../src/primitives/errors.ts'
 import type { WalFetchOptions } from '../../../src/restore/wal/wal-fetch.ts'
+import { FileStorage } from '../../../src/storage/file/file-storage.ts'
+import { archiveFolders } from '../../../src/walg/names.ts'
 import { madeSegmentSize, madeSystemId, makeSegment } from '../../harness/made/made-wal.ts'
 import { MemoryStorage } from '../../harness/store/memory-storage.ts'
+import { FastClock } from '../../harness/time/fast-clock.ts'
 import { fetchOnce } from './fetch-once.ts'
 
 const name = '000000010000000000000005'
@@ -79,6 +84,71 @@ describe('a damaged object', () => {
       }
     }
     assert.equal(await fetch({ retryTimeoutMs: 30_000 }), 'delivered')
+  })
+
+  /** Counts the attempts that read the object. */
+  const reads = () => storage.log.filter((call) => call === `get wal_005/${name}.zst`).length
+  const damaged = objects[0]?.[1] ?? Buffer.alloc(0)
+  const patient = { retryTimeoutMs: 60_000 }
+
+  test('is not tried for ever: the same object that is damaged twice stays so', async () => {
+    storage.seed(`wal_005/${name}.zst`, damaged)
+    await fails(fetch(patient), 'WALRX_OBJECT_DAMAGED', /\(tried 2 times in 0\.\d s\)$/)
+    assert.equal(reads(), 2)
+  })
+
+  test('is tried again when another object is there, as one that is being written shows', async () => {
+    storage.seed(`wal_005/${name}.zst`, damaged, 1000)
+    let attempts = 0
+    storage.before = ({ key, operation }) => {
+      if (operation !== 'get' || key !== `wal_005/${name}.zst` || ++attempts < 2) return
+      if (attempts === 2) storage.seed(key, damaged.subarray(0, -1), 2000)
+      else archive(name)
+    }
+    assert.equal(await fetch({ ...patient, clock: new FastClock(20) }), 'delivered')
+    assert.equal(attempts, 3)
+  })
+
+  test('is waited for where the tail is damaged: the whole segment may come', async () => {
+    storage.seed(`walrx_005/tail/00000001/${name}/00000000-00002000`, 'damaged')
+    let listings = 0
+    storage.before = ({ operation }) => {
+      if (operation === 'list' && ++listings === 12) archive(name)
+    }
+    assert.equal(await fetch({ ...patient, clock: new FastClock(20) }), 'delivered')
+  })
+
+  describe('in a directory', () => {
+    let archiveRoot: string
+    let inDirectory: FileStorage
+    let gets: number
+    beforeEach(async () => {
+      archiveRoot = await mkdtemp(join(tmpdir(), 'walrx-fetch-archive-'))
+      await mkdir(join(archiveRoot, 'wal_005'))
+      inDirectory = new FileStorage({ root: archiveRoot, folders: archiveFolders })
+      const get = inDirectory.get.bind(inDirectory)
+      gets = 0
+      inDirectory.get = (key, options) => {
+        if (key === `wal_005/${name}.zst`) gets++
+        return get(key, options)
+      }
+    })
+    afterEach(() => rm(archiveRoot, { recursive: true }))
+    const file = () => join(archiveRoot, `wal_005/${name}.zst`)
+
+    test('is read once', async () => {
+      await writeFile(file(), damaged)
+      await utimes(file(), new Date(), new Date(Date.now() - 60_000))
+      await fails(fetch({ ...patient, storage: inDirectory }), 'WALRX_OBJECT_DAMAGED', /zst: [^(]*$/)
+      assert.equal(gets, 1)
+    })
+
+    test('is read again where somebody writes it just now', async () => {
+      await writeFile(file(), damaged)
+      const log = { ...silentLog, warn: () => writeFileSync(file(), zstdCompressSync(makeSegment(name))) }
+      assert.equal(await fetch({ ...patient, storage: inDirectory, log }), 'delivered')
+      assert.equal(gets, 2)
+    })
   })
 
   test('in a codec that walrx cannot read is reported at once', async () => {
