@@ -15,6 +15,7 @@ import type { Storage } from '../storage/storage.ts'
 import { checkKeys } from '../walg/wal/key-check.ts'
 import { WalArchive } from '../walg/wal/wal-archive.ts'
 import { GapBackup } from './gap-backup.ts'
+import { untilKeysAnswer } from './key-patience.ts'
 import { metered, setGauges } from './metered.ts'
 import type { ServiceSettings } from './service-settings.ts'
 import { SlotCare } from './slot-care.ts'
@@ -89,12 +90,13 @@ export class ArchiveService implements AsyncDisposable {
    * WALRX_KEY_UNAVAILABLE for keys that don't fit the archive, what the storage says, the signal's reason
    */
   static async open(settings: ServiceSettings, options: OpenServiceOptions = {}): Promise<ArchiveService> {
-    const { cluster, compression, log, metrics } = settings
+    const { clock, cluster, compression, log, metrics, random } = settings
     const signal = options.signal ?? new AbortController().signal
     const codec = openCodec(compression)
     const storage = await (options.openStorage ?? openStorage)(settings.storage)
+    const patience = { clock, random, log, signal }
     try {
-      await storage.keyring?.keys()
+      await untilKeysAnswer(async () => storage.keyring?.keys(), patience)
       const traits = await orAborted(storage.probe({ signal }), signal)
       if (!traits.conditionalPut) {
         log.warn('the storage has no conditional put: walrx looks up a name before it writes it', {
@@ -108,7 +110,7 @@ export class ArchiveService implements AsyncDisposable {
           hint: 'walrx lists in another way there, with more requests: see "What a store must be able to do" in docs/operations.md',
         })
       }
-      await orAborted(checkKeys(storage, { reader: 'wal-receive', signal }), signal)
+      await untilKeysAnswer(() => checkKeys(storage, { reader: 'wal-receive', signal }), patience)
       const archive = new WalArchive(storage, codec)
       const ofCluster = metrics.addCluster(cluster)
       try {

@@ -1,13 +1,17 @@
 /** A service is opened and closed as a whole, whatever goes wrong on the way. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import type { WalrxError } from '../../src/primitives/errors.ts'
+import { KeyCommandError } from '../../src/config/keys/key-command.ts'
+import { Keyring } from '../../src/crypto/keyring.ts'
+import { WalrxError } from '../../src/primitives/errors.ts'
 import { ArchiveService } from '../../src/service/archive-service.ts'
 import { clusterNameOf, type ServiceSettings } from '../../src/service/service-settings.ts'
 import { combinedReadiness, openStatusPage } from '../../src/service/status-page.ts'
 import type { Readiness } from '../../src/status/server.ts'
 import { errorResponse, ScriptedServer } from '../harness/postgres/scripted-server.ts'
 import { MemoryStorage, type MemoryStorageOptions } from '../harness/store/memory-storage.ts'
+import { testKey } from '../harness/store/test-keys.ts'
+import { FastClock } from '../harness/time/fast-clock.ts'
 import { until } from '../harness/time/until.ts'
 import { never, nothingLeftSince, resources, settingsFor } from './service-settings.ts'
 
@@ -83,6 +87,51 @@ describe('a start that fails', () => {
     await service.close()
     assert.deepEqual([storage.closeCount, await isShown(settings)], [1, false])
     await nothingLeftSince(before)
+  })
+})
+
+describe('a start while what gives the keys is out', () => {
+  const outage = new WalrxError('WALRX_KEY_UNAVAILABLE', 'KMS does not answer', { transient: true })
+  const dead = new KeyCommandError('WALRX_KEY_COMMAND ended with status 1', 'run it', true)
+  const wrong = new KeyCommandError('WALRX_KEY_COMMAND ended with status 127', 'name it', false)
+
+  /** A world whose keys fail so often. */
+  async function locked(failures: WalrxError[], conninfo = nobody) {
+    const load = async () => {
+      const failure = failures.shift()
+      if (failure) throw failure
+      return { writing: await testKey('key'), reading: [] }
+    }
+    const made = await world(conninfo, { keyring: new Keyring({ load }) })
+    return { ...made, settings: { ...made.settings, clock: new FastClock(100) } }
+  }
+
+  test('waits for it, as for a bucket', async () => {
+    const { options, settings } = await locked([outage, dead, dead, outage])
+    await using service = await ArchiveService.open(settings, options)
+    assert.ok(service)
+  })
+
+  test('ends after a minute with its reason, and at once for what waiting does not change', async () => {
+    const patient = await locked(Array.from({ length: 1000 }, () => dead))
+    await assert.rejects(ArchiveService.open(patient.settings, patient.options), dead)
+    for (const failure of [wrong, new WalrxError('WALRX_KEY_UNAVAILABLE', 'no such file')]) {
+      const failures = [failure, failure]
+      const { options, settings, storage } = await locked(failures)
+      await assert.rejects(ArchiveService.open(settings, options), failure)
+      assert.deepEqual([failures.length, storage.closeCount], [1, 1])
+    }
+  })
+
+  test('is given up by the signal', async () => {
+    const { options, settings } = await locked(Array.from({ length: 1000 }, () => outage))
+    const stop = new AbortController()
+    const asked = Promise.withResolvers<undefined>()
+    const log = { ...settings.log, warn: () => asked.resolve(undefined) }
+    const opening = ArchiveService.open({ ...settings, log }, { ...options, signal: stop.signal })
+    await asked.promise
+    stop.abort(new Error('enough'))
+    await assert.rejects(opening, /enough/)
   })
 })
 

@@ -29,6 +29,20 @@ type End =
   | { readonly kind: 'not started'; readonly code: string }
   | { readonly kind: 'stopped' }
 
+/**
+ * The failure of the command. It is no outage to those that are called for one file: the server calls them again, and has the
+ * answer at once. A service that starts asks again where it may pass.
+ */
+export class KeyCommandError extends WalrxError {
+  /** True for a command that has run, and failed: what it asks may be out. */
+  readonly mayPass: boolean
+
+  constructor(message: string, hint: string, mayPass: boolean) {
+    super('WALRX_KEY_UNAVAILABLE', message, { hint })
+    this.mayPass = mayPass
+  }
+}
+
 /** Limits, for tests. */
 export interface KeyCommandLimits {
   readonly timeoutMs?: number
@@ -82,6 +96,7 @@ class KeyCommandRun {
     const child = this.#child
     if (!child) return { kind: 'not started', code: this.#startError }
     const { promise, resolve } = Promise.withResolvers<End>()
+    let isSettled = false
     const timers = [setTimeout(() => resolve({ kind: 'late' }), this.#timeoutMs)]
     const stop = () => resolve({ kind: 'stopped' })
     const kill = () => this.#kill()
@@ -89,6 +104,8 @@ class KeyCommandRun {
     child.once('error', (error: NodeJS.ErrnoException) => resolve({ kind: 'not started', code: error.code ?? '' }))
     child.once('close', (status, signal) => resolve({ kind: 'ended', status, signal }))
     child.once('exit', (status, signal) => {
+      // One that is killed below ends after this: its timer would keep the process.
+      if (isSettled) return
       timers.push(setTimeout(() => resolve({ kind: 'ended', status, signal }), outputGraceMs))
     })
     child.stdout?.on('data', (chunk: Buffer) => {
@@ -98,6 +115,7 @@ class KeyCommandRun {
     })
     child.stderr?.on('data', (chunk: Buffer) => this.#hear(chunk))
     const end = await promise
+    isSettled = true
     timers.forEach(clearTimeout)
     process.off('SIGTERM', stop).off('SIGINT', stop).off('exit', kill)
     if (end.kind !== 'ended') this.#kill()
@@ -153,7 +171,12 @@ function failureOf(end: End, output: Buffer, said: string, limitMs: number): Err
   if (end.kind === 'stopped') return new DOMException(`${keyCommandLabel} was stopped`, 'AbortError')
   if (reason === undefined) return undefined
   const text = said === '' ? reason.text : `${reason.text}: ${said}`
-  return new WalrxError('WALRX_KEY_UNAVAILABLE', `${keyCommandLabel} ${text}`, { hint: reason.hint ?? ordinaryHint })
+  return new KeyCommandError(`${keyCommandLabel} ${text}`, reason.hint ?? ordinaryHint, mayPass(end))
+}
+
+/** A command that fails may find its vault at the next attempt. One that cannot be run, or prints no key, is set wrongly. */
+function mayPass(end: End): boolean {
+  return end.kind === 'late' || (end.kind === 'ended' && end.status !== 0 && end.status !== 126 && end.status !== 127)
 }
 
 const ordinaryHint =

@@ -50,6 +50,17 @@ describe('a key command', () => {
     }
   })
 
+  test('keeps no process after it was stopped', async () => {
+    const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+    const before = timers()
+    await failure(`echo $$ >${at('stopped')}; exec sleep 1000`, { timeoutMs: 300 })
+    const pid = Number(readFileSync(at('stopped'), 'utf8'))
+    // Whoever listens to its end, which comes after the call, must leave nothing.
+    for (let is = true; is; is = existsSync(`/proc/${pid}`)) await new Promise((turn) => setImmediate(turn))
+    await new Promise((turn) => setImmediate(turn))
+    assert.equal(timers(), before, 'a timer is left')
+  })
+
   test('counts as ended when it has, though something that it left running holds its output', async () => {
     const output = await runKeyCommand(`sleep 1000 & echo $! >${at('daemon')}; echo key`)
     const daemon = Number(readFileSync(at('daemon'), 'utf8'))
