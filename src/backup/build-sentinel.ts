@@ -1,6 +1,6 @@
 /** The sentinel of a backup that has come whole. */
 import { hostname } from 'node:os'
-import type { JsonValue } from '../primitives/json.ts'
+import type { JsonValue } from '../primitives/json/json.ts'
 import type { BaseBackupEnd, BaseBackupStart } from '../postgres/backup/base-backup.ts'
 import type { BackupTablespace } from '../postgres/backup/base-backup-sink.ts'
 import type { ClusterFacts } from '../postgres/backup/cluster-facts.ts'

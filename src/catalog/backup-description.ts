@@ -1,6 +1,6 @@
 /** Everything that the archive says of one backup. */
 import { hasCode, isOfKey, type WalrxError } from '../primitives/errors.ts'
-import type { JsonValue } from '../primitives/json.ts'
+import type { JsonValue } from '../primitives/json/json.ts'
 import type { ObjectInfo, StorageCallOptions } from '../storage/storage.ts'
 import type { BackupArchive, BackupPart, FoundFilesMetadata, ListedBackup } from '../walg/backup/backup-archive.ts'
 import { type LeftOut, nothingLeftOut } from '../walg/backup/backup-contents.ts'

@@ -7,7 +7,7 @@
  */
 import { type Clock, sleep } from '../primitives/clock.ts'
 import { hasCode, WalrxError } from '../primitives/errors.ts'
-import { formatJson, type JsonValue } from '../primitives/json.ts'
+import { formatJson, type JsonValue } from '../primitives/json/json.ts'
 import type { Storage, StorageCallOptions } from '../storage/storage.ts'
 import type { BackupArchive, ListedBackup } from '../walg/backup/backup-archive.ts'
 import { JsonDocument } from '../walg/json-document.ts'

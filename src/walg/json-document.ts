@@ -1,6 +1,6 @@
 /** Reads WAL-G's small JSON documents as tolerantly as Go does, and reports the wrong field with its object. */
 import { WalrxError } from '../primitives/errors.ts'
-import { jsonBigint, type JsonValue, parseJson } from '../primitives/json.ts'
+import { jsonBigint, type JsonValue, parseJson } from '../primitives/json/json.ts'
 import { type Lsn, toLsn } from '../postgres/lsn.ts'
 
 /** An object of JSON. */

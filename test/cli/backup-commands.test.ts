@@ -3,7 +3,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, write
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
-import { parseJson } from '../../src/primitives/json.ts'
+import { parseJson } from '../../src/primitives/json/json.ts'
 import { filesMetadataKey, manifestKey, metadataKey, partKey, sentinelKey } from '../../src/walg/backup/backup-names.ts'
 import { goldenArchive, goldenBackups } from '../harness/made/golden-backups.ts'
 import { runWalrx } from '../harness/walrx/walrx-process.ts'

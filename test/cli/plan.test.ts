@@ -7,7 +7,7 @@ import type { ChangedFork, PlanReport } from '../../src/backup/plan/backup-plan.
 import { planToJson } from '../../src/cli/terminal/plans/plan-json.ts'
 import { planToText } from '../../src/cli/terminal/plans/plan-text.ts'
 import { WalrxError } from '../../src/primitives/errors.ts'
-import { parseJson } from '../../src/primitives/json.ts'
+import { parseJson } from '../../src/primitives/json/json.ts'
 import { parseLsn } from '../../src/postgres/lsn.ts'
 import { runWalrx } from '../harness/walrx/walrx-process.ts'
 

@@ -3,7 +3,7 @@
  * timelines again, deltas, permanent backups, holes, gap records, other tools' half-written backups, every codec. What
  * happened is kept beside the archive, so that a test knows the truth without asking the code.
  */
-import { formatJson } from '../../src/primitives/json.ts'
+import { formatJson } from '../../src/primitives/json/json.ts'
 import { formatLsn, type Lsn, toLsn } from '../../src/postgres/lsn.ts'
 import { segmentName } from '../../src/postgres/wal/wal-file.ts'
 import { sentinelKey } from '../../src/walg/backup/backup-names.ts'

@@ -2,7 +2,7 @@
  * What an archive can be used for, found out the plain way from its keys and from what happened: by sets of names, one
  * moment after the other. It shares no code with what it judges.
  */
-import { parseJson } from '../../src/primitives/json.ts'
+import { parseJson } from '../../src/primitives/json/json.ts'
 import { segmentName } from '../../src/postgres/wal/wal-file.ts'
 import type { MemoryStorage } from '../harness/store/memory-storage.ts'
 import { type MadeArchive, type Moment, segmentBytes, type TrueBackup } from './made-archive.ts'

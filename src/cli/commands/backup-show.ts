@@ -2,7 +2,7 @@
 import { isPermanent, type Permanence, selectBackup } from '../../catalog/backups.ts'
 import { describeBackup, type BackupDescription } from '../../catalog/backup-description.ts'
 import { openStorage } from '../../config/open-storage.ts'
-import { formatJson, type JsonValue } from '../../primitives/json.ts'
+import { formatJson, type JsonValue } from '../../primitives/json/json.ts'
 import { formatLsn, type Lsn } from '../../postgres/lsn.ts'
 import { BackupArchive } from '../../walg/backup/backup-archive.ts'
 import { metadataToJson } from '../../walg/backup/backup-metadata.ts'

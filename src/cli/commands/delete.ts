@@ -1,7 +1,7 @@
 /** `walrx delete`: removes backups and WAL that nobody needs any more, and shows before what that would be. */
 import { openStorage } from '../../config/open-storage.ts'
 import { systemClock } from '../../primitives/clock.ts'
-import { formatJson } from '../../primitives/json.ts'
+import { formatJson } from '../../primitives/json/json.ts'
 import type { Logger } from '../../observe/log.ts'
 import { readArchiveContents, readBackupsOnly } from '../../retention/contents/archive-contents.ts'
 import { carryOut, type DeletionOutcome } from '../../retention/removal/carry-out.ts'

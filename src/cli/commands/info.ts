@@ -2,7 +2,7 @@
 import { readOverview } from '../../catalog/overview/archive-overview.ts'
 import { openStorage } from '../../config/open-storage.ts'
 import { systemClock } from '../../primitives/clock.ts'
-import { formatJson } from '../../primitives/json.ts'
+import { formatJson } from '../../primitives/json/json.ts'
 import type { Command } from '../command.ts'
 import { segmentSizeOf } from '../settings/segment-size.ts'
 import { overviewToJson } from '../terminal/overview/overview-json.ts'

@@ -1,6 +1,6 @@
 /** `walrx scrub`: every page of a running server, read and verified where it lies. */
 import { scrub } from '../../backup/scrub.ts'
-import { formatJson } from '../../primitives/json.ts'
+import { formatJson } from '../../primitives/json/json.ts'
 import type { exitStatuses } from '../../primitives/errors.ts'
 import type { Command } from '../command.ts'
 import { openProgress } from '../terminal/progress.ts'

@@ -10,7 +10,7 @@ import { listBelow, listFolder, listMatching } from '../../objects/object-listin
 import { objectKeyOf, parseObjectPath } from '../../objects/object-path.ts'
 import { parsePattern } from '../../objects/object-pattern.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
-import { formatJson } from '../../primitives/json.ts'
+import { formatJson } from '../../primitives/json/json.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { isTempName } from '../../storage/temp-name.ts'
 import { type AnyReading, keyOfAny, openAnyObject, putAnyObject } from '../../walg/stored/transfer/any-object.ts'

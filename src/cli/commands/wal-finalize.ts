@@ -3,7 +3,7 @@ import { finalizeTimeline, type FinalizedSegment, setAside } from '../../catalog
 import { openCodec, openStorage } from '../../config/open-storage.ts'
 import { systemClock } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
-import { formatJson } from '../../primitives/json.ts'
+import { formatJson } from '../../primitives/json/json.ts'
 import { formatLsn } from '../../postgres/lsn.ts'
 import { walFileKind } from '../../postgres/wal/wal-file.ts'
 import { checkKeys } from '../../walg/wal/key-check.ts'

@@ -1,7 +1,7 @@
 /** `walrx wal-restore TARGET SOURCE`: the WAL that pg_rewind needs, into two data directories. */
 import { openStorage } from '../../config/open-storage.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
-import { formatJson, type JsonValue } from '../../primitives/json.ts'
+import { formatJson, type JsonValue } from '../../primitives/json/json.ts'
 import { formatLsn } from '../../postgres/lsn.ts'
 import {
   describeDivergence,

@@ -7,7 +7,7 @@ import { readInventory, type WalInventory } from '../../catalog/wal-inventory.ts
 import { openStorage } from '../../config/open-storage.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import type { exitStatuses } from '../../primitives/errors.ts'
-import { formatJson } from '../../primitives/json.ts'
+import { formatJson } from '../../primitives/json/json.ts'
 import { formatLsn } from '../../postgres/lsn.ts'
 import { TimelineChain } from '../../postgres/wal/timeline-chain.ts'
 import { segmentName } from '../../postgres/wal/wal-file.ts'

@@ -2,7 +2,7 @@
 import type { DeltaRules } from '../../backup/delta/parent-choice.ts'
 import type { OptionValues } from '../../config/options/options.ts'
 import { WalrxError } from '../../primitives/errors.ts'
-import { type JsonValue, parseJson } from '../../primitives/json.ts'
+import { type JsonValue, parseJson } from '../../primitives/json/json.ts'
 
 /** The options that say it. */
 export type DeltaOptions = Pick<

@@ -1,6 +1,6 @@
 /** What was typed after `walrx delete`, as a rule. */
 import { WalrxError } from '../../primitives/errors.ts'
-import { type JsonValue, parseJson } from '../../primitives/json.ts'
+import { type JsonValue, parseJson } from '../../primitives/json/json.ts'
 import { shellWord } from '../../primitives/shell-word.ts'
 import type { OptionValues } from '../../config/options/options.ts'
 import type { Modifier, Point, RetentionRule } from '../../retention/rules/rule.ts'

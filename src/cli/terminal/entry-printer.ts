@@ -1,7 +1,7 @@
 /** Prints objects and folders as WAL-G's st ls does, or as an array of JSON, one after the other. */
 import { once } from 'node:events'
 import type { ListedEntry } from '../../objects/object-listing.ts'
-import { formatJson } from '../../primitives/json.ts'
+import { formatJson } from '../../primitives/json/json.ts'
 
 /** Widths of type and size: nobody knows the longest before the end. */
 const typeWidth = 4

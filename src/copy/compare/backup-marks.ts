@@ -2,7 +2,7 @@
  * The marks of permanence of a backup and its copy. They are the only thing of a backup that changes after it was written. A
  * copy gets the mark of its source, and keeps its own: a mark that somebody set on the copy alone is never taken away.
  */
-import { formatJson } from '../../primitives/json.ts'
+import { formatJson } from '../../primitives/json/json.ts'
 import { hasCode } from '../../primitives/errors.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { JsonDocument } from '../../walg/json-document.ts'

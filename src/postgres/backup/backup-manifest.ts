@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { WalrxError } from '../../primitives/errors.ts'
-import { JsonMembers } from '../../primitives/json-members.ts'
+import { JsonMembers } from '../../primitives/json/json-members.ts'
 
 /** The manifest's entry of a file. */
 export interface ManifestFile {

@@ -1,6 +1,6 @@
 /** What a deletion has to know of the backups of an archive, and nothing else: ten thousand of them fit into memory. */
 import type { OrderedBackup } from '../../catalog/backup-order.ts'
-import type { JsonValue } from '../../primitives/json.ts'
+import type { JsonValue } from '../../primitives/json/json.ts'
 import type { Lsn, Timeline } from '../../postgres/lsn.ts'
 import type { BackupFolder } from '../../walg/backup/backup-listing.ts'
 

@@ -4,7 +4,7 @@
  * look like a backup that another tool is writing.
  */
 import { hasCode } from '../../primitives/errors.ts'
-import { formatJson, type JsonValue } from '../../primitives/json.ts'
+import { formatJson, type JsonValue } from '../../primitives/json/json.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { JsonDocument } from '../../walg/json-document.ts'
 import { deletionKey } from '../../walg/names.ts'

@@ -1,5 +1,5 @@
 /** What may be asked for: WAL-G's words, and rules of what is to stay. */
-import type { JsonValue } from '../../primitives/json.ts'
+import type { JsonValue } from '../../primitives/json/json.ts'
 
 /** WAL-G's modifiers: only full backups count (`FULL`), or the next older full one is taken (`FIND_FULL`). */
 export type Modifier = 'none' | 'FULL' | 'FIND_FULL'

@@ -1,7 +1,7 @@
 /** Which backups `delete target` means: one with all that builds on it, or with its whole family. */
 import { latest } from '../../catalog/backups.ts'
 import { WalrxError } from '../../primitives/errors.ts'
-import { formatJson, type JsonValue } from '../../primitives/json.ts'
+import { formatJson, type JsonValue } from '../../primitives/json/json.ts'
 import { nearest } from '../../primitives/nearest.ts'
 import type { ArchivedBackup } from '../contents/archived-backup.ts'
 import type { ArchiveContents } from '../contents/archive-contents.ts'

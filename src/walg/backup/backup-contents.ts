@@ -7,7 +7,7 @@
  *      "left_out":["pg_hba.conf"],"outside":{"config_file":"/etc/postgresql/postgresql.conf"}}
  */
 import { WalrxError } from '../../primitives/errors.ts'
-import { formatJson, type JsonValue, parseJson } from '../../primitives/json.ts'
+import { formatJson, type JsonValue, parseJson } from '../../primitives/json/json.ts'
 import type { StoredObject } from '../stored/object-sum.ts'
 
 /** What the server had and the backup does not have. */

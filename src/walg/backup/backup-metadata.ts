@@ -2,7 +2,7 @@
  * A backup's `metadata.json`: what lists of backups show, and where WAL-G keeps its mark of permanence
  * (docs/walg-format.md, 2.2; ExtendedMetadataDto in wal-g: internal/databases/postgres/backup_sentinel_dto.go).
  */
-import { formatJson, type JsonValue } from '../../primitives/json.ts'
+import { formatJson, type JsonValue } from '../../primitives/json/json.ts'
 import { type Lsn } from '../../postgres/lsn.ts'
 import { JsonDocument, type JsonObject } from '../json-document.ts'
 import { backupTimeFormat } from './backup-time.ts'

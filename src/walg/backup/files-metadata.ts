@@ -4,8 +4,8 @@
  * more than a string of V8's can hold, so it is written and read as a stream.
  */
 import { WalrxError } from '../../primitives/errors.ts'
-import { formatJson, type JsonValue } from '../../primitives/json.ts'
-import { JsonMembers } from '../../primitives/json-members.ts'
+import { formatJson, type JsonValue } from '../../primitives/json/json.ts'
+import { JsonMembers } from '../../primitives/json/json-members.ts'
 import { isJsonObject, JsonDocument } from '../json-document.ts'
 
 /** Blocks of a file that had wrong checksums when it was backed up. */

@@ -3,7 +3,7 @@
  * still runs. It is there before the first part, and goes with the sentinel.
  */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
-import { type JsonValue, parseJson } from '../../primitives/json.ts'
+import { type JsonValue, parseJson } from '../../primitives/json/json.ts'
 import { isSegmentName } from '../../postgres/wal/wal-file.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { readDocument } from '../stored/stored-reader.ts'

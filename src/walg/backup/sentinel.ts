@@ -2,7 +2,7 @@
  * The sentinel of a backup, `<name>_backup_stop_sentinel.json`: written last, and only it makes a backup exist
  * (docs/walg-format.md, 2.1; wal-g: internal/databases/postgres/backup_sentinel_dto.go, wal-rus: src/pg/backup/mod.rs).
  */
-import { formatJson, type JsonValue } from '../../primitives/json.ts'
+import { formatJson, type JsonValue } from '../../primitives/json/json.ts'
 import type { Lsn } from '../../postgres/lsn.ts'
 import { JsonDocument, type JsonObject } from '../json-document.ts'
 import { backupTimeFormat } from './backup-time.ts'

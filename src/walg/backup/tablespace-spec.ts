@@ -1,7 +1,7 @@
 /**
  * Where a backup's tablespaces were: the `Spec` of a sentinel (docs/walg-format.md, 2.3; wal-g: tablespace_spec.go).
  */
-import type { JsonValue } from '../../primitives/json.ts'
+import type { JsonValue } from '../../primitives/json/json.ts'
 import { isJsonObject, JsonDocument, type JsonObject } from '../json-document.ts'
 
 /** One tablespace. In-place ones, which are plain directories, are not among them. */

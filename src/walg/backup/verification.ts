@@ -7,7 +7,7 @@
  *      "backups":[{"name":"base_…","start_lsn":33554472,"start_time":"2026-03-01T03:00:00.12Z"}]}
  */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
-import { formatJson, jsonBigint, type JsonValue, parseJson } from '../../primitives/json.ts'
+import { formatJson, jsonBigint, type JsonValue, parseJson } from '../../primitives/json/json.ts'
 import { toLsn } from '../../postgres/lsn.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { verifiedFolder } from '../names.ts'

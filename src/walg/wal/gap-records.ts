@@ -10,7 +10,7 @@
  * have come since, from another receiver or from an archive_command.
  */
 import { hasCode, type WalrxError } from '../../primitives/errors.ts'
-import { formatJson } from '../../primitives/json.ts'
+import { formatJson } from '../../primitives/json/json.ts'
 import { formatLsn, type Lsn, segmentNumber, type Timeline, toLsn } from '../../postgres/lsn.ts'
 import type { SegmentId } from '../../postgres/wal/wal-file.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'

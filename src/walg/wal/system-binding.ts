@@ -7,7 +7,7 @@
  * for other WAL.
  */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
-import { formatJson, jsonBigint } from '../../primitives/json.ts'
+import { formatJson, jsonBigint } from '../../primitives/json/json.ts'
 import { decodePageHeader, longHeaderSize } from '../../postgres/wal/wal-page.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { systemKey, walFolder } from '../names.ts'

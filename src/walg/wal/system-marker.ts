@@ -1,6 +1,6 @@
 /** The marker `walrx_005/system.json`, which names the cluster that an archive belongs to. */
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
-import { jsonBigint, type JsonValue, parseJson } from '../../primitives/json.ts'
+import { jsonBigint, type JsonValue, parseJson } from '../../primitives/json/json.ts'
 import { segmentSizeMax, segmentSizeMin } from '../../postgres/wal/wal-file.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import { systemKey } from '../names.ts'

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { hasCode } from '../../../src/primitives/errors.ts'
-import { parseJson } from '../../../src/primitives/json.ts'
+import { parseJson } from '../../../src/primitives/json/json.ts'
 import { toLsn } from '../../../src/postgres/lsn.ts'
 import { formatSentinel, isDelta, parseSentinel, type Sentinel } from '../../../src/walg/backup/sentinel.ts'
 import { goldenBackups, goldenSentinel } from '../../harness/made/golden-backups.ts'

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { extensions } from '../../../src/compression/codecs.ts'
 import { hasCode } from '../../../src/primitives/errors.ts'
-import { openObject, openPieces, readWhole } from '../../../src/walg/stored/stored-reader.ts'
+import { openObject, readWhole } from '../../../src/walg/stored/stored-reader.ts'
 import { randomBytesOf } from '../../harness/made/codec-streams.ts'
 import { crypterOf, encryptedInPlace, madeKey } from '../../harness/made/openpgp-keys.ts'
 import { Random } from '../../harness/random.ts'
@@ -22,8 +22,8 @@ async function errorsOf(object: Uint8Array, extension: string): Promise<unknown[
       (error: unknown) => error,
     )
   const inPieces = async () => {
-    const { pieces } = await openPieces(storage, { key, extension }, { onStored: () => {} })
-    for await (const { free } of pieces) free()
+    const { pieces } = await openObject(storage, { key, extension })
+    for await (const { free } of pieces?.() ?? []) free()
   }
   return [await failure(openObject(storage, { key, extension }).then(readWhole)), await failure(inPieces())]
 }

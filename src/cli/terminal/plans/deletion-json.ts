@@ -1,5 +1,5 @@
 /** A plan of a deletion for programs, and what was done. */
-import { formatJson, type JsonValue } from '../../../primitives/json.ts'
+import { formatJson, type JsonValue } from '../../../primitives/json/json.ts'
 import { formatLsn } from '../../../postgres/lsn.ts'
 import { segmentName } from '../../../postgres/wal/wal-file.ts'
 import type { DeletionOutcome } from '../../../retention/removal/carry-out.ts'

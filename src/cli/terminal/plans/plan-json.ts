@@ -1,7 +1,7 @@
 /** A plan for programs: complete, with LSNs as PostgreSQL writes them, and counts and sizes as numbers. */
 import type { ChangedFork, PlanReport } from '../../../backup/plan/backup-plan.ts'
 import type { FileCount } from '../../../backup/plan/size-estimate.ts'
-import { formatJson, type JsonValue } from '../../../primitives/json.ts'
+import { formatJson, type JsonValue } from '../../../primitives/json/json.ts'
 import { formatLsn } from '../../../postgres/lsn.ts'
 import { pageBytes } from '../../../postgres/relations/relation-file.ts'
 

@@ -6,7 +6,7 @@ import { gapsOf, namesOf, type TimelineInventory } from '../../../catalog/wal-in
 import { formatRfc3339 } from '../../../postgres/timestamp.ts'
 import { segmentName } from '../../../postgres/wal/wal-file.ts'
 import { parseBackupName } from '../../../walg/backup/backup-names.ts'
-import { formatJson, type JsonValue } from '../../../primitives/json.ts'
+import { formatJson, type JsonValue } from '../../../primitives/json/json.ts'
 import { withLostOnes } from './shown-timelines.ts'
 
 /**

@@ -2,7 +2,7 @@
  * JSON with exact whole numbers. WAL-G writes system identifiers and LSNs as bare 64-bit numbers, which JSON.parse
  * rounds beyond 2^53. Node 22 passes the source text to a reviver and can write raw numbers, which is enough.
  */
-import { WalrxError } from './errors.ts'
+import { WalrxError } from '../errors.ts'
 
 /** A JSON value in which whole numbers beyond 2^53 are bigints. */
 export type JsonValue =

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { isUtf8 } from 'node:buffer'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { type JsonMember, JsonMembers } from '../../src/primitives/json-members.ts'
+import { type JsonMember, JsonMembers } from '../../../src/primitives/json/json-members.ts'
 
 /** What it gives for a document that comes in chunks which end at `cuts`; an Error for one that it refuses. */
 function read(document: Buffer, cuts: readonly number[]): JsonMember[] | Error {

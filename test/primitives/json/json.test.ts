@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { hasCode } from '../../src/primitives/errors.ts'
-import { formatJson, jsonBigint, type JsonValue, parseJson } from '../../src/primitives/json.ts'
+import { hasCode } from '../../../src/primitives/errors.ts'
+import { formatJson, jsonBigint, type JsonValue, parseJson } from '../../../src/primitives/json/json.ts'
 
 const system = 7455523487659893045n
 
