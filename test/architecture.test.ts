@@ -82,7 +82,7 @@ describe('the rules see', () => {
         'receive/slot/b.ts': "import type { X } from '../tail/x.ts'",
         'receive/ports.ts': "import { x } from './receiver.ts'",
         'receive/elsewhere/c.ts': '',
-        'primitives/deep/d.ts': '',
+        'status/deep/d.ts': '',
         'receive/receiver.ts': "import { x } from './gap/x.ts'\nimport { y } from './ports.ts'",
         'receive/gap/fine.ts': "import { x } from './b.ts'\nimport { y } from '../../storage/x.ts'",
       }),

@@ -16,7 +16,7 @@ import {
   type WalFileKind,
 } from '../postgres/wal/wal-file.ts'
 import { checkPageHeader, checkSegmentHeader, decodePageHeader, longHeaderSize } from '../postgres/wal/wal-page.ts'
-import { checkBackupHistory, checkHistory } from '../postgres/wal/wal-text-file.ts'
+import { checkBackupHistory, checkHistory, hasBackupHistoryHead } from '../postgres/wal/wal-text-file.ts'
 
 /** A file by its path. */
 export interface LocalWalFile {
@@ -187,6 +187,17 @@ export async function readText(file: FileHandle, local: LocalWalFile): Promise<B
     throw damaged(local, toWalrxError(error).message, error)
   }
   return buffer
+}
+
+/**
+ * True for a backup history file without its first lines. PostgreSQL does not sync it (do_pg_backup_stop in xlog.c), so a power
+ * failure may leave it empty, and no recovery reads it: the WAL after it must not wait for it.
+ */
+export async function isTornBackupHistory(file: FileHandle, { kind }: LocalWalFile): Promise<boolean> {
+  if (kind !== 'backup') return false
+  const head = Buffer.alloc(textBytesMax)
+  const { bytesRead } = await file.read(head, 0, head.length, 0)
+  return !hasBackupHistoryHead(head.subarray(0, bytesRead))
 }
 
 /** The error of a file that is not what its name says. */

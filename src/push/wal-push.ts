@@ -14,6 +14,7 @@ import type { GuardedArchive } from './guarded-archive.ts'
 import {
   damaged,
   isFilled,
+  isTornBackupHistory,
   type LocalSegment,
   type LocalWalFile,
   openLocal,
@@ -36,8 +37,8 @@ export interface PushFileOptions {
   readonly log: Logger
 }
 
-/** What became of a file. */
-export type PushOutcome = 'created' | PartialOutcome
+/** What became of a file. `left out`: it has nothing to archive, and PostgreSQL need not ask again. */
+export type PushOutcome = 'created' | 'left out' | PartialOutcome
 
 /**
  * Archives a file.
@@ -46,6 +47,13 @@ export type PushOutcome = 'created' | PartialOutcome
  */
 export async function pushFile(local: LocalWalFile, options: PushFileOptions): Promise<PushOutcome> {
   await using file = await openLocal(local)
+  if (await isTornBackupHistory(file, local)) {
+    options.log.warn('a backup history file is empty or torn: it is not archived', {
+      file: local.path,
+      hint: 'no recovery needs it; PostgreSQL does not sync it, so a power failure may have cut it off',
+    })
+    return 'left out'
+  }
   if (local.kind === 'history' || local.kind === 'backup') {
     return await pushText(local, await readText(file, local), options)
   }

@@ -44,6 +44,7 @@ export const subRoomOrder: Readonly<Record<string, readonly (readonly string[])[
   walg: [['wal'], ['backup', 'increment'], ['stored'], ['.']],
   postgres: [['backup'], ['relations'], ['connect'], ['wal'], ['protocol'], ['.']],
   storage: [['file', 's3'], ['.']],
+  primitives: [['json'], ['.']],
   crypto: [['libsodium', 'openpgp', 'kms'], ['.']],
   compression: [['codecs.ts'], ['brotli.ts', 'gzip.ts', 'lz4', 'lzma.ts', 'none.ts', 'zstd'], ['.']],
 }

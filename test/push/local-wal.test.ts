@@ -85,7 +85,6 @@ test('what PostgreSQL cannot have written is refused, with what is lost and the 
   const tiny = makeSegment(nth(0), { pages: 1 }).subarray(0, 8192)
   tiny.writeUInt32LE(8192, 32)
   for (const [name, content, message, hint] of [
-    [`${nth(5)}.00000028.backup`, 'label\n', /does not say/, /^no recovery reads this file/],
     [`${nth(5)}.00000030.backup`, backupHistory(nth(5), '0/500028'), /another offset/, /^no recovery reads/],
     ['00000000.history', makeHistory(2), /no history of timeline 0/, /needs this file/],
     ['00000002.history', makeHistory(3), /timeline 2 as an ancestor of timeline 2/, /needs this file/],

@@ -214,6 +214,13 @@ describe('other files', () => {
     assert.equal(await push(files.path(label)), 'same')
   })
 
+  test('a backup label that a power failure has cut off does not hold the WAL after it up', async () => {
+    for (const content of ['', 'START WAL LOC', '\0'.repeat(200)]) {
+      assert.equal(await push(files.put(`${nth(5)}.00000028.backup`, content)), 'left out')
+    }
+    assert.deepEqual(keys('wal_005/'), [])
+  })
+
   test('a history of another cluster is refused, by the data directory that it lies in', async () => {
     storage.seed('walrx_005/system.json', '{"SystemIdentifier":1,"WalSegmentSize":1048576}')
     await fails(push(files.put('00000002.history', makeHistory(2))), 'WALRX_OTHER_CLUSTER', /identifier 1, /)

@@ -28,6 +28,11 @@ export function checkHistory(content: Uint8Array, name: string): HistoryEntry[] 
 const labelHead =
   /^START WAL LOCATION: ([0-9A-F]{1,8})\/([0-9A-F]{1,8}) \(file ([0-9A-F]{24})\)\nSTOP WAL LOCATION: [0-9A-F]{1,8}\/[0-9A-F]{1,8} \(file [0-9A-F]{24}\)\n/
 
+/** True where a backup history file has its first two lines. */
+export function hasBackupHistoryHead(content: Uint8Array): boolean {
+  return labelHead.test(Buffer.from(content).toString('latin1'))
+}
+
 /**
  * Checks a backup history file, `<segment>.<offset>.backup`: it says where a backup started and stopped, and its name has the
  * segment and the offset of the start.
