@@ -204,7 +204,7 @@ async function receive(
   const sentinel = sentinelOf({ ...opened, start, end, content, finishedAt, isPermanent, userData })
   const objects = content.objects
   const leftOut = { paths: content.leftOut, outside: opened.outside }
-  await putDocument(storage, contentsKey(name), formatContents(objects, leftOut), { signal })
+  await putDocument(storage, contentsKey(name), formatContents(objects, leftOut, content.tree), { signal })
   const documents = new BackupArchive(storage)
   if (parent && isPermanent) await keepAncestors(options, documents, parent.name)
   await documents.putMetadata(name, metadataOf(sentinel), { signal })

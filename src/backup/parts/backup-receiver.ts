@@ -6,6 +6,7 @@ import type { BackupTablespace, BaseBackupSink, ServerNotice } from '../../postg
 import { fullLabel, type IncrementOrigin } from '../../postgres/backup/incremental-label.ts'
 import { type ChecksumState, parseChecksumState } from '../../postgres/control-file.ts'
 import { LeftOutFiles } from '../../postgres/backup/left-out-files.ts'
+import type { BackupTree } from '../../walg/backup/backup-contents.ts'
 import { controlFileName, labelFileName, withExtension } from '../../walg/backup/backup-names.ts'
 import type { FileRecord } from '../../walg/backup/files-metadata.ts'
 import type { StoredObject } from '../../walg/stored/object-sum.ts'
@@ -47,6 +48,8 @@ export interface StoredContent {
   readonly checksums: ChecksumState | undefined
   /** Paths that the server left out, relative to the data directory. */
   readonly leftOut: readonly string[]
+  /** Directories and modes of what it sent. */
+  readonly tree: BackupTree
 }
 
 /** See the file's header. */
@@ -135,6 +138,7 @@ export class BackupReceiver implements BaseBackupSink {
       storedBytes: tars.reduce((sum, { size }) => sum + size, 0),
       checksums: parseChecksumState(control.content),
       leftOut: this.#leftOut.list,
+      tree: this.#rewriter.tree,
     }
   }
 

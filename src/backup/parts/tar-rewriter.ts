@@ -8,6 +8,7 @@ import { WalrxError } from '../../primitives/errors.ts'
 import type { BackupTablespace } from '../../postgres/backup/base-backup-sink.ts'
 import { incrementedPath } from '../../postgres/relations/relation-file.ts'
 import type { FileRecord } from '../../walg/backup/files-metadata.ts'
+import type { BackupTree } from '../../walg/backup/backup-contents.ts'
 import type { EntryPlacer, EntryTarget } from './entry-target.ts'
 import { IncrementEntry, type ReceivedIncrement } from './increment-entry.ts'
 import { formatHeader, paddingOf, parseServerHeader, type ServerTarEntry, tarBlockBytes } from './tar-header.ts'
@@ -48,6 +49,11 @@ export class TarRewriter {
   readonly increments = new Map<string, ReceivedIncrement>()
   readonly #placer: EntryPlacer
   readonly #parent: EntryNames | undefined
+  readonly #directories = new Map<string, number>()
+  /** Of the first file; undefined before there is one. */
+  #fileMode: number | undefined
+  /** Of files with another one. */
+  readonly #modes = new Map<string, number>()
   /** Of the server's paths: '' or `pg_tblspc/<oid>/`. */
   #folder = ''
   #isMain = false
@@ -64,6 +70,11 @@ export class TarRewriter {
   constructor(placer: EntryPlacer, parent?: EntryNames) {
     this.#placer = placer
     this.#parent = parent
+  }
+
+  /** Directories, and modes, of what has come so far. */
+  get tree(): BackupTree {
+    return { fileMode: this.#fileMode ?? 0o600, modes: this.#modes, directories: this.#directories }
   }
 
   get #prefix(): string {
@@ -150,6 +161,7 @@ export class TarRewriter {
     if (entry.kind === 'symlink') {
       throw new WalrxError('WALRX_PROTOCOL', `the server sent "${name}" as a symbolic link, which no backup can hold`)
     }
+    this.#noteMode(this.#folder + name, entry.mode & 0o7777)
     this.#bodyLeft = entry.size
     this.#paddingLeft = paddingOf(entry.size)
     const aside = this.#isMain ? asideNames.get(name) : undefined
@@ -160,9 +172,15 @@ export class TarRewriter {
   }
 
   #directory(name: string, mode: number, mtime: number): void | Promise<void> {
+    this.#directories.set(name.replace(/^\//, ''), mode & 0o7777)
     const header = formatHeader({ name, kind: 'directory', size: 0, mode, mtime })
     const placed = this.#placer.place(undefined, header.length)
     return placed instanceof Promise ? placed.then((target) => target.append(header)) : placed.append(header)
+  }
+
+  #noteMode(sentAs: string, mode: number): void {
+    this.#fileMode ??= mode
+    if (mode !== this.#fileMode) this.#modes.set((this.#parent && incrementedPath(sentAs)) ?? sentAs, mode)
   }
 
   #list(name: string, mtime: number, isIncremented: boolean): void {

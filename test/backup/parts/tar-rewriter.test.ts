@@ -203,3 +203,34 @@ describe('an archive of the server', () => {
     assert.deepEqual([[...rewriter.files.keys()], [...rewriter.aside.keys()]], [['/base/1'], ['backup_label']])
   })
 })
+
+describe('directories and modes', () => {
+  test('are noted as the server sends them, those of the archives of tablespaces and of increments too', async () => {
+    const rewriter = new TarRewriter(new RecordingPlacer())
+    const entry = (name: string, kind: 'file' | 'directory', mode: number): ServerFile => {
+      return { name, kind, mode, mtime: 1, content: Buffer.alloc(0) }
+    }
+    const place = { oid: 16384, location: '/mnt/fast', sizeBytes: undefined }
+    const archives = [
+      { tablespace: place, files: [entry('PG_17_1', 'directory', 0o700), entry('PG_17_1/5/9', 'file', 0o600)] },
+      {
+        tablespace: main,
+        files: [
+          entry('base', 'directory', 0o750),
+          entry('postgresql.conf', 'file', 0o644),
+          entry('global/pg_control', 'file', 0o600),
+        ],
+      },
+    ]
+    await rewrite(rewriter, archives, [].values())
+    assert.deepEqual(rewriter.tree, {
+      fileMode: 0o600,
+      modes: new Map([['postgresql.conf', 0o644]]),
+      directories: new Map([
+        ['pg_tblspc/16384/PG_17_1', 0o700],
+        ['', 0o750],
+        ['base', 0o750],
+      ]),
+    })
+  })
+})
