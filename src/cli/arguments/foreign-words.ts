@@ -16,7 +16,8 @@ const noDirectory = 'walrx needs no data directory: leave it out; --file-prefix 
 const directoryFirst = 'write the directory first, then the backup: walrx backup-fetch DEST NAME'
 const kindOfTarget =
   'write the kind of the target: --target-time, --target-lsn, --target-name, --target-xid or --target-immediate; --recover has none'
-const intoEmpty = 'walrx restores into a directory that is empty or not there: empty it, and leave this out'
+const byChecksum =
+  'write --delta to restore over a data directory: files are compared by their checksums, never by size and time'
 const noStandby = 'restore with --recover, then create standby.signal beside recovery.signal, and set primary_conninfo'
 const deltas = 'write --delta-max-steps COUNT, the longest chain of deltas'
 const ownSlot = 'walrx wal-receive creates its slot where there is none: leave it out; --slotless uses none'
@@ -188,8 +189,7 @@ const ofCommand: Partial<Readonly<Record<CommandName, Readonly<Record<string, st
     'restore-spec': 'tablespace-mapping',
     tablespace: 'tablespace-mapping',
     'tablespace-map': 'tablespace-mapping',
-    delta: intoEmpty,
-    force: intoEmpty,
+    force: byChecksum,
     R: noStandby,
     'write-recovery-conf': noStandby,
     'standby-mode': noStandby,

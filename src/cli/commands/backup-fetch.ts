@@ -12,8 +12,20 @@ import { shellWord } from '../../primitives/shell-word.ts'
 import type { ReadSummary } from '../../restore/backup/backup-reader.ts'
 import { ThreadLanes } from '../../restore/backup/parts/thread-lane.ts'
 import { fetchBackup, fetchFiles, incompleteMarker, refuseUsedDestination } from '../../restore/backup/backup-fetch.ts'
+import type { DeltaPlan } from '../../restore/backup/delta/delta-plan.ts'
+import { planDelta } from '../../restore/backup/delta/delta-plan.ts'
+import { fetchOver } from '../../restore/backup/delta/delta-fetch.ts'
+import { refuseRunning } from '../../restore/backup/delta/directory-lock.ts'
+import {
+  clusterOf,
+  isUsed,
+  linkedTablespaces,
+  refuseArchiveWithin,
+  refuseOtherCluster,
+  refuseUsedWalDirectory,
+} from '../../restore/backup/delta/usable-destination.ts'
 import { fileMask } from '../../restore/backup/file-mask.ts'
-import { type BackupDocuments, chainOf } from '../../restore/backup/backup-documents.ts'
+import type { BackupDocuments } from '../../restore/backup/backup-documents.ts'
 import { parseRecoveryRequest, type RecoveryRequest } from '../../restore/recovery/recovery-request.ts'
 import { type SettingsReport, writeRecoverySettings } from '../../restore/recovery/recovery-settings.ts'
 import { restoreCommand } from '../../restore/wal/restore-command.ts'
@@ -24,7 +36,14 @@ import {
   refuseUsedFolders,
 } from '../../restore/backup/tablespaces.ts'
 import type { Storage } from '../../storage/storage.ts'
-import { chainNames, chainTitle, countsText, plainBytes, storedBytes } from '../terminal/chain-text.ts'
+import {
+  chainNames,
+  chainTitle,
+  countsText,
+  plainBytes,
+  sayWhatIsRestored,
+  storedBytes,
+} from '../terminal/chain-text.ts'
 import type { Command, CommandContext } from '../command.ts'
 import { backupToRestore } from '../settings/backup-to-restore.ts'
 import {
@@ -35,9 +54,10 @@ import {
   leftOutText,
 } from '../settings/database-wish.ts'
 import { flagArguments, ownProgram } from '../settings/calls/own-program.ts'
-import { type MissingFiles, missingFiles, whereConfigurationWas } from '../terminal/missing-files.ts'
+import { missingFiles, sayWhatIsMissing } from '../terminal/missing-files.ts'
 import { nextSteps } from '../terminal/next-steps.ts'
-import { openProgress } from '../terminal/progress.ts'
+import { deltaCountsText, deltaJson, deltaPlanJson, deltaPlanText } from '../terminal/plans/delta-restore.ts'
+import { openProgress, type Progress } from '../terminal/progress.ts'
 import { settingsJson, settingsText } from '../terminal/restore-text.ts'
 import { StoreWaits } from '../terminal/store-waits.ts'
 import { type RestoredDirectory, restoredDirectory } from '../settings/next-start.ts'
@@ -47,7 +67,7 @@ import { type NeededSettings, neededSettings } from '../settings/calls/server-en
 export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
   name: 'backup-fetch',
   positionals: [
-    { name: 'dest', help: 'data directory to make; empty, or not there' },
+    { name: 'dest', help: 'data directory to make; empty, or not there, but for --delta' },
     { name: 'name', help: 'name of the backup, or LATEST: with a target the newest backup that ended before it' },
   ],
   examples: [
@@ -59,14 +79,21 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
       call: "walrx backup-fetch /srv/pgdata LATEST --target-time '2026-03-01 12:00:00+01' --target-action promote",
       means: 'restore to a point in time, and promote there',
     },
+    {
+      call: 'walrx backup-fetch /srv/pgdata LATEST --recover --delta',
+      means: 'the same over the data directory of a stopped server: files that are as in the backup are not fetched',
+    },
   ],
   async run(context) {
     const { log, options, positionals, settings, signals } = context
     const destination = resolve(positionals.dest)
     const wish = readWish(options, destination)
-    await refuseUsedDestination(destination, wish.walDirectory)
+    const isOver = options.deltaRestore && (await isUsed(destination))
+    const cluster = isOver ? await refuseUnusable(destination, wish) : undefined
+    if (!isOver) await refuseUsedDestination(destination, wish.walDirectory)
     const waits = new StoreWaits(log)
-    const lanes = new ThreadLanes(!options.disableFsync, options.dryRun ? 0 : lanesMax(options))
+    // Over a data directory they wait until its files are read.
+    const lanes = new ThreadLanes(!options.disableFsync, options.dryRun || isOver ? 0 : lanesMax(options))
     let storage: Storage | undefined
     try {
       storage = await openStorage(options, waits.onTrouble)
@@ -78,12 +105,13 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
       const tablespaces = wish.mask
         ? []
         : placeTablespaces(documents.sentinel.spec, wish.mappings, destination, wish.walDirectory)
-      await refuseUsedFolders(tablespaces)
+      const linked = isOver ? await checkOver(options, { cluster, destination, documents, tablespaces }) : undefined
+      if (!isOver) await refuseUsedFolders(tablespaces)
       if (!wish.mask) sayWhatIsMissing(missingFiles(documents), log)
       const search = { storage, documents, log, signal: signals.drain }
       const databases = wish.databases && (await chooseInBackup(wish.databases, search))
-      const restore = { ...wish, databases, lanes, storage, documents, destination, tablespaces, waits }
-      if (options.dryRun) sayItCanBeRestored(restore, context)
+      const restore = { ...wish, databases, lanes, storage, documents, destination, tablespaces, linked, waits }
+      if (options.dryRun) await sayWhatWouldBeDone(restore, context)
       else await restoreBackup(restore, context)
       return 0
     } finally {
@@ -91,10 +119,14 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
       await storage?.close()
     }
   },
-  whatIsLeft({ positionals }) {
+  whatIsLeft({ options, positionals }) {
     const destination = resolve(positionals.dest)
     if (!existsSync(join(destination, incompleteMarker))) return undefined
-    return `${destination} has a part of the backup, and no server starts on it: empty it and the directories of its tablespaces, then restore again`
+    const again = 'run the same command again'
+    const way = options.deltaRestore
+      ? again
+      : `${again} with --delta, or empty it and the directories of its tablespaces`
+    return `${destination} has a part of the backup, and no server starts on it: ${way}`
   },
 }
 
@@ -120,6 +152,8 @@ interface Restore extends Omit<Wish, 'databases'> {
   readonly documents: BackupDocuments
   readonly destination: string
   readonly tablespaces: readonly PlacedTablespace[]
+  /** Over a data directory: the tablespaces that are where they should be, by oid. Undefined for an empty one. */
+  readonly linked: ReadonlyMap<number, string> | undefined
   readonly waits: StoreWaits
 }
 
@@ -129,14 +163,14 @@ function readWish(options: OptionValues<'backup-fetch'>, destination: string): W
   const mappings = (options.tablespaceMapping ?? '').split(valueSeparator).flatMap(parseMappings)
   const { walDirectory } = options
   const mask = options.mask === undefined ? undefined : fileMask(options.mask)
-  if (mask && (request.recover || mappings.length > 0 || walDirectory !== undefined)) {
+  if (mask && (request.recover || mappings.length > 0 || walDirectory !== undefined || options.deltaRestore)) {
     throw new WalrxError('WALRX_USAGE', '--mask restores single files, without a recovery and without tablespaces', {
-      hint: 'leave out --mask, or leave out --recover, the target options, --tablespace-mapping and --waldir',
+      hint: 'leave out --mask, or leave out --recover, the target options, --tablespace-mapping, --waldir and --delta',
     })
   }
-  const { restoreOnly } = options
-  if (mask && restoreOnly !== undefined) {
-    throw new WalrxError('WALRX_USAGE', '--mask restores single files, and --restore-only a cluster', {
+  const { deltaRestore, restoreOnly } = options
+  if (restoreOnly !== undefined && (mask || deltaRestore)) {
+    throw new WalrxError('WALRX_USAGE', `--restore-only cannot be used with ${mask ? '--mask' : '--delta'}`, {
       hint: 'leave out one of them',
     })
   }
@@ -155,66 +189,106 @@ function checkedWalDirectory(text: string | undefined, destination: string): str
   return resolve(text)
 }
 
-function sayItCanBeRestored({ databases, destination, documents }: Restore, { stdout }: Context): void {
-  const toWrite = databases ? '' : `, ${plainBytes(documents)} to write`
-  const sizes = `${storedBytes(documents, databases?.files)} bytes to read${toWrite}`
-  stdout.write(`${chainTitle(documents)} can be restored to ${destination}: ${sizes}\n`)
-  for (const { name } of databases?.leftOut ?? []) stdout.write(`database ${name} is left out\n`)
+/** @returns the system identifier of what is there, as far as it is known */
+async function refuseUnusable(destination: string, { walDirectory }: Wish): Promise<bigint | undefined> {
+  const cluster = await clusterOf(destination)
+  await refuseRunning(destination)
+  await refuseUsedWalDirectory(destination, walDirectory)
+  return cluster
 }
 
-async function restoreBackup(restore: Restore, context: Context): Promise<void> {
-  const { log, options, settings, stderr, stdout } = context
-  const { databases, destination, documents, request, waits } = restore
-  const progress = await openProgress({
-    what: 'restore',
-    stream: stderr,
-    environment: settings.environment,
-    log,
-    waits,
-  })
+/** Checks that the backup may be restored over what is there. @returns see {@link Restore.linked} */
+async function checkOver(
+  { filePrefix }: OptionValues<'backup-fetch'>,
+  {
+    cluster,
+    destination,
+    documents,
+    tablespaces,
+  }: Pick<Restore, 'destination' | 'documents' | 'tablespaces'> & { readonly cluster: bigint | undefined },
+): Promise<ReadonlyMap<number, string>> {
+  refuseOtherCluster(destination, cluster, documents)
+  const cleared = [destination, join(destination, 'pg_wal'), ...tablespaces.map(({ location }) => location)]
+  if (filePrefix !== undefined) await refuseArchiveWithin(filePrefix.replace(/^file:\/\/(localhost)?/, ''), cleared)
+  return linkedTablespaces(destination, tablespaces)
+}
+
+async function sayWhatWouldBeDone(restore: Restore, context: Context): Promise<void> {
+  const { databases, destination, documents, linked } = restore
+  const { log, options, signals, stdout } = context
+  if (!linked) {
+    const toWrite = databases ? '' : `, ${plainBytes(documents)} to write`
+    const sizes = `${storedBytes(documents, { leftOut: databases?.files })} bytes to read${toWrite}`
+    stdout.write(`${chainTitle(documents)} can be restored to ${destination}: ${sizes}\n`)
+    for (const { name } of databases?.leftOut ?? []) stdout.write(`database ${name} is left out\n`)
+    return
+  }
+  const progress = await progressOf('compare', restore, context)
+  let plan: DeltaPlan
   try {
-    const totalBytes = storedBytes(documents, databases?.files)
-    const { report, summary } = await fetchAll(restore, context, (bytes) => progress.update(bytes, totalBytes))
-    progress.stop()
-    const which = summary.increments > 0 ? 'each whole file' : 'each'
-    const checked = summary.checked ? `, ${which} as the server's manifest says` : ''
-    const needed = request.restoreCommand === undefined && !restore.mask ? neededSettings(settings) : undefined
-    if (request.recover && needed) sayWhatTheServerNeeds(needed, log)
-    const backups = chainNames(documents)
-    const { name } = documents
-    const locations = restore.tablespaces.map(({ location }) => location)
-    const restored = restore.mask ? undefined : await restoredDirectory(settings, destination, locations)
-    if (restored) warnOfRoot(restored, log)
-    if (options.json) {
-      const { configuration, outside, paths } = missingFiles(documents)
-      const missing = { left_out: [...paths], outside, configuration_missing: [...configuration] }
-      const chosen = databases ? choiceJson(databases) : {}
-      const said = {
-        backup_name: name,
-        backups,
-        destination,
-        ...summary,
-        ...chosen,
-        ...missing,
-        ...settingsJson(report),
-      }
-      stdout.write(`${formatJson(said)}\n`)
-      return
-    }
-    stdout.write(`${chainTitle(documents)} is restored to ${destination}: ${countsText(summary)}${checked}\n`)
-    for (const line of settingsText(report)) stdout.write(`${line}\n`)
-    for (const line of databases ? leftOutText(databases) : []) stdout.write(`${line}\n`)
-    if (restored) for (const line of stepsAfter(restored, request, report, needed)) stdout.write(`${line}\n`)
+    plan = await planDelta({
+      ...restore,
+      linked,
+      concurrency: lanesMax(options),
+      isSynced: false,
+      log,
+      signal: signals.drain,
+      onCompared: (bytes, total) => progress.update(bytes, total),
+    })
   } finally {
     progress.stop()
   }
+  if (options.json) stdout.write(`${formatJson(deltaPlanJson(documents, destination, plan))}\n`)
+  else for (const line of deltaPlanText(documents, destination, plan)) stdout.write(`${line}\n`)
 }
 
-async function fetchAll(
-  { databases, destination, documents, lanes, mask, request, storage, tablespaces, walDirectory }: Restore,
-  { log, options, settings, signals }: Context,
-  onProgress: (bytes: number) => void,
-): Promise<{ readonly summary: ReadSummary; readonly report: SettingsReport | undefined }> {
+function progressOf(what: string, { waits }: Restore, { log, settings, stderr }: Context): Promise<Progress> {
+  return openProgress({ what, stream: stderr, environment: settings.environment, log, waits })
+}
+
+async function restoreBackup(restore: Restore, context: Context): Promise<void> {
+  const { log, options, settings, stdout } = context
+  const { databases, destination, documents, request } = restore
+  const { plan, report, summary } = await fetchAll(restore, context)
+  const which = summary.increments > 0 ? 'each whole file' : 'each'
+  const checked = summary.checked ? `, ${which} as the server's manifest says` : ''
+  const needed = request.restoreCommand === undefined && !restore.mask ? neededSettings(settings) : undefined
+  if (request.recover && needed) sayWhatTheServerNeeds(needed, log)
+  const backups = chainNames(documents)
+  const { name } = documents
+  const locations = restore.tablespaces.map(({ location }) => location)
+  const restored = restore.mask ? undefined : await restoredDirectory(settings, destination, locations)
+  if (restored) warnOfRoot(restored, log)
+  if (options.json) {
+    const { configuration, outside, paths } = missingFiles(documents)
+    const missing = { left_out: [...paths], outside, configuration_missing: [...configuration] }
+    const delta = options.deltaRestore ? { delta: deltaJson(documents, plan) } : {}
+    const more = { ...delta, ...(databases && choiceJson(databases)), ...missing, ...settingsJson(report) }
+    const said = { backup_name: name, backups, destination, ...summary, ...more }
+    stdout.write(`${formatJson(said)}\n`)
+    return
+  }
+  const counts = plan ? deltaCountsText(documents, plan, summary) : countsText(summary)
+  stdout.write(`${chainTitle(documents)} is restored ${plan ? 'over' : 'to'} ${destination}: ${counts}${checked}\n`)
+  for (const line of settingsText(report)) stdout.write(`${line}\n`)
+  for (const line of databases ? leftOutText(databases) : []) stdout.write(`${line}\n`)
+  if (restored) for (const line of stepsAfter(restored, request, report, needed)) stdout.write(`${line}\n`)
+}
+
+/** What was done; `plan` where it was done over a data directory. */
+interface Fetched {
+  readonly summary: ReadSummary
+  readonly report: SettingsReport | undefined
+  readonly plan?: DeltaPlan
+}
+
+async function fetchAll(restore: Restore, context: Context): Promise<Fetched> {
+  const { databases, destination, documents, lanes, linked, mask, request, storage, tablespaces, walDirectory } =
+    restore
+  const { log, options, settings, signals } = context
+  const progress = await progressOf('restore', restore, context)
+  const leftOut = databases?.files
+  let totalBytes = storedBytes(documents, { leftOut })
   const task = {
     storage,
     documents,
@@ -224,18 +298,30 @@ async function fetchAll(
     fsync: !options.disableFsync,
     log,
     signal: signals.drain,
-    onProgress,
+    onProgress: (bytes: number) => progress.update(bytes, totalBytes),
   }
-  if (mask) return { summary: await fetchFiles({ ...task, mask }), report: undefined }
   const { main, node } = ownProgram()
   const command = restoreCommand([node, main], flagArguments(settings, 'wal-fetch'))
   let report: SettingsReport | undefined
   const writeSettings = async () => {
     report = await writeRecoverySettings(destination, request, command)
   }
-  const leftOut = databases?.files
-  const summary = await fetchBackup({ ...task, leftOut, tablespaces, walDirectory, writeSettings })
-  return { summary, report }
+  const whole = { ...task, leftOut, tablespaces, walDirectory, writeSettings }
+  const comparing = linked && (await progressOf('compare', restore, context))
+  try {
+    if (mask) return { summary: await fetchFiles({ ...task, mask }), report }
+    if (!linked) return { summary: await fetchBackup(whole), report }
+    const onPlan = ({ parts }: DeltaPlan) => {
+      comparing?.stop()
+      totalBytes = parts.reduce((sum, { size }) => sum + size, 0)
+    }
+    const onCompared = (bytes: number, total: number) => comparing?.update(bytes, total)
+    const { plan, ...summary } = await fetchOver({ ...whole, linked, onCompared, onPlan })
+    return { summary, report, plan }
+  } finally {
+    comparing?.stop()
+    progress.stop()
+  }
 }
 
 /** PostgreSQL refuses to run as root, and on files of another user. */
@@ -282,23 +368,4 @@ function sayWhatTheServerNeeds({ configFile, environment }: NeededSettings, log:
  */
 function lanesMax({ downloadConcurrency }: Pick<OptionValues<'backup-fetch'>, 'downloadConcurrency'>): number {
   return Math.min(downloadConcurrency, availableParallelism() + 1, 4)
-}
-
-/** Two lines at most, before the hours that a restore may take. */
-function sayWhatIsMissing(missing: MissingFiles, log: Logger): void {
-  const { configuration, paths } = missing
-  if (paths.length > 0) log.warn('the server left files out of the backup: links and special files', { files: paths })
-  if (configuration.length === 0) return
-  const files = configuration
-  log.warn('the backup has no such configuration file', { files, hint: whereConfigurationWas(missing) })
-}
-
-function sayWhatIsRestored(documents: BackupDocuments, log: Logger): void {
-  const chain = chainOf(documents)
-  log.info('restoring', {
-    name: documents.name,
-    ...(chain.length > 1 && { backups: chain.map((each) => each.name) }),
-    parts: chain.reduce((sum, { parts }) => sum + parts.length, 0),
-    manifest: documents.manifest !== undefined,
-  })
 }

@@ -1,11 +1,12 @@
 /** What commands say of a backup and what it builds on. */
+import type { Logger } from '../../observe/log.ts'
 import { type BackupDocuments, chainOf } from '../../restore/backup/backup-documents.ts'
-import { partsToRead, type ReadSummary, type Selection } from '../../restore/backup/backup-reader.ts'
+import type { ReadSummary } from '../../restore/backup/backup-reader.ts'
+import { type FileChoice, partsToRead } from '../../restore/backup/wanted-parts.ts'
 
-/** Bytes of all tars that are read. @param leftOut files that are not */
-export function storedBytes(documents: BackupDocuments, leftOut?: Selection['leftOut']): number {
-  const parts = chainOf(documents).flatMap((each) => partsToRead(each, { leftOut, mask: undefined }))
-  return parts.reduce((sum, { size }) => sum + size, 0)
+/** Bytes of all tars that are read. */
+export function storedBytes(documents: BackupDocuments, choice: FileChoice = {}): number {
+  return partsToRead(documents, choice).reduce((sum, { size }) => sum + size, 0)
 }
 
 /** Bytes of these tars before they were compressed, as far as the sentinels say. */
@@ -28,4 +29,15 @@ export function countsText({ bytes, files, increments }: ReadSummary): string {
 /** For `--json`: names of all backups that were read, the full one first. */
 export function chainNames(documents: BackupDocuments): string[] {
   return chainOf(documents).map(({ name }) => name)
+}
+
+/** Logs which backups a restore reads. */
+export function sayWhatIsRestored(documents: BackupDocuments, log: Logger): void {
+  const chain = chainOf(documents)
+  log.info('restoring', {
+    name: documents.name,
+    ...(chain.length > 1 && { backups: chain.map((each) => each.name) }),
+    parts: chain.reduce((sum, { parts }) => sum + parts.length, 0),
+    manifest: documents.manifest !== undefined,
+  })
 }

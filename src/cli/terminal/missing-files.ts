@@ -1,4 +1,5 @@
 /** What a restored data directory does not have, although the server had it: a server may not start, or let nobody in. */
+import type { Logger } from '../../observe/log.ts'
 import type { LeftOut } from '../../walg/backup/backup-contents.ts'
 import type { BackupDocuments } from '../../restore/backup/backup-documents.ts'
 
@@ -22,11 +23,20 @@ export function missingFiles({ files, leftOut, manifest }: BackupDocuments): Mis
 }
 
 /** What to do about a missing configuration file: it is in no backup. */
-export function whereConfigurationWas({ outside }: MissingFiles): string {
+function whereConfigurationWas({ outside }: MissingFiles): string {
   const places = needed.flatMap(({ path, setting }) => {
     const place = outside[setting]
     return place === undefined ? [] : [`${path} was ${place} (${setting})`]
   })
   const known = places.length === 0 ? '' : `: on the server that was backed up, ${places.join(', and ')}`
   return `put them into the data directory, or name them when you start the server (-c config_file=…, -c hba_file=…)${known}`
+}
+
+/** Two lines at most, before the hours that a restore may take. */
+export function sayWhatIsMissing(missing: MissingFiles, log: Logger): void {
+  const { configuration, paths } = missing
+  if (paths.length > 0) log.warn('the server left files out of the backup: links and special files', { files: paths })
+  if (configuration.length === 0) return
+  const files = configuration
+  log.warn('the backup has no such configuration file', { files, hint: whereConfigurationWas(missing) })
 }

@@ -24,6 +24,16 @@ export const restoreOptions = {
     group: 'Restore',
     help: 'put the WAL into this directory, empty or not there, and make pg_wal a link to it',
   },
+  // A flag only, and no relative of the settings about delta backups: one left over in an environment would clear a directory.
+  deltaRestore: {
+    env: [],
+    flag: 'delta',
+    type: { kind: 'boolean' },
+    default: 'false',
+    commands: ['backup-fetch'],
+    group: 'Restore',
+    help: 'restore over the data directory of the same cluster, stopped: keep files whose size and checksum are as in the backup, fetch the others, remove what the backup does not have. Works with every backup that walrx took, full or delta',
+  },
   mask: {
     env: [],
     flag: 'mask',
@@ -59,6 +69,6 @@ export const restoreOptions = {
     default: 'false',
     commands: ['backup-fetch', 'wal-finalize', 'backup-push', 'copy', 'st'],
     group: 'General',
-    help: 'check the request and write nothing; for backup-push, print the plan as backup-plan does; for copy and st rm, show what would be done',
+    help: 'check the request and write nothing; with --delta, list what would be kept, fetched and removed; for backup-push, print the plan as backup-plan does; for copy and st rm, show what would be done',
   },
 } as const satisfies Record<string, OptionSpec>

@@ -3,9 +3,15 @@
  */
 import { isOfKey, WalrxError } from '../../primitives/errors.ts'
 import { type ManifestFile, readManifest } from '../../postgres/backup/backup-manifest.ts'
+import { incrementedPath } from '../../postgres/relations/relation-file.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import type { BackupArchive, BackupPart } from '../../walg/backup/backup-archive.ts'
-import { type BackupContents, type LeftOut, nothingLeftOut } from '../../walg/backup/backup-contents.ts'
+import {
+  type BackupContents,
+  type BackupTree,
+  type LeftOut,
+  nothingLeftOut,
+} from '../../walg/backup/backup-contents.ts'
 import { backupFolder, filesMetadataKey } from '../../walg/backup/backup-names.ts'
 import type { StoredObject } from '../../walg/stored/object-sum.ts'
 import type { StoredName } from '../../walg/stored/stored-form.ts'
@@ -36,12 +42,16 @@ export interface BackupDocuments {
    * the files that are stored in another form than the server sent: increments, and backup_label.
    */
   readonly manifest: ReadonlyMap<string, ManifestFile> | undefined
+  /** The server's increments in a delta, as its manifest lists them, by the paths of the files that they are of. */
+  readonly increments: ReadonlyMap<string, ManifestFile>
   /** Key of the manifest. */
   readonly manifestKey: string | undefined
   /** By name below the backup's folder; undefined where walrx did not take the backup. */
   readonly contents: ReadonlyMap<string, StoredObject> | undefined
   /** What the server had and the backup does not have, as far as walrx.json says. */
   readonly leftOut: LeftOut
+  /** Its directories and modes; undefined where its writer stored no list of them. */
+  readonly tree: BackupTree | undefined
   /** The backups that a delta builds on, the full one first; empty for a full backup. */
   readonly parents: readonly BackupDocuments[]
 }
@@ -94,7 +104,7 @@ async function readOne(
 ): Promise<OneOfChain> {
   const options = { signal }
   const parts = await archive.listParts(name, options)
-  const { leftOut, objects: contents } = (await readContents(archive, name, parts, options)) ?? {}
+  const { leftOut, objects: contents, tree } = (await readContents(archive, name, parts, options)) ?? {}
   if (contents) refuseOtherObjects(storage, name, parts, contents)
   const metadata = await readFilesMetadata(storage, archive, { name, sentinel }, options)
   if (metadata) refuseMissingParts(storage, name, parts, metadata)
@@ -114,8 +124,9 @@ async function readOne(
   if (stored) sum.check(stored, manifestAt)
   const tarFileSets: FilesMetadata['tarFileSets'] = metadata?.tarFileSets ?? new Map<string, string[]>()
   const manifestOfFiles = listed && sentinel.delta ? unconverted(listed) : listed
-  const known = { name, sentinel, parts, files, tarFileSets, contents, leftOut: leftOut ?? nothingLeftOut }
-  const documents = { ...known, manifestKey: manifest?.key, parents: [] }
+  const increments = listed && sentinel.delta ? incrementsOf(listed) : new Map<string, ManifestFile>()
+  const known = { name, sentinel, parts, files, tarFileSets, contents, leftOut: leftOut ?? nothingLeftOut, tree }
+  const documents = { ...known, increments, manifestKey: manifest?.key, parents: [] }
   return { documents: { ...documents, manifest: manifestOfFiles }, below }
 }
 
@@ -176,6 +187,15 @@ function takenFiles(
 function unconverted(manifest: ReadonlyMap<string, ManifestFile>): ReadonlyMap<string, ManifestFile> {
   const isConverted = (path: string) => path === 'backup_label' || /(^|\/)INCREMENTAL\.[^/]*$/.test(path)
   return new Map([...manifest].filter(([path]) => !isConverted(path)))
+}
+
+function incrementsOf(manifest: ReadonlyMap<string, ManifestFile>): ReadonlyMap<string, ManifestFile> {
+  const increments = new Map<string, ManifestFile>()
+  for (const [sentAs, file] of manifest) {
+    const path = incrementedPath(sentAs)
+    if (path !== undefined) increments.set(path, file)
+  }
+  return increments
 }
 
 /** The manifest's entry in walrx.json; undefined where there is no manifest. Throws WALRX_BACKUP_DAMAGED. */

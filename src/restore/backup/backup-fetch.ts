@@ -23,6 +23,7 @@ import { controlFile } from './entry-path.ts'
 import type { OpenLane } from './parts/lane.ts'
 import { contentsOf, DirectorySink, type PlacingSink } from './restore-sink.ts'
 import { changedManifest, RestoredSums } from './restored-manifest.ts'
+import type { KeptFiles } from './wanted-parts.ts'
 import { linkTablespaces, type PlacedTablespace, refuseUsedFolders, rewriteTablespaceMap } from './tablespaces.ts'
 
 /** Name of the marker file in an incomplete data directory. */
@@ -55,12 +56,29 @@ export interface FetchOptions {
  * @throws WALRX_RESTORE_FAILED when the destination is not empty or cannot be written; what reading throws
  */
 export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
-  const { destination, documents, leftOut, log, tablespaces, walDirectory } = options
+  const { destination, tablespaces, walDirectory } = options
   await refuseUsedDestination(destination, walDirectory)
   await refuseUsedFolders(tablespaces)
   const sink = await openSink(options)
   if (walDirectory !== undefined) await sink.link('pg_wal', walDirectory)
   await linkTablespaces(sink, tablespaces)
+  return restoreInto(sink, options)
+}
+
+/** What is done with the sink after the links, and with {@link openSink} before them. */
+export interface IntoOptions extends FetchOptions {
+  /** Files that are in place already. */
+  readonly kept?: KeptFiles | undefined
+  /** Called when all is in place but pg_control's name. */
+  readonly beforeEnd?: () => Promise<void>
+}
+
+/**
+ * Restores into a data directory with the marker, in which the links are made; from step 2 of the file's header on.
+ * @throws what reading and writing throw
+ */
+export async function restoreInto(sink: DirectorySink, options: IntoOptions): Promise<ReadSummary> {
+  const { documents, kept, leftOut, log, tablespaces } = options
   /** tablespace_map, where it names other folders than the server's. */
   let newMap: Buffer | undefined
   const rewriteMap = (content: Buffer): Buffer => {
@@ -69,6 +87,7 @@ export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
     return rewritten
   }
   const sums = documents.parents.length > 0 && documents.manifestKey !== undefined ? new RestoredSums() : undefined
+  for (const [path, file] of kept ?? []) sums?.written(path, file)
   const summary = await readBackup({
     ...options,
     sums,
@@ -81,6 +100,7 @@ export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
       await options.writeSettings()
     },
   })
+  await options.beforeEnd?.()
   await sink.sync()
   await sink.rename(heldControlFile, controlFile)
   await sink.sync()
@@ -145,8 +165,8 @@ export async function refuseUsedDestination(destination: string, walDirectory?: 
   const names = (await readable(destination)) ?? []
   if (names.some((name) => name !== 'pg_wal')) {
     const hint = names.includes(incompleteMarker)
-      ? 'an earlier restore into it did not finish: empty it and the directories of its tablespaces'
-      : 'give an empty or a new directory'
+      ? 'an earlier restore into it did not finish: complete it with --delta, or empty it and the directories of its tablespaces'
+      : 'give an empty or a new directory, or restore over a data directory of the same cluster with --delta'
     throw notEmpty(destination, hint)
   }
   if (names.length > 0) await refuseUsedWal(join(destination, 'pg_wal'), walDirectory)
@@ -183,18 +203,33 @@ async function readable(directory: string): Promise<string[] | undefined> {
 }
 
 /** The data directory, with the marker in it. PostgreSQL refuses a data directory that others may write to. */
-async function openSink({ destination, fsync }: Pick<FetchOptions, 'destination' | 'fsync'>): Promise<DirectorySink> {
+export async function openSink({
+  destination,
+  documents,
+  fsync,
+}: Pick<FetchOptions, 'destination' | 'documents' | 'fsync'>): Promise<DirectorySink> {
   const sink = new DirectorySink(destination, fsync)
   await sink.directory('', 0o700)
   const marker = await sink.file(incompleteMarker, 0o644)
   try {
-    await marker.write(Buffer.from('walrx backup-fetch has not come to its end here\n'))
+    await marker.write(Buffer.from(markerText(documents.sentinel.systemIdentifier)))
     await marker.finish()
   } finally {
     await marker.drop()
   }
   await sink.sync()
   return sink
+}
+
+function markerText(systemIdentifier: bigint | undefined): string {
+  const cluster = systemIdentifier === undefined ? '' : `system identifier ${systemIdentifier}\n`
+  return `walrx backup-fetch has not come to its end here\n${cluster}`
+}
+
+/** The cluster that a marker names; undefined for none: that of an earlier version, or one that a crash left empty. */
+export function clusterOfMarker(text: string): bigint | undefined {
+  const [, digits] = /^system identifier (\d{1,20})$/m.exec(text) ?? []
+  return digits === undefined ? undefined : BigInt(digits)
 }
 
 /** Entries of the manifest for the files that are not as the server sent them. */

@@ -17,6 +17,7 @@ import { type Lane, type OpenLane, ownThreadLane } from './parts/lane.ts'
 import type { EntryHead, EntryHost, EntryPlan, EntryResult } from './parts/part-reading.ts'
 import type { RestoreSink } from './restore-sink.ts'
 import type { RestoredSums } from './restored-manifest.ts'
+import { type KeptFiles, wantedParts } from './wanted-parts.ts'
 
 /** Options of {@link readBackup}. */
 export interface ReadOptions {
@@ -37,7 +38,9 @@ export interface ReadOptions {
   readonly rewrite?: ReadonlyMap<string, (content: Buffer) => Buffer>
   /** Selects files by path; all by default. */
   readonly mask?: (path: string) => boolean
-  /** Files of databases that are not restored: none is read, and parts that hold nothing else are not fetched. */
+  /** Files that are in place already. Parts that hold no other ones are not read. */
+  readonly kept?: KeptFiles | undefined
+  /** Files of databases that are not restored. Parts that hold nothing else are not read. */
   readonly leftOut?: LeftOutFiles | undefined
   /** Called when everything but pg_control is in place. */
   readonly beforeControl: () => Promise<void>
@@ -121,23 +124,6 @@ async function readInto(lanes: Lanes, options: ReadOptions): Promise<ReadSummary
   return { files, increments, bytes, checked }
 }
 
-/** What of a backup is restored. */
-export interface Selection {
-  readonly leftOut: ReadOptions['leftOut']
-  readonly mask: ReadOptions['mask']
-}
-
-/** The parts of one backup, without those that hold no wanted file according to files_metadata.json. */
-export function partsToRead(documents: BackupDocuments, { leftOut, mask }: Selection): readonly BackupPart[] {
-  if (!mask && !leftOut) return documents.parts
-  const isWanted = (path: string) => mask?.(path) !== false && leftOut?.has(path) !== true
-  const { tarFileSets: sets } = documents
-  return documents.parts.filter((part) => {
-    const names = sets.get(part.fileName) ?? sets.get(part.base) ?? sets.get(`${part.base}.tar`)
-    return !names || names.some((name) => isWanted(entryPath(name) ?? ''))
-  })
-}
-
 /** The largest file that a rewrite may hold in memory. */
 const rewriteBytesMax = 16 * 1024 * 1024
 
@@ -165,10 +151,8 @@ class BackupReading {
     this.#isParent = isParent
   }
 
-  /** The parts of a kind that are to be read. */
   wantedParts(kind: BackupPart['kind']): BackupPart[] {
-    const { documents, leftOut, mask } = this.#options
-    return partsToRead(documents, { leftOut, mask }).filter((part) => part.kind === kind)
+    return wantedParts(this.#options.documents, kind, this.#isParent, this.#options)
   }
 
   /**
@@ -206,8 +190,8 @@ class BackupReading {
   /** Throws WALRX_BACKUP_DAMAGED for a missing file. @param except a file that may still come */
   refuseMissing(except?: string): void {
     const { files, manifest, name } = this.#options.documents
-    const { leftOut, mask } = this.#options
-    const isWanted = (path: string) => mask?.(path) !== false && leftOut?.has(path) !== true
+    const { kept, leftOut, mask } = this.#options
+    const isWanted = (path: string) => mask?.(path) !== false && kept?.has(path) !== true && leftOut?.has(path) !== true
     const isMissing = (path: string) => !this.#seen.has(path) && path !== except && isWanted(path)
     for (const path of files?.keys() ?? []) {
       if (isMissing(path)) throw damaged(`${name} lacks ${path}, which ${this.#partOf(path)} should hold`)
@@ -267,7 +251,7 @@ class BackupReading {
   }
 
   async #plan(entry: EntryHead, path: string, part: BackupPart, at: string): Promise<EntryPlan> {
-    const { documents, leftOut, log, mask, sink } = this.#options
+    const { documents, kept, leftOut, log, mask, sink } = this.#options
     const object = { object: at, name: entry.name }
     if (entry.kind === 'directory') {
       // Recovery stops at an unexpected directory, such as that of a tablespace that was dropped since.
@@ -282,7 +266,7 @@ class BackupReading {
     }
     // WAL-G's remote backups have pg_control in another part, too.
     if (path === controlFile && part.kind !== 'control') return skip
-    if (mask?.(path) === false) return skip
+    if (mask?.(path) === false || kept?.has(path) === true) return skip
     const isUtility = !this.#isParent && utilityFiles.has(path)
     const record = documents.files?.get(path)
     if (documents.files && !record && !isUtility) {

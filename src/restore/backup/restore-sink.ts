@@ -179,6 +179,19 @@ export class DirectorySink implements RestoreSink {
     this.#directories.note(dirname(full))
   }
 
+  /** Removes an empty directory; durable with the next {@link sync}. */
+  async removeDirectory(path: string): Promise<void> {
+    const full = join(this.root, path)
+    await this.#explained(full, () => fs.rmdir(full))
+    this.#directories.note(dirname(full))
+  }
+
+  /** Gives a file that is there another mode. */
+  async changeMode(path: string, mode: number): Promise<void> {
+    const full = join(this.root, path)
+    await this.#explained(full, () => fs.chmod(full, mode))
+  }
+
   /** Removes a file; durable with the next {@link sync}. */
   async remove(path: string): Promise<void> {
     const full = join(this.root, path)

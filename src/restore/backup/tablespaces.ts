@@ -42,7 +42,7 @@ export function parseMappings(text: string): (readonly [old: string, now: string
 }
 
 /** A path of a mapping, so that {@link parseMappings} reads it as it is. */
-function mappingPath(path: string): string {
+export function mappingPath(path: string): string {
   return path.replace(/[\\=,]/g, '\\$&')
 }
 
@@ -110,7 +110,7 @@ function refuseContradiction(mappings: readonly (readonly [old: string, now: str
 }
 
 /** Folders of a data directory that are the server's own. */
-const ownFolder =
+export const ownFolder =
   /^(base|global|pg_(commit_ts|dynshmem|logical|multixact|notify|replslot|serial|snapshots|stat|stat_tmp|subtrans|tblspc|twophase|wal|xact))(\/|$)/
 
 /** In one directory files of two tablespaces may have one name: the second would overwrite the first. */

@@ -83,7 +83,7 @@ const linesOfOthers: Readonly<Record<string, readonly [CommandName, ...string[]]
     ['backup-push', '--start-fast'],
     ['backup-fetch', '/d', 'LATEST', '--type=time', '--target=2026-03-01'],
     ['backup-fetch', '/d', 'LATEST', '--target=2026-03-01'],
-    ['backup-fetch', '/d', 'LATEST', '--delta'],
+    ['backup-fetch', '/d', 'LATEST', '--force'],
     ['backup-fetch', '/d', 'LATEST', '--set=20260301-000000F'],
     ['backup-fetch', '/d', 'LATEST', '--target-exclusive'],
     ['backup-list', '--output=json'],
