@@ -183,6 +183,7 @@ export class DirectorySink implements RestoreSink {
   async removeDirectory(path: string): Promise<void> {
     const full = join(this.root, path)
     await this.#explained(full, () => fs.rmdir(full))
+    this.#directories.forget(full)
     this.#directories.note(dirname(full))
   }
 

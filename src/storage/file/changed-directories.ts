@@ -48,6 +48,12 @@ export class ChangedDirectories {
     }
   }
 
+  /** `directory` was removed: it cannot be synced, and may be made again. */
+  forget(directory: string): void {
+    this.#changed.delete(directory)
+    this.#made.delete(directory)
+  }
+
   /**
    * Makes what was noted durable, and forgets it. A directory in which nothing was changed here may be one that we must
    * not read: it is passed over then.

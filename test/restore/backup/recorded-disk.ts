@@ -79,6 +79,7 @@ export class RecordedDisk implements Disposable {
       mkdir: (path: string, options?: { recursive?: boolean }) => this.#mkdir(path, options),
       open: (path: string, flags: string | number, mode?: number) => this.#open(path, flags, mode),
       rename: (from: string, to: string) => this.#rename(from, to),
+      rmdir: (path: string) => this.#unlink(path, () => real.rmdir(path)),
       rm: (path: string, options: object) => this.#unlink(path, () => real.rm(path, options)),
       symlink: (target: string, path: string) => {
         const node = this.#node('link', target)

@@ -1,7 +1,7 @@
 /** A restore over a data directory makes what one into an empty directory makes, and fetches only what it has to. */
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
-import { lstat, readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { chmod, lstat, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -44,24 +44,27 @@ describe('a restore over a data directory', { timeout: 300_000 }, () => {
       const before = await treeOf(directory)
       const planned = await world.over(directory, name, '--dry-run')
       assertSameTree(await treeOf(directory), before, `${what}: a dry run changes nothing`)
-      const restoring = await unreadable(planned.parts ?? [])
+      const restoring = await unreadable(world.names.slice(0, world.names.indexOf(name) + 1), planned.parts ?? [])
       try {
         const counts = await world.over(directory, name)
         assertSameTree(await treeOf(directory), tree, what)
         const { fetch = [], parts: _, remove = [], ...rest } = planned
         assert.deepEqual(counts, rest, what)
         assert.ok(fetch.length > 1 && remove.length >= 3, what)
-        if (trial === 0) assert.ok(restoring.count > 5, `${restoring.count} parts are not needed`)
+        assert.ok(restoring.count > 5, `${what}: ${restoring.count} parts are not needed`)
       } finally {
         await restoring.undo()
       }
     }
   })
 
-  /** Makes rubbish of all tars but these: a restore that reads one of them fails. */
-  async function unreadable(needed: readonly string[]): Promise<{ readonly count: number; undo(): Promise<void> }> {
+  /** Makes rubbish of all tars of a chain but these: a restore that reads one of them fails. */
+  async function unreadable(
+    chain: readonly string[],
+    needed: readonly string[],
+  ): Promise<{ readonly count: number; undo(): Promise<void> }> {
     const contents = new Map<string, Buffer>()
-    for (const name of world.names) {
+    for (const name of chain) {
       const folder = join(world.archive, 'basebackups_005', name, 'tar_partitions')
       for (const file of await readdir(folder)) {
         if (needed.includes(`basebackups_005/${name}/tar_partitions/${file}`)) continue
@@ -76,6 +79,33 @@ describe('a restore over a data directory', { timeout: 300_000 }, () => {
     }
     return { count: contents.size, undo }
   }
+
+  test('makes the same of a backup whose writer stored no list of directories and modes', async () => {
+    const [name = ''] = world.names
+    const document = join(world.archive, 'basebackups_005', name, 'walrx.json')
+    const text = await readFile(document, 'utf8')
+    const { tree: _, ...older } = JSON.parse(text) as { readonly tree: object }
+    assert.ok(Object.keys(_).length === 3)
+    await writeFile(document, JSON.stringify(older))
+    try {
+      const { directory, tree } = await world.plain(name)
+      const data = join(directory, 'data')
+      await chmod(join(data, 'global/1262'), 0o644)
+      await rm(join(data, 'pg_logical'), { recursive: true })
+      for (const folder of ['base/99999', 'mine']) {
+        await mkdir(join(data, folder))
+        await writeFile(join(data, folder, 'file'), '')
+      }
+      // Empty, it may be of the backup or not.
+      await mkdir(join(data, 'conf.d'))
+      await world.over(directory, name)
+      const found = new Map(await treeOf(directory))
+      assert.ok(found.delete('data/conf.d'))
+      assertSameTree(found, tree)
+    } finally {
+      await writeFile(document, text)
+    }
+  })
 
   test('finds a byte that was changed without a change of size and time', async () => {
     const [name = ''] = world.names

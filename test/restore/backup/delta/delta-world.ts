@@ -99,7 +99,7 @@ export class DeltaWorld implements AsyncDisposable {
   /** The arguments of a restore into such a directory. */
   arguments(directory: string, name: string, ...args: string[]): string[] {
     const mapping = `${this.place}=${join(directory, 'place')}`
-    const settings = [...this.prefix, '--disable-fsync', '--tablespace-mapping', mapping]
+    const settings = [...this.prefix, '--tablespace-mapping', mapping]
     return ['backup-fetch', join(directory, 'data'), name, ...settings, ...args]
   }
 
@@ -121,7 +121,7 @@ export class DeltaWorld implements AsyncDisposable {
   /** What a restore into an empty directory makes of a backup. */
   async plain(name: string, ...args: string[]): Promise<{ readonly directory: string; readonly tree: Tree }> {
     const directory = await this.newDirectory()
-    const { status, stderr } = await this.fetch(directory, name, ...args)
+    const { status, stderr } = await this.fetch(directory, name, '--disable-fsync', ...args)
     assert.equal(status, 0, stderr)
     return { directory, tree: await treeOf(directory) }
   }
