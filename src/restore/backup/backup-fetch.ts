@@ -193,7 +193,7 @@ function notEmpty(directory: string, hint: string): WalrxError {
 }
 
 /** What is in a directory; undefined where there is none. Throws WALRX_RESTORE_FAILED. */
-async function readable(directory: string): Promise<string[] | undefined> {
+export async function readable(directory: string): Promise<string[] | undefined> {
   return contentsOf(directory).catch((error: unknown) => {
     const { message } = error as Error
     throw new WalrxError('WALRX_RESTORE_FAILED', `destination ${directory} cannot be read: ${message}`, {

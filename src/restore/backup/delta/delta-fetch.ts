@@ -44,11 +44,14 @@ export async function fetchOver(options: FetchOverOptions): Promise<DeltaSummary
     const plan = await planDelta({ ...options, isSynced: options.fsync })
     options.onPlan(plan)
     for (const [path, directory] of plan.tree.unlinked) {
-      options.log.warn('the backup does not have this tablespace: the link to it goes, its directory stays as it is', {
-        link: path,
-        directory,
-        hint: 'remove what is left in the directory, if no other server uses it',
-      })
+      options.log.warn(
+        'a link of a tablespace does not lead where the backup has it: the link goes, the directory stays',
+        {
+          link: path,
+          directory,
+          hint: 'remove what is left in the directory, if no other server uses it',
+        },
+      )
     }
     options.signal.throwIfAborted()
     await lock.verify()

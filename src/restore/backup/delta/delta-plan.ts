@@ -76,7 +76,7 @@ export async function planDelta(options: PlanOptions): Promise<DeltaPlan> {
   if (!documents.tree) for (const path of unlistedFolders(tree.entries)) directories.set(path, undefined)
   const isPlace = new Set(linked.values())
   const stays = ({ kind, path }: PresentEntry) =>
-    kind === 'directory' && (directories.has(path) || isPlace.has(join(destination, path)))
+    kind === 'directory' && (directories.has(path) || isPlace.has(join(tree.root, path)))
   const isWalMoved = walDirectory !== undefined && !tree.isWalLinked
   const isGone = (path: string) => isWalMoved && /^pg_wal(\/|$)/.test(path)
   const sorted = sortFiles(expected, present, documents, isGone)

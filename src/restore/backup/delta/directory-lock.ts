@@ -67,14 +67,22 @@ export async function refuseRunning(directory: string): Promise<string | undefin
       })
     }
     if (isAlive(pid) && (!own.includes(pid) || isServer(pid))) {
-      throw new WalrxError('WALRX_RESTORE_FAILED', `a server runs in ${directory}: ${lockFile} names process ${pid}`, {
-        hint: `${stopIt(directory)}; if process ${pid} is no server, remove ${path}`,
-      })
+      const what = `${directory} is in use: ${lockFile} names process ${pid}`
+      const program = runningProcess(pid)?.program
+      throw new WalrxError(
+        'WALRX_RESTORE_FAILED',
+        isServer(pid) ? `a server runs: ${what}` : `${what} (${program ?? 'unknown'})`,
+        {
+          hint: isServer(pid)
+            ? stopIt(directory)
+            : `if it does not work there, remove the file that a crash has left: rm ${shellWord(path)}`,
+        },
+      )
     }
   }
   const pid = await serverProcess(directory)
   if (pid !== undefined) {
-    throw new WalrxError('WALRX_RESTORE_FAILED', `a server runs in ${directory}: process ${pid} works there`, {
+    throw new WalrxError('WALRX_RESTORE_FAILED', `a server runs: ${directory} is in use by process ${pid}`, {
       hint: `stop it: kill -INT ${pid}`,
     })
   }

@@ -38,11 +38,13 @@ export interface TreeOptions {
 
 /** What was found. */
 export interface PresentTree {
+  /** The real path of the data directory. */
+  readonly root: string
   /** Each directory before what is in it. */
   readonly entries: readonly PresentEntry[]
   /** True where pg_wal stays the link that it is. */
   readonly isWalLinked: boolean
-  /** Links of tablespaces that go, with what they lead to: that stays as it is. */
+  /** Links of tablespaces that go, with the directories that they lead to: those stay as they are. */
   readonly unlinked: ReadonlyMap<string, string>
 }
 
@@ -54,7 +56,7 @@ export interface PresentTree {
 export async function readTree(options: TreeOptions): Promise<PresentTree> {
   const walk = new Walk(options)
   await walk.run()
-  return { entries: walk.entries, isWalLinked: walk.isWalLinked, unlinked: walk.unlinked }
+  return { root: walk.root, entries: walk.entries, isWalLinked: walk.isWalLinked, unlinked: walk.unlinked }
 }
 
 /** Files that the WAL's directory may hold when it lies elsewhere: somebody else's would be removed with it. */
@@ -68,7 +70,7 @@ class Walk {
   readonly #options: TreeOptions
   /** Real paths of tablespaces, which may lie in the data directory. */
   readonly #places: ReadonlySet<string>
-  #root = ''
+  root = ''
 
   constructor(options: TreeOptions) {
     this.#options = options
@@ -77,7 +79,7 @@ class Walk {
 
   async run(): Promise<void> {
     const { destination } = this.#options
-    this.#root = await explained(destination, () => fs.realpath(destination))
+    this.root = await explained(destination, () => fs.realpath(destination))
     const stat = await explained(destination, () => fs.stat(destination))
     this.#add('', 'directory', stat)
     await this.#walk('', stat.dev, (name) => ![lockFile, incompleteMarker, 'lost+found'].includes(name))
@@ -85,11 +87,11 @@ class Walk {
 
   /** @param isOurs false for a name that is passed over */
   async #walk(path: string, device: number, isOurs: (name: string) => boolean): Promise<void> {
-    const full = join(this.#root, path)
+    const full = join(this.root, path)
     const names = (await explained(full, () => this.#names(full))).filter(isOurs)
     const found = await mapInParallel(names, async (name) => {
       const below = posix.join(path, name)
-      return [below, await explained(below, () => fs.lstat(join(this.#root, below)))] as const
+      return [below, await explained(below, () => fs.lstat(join(this.root, below)))] as const
     })
     for (const [below, stat] of found) {
       if (stat.isDirectory()) await this.#directory(below, stat, device)
@@ -117,15 +119,15 @@ class Walk {
 
   async #directory(path: string, stat: Stats, device: number): Promise<void> {
     const isExpected = this.#options.directories.has(path)
-    const isPlace = this.#places.has(join(this.#root, path))
+    const isPlace = this.#places.has(join(this.root, path))
     if (stat.dev !== device && !isExpected && !isPlace) {
       throw refused(
-        `${join(this.#root, path)} is another file system, and the backup has no such directory`,
+        `${join(this.root, path)} is another file system, and the backup has no such directory`,
         'unmount it before the restore',
       )
     }
     if (stat.dev !== device && path === 'pg_wal' && this.#options.walDirectory !== undefined) {
-      throw refused(`${join(this.#root, path)} is another file system, and --waldir is given`, 'leave out --waldir')
+      throw refused(`${join(this.root, path)} is another file system, and --waldir is given`, 'leave out --waldir')
     }
     this.#add(path, 'directory', stat)
     // What is a tablespace's comes by its link.
@@ -134,7 +136,7 @@ class Walk {
   }
 
   async #link(path: string, stat: Stats): Promise<void> {
-    const full = join(this.#root, path)
+    const full = join(this.root, path)
     const target = await explained(full, () => fs.readlink(full))
     if (path === 'pg_wal') return this.#walLink(stat, target)
     const oid = /^pg_tblspc\/(\d+)$/.exec(path)?.[1]
@@ -143,9 +145,10 @@ class Walk {
       const own = `PG_${this.#options.major}_`
       return this.#walk(path, dev, (name) => name.startsWith(own))
     }
-    if (oid !== undefined) this.unlinked.set(path, target)
-    else if (this.#options.leftOut.has(path)) return
-    else if (/^\.\.(\/|$)/.test(relative(this.#root, resolve(dirname(full), target)))) {
+    if (oid !== undefined) {
+      if (await fs.stat(full).catch(() => undefined)) this.unlinked.set(path, target)
+    } else if (this.#options.leftOut.has(path)) return
+    else if (/^\.\.(\/|$)/.test(relative(this.root, resolve(dirname(full), target)))) {
       throw refused(
         `${full} is a link to ${target}, and the backup has no such link`,
         `nothing is removed through it: remove the link itself, rm ${shellWord(full)}, or give it another place`,
@@ -155,7 +158,7 @@ class Walk {
   }
 
   async #walLink(stat: Stats, target: string): Promise<void> {
-    const full = join(this.#root, 'pg_wal')
+    const full = join(this.root, 'pg_wal')
     const { walDirectory } = this.#options
     const real = await fs.realpath(full).catch(() => undefined)
     const wanted = walDirectory === undefined ? real : await fs.realpath(walDirectory).catch(() => undefined)

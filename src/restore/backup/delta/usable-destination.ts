@@ -4,16 +4,15 @@ import { join, relative, resolve } from 'node:path'
 import { WalrxError } from '../../../primitives/errors.ts'
 import { shellWord } from '../../../primitives/shell-word.ts'
 import { controlFilePath, readSystemIdentifier } from '../../../postgres/system-identifier.ts'
-import { clusterOfMarker, incompleteMarker } from '../backup-fetch.ts'
+import { clusterOfMarker, incompleteMarker, readable } from '../backup-fetch.ts'
 import type { BackupDocuments } from '../backup-documents.ts'
-import { contentsOf } from '../restore-sink.ts'
 import { mappingPath, type PlacedTablespace, refuseUsedFolders } from '../tablespaces.ts'
 
-/** True where there is something to restore over: more than an empty pg_wal. Throws the error of readdir. */
+/** True where there is something to restore over: more than an empty pg_wal. Throws WALRX_RESTORE_FAILED. */
 export async function isUsed(destination: string): Promise<boolean> {
-  const names = (await contentsOf(destination)) ?? []
+  const names = (await readable(destination)) ?? []
   if (names.some((name) => name !== 'pg_wal')) return true
-  return names.length > 0 && ((await contentsOf(join(destination, 'pg_wal'))) ?? []).length > 0
+  return names.length > 0 && ((await readable(join(destination, 'pg_wal'))) ?? []).length > 0
 }
 
 /**
@@ -91,7 +90,7 @@ export async function linkedTablespaces(
       linked.set(oid, real)
       continue
     }
-    if (real !== undefined && target !== undefined && ((await contentsOf(location)) ?? []).length > 0) {
+    if (real !== undefined && target !== undefined && ((await readable(location)) ?? []).length > 0) {
       const mapping = `${mappingPath(original)}=${mappingPath(target)}`
       throw new WalrxError(
         'WALRX_RESTORE_FAILED',
@@ -108,7 +107,7 @@ export async function linkedTablespaces(
 export async function refuseUsedWalDirectory(destination: string, walDirectory: string | undefined): Promise<void> {
   if (walDirectory === undefined) return
   const [there, wanted] = await Promise.all([realPath(join(destination, 'pg_wal')), realPath(walDirectory)])
-  if (wanted === undefined || wanted === there || ((await contentsOf(walDirectory)) ?? []).length === 0) return
+  if (wanted === undefined || wanted === there || ((await readable(walDirectory)) ?? []).length === 0) return
   throw new WalrxError('WALRX_RESTORE_FAILED', `${walDirectory} for the WAL is not empty`, {
     hint: 'give --waldir an empty or a new directory, or the one that pg_wal is a link to',
   })

@@ -41,11 +41,11 @@ describe('a restore over a data directory refuses', { timeout: 200_000 }, () => 
     const over = () => runWalrx(['backup-fetch', dataDir, name, '--delta', ...world.prefix])
     const running = await over()
     assert.equal(running.status, 9)
-    assert.match(running.stderr, new RegExp(`a server runs in \\S+: postmaster.pid names process ${pid}"?`))
+    assert.match(running.stderr, new RegExp(`a server runs: \\S+ is in use: postmaster.pid names process ${pid}"`))
     // One that has lost its lock file.
     await rename(join(dataDir, 'postmaster.pid'), join(dataDir, 'hidden'))
     try {
-      assert.match((await over()).stderr, /a server runs in \S+: process \d+ works there/)
+      assert.match((await over()).stderr, /a server runs: \S+ is in use by process \d+/)
     } finally {
       await rename(join(dataDir, 'hidden'), join(dataDir, 'postmaster.pid'))
     }
@@ -55,8 +55,8 @@ describe('a restore over a data directory refuses', { timeout: 200_000 }, () => 
   test('a lock file with a process that runs, and not one that is stale', async () => {
     const lock = join(data, 'postmaster.pid')
     await writeFile(lock, `1\n${data}\n`)
-    await refused(9, /postmaster.pid names process 1"/)
-    await refused(9, /postmaster.pid names process 1"/, ['--dry-run'])
+    await refused(9, /data is in use: postmaster.pid names process 1 \(\S+\)"/)
+    await refused(9, /data is in use: postmaster.pid names process 1 \(\S+\)"/, ['--dry-run'])
     await writeFile(lock, '')
     await refused(9, /postmaster.pid names no process: a server may be starting/)
     await writeFile(lock, `${2 ** 22 + 1}\n${data}\n`)
@@ -81,6 +81,14 @@ describe('a restore over a data directory refuses', { timeout: 200_000 }, () => 
       await world.over(directory, name)
       assertSameTree(await treeOf(directory), tree)
     }
+  })
+
+  test('what is no directory', async () => {
+    const file = join(directory, 'file')
+    await writeFile(file, '')
+    const { status, stderr } = await runWalrx(['backup-fetch', file, name, '--delta', ...world.prefix])
+    assert.equal(status, 9)
+    assert.match(stderr, /destination \S+ cannot be read: ENOTDIR/)
   })
 
   test('another cluster, with both system identifiers', async () => {
@@ -111,7 +119,7 @@ describe('a restore over a data directory refuses', { timeout: 200_000 }, () => 
     await symlink(outside, join(data, 'pg_tblspc/99999'))
     const { status, stderr } = await world.fetch(directory, name, '--delta')
     assert.equal(status, 0, stderr)
-    assert.match(stderr, /pg_tblspc\/99999",.*the backup does not have this tablespace/)
+    assert.match(stderr, /pg_tblspc\/99999",.*a link of a tablespace does not lead where/)
     assertSameTree(await treeOf(directory), tree)
     assert.equal((await lstat(join(outside, 'file'))).size, 4)
   })
