@@ -68,7 +68,9 @@ after(() => server[Symbol.asyncDispose]())
 /** An example with what it is here in place of what it names. */
 function adapt(call: string): string {
   const line = here.reduce((text, [name, value]) => text.replace(name, value), call)
-  return line.replace('/srv/pgdata', () => join(root, `restored-${++restores}`))
+  // Over what the one before has restored.
+  if (!call.includes('--delta')) restores++
+  return line.replace('/srv/pgdata', () => join(root, `restored-${restores}`))
 }
 
 function environment(call: string): Record<string, string> {
@@ -223,7 +225,10 @@ test('every example of every help does what it says', async (t) => {
       assert.match(await readFile(join(root, 'postgresql.auto.conf'), 'utf8'), /^restore_command = .*walg\.yaml/m)
     })
     const isRestored = () => readFile(join(root, `restored-${restores}`, 'recovery.signal'))
-    await runAll('backup-fetch', isRestored, isRestored)
+    await runAll('backup-fetch', isRestored, isRestored, async (printed) => {
+      assert.match(printed, / is restored over .*: \d+ files, \d+ bytes kept; /)
+      await isRestored()
+    })
     await example(fetches)
     await isRestored()
     examples.delete('')

@@ -62,6 +62,8 @@ export async function fetchBackup(options: FetchOptions): Promise<ReadSummary> {
   const sink = await openSink(options)
   if (walDirectory !== undefined) await sink.link('pg_wal', walDirectory)
   await linkTablespaces(sink, tablespaces)
+  // By the links --delta knows what an interrupted restore has left elsewhere.
+  await sink.sync()
   return restoreInto(sink, options)
 }
 

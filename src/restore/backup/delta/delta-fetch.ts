@@ -96,6 +96,8 @@ async function makeFrame(
     sink,
     tablespaces.filter(({ oid }) => !linked.has(oid)),
   )
+  // What lies in such a directory belongs to this restore only by the link.
+  await sink.sync()
   const byDepth = [...directories].sort(([one], [other]) => (one < other ? -1 : 1))
   for (const [path, mode] of byDepth) await sink.directory(path, mode)
   for (const [path, mode] of modes) await sink.changeMode(path, mode)

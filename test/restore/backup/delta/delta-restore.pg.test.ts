@@ -189,5 +189,13 @@ describe('a restore over a data directory', { timeout: 300_000 }, () => {
       assertSameTree(await treeOf(directory), tree, what)
     }
     assert.ok(inTheMiddle > 1, `${inTheMiddle} kills were in the middle`)
+    // One into an empty directory is completed, too.
+    for (const part of ['data', 'place']) await rm(join(directory, part), { recursive: true })
+    const run = world.start(directory, name)
+    while (!marked() && !run.hasEnded) await delay(1)
+    await run.stop('SIGKILL')
+    assert.ok(marked())
+    await world.over(directory, name)
+    assertSameTree(await treeOf(directory), tree)
   })
 })
