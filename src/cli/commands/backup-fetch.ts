@@ -1,12 +1,10 @@
 /** `walrx backup-fetch DEST NAME`: a backup as a data directory, and the recovery that it goes into. */
 import { existsSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { isAbsolute, join, relative, resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { openStorage } from '../../config/open-storage.ts'
-import { valueSeparator } from '../../config/options/option-types.ts'
 import type { OptionValues } from '../../config/options/options.ts'
 import type { Logger } from '../../observe/log.ts'
-import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson } from '../../primitives/json/json.ts'
 import { shellWord } from '../../primitives/shell-word.ts'
 import type { ReadSummary } from '../../restore/backup/backup-reader.ts'
@@ -24,17 +22,11 @@ import {
   refuseOtherCluster,
   refuseUsedWalDirectory,
 } from '../../restore/backup/delta/usable-destination.ts'
-import { fileMask } from '../../restore/backup/file-mask.ts'
 import type { BackupDocuments } from '../../restore/backup/backup-documents.ts'
-import { parseRecoveryRequest, type RecoveryRequest } from '../../restore/recovery/recovery-request.ts'
+import type { RecoveryRequest } from '../../restore/recovery/recovery-request.ts'
 import { type SettingsReport, writeRecoverySettings } from '../../restore/recovery/recovery-settings.ts'
 import { restoreCommand } from '../../restore/wal/restore-command.ts'
-import {
-  parseMappings,
-  type PlacedTablespace,
-  placeTablespaces,
-  refuseUsedFolders,
-} from '../../restore/backup/tablespaces.ts'
+import { type PlacedTablespace, placeTablespaces, refuseUsedFolders } from '../../restore/backup/tablespaces.ts'
 import type { Storage } from '../../storage/storage.ts'
 import {
   chainNames,
@@ -46,13 +38,8 @@ import {
 } from '../terminal/chain-text.ts'
 import type { Command, CommandContext } from '../command.ts'
 import { backupToRestore } from '../settings/backup-to-restore.ts'
-import {
-  choiceJson,
-  chooseInBackup,
-  type ChosenDatabases,
-  databaseNames,
-  leftOutText,
-} from '../settings/database-wish.ts'
+import { choiceJson, chooseInBackup, type ChosenDatabases, leftOutText } from '../settings/database-wish.ts'
+import { readRestoreWish, type RestoreWish } from '../settings/restore-wish.ts'
 import { flagArguments, ownProgram } from '../settings/calls/own-program.ts'
 import { missingFiles, sayWhatIsMissing } from '../terminal/missing-files.ts'
 import { nextSteps } from '../terminal/next-steps.ts'
@@ -87,7 +74,7 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
   async run(context) {
     const { log, options, positionals, settings, signals } = context
     const destination = resolve(positionals.dest)
-    const wish = readWish(options, destination)
+    const wish = readRestoreWish(options, destination)
     const isOver = options.deltaRestore && (await isUsed(destination))
     const cluster = isOver ? await refuseUnusable(destination, wish) : undefined
     if (!isOver) await refuseUsedDestination(destination, wish.walDirectory)
@@ -123,29 +110,20 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
     const destination = resolve(positionals.dest)
     if (!existsSync(join(destination, incompleteMarker))) return undefined
     const again = 'run the same command again'
+    const emptyIt = 'empty it and the directories of its tablespaces'
     const way = options.deltaRestore
       ? again
-      : `${again} with --delta, or empty it and the directories of its tablespaces`
+      : options.restoreOnly === undefined
+        ? `${again} with --delta, or ${emptyIt}`
+        : `${emptyIt}, then ${again}`
     return `${destination} has a part of the backup, and no server starts on it: ${way}`
   },
 }
 
 type Context = CommandContext<'backup-fetch', 'dest' | 'name'>
 
-/** What the options ask for. */
-interface Wish {
-  readonly request: RecoveryRequest
-  readonly mappings: readonly (readonly [old: string, now: string])[]
-  /** Undefined for the whole backup. */
-  readonly mask: ((path: string) => boolean) | undefined
-  /** Names of databases; undefined for all. */
-  readonly databases: readonly string[] | undefined
-  /** The directory that pg_wal is to be a link to. */
-  readonly walDirectory: string | undefined
-}
-
 /** A restore that can begin. */
-interface Restore extends Omit<Wish, 'databases'> {
+interface Restore extends Omit<RestoreWish, 'databases'> {
   readonly databases: ChosenDatabases | undefined
   readonly lanes: ThreadLanes
   readonly storage: Storage
@@ -157,40 +135,8 @@ interface Restore extends Omit<Wish, 'databases'> {
   readonly waits: StoreWaits
 }
 
-/** Throws WALRX_USAGE for options that contradict each other. */
-function readWish(options: OptionValues<'backup-fetch'>, destination: string): Wish {
-  const request = parseRecoveryRequest(options)
-  const mappings = (options.tablespaceMapping ?? '').split(valueSeparator).flatMap(parseMappings)
-  const { walDirectory } = options
-  const mask = options.mask === undefined ? undefined : fileMask(options.mask)
-  if (mask && (request.recover || mappings.length > 0 || walDirectory !== undefined || options.deltaRestore)) {
-    throw new WalrxError('WALRX_USAGE', '--mask restores single files, without a recovery and without tablespaces', {
-      hint: 'leave out --mask, or leave out --recover, the target options, --tablespace-mapping, --waldir and --delta',
-    })
-  }
-  const { deltaRestore, restoreOnly } = options
-  if (restoreOnly !== undefined && (mask || deltaRestore)) {
-    throw new WalrxError('WALRX_USAGE', `--restore-only cannot be used with ${mask ? '--mask' : '--delta'}`, {
-      hint: 'leave out one of them',
-    })
-  }
-  const databases = restoreOnly === undefined ? undefined : databaseNames(restoreOnly)
-  return { request, mappings, mask, databases, walDirectory: checkedWalDirectory(walDirectory, destination) }
-}
-
-/** As pg_basebackup's --waldir. */
-function checkedWalDirectory(text: string | undefined, destination: string): string | undefined {
-  if (text === undefined) return undefined
-  const inside = relative(destination, text)
-  const hint = 'give the absolute path of a directory outside the data directory'
-  if (!isAbsolute(text)) throw new WalrxError('WALRX_USAGE', `--waldir ${text} is not an absolute path`, { hint })
-  if (!/^\.\.(\/|$)/.test(inside))
-    throw new WalrxError('WALRX_USAGE', `--waldir ${text} is in the data directory`, { hint })
-  return resolve(text)
-}
-
 /** @returns the system identifier of what is there, as far as it is known */
-async function refuseUnusable(destination: string, { walDirectory }: Wish): Promise<bigint | undefined> {
+async function refuseUnusable(destination: string, { walDirectory }: RestoreWish): Promise<bigint | undefined> {
   const cluster = await clusterOf(destination)
   await refuseRunning(destination)
   await refuseUsedWalDirectory(destination, walDirectory)
