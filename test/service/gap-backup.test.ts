@@ -31,7 +31,7 @@ const segmentSize = 0x1000000
 function addSegments(storage: MemoryStorage, first: number, last: number): void {
   storage.seed(systemKey, JSON.stringify({ SystemIdentifier: 1, WalSegmentSize: segmentSize }))
   for (let segno = first; segno <= last; segno++) {
-    storage.seed(`wal_005/${segmentName(1, BigInt(segno), segmentSize)}.zst`, '')
+    storage.seed(`wal_005/${segmentName(1, BigInt(segno), segmentSize)}.zst`, 'x')
   }
 }
 
