@@ -12,9 +12,9 @@ import {
   segmentName,
 } from '../postgres/wal/wal-file.ts'
 import { decodePageHeader, longHeaderSize } from '../postgres/wal/wal-page.ts'
-import type { StorageCallOptions } from '../storage/storage.ts'
+import type { ObjectInfo, StorageCallOptions } from '../storage/storage.ts'
 import { withRemedy } from '../walg/damaged-object.ts'
-import { walFolder } from '../walg/names.ts'
+import { parseWalKey, walFolder } from '../walg/names.ts'
 import { readWhole } from '../walg/stored/stored-reader.ts'
 import { coveredLength, listTails } from '../walg/wal/tail-reader.ts'
 import type { WalReader } from '../walg/wal/wal-reader.ts'
@@ -96,16 +96,7 @@ export async function readInventory(
   const collected = new Map<Timeline, Collected>()
   const problems: WalrxError[] = []
   const size = segmentSize ?? (await findSegmentSize(reader, problems, options)) ?? defaultSegmentSize
-  for await (const { kind, lastModifiedMs, name, size: bytes } of reader.walObjects(options)) {
-    const entry = entryOf(collected, name)
-    entry.storedBytes += bytes
-    if (kind === 'history') entry.hasHistory = true
-    else if (kind === 'partial' && bytes > 0) entry.lastPartial = name
-    else if (kind === 'segment') {
-      addSegment(entry, name, size, bytes === 0)
-      if (bytes > 0) entry.newestMs = Math.max(entry.newestMs, lastModifiedMs)
-    }
-  }
+  for await (const page of reader.objectPages(options)) for (const info of page) collect(collected, info, size)
   for await (const { chunks, segment } of listTails(reader.storage, undefined, options)) {
     const entry = entryOf(collected, segment)
     const filled = chunks.filter((chunk) => chunk.size > 0)
@@ -120,6 +111,24 @@ export async function readInventory(
     timelines.push(inventoryOf(timeline, entry, ancestors, size))
   }
   return { segmentSize: size, timelines, problems }
+}
+
+function collect(
+  collected: Map<Timeline, Collected>,
+  { key, lastModifiedMs, size: bytes }: ObjectInfo,
+  segmentSize: number,
+): void {
+  const parsed = parseWalKey(key)
+  if (!parsed) return
+  const { kind, name } = parsed
+  const entry = entryOf(collected, name)
+  entry.storedBytes += bytes
+  if (kind === 'history') entry.hasHistory = true
+  else if (kind === 'partial' && bytes > 0) entry.lastPartial = name
+  else if (kind === 'segment') {
+    addSegment(entry, name, segmentSize, bytes === 0)
+    if (bytes > 0) entry.newestMs = Math.max(entry.newestMs, lastModifiedMs)
+  }
 }
 
 /** How many segments are opened for wal_segment_size: the first may be damaged. */

@@ -101,6 +101,15 @@ export interface SweptFiles {
   readonly younger: number
 }
 
+/** Options of {@link Storage.listPages}. */
+export interface ListPagesOptions extends StorageCallOptions {
+  /**
+   * Keys in their order, which need not exist: a bucket lists what is between two of them beside the rest. A few thousand
+   * keys should be between two, for that is what is held of each.
+   */
+  readonly splits?: readonly string[]
+}
+
 /**
  * A storage. Every method throws WalrxError: WALRX_STORAGE_DENIED, WALRX_STORAGE_MISSING (bucket or root directory),
  * WALRX_STORAGE_UNAVAILABLE (after the implementation's own bounded retries).
@@ -181,6 +190,15 @@ export interface Storage {
    */
   list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo>
 
+  /** The same objects in the same order, in pages: for readers of a million. Without it they come by {@link Storage.list}. */
+  listPages?(prefix: string, options?: ListPagesOptions): AsyncIterable<readonly ObjectInfo[]>
+
+  /**
+   * Whether {@link ListPagesOptions.splits} make a listing of this prefix faster, and a listing can begin after any key at
+   * the cost of a page. Without it they don't.
+   */
+  listsInParallel?(prefix: string, options?: StorageCallOptions): Promise<boolean>
+
   /** Removes objects. A missing object is not an error. */
   delete(keys: readonly string[], options?: DeleteOptions): Promise<void>
 
@@ -239,6 +257,28 @@ export interface StorageTraits {
   readonly listingProblem?: string
   /** True where its listings were tested, and are as they should be; else each listing of a bucket proves itself. */
   readonly isListingProven?: true
+}
+
+/** Objects of a page, where a storage has none of its own. */
+const pageKeys = 1000
+
+/** {@link Storage.listPages} of any storage. */
+export async function* listInPages(
+  storage: Pick<Storage, 'list' | 'listPages'>,
+  prefix: string,
+  options?: ListPagesOptions,
+): AsyncGenerator<readonly ObjectInfo[], undefined> {
+  if (storage.listPages) {
+    yield* storage.listPages(prefix, options)
+    return
+  }
+  let page: ObjectInfo[] = []
+  for await (const info of storage.list(prefix, options)) {
+    if (page.push(info) < pageKeys) continue
+    yield page
+    page = []
+  }
+  if (page.length > 0) yield page
 }
 
 /** Reads a whole object into memory: for small ones (markers, history files). Throws as {@link Storage.get} does. */

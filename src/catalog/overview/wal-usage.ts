@@ -1,7 +1,7 @@
 /** How much WAL came on which day, and what it takes in the storage: seen while the inventory reads its listing. */
-import type { StorageCallOptions } from '../../storage/storage.ts'
-import { parseWalKey, walFolder } from '../../walg/names.ts'
-import { type WalObject, WalReader } from '../../walg/wal/wal-reader.ts'
+import type { ObjectInfo, StorageCallOptions } from '../../storage/storage.ts'
+import { parseWalKey } from '../../walg/names.ts'
+import { WalReader } from '../../walg/wal/wal-reader.ts'
 
 /** The segments that were archived on one day. */
 export interface WalDay {
@@ -21,26 +21,23 @@ export class CountingWalReader extends WalReader {
   storedBytes = 0
   readonly #days = new Map<number, { segmentCount: number; storedBytes: number }>()
 
-  /** See {@link WalReader.walObjects}. */
-  override async *walObjects(options?: StorageCallOptions, startAfter?: string): AsyncGenerator<WalObject, undefined> {
-    if (startAfter !== undefined) {
-      yield* super.walObjects(options, startAfter)
-      return
-    }
+  /** See {@link WalReader.objectPages}. */
+  override async *objectPages(options?: StorageCallOptions): AsyncGenerator<readonly ObjectInfo[], undefined> {
     this.storedBytes = 0
     this.#days.clear()
     let last = ''
-    for await (const info of this.storage.list(walFolder, options)) {
-      this.storedBytes += info.size
-      const parsed = parseWalKey(info.key)
-      if (!parsed) continue
-      if (parsed.kind === 'segment') this.#count(info, parsed.name !== last)
-      last = parsed.name
-      yield { ...info, ...parsed }
+    for await (const page of super.objectPages(options)) {
+      for (const info of page) {
+        this.storedBytes += info.size
+        const parsed = parseWalKey(info.key)
+        if (parsed?.kind === 'segment') this.#count(info, parsed.name !== last)
+        if (parsed) last = parsed.name
+      }
+      yield page
     }
   }
 
-  #count({ lastModifiedMs, size }: Pick<WalObject, 'lastModifiedMs' | 'size'>, isNew: boolean): void {
+  #count({ lastModifiedMs, size }: ObjectInfo, isNew: boolean): void {
     const number = Math.floor(lastModifiedMs / dayMs)
     const day = this.#days.get(number) ?? { segmentCount: 0, storedBytes: 0 }
     this.#days.set(number, day)

@@ -70,6 +70,8 @@ export async function connectS3(options: S3StorageOptions, shared: S3Shared): Pr
     client = new sdk.S3Client({ ...config, region: FALLBACK_REGION })
   }
   const equip = (one: S3Client) => {
+    // It goes through all that an answer says, also where nothing is logged.
+    one.middlewareStack.remove('loggerMiddleware')
     hashInSlices(one, shared.hashes)
     refuseStrangeAnswers(one)
     if (options.checksums !== 'when-supported') useContentMd5(one, shared)

@@ -36,6 +36,8 @@ export interface S3ListingOptions extends S3ListingPlace {
   /** Beginning of the keys, without the root. */
   readonly prefix: string
   readonly startAfter?: string | undefined
+  /** The last key that may be listed, without the root. */
+  readonly until?: string | undefined
   readonly firstPageKeys?: number | undefined
 }
 
@@ -60,16 +62,52 @@ interface Page {
  * cannot list all keys
  */
 export async function* listObjects(options: S3ListingOptions): AsyncGenerator<ObjectInfo, void> {
-  const { root, signal, startAfter } = options
-  const after = startAfter === undefined ? undefined : root + startAfter
-  for await (const object of new S3Listing(options, after).objects()) {
-    // A store that ignores StartAfter begins with the first key.
-    if (after !== undefined && compareKeys(object.key, after) <= 0) continue
-    const key = object.key.slice(root.length)
-    if (key === '' || key.endsWith('/')) continue
-    yield { ...object, key }
-    signal?.throwIfAborted()
+  for await (const page of listObjectPages(options)) {
+    for (const object of page) {
+      yield object
+      options.signal?.throwIfAborted()
+    }
   }
+}
+
+/**
+ * The same in pages, none of them empty.
+ * @throws as {@link listObjects}
+ */
+export async function* listObjectPages(options: S3ListingOptions): AsyncGenerator<readonly ObjectInfo[], void> {
+  const { root, signal, startAfter, until } = options
+  const after = startAfter === undefined ? undefined : root + startAfter
+  for await (const page of new S3Listing(options, after).pages()) {
+    const objects: ObjectInfo[] = []
+    let isPast = false
+    for (const object of page) {
+      // A store that ignores StartAfter begins with the first key.
+      if (after !== undefined && compareKeys(object.key, after) <= 0) continue
+      const key = object.key.slice(root.length)
+      isPast = until !== undefined && compareKeys(key, until) > 0
+      if (isPast) break
+      if (key !== '' && !key.endsWith('/')) objects.push(root === '' ? object : { ...object, key })
+    }
+    if (objects.length > 0) yield objects
+    signal?.throwIfAborted()
+    if (isPast) return
+  }
+}
+
+/**
+ * True for a store that can begin a listing after any key: so it was proved, or is now, by a key between the first two.
+ * @throws what the store says
+ */
+export async function beginsAnywhere(place: S3ListingPlace, prefix: string): Promise<boolean> {
+  const { traits } = place
+  if (traits.startsAfter !== undefined) return traits.startsAfter === 'any key'
+  const listing = new S3Listing({ ...place, prefix }, undefined)
+  const [first, second] = (await listing.page({}, 2)).objects
+  const between = `${first?.key}!`
+  if (!first || !second || compareKeys(between, second.key) >= 0) return false
+  const found = (await listing.page({ startAfter: between }, 1)).objects[0]?.key
+  if (found === second.key) traits.startsAfter = 'any key'
+  return found === second.key
 }
 
 /** One listing: all keys that the store lists, with the checks of the file's head. */
@@ -91,7 +129,7 @@ class S3Listing {
     this.#after = after !== undefined && compareKeys(after, this.#prefix) > 0 ? after : undefined
   }
 
-  async *objects(): AsyncGenerator<ObjectInfo, void> {
+  async *pages(): AsyncGenerator<readonly ObjectInfo[], void> {
     const traits = this.#traits
     const canBegin = traits.startsAfter === undefined || traits.startsAfter === 'any key'
     let position: Position = canBegin ? { startAfter: this.#after } : {}
@@ -112,7 +150,7 @@ class S3Listing {
       if (isCheck && fresh.length > 0) traits.announcesPages = false
       // The key itself again: it is ignored, and the page ends there, or it is taken for the first one.
       const isSame = isCheck && fresh.length === 0 && first !== undefined && traits.startsAfter !== 'any key'
-      yield* fresh
+      if (fresh.length > 0) yield fresh
       mayRepeat &&= fresh.length === 0
       if (isCheck && first === undefined) proveKeys(traits, lastPageKeys)
       isCheck = false
@@ -248,7 +286,7 @@ function proveKeys(traits: S3ListingTraits, keys: number): void {
 
 /** A store that does not support the encoding does not echo it, and sends keys as they are. */
 function decodeKey(key: string, { EncodingType }: ListObjectsV2CommandOutput): string {
-  return EncodingType === 'url' ? decodeURIComponent(key.replaceAll('+', ' ')) : key
+  return EncodingType === 'url' && /[%+]/.test(key) ? decodeURIComponent(key.replaceAll('+', ' ')) : key
 }
 
 /**

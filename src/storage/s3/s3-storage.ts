@@ -18,6 +18,7 @@ import { proveStorage } from '../probe.ts'
 import type {
   DeleteOptions,
   ListOptions,
+  ListPagesOptions,
   ObjectInfo,
   PutOptions,
   Storage,
@@ -30,7 +31,8 @@ import { S3Retries } from './s3-retries.ts'
 import { type S3Connection, type S3Shared, connectS3, newShared } from './s3-client.ts'
 import { abortUploads, deleteObjects } from './s3-delete.ts'
 import { type S3Task, isConditionRefused, isDenial, statusOf } from './s3-errors.ts'
-import { type S3ListingPlace, listObjects, testListing } from './s3-listing.ts'
+import { listInRanges } from './bulk/listed-ranges.ts'
+import { type S3ListingPlace, beginsAnywhere, listObjects, testListing } from './s3-listing.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
 import { S3Reads } from './s3-reads.ts'
 import { smallPartBytes, uploadStream } from './s3-upload.ts'
@@ -143,6 +145,16 @@ export class S3Storage implements Storage {
   async *list(prefix: string, options: ListOptions = {}): AsyncIterable<ObjectInfo> {
     checkPrefix(prefix)
     yield* listObjects({ ...this.#listing(prefix, options.signal), ...options, prefix })
+  }
+
+  async listsInParallel(prefix: string, { signal }: StorageCallOptions = {}): Promise<boolean> {
+    checkPrefix(prefix)
+    return await beginsAnywhere(this.#listing(prefix, signal), prefix)
+  }
+
+  listPages(prefix: string, options: ListPagesOptions = {}): AsyncIterable<readonly ObjectInfo[]> {
+    checkPrefix(prefix)
+    return listInRanges((signal) => this.#listing(prefix, signal), prefix, options)
   }
 
   async delete(keys: readonly string[], { onRefused, signal }: DeleteOptions = {}): Promise<void> {

@@ -11,8 +11,9 @@ import {
   walFileKind,
   type WalFileKind,
 } from '../../postgres/wal/wal-file.ts'
-import type { ObjectInfo, Storage, StorageCallOptions } from '../../storage/storage.ts'
+import { listInPages, type ObjectInfo, type Storage, type StorageCallOptions } from '../../storage/storage.ts'
 import { parseWalKey, walFolder, walKey } from '../names.ts'
+import { walSplits } from '../wal-splits.ts'
 import { isReadable, type StoredName } from '../stored/stored-form.ts'
 import { type OpenedObject, openObject, readWhole } from '../stored/stored-reader.ts'
 import { gapHolding, type GapRecord, listGaps } from './gap-records.ts'
@@ -264,6 +265,12 @@ export class WalReader {
     const size = gaps.length === 0 ? undefined : (await readSystem(this.storage, options))?.segmentSize
     const id = size === undefined ? undefined : parseSegmentName(segment, size)
     return id && size !== undefined ? gapHolding(gaps, id, size) : undefined
+  }
+
+  /** All objects of `wal_005` in byte order of their keys, in pages: as fast as the storage lists them. */
+  async *objectPages(options?: StorageCallOptions): AsyncGenerator<readonly ObjectInfo[], undefined> {
+    const splits = await walSplits(this.storage, options)
+    yield* listInPages(this.storage, walFolder, { ...options, splits })
   }
 
   /** Every WAL file of the archive in byte order of its key; with `startAfter` those after that key. */
