@@ -4,7 +4,7 @@
  *
  * A segment: one listing from its predecessor on, over the WAL and what walrx keeps beside it. It shows every form of
  * the segment, later ones, its tail, and gaps. The predecessor, which the server had from here, shows that the store
- * lists at all. That nothing is missing at the end of the listing is the storage's to prove (storage/s3/s3-listing.ts),
+ * lists at all. That nothing is missing at the end of the listing is the storage's to prove (storage/s3/listing/s3-listing.ts),
  * mostly by the second request.
  * A history: a listing of its timeline's files, and one that shows that the archive holds anything.
  */

@@ -1,10 +1,9 @@
 /**
  * Objects in a bucket of S3 or a store that speaks its protocol. The object `a/b` has the key `<prefix>/a/b`.
  *
- * Every request is tried several times, with jitter and within limits (S3Retries). A failure's status and code decide
- * what it means (s3-errors). An object counts as absent only when the store answers with S3's own code, never after a
- * bare 404: a proxy, a wrong path and a missing bucket also answer that, and a recovering server would take it for the
- * end of the archive.
+ * Every request is tried several times, within limits (S3Retries). Status and code of a failure decide what it means
+ * (s3-errors). An object counts as absent only when the store answers with S3's own code, never after a bare 404: a
+ * proxy, a wrong path and a missing bucket also answer that, and a recovering server would take it for the archive's end.
  */
 import { isIP } from 'node:net'
 import type { Readable } from 'node:stream'
@@ -31,8 +30,8 @@ import { S3Retries } from './s3-retries.ts'
 import { type S3Connection, type S3Shared, connectS3, newShared } from './s3-client.ts'
 import { abortUploads, deleteObjects } from './s3-delete.ts'
 import { type S3Task, isConditionRefused, isDenial, statusOf } from './s3-errors.ts'
-import { listInRanges } from './bulk/listed-ranges.ts'
-import { type S3ListingPlace, beginsAnywhere, listObjects, testListing } from './s3-listing.ts'
+import { listInRanges } from './listing/listed-ranges.ts'
+import { type S3ListingPlace, beginsAnywhere, listObjects, testListing } from './listing/s3-listing.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
 import { S3Reads } from './s3-reads.ts'
 import { smallPartBytes, uploadStream } from './s3-upload.ts'
@@ -143,17 +142,14 @@ export class S3Storage implements Storage {
   }
 
   async *list(prefix: string, options: ListOptions = {}): AsyncIterable<ObjectInfo> {
-    checkPrefix(prefix)
     yield* listObjects({ ...this.#listing(prefix, options.signal), ...options, prefix })
   }
 
   async listsInParallel(prefix: string, { signal }: StorageCallOptions = {}): Promise<boolean> {
-    checkPrefix(prefix)
     return await beginsAnywhere(this.#listing(prefix, signal), prefix)
   }
 
   listPages(prefix: string, options: ListPagesOptions = {}): AsyncIterable<readonly ObjectInfo[]> {
-    checkPrefix(prefix)
     return listInRanges((signal) => this.#listing(prefix, signal), prefix, options)
   }
 
@@ -230,6 +226,7 @@ export class S3Storage implements Storage {
   }
 
   #listing(prefix: string, signal: AbortSignal | undefined): S3ListingPlace {
+    checkPrefix(prefix)
     const [caller, traits, task] = [this.#caller, this.#shared.listing, this.#task('list', prefix)]
     return { caller, bucket: this.#options.bucket, root: this.#root, signal, task, traits }
   }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { setImmediate } from 'node:timers/promises'
 import { test } from 'node:test'
-import { type KeyRange, listRanges } from '../../../src/storage/s3/bulk/listed-ranges.ts'
+import { type KeyRange, listRanges } from '../../../src/storage/s3/listing/listed-ranges.ts'
 import type { ObjectInfo } from '../../../src/storage/storage.ts'
 import { Random } from '../../harness/random.ts'
 import { listingBody, startStub } from './stub-store.ts'

@@ -1,6 +1,6 @@
 /** Lists ranges of keys side by side, and gives their pages out in the order of the keys. */
 import type { ListPagesOptions, ObjectInfo } from '../../storage.ts'
-import { beginsAnywhere, listObjectPages, type S3ListingPlace } from '../s3-listing.ts'
+import { beginsAnywhere, listObjectPages, type S3ListingPlace } from './s3-listing.ts'
 
 /** The keys after `startAfter`, up to and including `until`. */
 export interface KeyRange {

@@ -11,13 +11,13 @@
  * - A key that does not begin with the prefix that was asked for is an error.
  */
 import type { ListObjectsV2CommandOutput } from '@aws-sdk/client-s3'
-import { WalrxError } from '../../primitives/errors.ts'
-import { compareKeys } from '../keys.ts'
-import type { ObjectInfo } from '../storage.ts'
-import type { S3ListingTraits } from './s3-client.ts'
-import { md5Of } from './s3-etag.ts'
-import type { S3Retries } from './s3-retries.ts'
-import { type S3Task, describeTask } from './s3-errors.ts'
+import { WalrxError } from '../../../primitives/errors.ts'
+import { compareKeys } from '../../keys.ts'
+import type { ObjectInfo } from '../../storage.ts'
+import type { S3ListingTraits } from '../s3-client.ts'
+import { md5Of } from '../s3-etag.ts'
+import type { S3Retries } from '../s3-retries.ts'
+import { type S3Task, describeTask } from '../s3-errors.ts'
 
 /** What is listed, and how. */
 export interface S3ListingPlace {
