@@ -250,7 +250,7 @@ async function fetchAll(restore: Restore, context: Context): Promise<Fetched> {
   const command = restoreCommand([node, main], flagArguments(settings, 'wal-fetch'))
   let report: SettingsReport | undefined
   const writeSettings = async () => {
-    report = await writeRecoverySettings(destination, request, command)
+    report = await writeRecoverySettings(destination, request, command, { hasLeftOut: leftOut !== undefined })
   }
   const whole = { ...task, leftOut, tablespaces, walDirectory, writeSettings }
   const comparing = linked && (await progressOf('compare', restore, context))

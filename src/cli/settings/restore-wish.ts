@@ -41,6 +41,11 @@ export function readRestoreWish(options: OptionValues<'backup-fetch'>, destinati
       hint: 'leave out one of them',
     })
   }
+  if (restoreOnly !== undefined && !request.recover) {
+    throw new WalrxError('WALRX_USAGE', '--restore-only needs a recovery, which has to pass over what is left out', {
+      hint: 'give --recover, or a target',
+    })
+  }
   const databases = restoreOnly === undefined ? undefined : databaseNames(restoreOnly)
   return { request, mappings, mask, databases, walDirectory: checkedWalDirectory(walDirectory, destination) }
 }

@@ -100,12 +100,14 @@ export interface SettingsReport {
  * Turns settings of the source's own life off, and removes its signal files: standby.signal overrides recovery.signal.
  * The backup may be of a standby, or of a cluster that was itself recovered.
  * @param restoreCommand the value of restore_command where the request has none
+ * @param options `hasLeftOut`: databases are left out, and the recovery has to pass over their pages
  * @throws WALRX_DESTINATION
  */
 export async function writeRecoverySettings(
   dataDirectory: string,
   request: RecoveryRequest,
   restoreCommand: string,
+  { hasLeftOut = false }: { readonly hasLeftOut?: boolean } = {},
 ): Promise<SettingsReport> {
   try {
     const configuration = await readConfiguration(dataDirectory)
@@ -116,6 +118,7 @@ export async function writeRecoverySettings(
     const removed = await removeSignals(dataDirectory, request)
     if (request.recover) {
       const settings = [...(await prefetchOff(dataDirectory, request)), ...recoverySettings(request, restoreCommand)]
+      if (hasLeftOut) settings.unshift(passOverInvalid)
       const text = signalText(settings, wanted, keptEndCommand(found, request))
       await writeDurably(join(dataDirectory, signalFile), Buffer.from(text, 'latin1'), fileMode)
     }
@@ -130,6 +133,12 @@ export async function writeRecoverySettings(
     throw new WalrxError('WALRX_DESTINATION', `${dataDirectory}: ${(error as Error).message}`, { cause: error })
   }
 }
+
+/**
+ * Records may change a page of a database that is left out without an image of it: without checksums a page that becomes
+ * all-visible (heap_xlog_visible), and anything with full_page_writes off. The recovery would end with a PANIC at the first one.
+ */
+const passOverInvalid: Setting = ['ignore_invalid_pages', 'on']
 
 /** The first version that has recovery_prefetch. */
 const majorWithPrefetch = 15

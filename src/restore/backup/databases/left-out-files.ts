@@ -1,6 +1,6 @@
 /**
- * The files of databases that a restore leaves out: files of zeros that take no space. Recovery passes over them, because
- * the first change of each page after the start of a backup comes as a whole page (full_page_writes; xlogutils.c).
+ * The files of databases that a restore leaves out: files of zeros that take no space. The recovery changes pages in them where
+ * a record has the whole page, and passes over the others by ignore_invalid_pages (XLogReadBufferExtended in xlogutils.c).
  * A database that is left out cannot be connected to, and DROP DATABASE removes it.
  */
 import * as fs from 'node:fs/promises'
