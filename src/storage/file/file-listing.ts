@@ -92,7 +92,10 @@ interface Page {
   readonly next: string | undefined
 }
 
-/** The first entries of a directory, in order, that sort after `after` and may hold a wanted key. */
+/**
+ * The first entries of a directory, in order, that sort after `after` and may hold a wanted key. `lost+found`, at the root of a
+ * file system of the ext family, is no folder of the archive, and root's alone.
+ */
 async function readPage(options: WalkOptions, folder: string, after: string | undefined): Promise<Page> {
   const path = folderPath(options.root, folder)
   const size = options.pageNames ?? PAGE_NAMES_MAX
@@ -101,7 +104,7 @@ async function readPage(options: WalkOptions, folder: string, after: string | un
   for await (const dirent of await options.fs.opendir(path, { bufferSize: READ_ENTRIES })) {
     options.signal?.throwIfAborted()
     const name = dirent.name
-    if (isTempName(name)) continue
+    if (isTempName(name) || (folder === '' && name === 'lost+found')) continue
     if (!isWanted(options, folder + name) && !isWanted(options, `${folder}${name}/`)) continue
     const kind = await kindOf(options, dirent, join(path, name))
     if (kind === 'nothing') continue

@@ -1,8 +1,8 @@
 /** Unfinished files that ended writers have left in a directory: readers never see them, and nothing else removes them. */
-import { join } from 'node:path'
+import { join, relative, sep } from 'node:path'
 import { isRemovableTempName } from '../temp-name.ts'
 import type { SweepOptions, SweptFiles } from '../storage.ts'
-import { type FileSystem, isAbsence, lstatOrNothing } from './file-system.ts'
+import { errnoOf, type FileSystem, isAbsence, lstatOrNothing } from './file-system.ts'
 import type { FileWriter } from './file-writer.ts'
 
 /** An unfinished file that has not changed for so long, in milliseconds, belongs to an ended writer. */
@@ -97,8 +97,15 @@ export class UnfinishedFiles {
       }
       if (hasRemoved && folder !== base) await removeEmpty(folder)
     } catch (error) {
-      if (!isAbsence(error)) throw error
+      if (!isAbsence(error) && !this.#isForeign(folder, error)) throw error
     }
+  }
+
+  /** True for a folder that others have put beside the archive's own ones, and that is not ours to read: lost+found, for instance. */
+  #isForeign(folder: string, error: unknown): boolean {
+    const { base, ownFolders } = this.#options
+    const [first = ''] = relative(base, folder).split(sep)
+    return ['EACCES', 'EPERM'].includes(errnoOf(error) ?? '') && first !== '' && !ownFolders.includes(first)
   }
 
   async #unfinished(path: string) {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
+import * as fs from 'node:fs/promises'
 import { mkdir, mkdtemp, readdir, rm, symlink, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -62,6 +63,22 @@ describe('unfinished files', () => {
     assert.ok(existsSync(join(root, 'wal_005/z')))
     assert.ok(existsSync(join(elsewhere, `a${suffix}`)))
     await rm(elsewhere, { recursive: true })
+  })
+
+  test('are not looked for in a folder that others have put there and that cannot be read', async () => {
+    const refusing = {
+      ...fs,
+      opendir: ((path: string, options) =>
+        path.endsWith('/lost+found') || path.endsWith('/wal_005')
+          ? Promise.reject(Object.assign(new Error('EACCES'), { code: 'EACCES' }))
+          : fs.opendir(path, options)) as typeof fs.opendir,
+    }
+    const storage = new FileStorage({ folders: archiveFolders, root, fileSystem: refusing })
+    await mkdir(join(root, 'lost+found'))
+    const options = { beforeMs: Date.now() - dayMs, removes: false }
+    assert.deepEqual(await storage.sweepUnfinished(options), { files: 0, bytes: 0, younger: 0 })
+    await mkdir(join(root, 'wal_005'))
+    await assert.rejects(storage.sweepUnfinished(options), /wal_005|EACCES/)
   })
 
   test('stay young while the stream of a writer stands still', async () => {
