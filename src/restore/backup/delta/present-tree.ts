@@ -50,8 +50,8 @@ export interface PresentTree {
 
 /**
  * Lists it.
- * @throws WALRX_RESTORE_FAILED for a link that leads out of it and that neither the server nor the restore knows, for a mount
- * that is no directory of the backup, for names that are no UTF-8, and where something cannot be read
+ * @throws WALRX_RESTORE_FAILED for a link that leads out of it and that neither the server nor the restore knows, for files in the
+ * directory of a tablespace that goes, for a mount that is no directory of the backup, for names that are no UTF-8, and where something cannot be read
  */
 export async function readTree(options: TreeOptions): Promise<PresentTree> {
   const walk = new Walk(options)
@@ -146,15 +146,41 @@ class Walk {
       return this.#walk(path, dev, (name) => name.startsWith(own))
     }
     if (oid !== undefined) {
-      if (await fs.stat(full).catch(() => undefined)) this.unlinked.set(path, target)
+      const real = await explained(full, () => realOrNothing(full))
+      if (real !== undefined) {
+        await this.#refuseRelations(full, real)
+        this.unlinked.set(path, target)
+      }
     } else if (this.#options.leftOut.has(path)) return
-    else if (/^\.\.(\/|$)/.test(relative(this.root, resolve(dirname(full), target)))) {
+    else if (!isWithin(this.root, resolve(dirname(full), target))) {
       throw refused(
         `${full} is a link to ${target}, and the backup has no such link`,
         `nothing is removed through it: remove the link itself, rm ${shellWord(full)}, or give it another place`,
       )
     }
     this.#add(path, 'link', stat)
+  }
+
+  /**
+   * Refuses to leave files of relations in a directory whose tablespace goes. A recovery that comes to its CREATE TABLESPACE
+   * takes the folder as it finds it (create_tablespace_directories in tablespace.c), and files that are there for the new ones.
+   */
+  async #refuseRelations(link: string, directory: string): Promise<void> {
+    // What lies in the data directory goes, too.
+    if (isWithin(this.root, directory)) return
+    const own = `PG_${this.#options.major}_`
+    const names = await explained(directory, () => this.#names(directory))
+    for (const name of names.filter((each) => each.startsWith(own))) {
+      const folder = join(directory, name)
+      const content = await explained(folder, () => this.#names(folder))
+      if (content.length === 0) continue
+      const aside = join(directory, `old.${name}`)
+      throw refused(
+        `${link} is the link of a tablespace that is not in the backup or goes elsewhere, and ${folder} holds files: ` +
+          'a recovery that makes the tablespace again would take them for its own',
+        `if no other server uses it, move it aside: mv ${shellWord(folder)} ${shellWord(aside)}`,
+      )
+    }
   }
 
   async #walLink(stat: Stats, target: string): Promise<void> {
@@ -178,6 +204,21 @@ class Walk {
     this.entries.push({ path: 'pg_wal', kind: 'directory', size: 0, mode: mode & 0o7777 })
     await this.#walk('pg_wal', dev, (name) => name !== 'lost+found')
   }
+}
+
+/** Undefined for a link that leads nowhere. */
+async function realOrNothing(link: string): Promise<string | undefined> {
+  try {
+    return await fs.realpath(link)
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined
+    throw error
+  }
+}
+
+/** True for the directory itself, too. */
+function isWithin(directory: string, path: string): boolean {
+  return !/^\.\.(\/|$)/.test(relative(directory, path))
 }
 
 async function explained<T>(path: string, work: () => Promise<T>): Promise<T> {

@@ -117,6 +117,12 @@ describe('a restore over a data directory refuses', { timeout: 200_000 }, () => 
     // Links within go, and so does that of a tablespace which the backup does not have.
     await symlink('../base', join(data, 'global/inside'))
     await symlink(outside, join(data, 'pg_tblspc/99999'))
+    // But not where it would leave files that a recovery takes for those of a tablespace which it makes.
+    const folder = join(outside, 'PG_17_202406281')
+    await mkdir(join(folder, '5'), { recursive: true })
+    await refused(9, new RegExp(`mv ${folder} .*99999 is the link of a tablespace.*${folder} holds files`))
+    await refused(9, /99999 is the link of a tablespace/, ['--dry-run'])
+    await rename(folder, join(outside, 'old.PG_17_202406281'))
     const { status, stderr } = await world.fetch(directory, name, '--delta')
     assert.equal(status, 0, stderr)
     assert.match(stderr, /pg_tblspc\/99999",.*a link of a tablespace does not lead where/)
