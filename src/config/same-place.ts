@@ -2,9 +2,10 @@
  * Whether two archives are one, or one lies in the other, however their places are written: by a link, by a bind mount, by
  * another name of the same endpoint. Nothing is written to find out.
  */
-import { readFile, realpath, stat } from 'node:fs/promises'
+import { realpath, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { WalrxError } from '../primitives/errors.ts'
+import { type Mount, readMounts } from '../primitives/mounts.ts'
 import { errnoOf } from '../storage/file/file-system.ts'
 import { archiveFolders } from '../walg/names.ts'
 import type { OtherArchive } from './other-archive.ts'
@@ -125,24 +126,6 @@ async function realOrNothing(path: string): Promise<string | undefined> {
     if (['ENOENT', 'ENOTDIR', 'ELOOP', 'EACCES'].includes(errnoOf(error) ?? '')) return undefined
     throw error
   }
-}
-
-/** A mount of a part of a file system. */
-interface Mount {
-  readonly device: string
-  readonly root: string
-  readonly at: string
-}
-
-/** The mounts of this process, by Linux: a bind mount has the path of what it shows as its root. Empty elsewhere. */
-async function readMounts(): Promise<Mount[]> {
-  const text = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '')
-  const unescaped = (word: string) =>
-    word.replace(/\\(\d{3})/g, (_, code: string) => String.fromCharCode(parseInt(code, 8)))
-  return text.split('\n').flatMap((line) => {
-    const [, , device = '', root, at] = line.split(' ')
-    return root === undefined || at === undefined ? [] : [{ device, root: unescaped(root), at: unescaped(at) }]
-  })
 }
 
 function inFileSystem(path: string, mounts: readonly Mount[]): string | undefined {

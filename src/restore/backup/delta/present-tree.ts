@@ -8,6 +8,7 @@ import fs from 'node:fs/promises'
 import { dirname, join, posix, relative, resolve } from 'node:path'
 import { mapInParallel } from '../../../catalog/map-in-parallel.ts'
 import { WalrxError } from '../../../primitives/errors.ts'
+import { readMounts } from '../../../primitives/mounts.ts'
 import { shellWord } from '../../../primitives/shell-word.ts'
 import { incompleteMarker } from '../backup-fetch.ts'
 import { lockFile } from './directory-lock.ts'
@@ -83,6 +84,30 @@ class Walk {
     const stat = await explained(destination, () => fs.stat(destination))
     this.#add('', 'directory', stat)
     await this.#walk('', stat.dev, (name) => ![lockFile, incompleteMarker, 'lost+found'].includes(name))
+    await this.#refuseMounts()
+  }
+
+  /**
+   * Refuses mounts in what is cleared: files would be removed that are elsewhere, in an image or on the host, and a mount point
+   * itself cannot be removed. A bind mount of the same file system has the device of what it lies in, so only the list shows it.
+   */
+  async #refuseMounts(): Promise<void> {
+    const { destination, major } = this.#options
+    const wal = join(this.root, 'pg_wal')
+    const realWal = await explained(wal, () => realOrNothing(wal))
+    const own = [this.root, wal, ...(realWal === undefined ? [] : [realWal]), ...this.#places]
+    for (const { at } of await readMounts()) {
+      if (own.includes(at)) continue
+      const isInPlace = [...this.#places].some((place) => at.startsWith(join(place, `PG_${major}_`)))
+      const isInWal = this.isWalLinked && realWal !== undefined && isWithin(realWal, at)
+      if (!isInPlace && !isInWal && !isWithin(this.root, at)) continue
+      // One that a later mount hides.
+      if ((await explained(at, () => realOrNothing(at))) === undefined) continue
+      throw refused(
+        `${at} is a mount in what a restore over ${destination} clears`,
+        `unmount it before the restore: umount ${shellWord(at)}`,
+      )
+    }
   }
 
   /** @param isOurs false for a name that is passed over */
