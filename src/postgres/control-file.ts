@@ -33,6 +33,30 @@ export function parseChecksumState(file: Buffer): ChecksumState | undefined {
   return states[file.readUInt32LE(end - distance)]
 }
 
+/** What a server was doing when it last wrote the file, by the number in it (DBState in catalog/pg_control.h). */
+const serverStates = [
+  'starting up',
+  'shut down',
+  'shut down in recovery',
+  'shutting down',
+  'in crash recovery',
+  'in archive recovery',
+  'in production',
+] as const
+
+/** In the words of pg_controldata. */
+export type ServerState = (typeof serverStates)[number]
+
+/**
+ * Reads what the server was doing, the u32 at 16.
+ * @param file the content of pg_control
+ * @returns undefined for a state that walrx does not know, and for a file whose CRC is wrong
+ */
+export function parseServerState(file: Buffer): ServerState | undefined {
+  if (file.length < endMax + 4 || findEnd(file) === undefined) return undefined
+  return serverStates[file.readUInt32LE(16)]
+}
+
 /** Where a cluster is, by its control file. */
 export interface ControlState {
   readonly systemId: bigint

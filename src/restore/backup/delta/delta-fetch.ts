@@ -13,14 +13,14 @@
 import fs from 'node:fs/promises'
 import { join } from 'node:path'
 import { mapInParallel } from '../../../catalog/map-in-parallel.ts'
-import { type FetchOptions, openSink, restoreInto } from '../backup-fetch.ts'
+import { type FetchOptions, incompleteMarker, openSink, restoreInto } from '../backup-fetch.ts'
 import type { ReadSummary } from '../backup-reader.ts'
 import { controlFile } from '../entry-path.ts'
 import { cannotWrite } from '../parts/restore-error.ts'
 import type { DirectorySink } from '../restore-sink.ts'
 import { linkTablespaces } from '../tablespaces.ts'
 import { type DeltaPlan, planDelta, type PlanOptions } from './delta-plan.ts'
-import { lockDirectory } from './directory-lock.ts'
+import { giveToOwnerOf, lockDirectory } from './directory-lock.ts'
 import type { PresentEntry } from './present-tree.ts'
 
 /** Options of {@link fetchOver}. */
@@ -56,6 +56,10 @@ export async function fetchOver(options: FetchOverOptions): Promise<DeltaSummary
     options.signal.throwIfAborted()
     await lock.verify()
     const sink = await openSink(options)
+    const marker = join(options.destination, incompleteMarker)
+    await giveToOwnerOf(options.destination, marker).catch((error: unknown) => {
+      throw cannotWrite(marker, error)
+    })
     await clear(sink, plan)
     await makeFrame(sink, plan, options)
     const beforeEnd = () => giveToOwner(options, plan)

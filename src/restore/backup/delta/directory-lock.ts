@@ -3,14 +3,19 @@
  * process that runs, no server starts there. It protects against a second restore, too.
  */
 import fs from 'node:fs/promises'
-import { existsSync, readlinkSync } from 'node:fs'
+import { existsSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { WalrxError } from '../../../primitives/errors.ts'
+import { parseServerState } from '../../../postgres/control-file.ts'
 import { shellWord } from '../../../primitives/shell-word.ts'
+import { controlFilePath } from '../../../postgres/system-identifier.ts'
 import { runningProcess } from '../../wal/recovery-process.ts'
 
 /** Name of the lock file. */
 export const lockFile = 'postmaster.pid'
+
+/** The third line of a lock of walrx. A server has the time of its start there, a number. */
+const ownLine = 'walrx backup-fetch'
 
 /** A lock that is held. */
 export interface DirectoryLock {
@@ -25,16 +30,11 @@ export interface DirectoryLock {
  */
 export async function lockDirectory(directory: string): Promise<DirectoryLock> {
   const path = join(directory, lockFile)
-  const content = `${process.pid}\n${directory}\n`
+  const content = `${process.pid}\n${directory}\n${ownLine}\n`
   for (;;) {
     const stale = await refuseRunning(directory)
     if (stale !== undefined) await fs.unlink(path).catch(ignoreMissing)
-    try {
-      await fs.writeFile(path, content, { flag: 'wx', mode: 0o600 })
-      break
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw cannotLock(path, error)
-    }
+    if (await writeLock(directory, content)) break
   }
   const isOurs = async () => (await readLock(path)) === content
   return {
@@ -48,6 +48,36 @@ export async function lockDirectory(directory: string): Promise<DirectoryLock> {
       if (await isOurs()) await fs.unlink(path).catch(ignoreMissing)
     },
   }
+}
+
+/** @returns false where there is one by now */
+async function writeLock(directory: string, content: string): Promise<boolean> {
+  const path = join(directory, lockFile)
+  let file: fs.FileHandle
+  try {
+    file = await fs.open(path, 'wx', 0o600)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
+    throw cannotLock(path, error)
+  }
+  try {
+    await file.writeFile(content)
+    await giveToOwnerOf(directory, path)
+    await file.close()
+    return true
+  } catch (error) {
+    // An empty one, such as a full disk leaves, would stop every server and every restore.
+    await fs.unlink(path).catch(() => {})
+    await file.close().catch(() => {})
+    throw cannotLock(path, error)
+  }
+}
+
+/** Gives a file that root has made the owner of the data directory, whose server could not read or remove it else. */
+export async function giveToOwnerOf(directory: string, path: string): Promise<void> {
+  if (process.geteuid?.() !== 0) return
+  const [{ gid, uid }, made] = await Promise.all([fs.stat(directory), fs.lstat(path)])
+  if (made.uid !== uid || made.gid !== gid) await fs.lchown(path, uid, gid)
 }
 
 /**
@@ -66,19 +96,7 @@ export async function refuseRunning(directory: string): Promise<string | undefin
         hint: `if no server runs in ${directory}, remove the file: rm ${shellWord(path)}`,
       })
     }
-    if (isAlive(pid) && (!own.includes(pid) || isServer(pid))) {
-      const what = `${directory} is in use: ${lockFile} names process ${pid}`
-      const program = runningProcess(pid)?.program
-      throw new WalrxError(
-        'WALRX_RESTORE_FAILED',
-        isServer(pid) ? `a server runs: ${what}` : `${what} (${program ?? 'unknown'})`,
-        {
-          hint: isServer(pid)
-            ? stopIt(directory)
-            : `if it does not work there, remove the file that a crash has left: rm ${shellWord(path)}`,
-        },
-      )
-    }
+    if (isAlive(pid) && (!own.includes(pid) || isServer(pid))) throw inUse(directory, pid, text)
   }
   const pid = await serverProcess(directory)
   if (pid !== undefined) {
@@ -86,7 +104,63 @@ export async function refuseRunning(directory: string): Promise<string | undefin
       hint: `stop it: kill -INT ${pid}`,
     })
   }
+  if (text !== undefined && !isOwn(text)) await refuseUnstopped(directory, Number.parseInt(text, 10))
   return text
+}
+
+/** What is said of a lock file whose process runs. */
+function inUse(directory: string, pid: number, lock: string): WalrxError {
+  const what = `${directory} is in use: ${lockFile} names process ${pid}`
+  const refused = (message: string, hint: string) => new WalrxError('WALRX_RESTORE_FAILED', message, { hint })
+  if (isServer(pid)) return refused(`a server runs: ${what}`, stopIt(directory))
+  if (isOwn(lock) && isRestore(pid)) {
+    return refused(`another walrx restore runs: ${what}`, `wait until it has ended, or stop it: kill ${pid}`)
+  }
+  const remove = `rm ${shellWord(join(directory, lockFile))}`
+  return refused(
+    `${what} (${runningProcess(pid)?.program ?? 'unknown'})`,
+    `if it does not work there, remove the file that a crash has left: ${remove}`,
+  )
+}
+
+/**
+ * Refuses a data directory with the lock file of a server that has not stopped as it should. The process may be one of
+ * another container, or of another machine with the same disk, where its id means something else or nothing here.
+ */
+async function refuseUnstopped(directory: string, pid: number): Promise<void> {
+  const path = join(directory, controlFilePath)
+  const control = await fs.readFile(path).catch((error: NodeJS.ErrnoException) => {
+    // No server runs without it.
+    if (error.code === 'ENOENT') return undefined
+    throw new WalrxError('WALRX_RESTORE_FAILED', `${path} cannot be read: ${error.message}`, { cause: error })
+  })
+  if (!control) return
+  const state = parseServerState(control)
+  if (state === 'shut down' || state === 'shut down in recovery') return
+  const says = state === undefined ? 'pg_control has no state that walrx knows' : `pg_control says "${state}"`
+  throw new WalrxError(
+    'WALRX_RESTORE_FAILED',
+    `${directory} may be in use: ${lockFile} names process ${pid}, which is no server here, but ${says}, not "shut down": ` +
+      'the server has crashed, or runs in another container',
+    {
+      hint: `make sure that no server runs on ${directory}, then remove the file: rm ${shellWord(join(directory, lockFile))}`,
+    },
+  )
+}
+
+/** True for the content of a lock of walrx. */
+function isOwn(lock: string): boolean {
+  return lock.endsWith(`\n${ownLine}\n`)
+}
+
+/** False where the process is another program, which has got the id of a restore that was killed. */
+function isRestore(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('backup-fetch')
+  } catch {
+    // Of another user, or there is no /proc.
+    return true
+  }
 }
 
 function stopIt(directory: string): string {

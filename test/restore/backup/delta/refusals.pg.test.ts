@@ -59,7 +59,10 @@ describe('a restore over a data directory refuses', { timeout: 200_000 }, () => 
     await refused(9, /data is in use: postmaster.pid names process 1 \(\S+\)"/, ['--dry-run'])
     await writeFile(lock, '')
     await refused(9, /postmaster.pid names no process: a server may be starting/)
-    await writeFile(lock, `${2 ** 22 + 1}\n${data}\n`)
+    // One that runs in another container, as far as one can see from here.
+    await writeFile(lock, `${2 ** 22 + 1}\n${data}\n1788185632\n`)
+    await refused(9, /may be in use: postmaster.pid names process 4194305, .* pg_control says \S*in production/)
+    await writeFile(lock, `${2 ** 22 + 1}\n${data}\nwalrx backup-fetch\n`)
     await world.over(directory, name)
     assertSameTree(await treeOf(directory), tree)
   })
