@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path'
 import { openStorage } from '../../config/open-storage.ts'
 import type { OptionValues } from '../../config/options/options.ts'
 import type { Logger } from '../../observe/log.ts'
+import { WalrxError } from '../../primitives/errors.ts'
 import { formatJson } from '../../primitives/json/json.ts'
 import { shellWord } from '../../primitives/shell-word.ts'
 import type { ReadSummary } from '../../restore/backup/backup-reader.ts'
@@ -73,7 +74,7 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
   ],
   async run(context) {
     const { log, options, positionals, settings, signals } = context
-    const destination = resolve(positionals.dest)
+    const destination = destinationOf(positionals.dest)
     const wish = readRestoreWish(options, destination)
     const isOver = options.deltaRestore && (await isUsed(destination))
     const cluster = isOver ? await refuseUnusable(destination, wish) : undefined
@@ -108,7 +109,7 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
   },
   whatIsLeft({ options, positionals }) {
     const destination = resolve(positionals.dest)
-    if (!existsSync(join(destination, incompleteMarker))) return undefined
+    if (positionals.dest === '' || !existsSync(join(destination, incompleteMarker))) return undefined
     const again = 'run the same command again'
     const emptyIt = 'empty it and the directories of its tablespaces'
     const way = options.deltaRestore
@@ -118,6 +119,14 @@ export const backupFetch: Command<'backup-fetch', 'dest' | 'name'> = {
         : `${emptyIt}, then ${again}`
     return `${destination} has a part of the backup, and no server starts on it: ${way}`
   },
+}
+
+/** Throws WALRX_USAGE for an empty word, which an unset variable of a script leaves: it would mean the current directory. */
+function destinationOf(word: string): string {
+  if (word !== '') return resolve(word)
+  throw new WalrxError('WALRX_USAGE', 'DEST is empty: it has to name the data directory', {
+    hint: 'give its path; for the current directory give .',
+  })
 }
 
 type Context = CommandContext<'backup-fetch', 'dest' | 'name'>
