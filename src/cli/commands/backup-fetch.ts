@@ -168,14 +168,32 @@ async function checkOver(
   return linkedTablespaces(destination, tablespaces)
 }
 
+/** The dry run of a restore into an empty directory. */
+function sayWhatWouldBeRead({ databases, destination, documents }: Restore, { options, stdout }: Context): void {
+  const bytesToRead = storedBytes(documents, { leftOut: databases?.files })
+  if (options.json) {
+    const said = {
+      backup_name: documents.name,
+      backups: chainNames(documents),
+      destination,
+      bytes_to_read: bytesToRead,
+      // How much of it belongs to databases that are left out only the tars show.
+      ...(databases ? choiceJson(databases) : { bytes_to_write: plainBytes(documents) }),
+      ...(options.deltaRestore && { delta: deltaJson(documents, undefined) }),
+    }
+    stdout.write(`${formatJson(said)}\n`)
+    return
+  }
+  const toWrite = databases ? '' : `, ${plainBytes(documents)} to write`
+  stdout.write(`${chainTitle(documents)} can be restored to ${destination}: ${bytesToRead} bytes to read${toWrite}\n`)
+  for (const { name } of databases?.leftOut ?? []) stdout.write(`database ${name} is left out\n`)
+}
+
 async function sayWhatWouldBeDone(restore: Restore, context: Context): Promise<void> {
-  const { databases, destination, documents, linked } = restore
+  const { destination, documents, linked } = restore
   const { log, options, signals, stdout } = context
   if (!linked) {
-    const toWrite = databases ? '' : `, ${plainBytes(documents)} to write`
-    const sizes = `${storedBytes(documents, { leftOut: databases?.files })} bytes to read${toWrite}`
-    stdout.write(`${chainTitle(documents)} can be restored to ${destination}: ${sizes}\n`)
-    for (const { name } of databases?.leftOut ?? []) stdout.write(`database ${name} is left out\n`)
+    sayWhatWouldBeRead(restore, context)
     return
   }
   const progress = await progressOf('compare', restore, context)

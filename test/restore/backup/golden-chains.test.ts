@@ -81,3 +81,34 @@ test('a restore without recovery settings warns that the archive lacks the WAL f
   const masked = await runWalrx([...fetch, '--mask', 'base/5/1*'])
   assert.deepEqual([masked.status, masked.stderr.includes('lacks WAL')], [0, false])
 })
+
+test('a dry run into an empty directory is JSON with --json, and an empty destination is refused', async () => {
+  const [archive, backups] = goldenChains[0]!
+  const prefix = ['--file-prefix', fileURLToPath(goldenArchive(archive)), '--dry-run']
+  const destination = join(root, 'data')
+  const plain = await runWalrx(['backup-fetch', destination, backups[1]!, ...prefix])
+  const [, toRead, toWrite] = /: (\d+) bytes to read, (\d+) to write$/m.exec(plain.stdout) ?? []
+  for (const flags of [[], ['--delta']]) {
+    const { status, stderr, stdout } = await runWalrx([
+      'backup-fetch',
+      destination,
+      backups[1]!,
+      '--json',
+      ...flags,
+      ...prefix,
+    ])
+    assert.equal(status, 0, stderr)
+    const { delta, ...said } = JSON.parse(stdout) as Record<string, unknown>
+    assert.deepEqual(said, {
+      backup_name: backups[1],
+      backups: backups.slice(0, 2),
+      destination,
+      bytes_to_read: Number(toRead),
+      bytes_to_write: Number(toWrite),
+    })
+    assert.equal((delta as { read_bytes?: number } | undefined)?.read_bytes, flags[0] && Number(toRead))
+    const empty = await runWalrx(['backup-fetch', '', backups[1]!, ...flags, ...prefix])
+    assert.equal(empty.status, 2)
+    assert.match(empty.stderr, /DEST is empty/)
+  }
+})

@@ -3,6 +3,7 @@ import type { JsonValue } from '../../../primitives/json/json.ts'
 import { type BackupDocuments, chainOf } from '../../../restore/backup/backup-documents.ts'
 import type { ReadSummary } from '../../../restore/backup/backup-reader.ts'
 import type { DeltaPlan } from '../../../restore/backup/delta/delta-plan.ts'
+import { partsToRead } from '../../../restore/backup/wanted-parts.ts'
 import { chainNames, chainTitle, countsText } from '../chain-text.ts'
 
 /** `3 of 40 parts, 123456 bytes`. */
@@ -37,6 +38,7 @@ export function deltaPlanJson(documents: BackupDocuments, destination: string, p
     backup_name: documents.name,
     backups: chainNames(documents),
     destination,
+    bytes_to_read: bytesOf(plan.parts),
     delta: {
       ...deltaJson(documents, plan),
       fetch: [...plan.fetched].map(([path, reason]) => ({ path, reason })),
@@ -55,11 +57,12 @@ export function deltaCountsText(documents: BackupDocuments, plan: DeltaPlan, sum
 
 /** Counts for `--json`. @param plan undefined where the directory was empty */
 export function deltaJson(documents: BackupDocuments, plan: DeltaPlan | undefined): { [name: string]: JsonValue } {
+  const parts = plan?.parts ?? partsToRead(documents, {})
   return {
     kept_files: plan?.kept.size ?? 0,
     kept_bytes: plan?.keptBytes ?? 0,
     removed: plan?.removed.length ?? 0,
-    read_parts: plan?.parts.length ?? partsIn(documents),
-    read_bytes: bytesOf(plan?.parts ?? chainOf(documents).flatMap(({ parts }) => parts)),
+    read_parts: parts.length,
+    read_bytes: bytesOf(parts),
   }
 }
