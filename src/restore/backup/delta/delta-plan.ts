@@ -10,6 +10,7 @@ import { type KeptFiles, partsToRead } from '../wanted-parts.ts'
 import { type ExpectedFiles, expectedDirectories, expectedFiles } from './expected-files.ts'
 import { type AskedFile, compareFiles } from './file-compare.ts'
 import { type PresentEntry, type PresentTree, readTree } from './present-tree.ts'
+import { type ChangedPlaces, refuseUnwritable } from './writable-directories.ts'
 
 /** Why a file is fetched. */
 export type FetchReason =
@@ -56,7 +57,7 @@ export interface PlanOptions {
 
 /**
  * Reads the data directory, and all files that may be as in the backup.
- * @throws WALRX_RESTORE_FAILED for what cannot be read, and for links that lead elsewhere
+ * @throws WALRX_RESTORE_FAILED for what cannot be read, for what this user may not change, and for links that lead elsewhere
  */
 export async function planDelta(options: PlanOptions): Promise<DeltaPlan> {
   const { destination, documents, linked, walDirectory } = options
@@ -93,7 +94,7 @@ export async function planDelta(options: PlanOptions): Promise<DeltaPlan> {
     else sorted.fetched.set(path, 'differs')
   }
   const own = present.get('')?.mode ?? 0o700
-  return {
+  const plan: DeltaPlan = {
     kept,
     keptBytes: [...kept.values()].reduce((sum, { size }) => sum + size, 0),
     fetched: new Map([...sorted.fetched].sort(([one], [other]) => (one < other ? -1 : 1))),
@@ -105,6 +106,27 @@ export async function planDelta(options: PlanOptions): Promise<DeltaPlan> {
     directories: new Map([...directories].map(([path, mode]) => [path, mode ?? present.get(path)?.mode ?? own])),
     modes: changedModes(kept, present, documents),
     tree,
+  }
+  await refuseUnwritable(changedPlaces(plan, present, options))
+  return plan
+}
+
+/** What the plan changes. */
+function changedPlaces(
+  { directories, fetched, modes, outdated, removed, tree }: DeltaPlan,
+  present: ReadonlyMap<string, PresentEntry>,
+  { destination, linked, tablespaces, walDirectory }: PlanOptions,
+): ChangedPlaces {
+  const gone = new Set(removed.map(({ path }) => path))
+  const made = [...directories.keys()].filter((path) => present.get(path)?.kind !== 'directory')
+  const places = tablespaces.filter(({ oid }) => !linked.has(oid)).map(({ location }) => location)
+  const links = new Set([...linked.keys()].map((oid) => `pg_tblspc/${oid}`))
+  return {
+    destination,
+    changed: [...gone, ...outdated.map(({ path }) => path), ...fetched.keys(), ...made],
+    moded: [...directories.keys(), ...modes.keys()].filter((path) => !gone.has(path)),
+    outside: walDirectory === undefined || tree.isWalLinked ? places : [...places, walDirectory],
+    isDirectory: (path) => present.get(path)?.kind === 'directory' || links.has(path),
   }
 }
 
