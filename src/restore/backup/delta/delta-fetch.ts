@@ -16,7 +16,7 @@ import { mapInParallel } from '../../../catalog/map-in-parallel.ts'
 import { type FetchOptions, incompleteMarker, openSink, restoreInto } from '../backup-fetch.ts'
 import type { ReadSummary } from '../backup-reader.ts'
 import { controlFile } from '../entry-path.ts'
-import { cannotWrite } from '../parts/restore-error.ts'
+import { cannotWrite, completable } from '../parts/restore-error.ts'
 import type { DirectorySink } from '../restore-sink.ts'
 import { linkTablespaces } from '../tablespaces.ts'
 import { type DeltaPlan, planDelta, type PlanOptions } from './delta-plan.ts'
@@ -65,6 +65,8 @@ export async function fetchOver(options: FetchOverOptions): Promise<DeltaSummary
     const beforeEnd = () => giveToOwner(options, plan)
     const summary = await restoreInto(sink, { ...options, kept: plan.kept, beforeEnd })
     return { ...summary, plan }
+  } catch (error) {
+    throw completable(error)
   } finally {
     await lock.release()
   }
