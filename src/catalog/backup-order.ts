@@ -5,7 +5,7 @@
  *   number, and a server follows only the newest timeline unless it is asked for another one. Clocks do not decide: those of
  *   two hosts differ, and a host may be promoted with a clock that is late.
  * - Between servers, after a pg_upgrade or an initdb into the same archive: by the times at which the backups began, by
- *   their own documents. So where no document says of which server a backup is.
+ *   their own documents. So where no document says which server a backup is of.
  *
  * The last one is LATEST. WAL-G and WAL-RUS take the backup with the newest sentinel by the time of the storage. That is
  * the same backup for what one host writes on one timeline. It is another one after a copy of the archive, which gives

@@ -107,7 +107,7 @@ function runsBetween({ chain, inventory }: IntegrityQuestion, first: bigint, las
   return runs
 }
 
-/** The ranges of a timeline, with the segments of 0 bytes, and those of which it has all chunks. */
+/** The ranges of a timeline, with the segments of 0 bytes, and those that it has all chunks of. */
 function wholeRanges(entry: TimelineInventory | undefined, segmentSize: number): readonly SegmentRange[] {
   const complete = entry?.tails.filter(({ bytes }) => bytes === segmentSize) ?? []
   if (!entry || complete.length + entry.empty.length === 0) return entry?.ranges ?? []
@@ -115,7 +115,7 @@ function wholeRanges(entry: TimelineInventory | undefined, segmentSize: number):
   return [...entry.ranges, ...entry.empty, ...more].sort((a, b) => Number(a.first - b.first))
 }
 
-/** The segments of 0 bytes in a run; not those of which all chunks are there. */
+/** The segments of 0 bytes in a run; not those that have all their chunks. */
 function emptyIn({ segmentSize, timelines }: WalInventory, { first, last, timeline }: Run): Integrity['empty'] {
   const entry = timelines.find((each) => each.timeline === timeline)
   const isWhole = (segno: bigint) => entry?.tails.some((tail) => tail.segno === segno && tail.bytes === segmentSize)

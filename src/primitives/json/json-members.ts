@@ -17,7 +17,7 @@ export interface JsonMember {
 /** What may come next. */
 type Expected = 'document' | 'key' | 'key or end' | 'colon' | 'value' | 'value or end' | 'comma or end' | 'nothing'
 
-/** A text of which more may come. */
+/** A text that may go on in the next chunk. */
 type Slice = 'string' | 'container' | 'word'
 
 const quote = 0x22

@@ -10,7 +10,7 @@ export interface Refusal {
   readonly error: WalrxError
 }
 
-/** What a refusal says besides the key and the place, which whoever shows it has said. */
+/** What a refusal says besides the key and the place, which are shown by its caller. */
 export function reasonOf({ error, key }: Refusal): string {
   const begin = `delete of ${key} at `
   const { message } = error

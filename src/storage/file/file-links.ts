@@ -130,13 +130,13 @@ export class FileLinks {
     if (deletion === undefined || folder.length <= base.length) return
     if (!checked.has(folder)) {
       await this.refuseThrough(folder, checked)
-      checked.set(folder, (await this.isObject(folder)) ? await this.#behind(folder) : undefined)
+      checked.set(folder, (await this.isObject(folder)) ? await this.#through(folder) : undefined)
     }
     const error = checked.get(folder)
     if (error) throw error
   }
 
-  async #behind(link: string): Promise<WalrxError> {
+  async #through(link: string): Promise<WalrxError> {
     return new WalrxError(
       'WALRX_STORAGE_DENIED',
       `${link} is a symbolic link to ${await this.target(link)}, and nothing is deleted through a link`,

@@ -92,7 +92,7 @@ export async function writeGap(
 /**
  * Every gap that was ever recorded, by timeline and start. One listing, and a small object for each.
  * @param timeline only those of this one; default all
- * @param onDamaged called for an object that does not say what its key says, of which the key is taken
+ * @param onDamaged called for an object that does not say what its key says; it is called with the key
  * @throws WALRX_OBJECT_DAMAGED for such an object without `onDamaged`, and what the storage says
  */
 export async function listGaps(

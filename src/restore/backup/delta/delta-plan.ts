@@ -16,7 +16,7 @@ import { type ChangedPlaces, refuseUnwritable } from './writable-directories.ts'
 export type FetchReason =
   | 'missing'
   | 'differs'
-  /** The manifest does not say what it becomes: an increment changes it, or the restore writes it anew. */
+  /** The manifest does not say what it becomes: an increment changes it, or the restore writes it again. */
   | 'not in the manifest'
   | 'mode'
 
