@@ -296,7 +296,7 @@ async function ancestorsOf(
   }
 }
 
-/** Ranges of which there is no object between the first and the last segment of a timeline. */
+/** Ranges without an object between the first and the last segment of a timeline. */
 export function gapsOf({ empty, ranges }: TimelineInventory): SegmentRange[] {
   const there = empty.length === 0 ? ranges : [...ranges, ...empty].sort((a, b) => (a.first < b.first ? -1 : 1))
   return there

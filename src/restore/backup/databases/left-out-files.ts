@@ -7,6 +7,7 @@ import * as fs from 'node:fs/promises'
 import { join } from 'node:path'
 import { type BackupDocuments, chainOf } from '../backup-documents.ts'
 import type { DirectorySink } from '../restore-sink.ts'
+import { serverDirectories } from '../server-directories.ts'
 
 /** See the file's header. */
 export class LeftOutFiles {
@@ -68,34 +69,6 @@ export class LeftOutFiles {
       this.#sizes.set(path, listed ?? size)
     }
   }
-}
-
-/** Directories that initdb makes (subdirs in src/bin/initdb/initdb.c), and that have no file in many backups. */
-function serverDirectories(major: number): readonly string[] {
-  return [
-    'pg_wal',
-    'pg_wal/archive_status',
-    ...(major >= 17 ? ['pg_wal/summaries'] : []),
-    'pg_commit_ts',
-    'pg_dynshmem',
-    'pg_notify',
-    'pg_serial',
-    'pg_snapshots',
-    'pg_subtrans',
-    'pg_twophase',
-    'pg_multixact',
-    'pg_multixact/members',
-    'pg_multixact/offsets',
-    'base',
-    'pg_replslot',
-    'pg_tblspc',
-    'pg_stat',
-    'pg_stat_tmp',
-    'pg_xact',
-    'pg_logical',
-    'pg_logical/snapshots',
-    'pg_logical/mappings',
-  ]
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -9,6 +9,7 @@ import { pageBytes } from '../../../postgres/relations/relation-file.ts'
 import { type BackupDocuments, chainOf } from '../backup-documents.ts'
 import { utilityFiles } from '../entry-path.ts'
 import { openChecksum } from '../parts/checksums.ts'
+import { serverDirectories } from '../server-directories.ts'
 
 /** See the file's header. */
 export interface ExpectedFiles {
@@ -61,26 +62,14 @@ function changesNothing(increment: ManifestFile | undefined, bytes: number): boo
   return sum.digest() === checksum
 }
 
-/** Folders that every cluster has, most of them empty in a backup. */
-const skeleton = [
-  ...['', 'base', 'global', 'pg_commit_ts', 'pg_dynshmem', 'pg_logical', 'pg_logical/mappings', 'pg_logical/snapshots'],
-  ...['pg_multixact', 'pg_multixact/members', 'pg_multixact/offsets', 'pg_notify', 'pg_replslot', 'pg_serial'],
-  ...['pg_snapshots', 'pg_stat', 'pg_stat_tmp', 'pg_subtrans', 'pg_tblspc', 'pg_twophase'],
-  ...['pg_wal', 'pg_wal/archive_status', 'pg_xact'],
-]
-
-/** The first version with WAL summaries. */
-const versionWithSummaries = 170_000
-
 /** The directories of a restored data directory, each with the bits of its mode where they are known. */
 export function expectedDirectories(
   { sentinel: { pgVersion }, tree }: BackupDocuments,
   files: Iterable<string>,
 ): Map<string, number | undefined> {
   const directories = new Map<string, number | undefined>(tree?.directories)
-  const own = tree ? [''] : skeleton
-  const summaries = !tree && (pgVersion ?? 0) >= versionWithSummaries ? ['pg_wal/summaries'] : []
-  for (const path of [...own, ...summaries]) if (!directories.has(path)) directories.set(path, undefined)
+  const own = tree ? [''] : serverDirectories((pgVersion ?? 0) / 10_000)
+  for (const path of own) if (!directories.has(path)) directories.set(path, undefined)
   for (const file of files) {
     for (let path = posix.dirname(file); path !== '.' && !directories.has(path); path = posix.dirname(path)) {
       directories.set(path, undefined)
