@@ -31,8 +31,15 @@ test('a slot that is in use is waited for with one warning', { timeout: 180_000 
     await second.logged((line) => line.msg === 'archived' && line.file === current?.name && line.outcome === 'created')
     assert.ok(archivedSegments(archive).includes(current?.name ?? ''))
     const said = second.lines.map(({ msg }) => msg)
-    assert.equal(said.filter((msg) => msg.startsWith('the slot is in use')).length, 1)
-    assert.equal(said.filter((msg) => msg === 'streaming').length, 1)
+    const all = second.lines.map((line) => JSON.stringify(line)).join('\n')
+    assert.equal(said.filter((msg) => msg.startsWith('the slot is in use')).length, 1, all)
+    // The second one may have chosen its position before the first one moved the slot, and the checkpoint came before
+    // it asked for the WAL: then it begins once more, where the slot is now.
+    const removed = second.lines.filter(({ code }) => code === 'WALRX_WAL_REMOVED').length
+    assert.ok(removed <= 1, all)
+    assert.equal(said.filter((msg) => msg === 'streaming').length, 1 + removed, all)
+    const broken = second.lines.filter(({ level, code }) => level === 'error' && code !== 'WALRX_WAL_REMOVED')
+    assert.deepEqual(broken, [], all)
     assert.equal((await second.stop()).status, 0)
   } finally {
     rmSync(archive, { recursive: true, force: true })
