@@ -69,7 +69,7 @@ export function renderBackupReport(report: BackupReport): string {
     `${machine.date}. ${machine.cpu}, ${machine.memory} memory, ${machine.kernel}, ${machine.disk}; load before the run ` +
       `${machine.loadBefore}.${describeNoise(noises)}\n` +
       `Node ${machine.node}, ${machine.postgres}. ${[...versions].join('; ')}.`,
-    `Medians of ${rounds} rounds; in each, every contender does the same, in turn, after a checkpoint and a sync. ${
+    `Medians of ${rounds} rounds; in each, every contender does the same, in turn, each time beginning with another one, after a checkpoint and a sync. ${
       kind === 'backup'
         ? 'Full backups over the replication protocol and loopback, without WAL; pg_basebackup writes tars and compresses ' +
           'them itself. The time is that of the whole process, the checkpoint of the server included.'

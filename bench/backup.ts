@@ -160,14 +160,18 @@ function addedCosts(
   })
 }
 
-/** A round of all contenders before the next one, so that a slow minute of the machine affects them all. */
+/**
+ * A round of all contenders before the next one, so that a slow minute of the machine affects them all. Each round begins
+ * with another one: memory and disk are not the same for the first after a pause and for those that follow.
+ */
 async function inRounds(
   { rounds, say }: Arena,
   measured: readonly BackupMeasured[],
   run: (entry: BackupMeasured) => Promise<BackupRun>,
 ): Promise<void> {
   for (let round = 1; round <= rounds; round++) {
-    for (const entry of measured) {
+    const first = Math.floor(((round - 1) * measured.length) / rounds)
+    for (const entry of [...measured.slice(first), ...measured.slice(0, first)]) {
       if (entry.reason !== undefined) continue
       const label = `${entry.contender.name} ${entry.contender.codec}${entry.of === '' ? '' : ` of ${entry.of}'s`}`
       try {
