@@ -10,7 +10,10 @@ import { median } from './statistics.ts'
 
 /** What one run measured. */
 export interface BackupRun {
+  /** Until the files are on disk: the process, then `sync -f` of what it wrote in a directory. */
   readonly seconds: number
+  /** Of the process alone. */
+  readonly ownSeconds: number
   /** Of the cluster's own files. */
   readonly megabytesPerSecond: number
   /** The contender's, per GB (10^9 bytes) of the cluster. */
@@ -69,13 +72,14 @@ export function renderBackupReport(report: BackupReport): string {
     `${machine.date}. ${machine.cpu}, ${machine.memory} memory, ${machine.kernel}, ${machine.disk}; load before the run ` +
       `${machine.loadBefore}.${describeNoise(noises)}\n` +
       `Node ${machine.node}, ${machine.postgres}. ${[...versions].join('; ')}.`,
-    `Medians of ${rounds} rounds; in each, every contender does the same, in turn, each time beginning with another one, after a checkpoint and a sync. ${
-      kind === 'backup'
-        ? 'Full backups over the replication protocol and loopback, without WAL; pg_basebackup writes tars and compresses ' +
-          'them itself. The time is that of the whole process, the checkpoint of the server included.'
-        : 'The time is that of the whole process; every contender waits until its files are on disk, as is its default. ' +
-          '"Backup of" says who had written the backup.'
-    }`,
+    `Medians of ${rounds} rounds; in each, every contender does the same, in turn, after a checkpoint and a sync; each ` +
+      `round begins with another contender. ${
+        kind === 'backup'
+          ? 'Full backups over the replication protocol and loopback, without WAL; pg_basebackup writes tars and ' +
+            'compresses them itself. The checkpoint of the server is included. '
+          : '"Backup of" says who had written the backup. '
+      }"Seconds" and MB/s count until the files are on disk: the process, then a \`sync -f\` where it wrote into a ` +
+      `directory, since WAL-RUS leaves what it restores to the operating system. "Alone" is the process.`,
     table(report),
     `walrx against each, medians of the ratios in each round:`,
     ratios(report),
@@ -88,7 +92,17 @@ export function renderBackupReport(report: BackupReport): string {
 
 function table({ kind, measured }: BackupReport): string {
   const of = kind === 'restore'
-  const heading = ['', ...(of ? ['backup of'] : []), 'codec', 'seconds', 'MB/s', 'CPU-s/GB', 'peak RSS MB', 'stored MB']
+  const heading = [
+    '',
+    ...(of ? ['backup of'] : []),
+    'codec',
+    'seconds',
+    'alone',
+    'MB/s',
+    'CPU-s/GB',
+    'peak RSS MB',
+    'stored MB',
+  ]
   const rows = measured
     .filter(({ runs }) => runs.length > 0)
     .map(({ contender, of: writer, runs }) => {
@@ -97,7 +111,8 @@ function table({ kind, measured }: BackupReport): string {
         contender.name,
         ...(of ? [writer] : []),
         contender.codec,
-        column((run) => run.seconds, 1),
+        column((run) => run.seconds, 2),
+        column((run) => run.ownSeconds, 2),
         column((run) => run.megabytesPerSecond, 0),
         column((run) => run.cpuSecondsPerGb, 2),
         column((run) => run.rssMegabytes, 0),
@@ -128,13 +143,14 @@ function ratios({ measured }: BackupReport): string {
         [
           `walrx / ${peer.contender.name} ${peer.contender.codec}${what}`,
           ratio((run) => run.megabytesPerSecond),
+          ratio((run) => 1 / run.ownSeconds),
           ratio((run) => run.cpuSecondsPerGb),
           ratio((run) => run.rssMegabytes),
           ratio((run) => run.storedMegabytes),
         ],
       ]
     })
-  return markdownTable([['', 'MB/s', 'CPU-s/GB', 'peak RSS', 'stored'], ...rows])
+  return markdownTable([['', 'MB/s', 'alone', 'CPU-s/GB', 'peak RSS', 'stored'], ...rows])
 }
 
 function plain({ measured, ...rest }: BackupReport): unknown {
