@@ -2,8 +2,8 @@
 import { hasCode, isOfKey } from '../../primitives/errors.ts'
 import type { Timeline } from '../../postgres/lsn.ts'
 import { type HistoryEntry, historyName, parseHistory } from '../../postgres/wal/wal-file.ts'
-import type { StorageCallOptions } from '../../storage/storage.ts'
-import { parseWalKey } from '../../walg/names.ts'
+import { listInPages, type StorageCallOptions } from '../../storage/storage.ts'
+import { parseWalKey, walFolder } from '../../walg/names.ts'
 import { readWhole } from '../../walg/stored/stored-reader.ts'
 import { gapRanges } from '../../walg/wal/gap-records.ts'
 import type { WalReader } from '../../walg/wal/wal-reader.ts'
@@ -19,12 +19,15 @@ export async function readWalStock(
   const timelines = new Map<Timeline, TimelineStock>()
   const withHistory = new Set<string>()
   for (const folder of walFolders) {
-    for await (const { key, lastModifiedMs, size } of reader.storage.list(folder, options)) {
-      const found = parseWalObject(key, segmentSize)
-      if (found) stockOf(timelines, found.timeline).add(found, size, lastModifiedMs)
-      else {
-        const file = parseWalKey(key)
-        if (file?.kind === 'history') withHistory.add(file.name)
+    const pages = folder === walFolder ? reader.objectPages(options) : listInPages(reader.storage, folder, options)
+    for await (const page of pages) {
+      for (const { key, lastModifiedMs, size } of page) {
+        const found = parseWalObject(key, segmentSize)
+        if (found) stockOf(timelines, found.timeline).add(found, size, lastModifiedMs)
+        else {
+          const file = parseWalKey(key)
+          if (file?.kind === 'history') withHistory.add(file.name)
+        }
       }
     }
   }

@@ -36,31 +36,10 @@ import { FileBody, readFlags } from './file-body.ts'
 import { type FileTask, fileError, missingRoot } from './file-errors.ts'
 import { FileLinks } from './file-links.ts'
 import { walkObjects } from './file-listing.ts'
+import type { FileStorageOptions } from './file-options.ts'
 import { type FileSystem, errnoOf, isAbsence, lstatOrNothing, objectInfo } from './file-system.ts'
 import { FileWriter } from './file-writer.ts'
 import { staleTempMs, UnfinishedFiles } from './unfinished-files.ts'
-
-/** Options of {@link FileStorage}. */
-export interface FileStorageOptions {
-  /** The directory, which must exist. */
-  readonly root: string
-  /** Folder of the archive in the directory, created when needed; `/` at both ends is dropped. Default none. */
-  readonly prefix?: string | undefined
-  /** The folders that a probe needs by name. */
-  readonly folders: StorageFolders
-  /** See {@link Storage.keyring}. Default none. */
-  readonly keyring?: Keyring | undefined
-  /** False leaves out every fsync: a power failure may then lose finished puts. Default true. */
-  readonly fsync?: boolean
-  /** Default the real clock. */
-  readonly clock?: Clock
-  /** Default node:fs/promises. */
-  readonly fileSystem?: FileSystem
-  /** Names of one directory that a listing holds at a time. Default 65,536. */
-  readonly listPageNames?: number
-  /** See {@link Storage.forDeletion}. Default none. */
-  readonly deletion?: DeletionLinks
-}
 
 /** How long `close` waits until aborted writes have removed their unfinished files. */
 const CLOSE_WAIT_MS = 5000
@@ -150,10 +129,19 @@ export class FileStorage implements Storage {
   }
 
   async *list(prefix: string, options: ListOptions = {}): AsyncIterable<ObjectInfo> {
+    for await (const page of this.listPages(prefix, options)) {
+      for (const object of page) {
+        yield object
+        options.signal?.throwIfAborted()
+      }
+    }
+  }
+
+  async *listPages(prefix: string, options: ListOptions = {}): AsyncIterable<readonly ObjectInfo[]> {
     const { linksAsObjects = false, signal, startAfter } = options
     checkPrefix(prefix)
     signal?.throwIfAborted()
-    const walk = { fs: this.#fs, root: this.#base, links: this.#links, pageNames: this.#options.listPageNames }
+    const walk = { fs: this.#fs, root: this.#base, links: this.#links, nameBytes: this.#options.listNameBytes }
     try {
       yield* walkObjects({ ...walk, prefix, startAfter, signal, linksAsObjects })
     } catch (error) {

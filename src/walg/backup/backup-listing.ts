@@ -1,5 +1,5 @@
 /** What listings show of the backups of an archive: their sentinels alone, or all that lies in their folders. */
-import type { ObjectInfo, Storage, StorageCallOptions } from '../../storage/storage.ts'
+import { listInPages, type ObjectInfo, type Storage, type StorageCallOptions } from '../../storage/storage.ts'
 import { isTempName } from '../../storage/temp-name.ts'
 import { isJsonObject } from '../json-document.ts'
 import { backupObjects, basebackupsFolder, sentinelSuffix } from '../names.ts'
@@ -101,24 +101,25 @@ export interface ListedFolders {
 
 /** Lists every object of all backups, and sums them up as they come. Throws what the storage says. */
 export async function listFolders(
-  storage: Pick<Storage, 'list'>,
+  storage: Pick<Storage, 'list' | 'listPages'>,
   options?: StorageCallOptions,
 ): Promise<ListedFolders> {
   const listed: ListedSentinel[] = []
   const folders = new Map<string, BackupFolder>()
   let otherBytes = 0
-  for await (const info of storage.list(basebackupsFolder, options)) {
+  const add = (info: ObjectInfo) => {
     const { key, lastModifiedMs, size } = info
     const slash = key.indexOf('/', basebackupsFolder.length)
     if (slash < 0) {
       const name = nameOfSentinel(key)
       if (name === undefined) otherBytes += size
       else listed.push({ name, lastModifiedMs, size })
-      continue
+      return
     }
     const name = key.slice(basebackupsFolder.length, slash)
     folders.set(name, withObject(folders.get(name) ?? noFolder, info, key.slice(slash + 1)))
   }
+  for await (const page of listInPages(storage, basebackupsFolder, options)) for (const info of page) add(info)
   return { listed, folders, otherBytes }
 }
 
