@@ -11,6 +11,7 @@ import { isTempName } from '../temp-name.ts'
 import { type FileLinks, folderPath } from './file-links.ts'
 import { type FileSystem, isAbsence, lstatOrNothing, objectInfo } from './file-system.ts'
 import { PackedNames } from './packed-names.ts'
+import { AheadBudget, readAhead } from './read-ahead.ts'
 
 /**
  * Bytes of the names of one directory that are held at a time, briefly twice as many. A larger directory is read again for
@@ -51,33 +52,42 @@ export async function* walkObjects(options: WalkOptions): AsyncGenerator<readonl
     const link = await linkObject(options, folder.slice(0, -1))
     if (link) return yield [link]
   }
-  yield* walkFolder(options, folder)
+  yield* walkFolder(options, folder, new AheadBudget())
 }
 
+/** A folder by its name with `/` at the end, or files that follow each other. */
+type WalkItem = string | readonly string[]
+
 /** `folder`: key of a folder with its `/` at the end, or nothing for the root. */
-async function* walkFolder(options: WalkOptions, folder: string): AsyncGenerator<readonly ObjectInfo[], void> {
+async function* walkFolder(
+  options: WalkOptions,
+  folder: string,
+  ahead: AheadBudget,
+): AsyncGenerator<readonly ObjectInfo[], void> {
+  const open = async function* (item: WalkItem): AsyncGenerator<readonly ObjectInfo[], void> {
+    if (typeof item === 'string') yield* skipMissing(walkFolder(options, folder + item, ahead))
+    else yield await abortable(statAll(options, folder, item), options.signal)
+  }
   let after: string | undefined
-  let atOnce = STAT_FIRST
   do {
     const names = await abortable(readNames(options, folder, after), options.signal)
-    let files: string[] = []
-    const stat = async () => {
-      const objects = await abortable(statAll(options, folder, files), options.signal)
-      files = []
-      atOnce = Math.min(2 * atOnce, STAT_COUNT)
-      return objects
-    }
-    for (const entry of names.inOrder()) {
-      if (!entry.endsWith('/')) {
-        if (files.push(entry) >= atOnce) yield await stat()
-        continue
-      }
-      if (files.length > 0) yield await stat()
-      yield* skipMissing(walkFolder(options, folder + entry))
-    }
-    if (files.length > 0) yield await stat()
+    yield* readAhead(itemsOf(names), open, ahead)
     after = names.last
   } while (after !== undefined)
+}
+
+function* itemsOf(names: PackedNames): Generator<WalkItem, void> {
+  let atOnce = STAT_FIRST
+  let files: string[] = []
+  for (const entry of names.inOrder()) {
+    const isFile = !entry.endsWith('/')
+    if (isFile && files.push(entry) < atOnce) continue
+    if (files.length > 0) yield files
+    if (isFile) atOnce = Math.min(2 * atOnce, STAT_COUNT)
+    else yield entry
+    files = []
+  }
+  if (files.length > 0) yield files
 }
 
 /** A folder that was removed after its parent was read holds no objects. */

@@ -214,7 +214,8 @@ describe('a listing of files', () => {
     assert.deepEqual(await keysOf(archive.storage.list('a/x')), ['a/x/1'])
     assert.deepEqual(archive.fileSystem.calls.splice(0), ['opendir a', 'opendir a/x'])
     assert.deepEqual(await keysOf(archive.storage.list('', { startAfter: 'b/x' })), ['b/x/1', 'c/1'])
-    assert.deepEqual(archive.fileSystem.calls.splice(0), ['opendir .', 'opendir b', 'opendir b/x', 'opendir c'])
+    // Folders are read ahead.
+    assert.deepEqual(archive.fileSystem.calls.splice(0).sort(), ['opendir .', 'opendir b', 'opendir b/x', 'opendir c'])
   })
 
   test('leaves out what is no file, and what vanishes while it is read', async () => {
@@ -222,7 +223,7 @@ describe('a listing of files', () => {
     for (const key of ['a/1', 'a/2', 'b/1']) await archive.fresh.put(key, BYTES)
     await mkdir(join(archive.root, 'empty'))
     archive.fileSystem.before = async (_, call) => {
-      if (call === 'opendir a') await rm(join(archive.root, 'b'), { recursive: true })
+      if (call === 'opendir b') await rm(join(archive.root, 'b'), { recursive: true })
     }
     assert.deepEqual(await keysOf(archive.storage.list('')), ['a/1', 'a/2'])
   })
