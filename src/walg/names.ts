@@ -111,6 +111,8 @@ export function parseTailKey(key: string): TailObjectName | undefined {
 /** Extensions that a WAL file may have; one of `unsupportedExtensions` is found all the same, so that it can be named. */
 const walExtensions: ReadonlySet<string> = new Set([...Object.values(extensions), ...unsupportedExtensions])
 
+const segmentKey = new RegExp(`^${walFolder}([0-9A-F]{24})\\.([a-z0-9]+)$`)
+
 /** A key of `wal_005`, taken apart. */
 export interface WalObjectName {
   /** The WAL file's own name. */
@@ -127,6 +129,10 @@ export interface WalObjectName {
  */
 export function parseWalKey(key: string): WalObjectName | undefined {
   if (!key.startsWith(walFolder)) return undefined
+  // Nearly all of them, a million in a listing.
+  const common = segmentKey.exec(key)
+  const [, segment = '', suffix = ''] = common ?? []
+  if (common && walExtensions.has(suffix)) return { name: segment, extension: suffix, kind: 'segment' }
   const object = key.slice(walFolder.length)
   const whole = walFileKind(object)
   if (whole) return { name: object, extension: '', kind: whole }

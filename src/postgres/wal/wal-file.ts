@@ -42,11 +42,12 @@ export function isSegmentName(name: string): boolean {
 /** Parses a segment name; undefined when it is not one, or not valid with this segment size. */
 export function parseSegmentName(name: string, segmentSize: number): SegmentId | undefined {
   if (!isSegmentName(name)) return undefined
-  const perId = segmentsPerId(segmentSize)
-  const low = BigInt(`0x${name.slice(16)}`)
+  const perId = Number(segmentsPerId(segmentSize))
+  const low = parseInt(name.slice(16), 16)
   const timeline = parseInt(name.slice(0, 8), 16)
   if (low >= perId || timeline === 0) return undefined
-  return { timeline, segno: BigInt(`0x${name.slice(8, 16)}`) * perId + low }
+  // Below 2^44, and so exact: texts are turned into numbers several times as fast as into bigints.
+  return { timeline, segno: BigInt(parseInt(name.slice(8, 16), 16) * perId + low) }
 }
 
 /** First byte of a segment. */

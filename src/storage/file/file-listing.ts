@@ -2,7 +2,7 @@
  * Lists the objects below a directory in byte order of their full keys. A directory returns its names in any order, and
  * may have too many of them for memory.
  */
-import type { Dirent } from 'node:fs'
+import type { Dirent, Stats } from 'node:fs'
 import { join } from 'node:path'
 import { abortable } from '../abortable.ts'
 import { compareKeys } from '../keys.ts'
@@ -22,8 +22,8 @@ const NAME_BYTES_MAX = 32 * 1024 * 1024
 const READ_ENTRIES = 1024
 /** Calls of stat at the same time, for the first files of a directory and later on: few may be wanted. */
 const STAT_FIRST = 16
-/** So many keep the threads of the system calls at work while results are taken. */
-const STAT_COUNT = 256
+/** Enough to keep the threads of the system calls at work; more would outlive V8's small young generation. */
+const STAT_COUNT = 64
 
 /** Selects the objects. */
 export interface WalkOptions {
@@ -151,15 +151,21 @@ async function kindByStats(options: WalkOptions, folder: string, dirent: Dirent)
 
 async function statAll(options: WalkOptions, folder: string, names: readonly string[]): Promise<ObjectInfo[]> {
   const path = folderPath(options.root, folder)
-  const all = await Promise.all(
-    names.map(async (name) => {
-      const link = options.linksAsObjects ? await linkObject(options, folder + name) : undefined
-      if (link) return link
-      const stats = await options.links.stat(`${path}/${name}`)
-      return stats?.isFile() ? objectInfo(folder + name, stats) : undefined
-    }),
-  )
-  return all.filter((object) => object !== undefined)
+  const objectOf = (name: string, stats: Stats | undefined) =>
+    stats?.isFile() ? objectInfo(folder + name, stats) : undefined
+  const all = options.linksAsObjects
+    ? names.map(
+        async (name) =>
+          (await linkObject(options, folder + name)) ?? objectOf(name, await options.links.stat(`${path}/${name}`)),
+      )
+    : names.map((name) =>
+        options.fs.stat(`${path}/${name}`).then(
+          (stats) => objectOf(name, stats),
+          // It finds out what is wrong.
+          async () => objectOf(name, await options.links.stat(`${path}/${name}`)),
+        ),
+      )
+  return (await Promise.all(all)).filter((object) => object !== undefined)
 }
 
 /** A link that stands for itself; undefined for anything else. */

@@ -6,7 +6,6 @@
  * after any crash an object is complete or absent, and a finished put survives a power failure. Directories are created
  * when needed, but never the root: it may be the mount point of a disk that is not mounted.
  */
-import * as nodeFileSystem from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { dirname, join, relative, resolve } from 'node:path'
 import type { Keyring } from '../../crypto/keyring.ts'
@@ -37,7 +36,7 @@ import { type FileTask, fileError, missingRoot } from './file-errors.ts'
 import { FileLinks } from './file-links.ts'
 import { walkObjects } from './file-listing.ts'
 import type { FileStorageOptions } from './file-options.ts'
-import { type FileSystem, errnoOf, isAbsence, lstatOrNothing, objectInfo } from './file-system.ts'
+import { type FileSystem, errnoOf, isAbsence, lstatOrNothing, nodeFileSystem, objectInfo } from './file-system.ts'
 import { FileWriter } from './file-writer.ts'
 import { staleTempMs, UnfinishedFiles } from './unfinished-files.ts'
 

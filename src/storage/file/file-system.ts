@@ -1,5 +1,6 @@
 /** The system calls that a file storage makes, so that a test can record them and make each of them fail. */
-import type { Stats } from 'node:fs'
+import { stat, type Stats } from 'node:fs'
+import * as promises from 'node:fs/promises'
 import type { ObjectInfo } from '../storage.ts'
 
 /** The functions of `node:fs/promises` in use. */
@@ -7,6 +8,21 @@ export type FileSystem = Pick<
   typeof import('node:fs/promises'),
   'link' | 'lstat' | 'mkdir' | 'open' | 'opendir' | 'readlink' | 'rename' | 'rmdir' | 'stat' | 'unlink'
 >
+
+/**
+ * That of the machine. Its `stat` is made of the one with a callback: that of `node:fs/promises` has memory outside of the
+ * heap for each call, and a listing of a million files makes a million.
+ */
+export const nodeFileSystem: FileSystem = {
+  ...promises,
+  stat: ((path: string) =>
+    new Promise<Stats>((resolve, reject) => {
+      stat(path, (error, stats) => {
+        if (error) reject(error)
+        else resolve(stats)
+      })
+    })) as FileSystem['stat'],
+}
 
 /** The errno name of an error (`ENOENT`), or undefined when it has none. */
 export function errnoOf(error: unknown): string | undefined {

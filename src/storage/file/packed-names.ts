@@ -6,17 +6,23 @@ import { compareKeys, sortKeys } from '../keys.ts'
 
 /** Names that are sorted as texts, and packed then. */
 const RUN_NAMES = 8192
+/** Names that are freed together once they are read. */
+const PIECE_NAMES = 512
 /** Names that are merged before other work gets its turn. */
 const MERGED_AT_ONCE = 8192
+
+/** Sorted names, each with a NUL after it. */
+type Pieces = Buffer[]
 
 /** See the file's header. Names have no NUL. */
 export class PackedNames {
   readonly #bytesMax: number
-  /** Sorted names, each with a NUL after it. */
-  #runs: Buffer[] = []
+  #runs: Pieces[] = []
   #pending: string[] = []
   #pendingCharacters = 0
   #runBytes = 0
+  /** True where the order of UTF-16 is that of the bytes. */
+  #isAscii = true
   #last: string | undefined
 
   /** @param bytesMax how much a cut keeps; briefly twice as much is held */
@@ -44,7 +50,7 @@ export class PackedNames {
   /** Keeps the first names only. */
   async cut(): Promise<void> {
     let kept: string[] = []
-    const runs: Buffer[] = []
+    const run: Pieces = []
     let bytes = 0
     let merged = 0
     for (const name of this.inOrder()) {
@@ -52,7 +58,7 @@ export class PackedNames {
       bytes += Buffer.byteLength(name) + 1
       const isEnough = bytes >= this.#bytesMax
       if (isEnough || kept.length === RUN_NAMES) {
-        runs.push(packed(kept))
+        run.push(...packed(kept))
         kept = []
       }
       if (isEnough) {
@@ -61,14 +67,19 @@ export class PackedNames {
       }
       if (++merged % MERGED_AT_ONCE === 0) await setImmediate()
     }
-    this.#runs = [Buffer.concat(runs)]
+    this.#runs = [run]
     this.#runBytes = bytes
   }
 
-  /** The names in byte order. Nothing may be added afterwards. */
+  /** The names in byte order, which are gone then. */
   *inOrder(): Generator<string, void> {
     this.#pack()
-    const heap = new Heap(this.#runs.map((run) => new Run(run)))
+    const runs = this.#runs
+    this.#runs = []
+    const heap = new Heap(
+      runs.map((run) => new Run(run)),
+      this.#isAscii ? compareTexts : compareKeys,
+    )
     for (let first = heap.first; first; first = heap.first) {
       yield first.name
       heap.advance()
@@ -78,34 +89,51 @@ export class PackedNames {
   #pack(): void {
     if (this.#pending.length === 0) return
     const run = packed(sortKeys(this.#pending))
+    const bytes = run.reduce((sum, { length }) => sum + length, 0)
     this.#runs.push(run)
-    this.#runBytes += run.length
+    this.#runBytes += bytes
+    this.#isAscii &&= bytes === this.#pendingCharacters
     this.#pending = []
     this.#pendingCharacters = 0
   }
 }
 
-function packed(names: readonly string[]): Buffer {
-  return Buffer.from(`${names.join('\0')}\0`)
+function compareTexts(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0
+}
+
+function packed(names: readonly string[]): Pieces {
+  const pieces: Pieces = []
+  for (let at = 0; at < names.length; at += PIECE_NAMES)
+    pieces.push(Buffer.from(`${names.slice(at, at + PIECE_NAMES).join('\0')}\0`))
+  return pieces
 }
 
 /** One run while it is read. */
 class Run {
   /** The name that it stands at. */
   name = ''
-  readonly #bytes: Buffer
+  /** Those that come, the next one last. */
+  readonly #coming: Pieces
+  #piece: Buffer
   #offset = 0
 
-  constructor(bytes: Buffer) {
-    this.#bytes = bytes
+  constructor(pieces: Pieces) {
+    this.#coming = pieces.reverse()
+    this.#piece = this.#coming.pop() ?? Buffer.alloc(0)
     this.next()
   }
 
   /** False at the end. */
   next(): boolean {
-    const end = this.#bytes.indexOf(0, this.#offset)
-    if (end < 0) return false
-    this.name = this.#bytes.toString('utf8', this.#offset, end)
+    if (this.#offset === this.#piece.length) {
+      const piece = this.#coming.pop()
+      if (!piece) return false
+      this.#piece = piece
+      this.#offset = 0
+    }
+    const end = this.#piece.indexOf(0, this.#offset)
+    this.name = this.#piece.toString('utf8', this.#offset, end)
     this.#offset = end + 1
     return true
   }
@@ -114,9 +142,11 @@ class Run {
 /** Runs with the one of the least name on top. */
 class Heap {
   readonly #runs: Run[]
+  readonly #compare: (a: string, b: string) => number
 
-  constructor(runs: Run[]) {
-    this.#runs = runs.sort((a, b) => compareKeys(a.name, b.name))
+  constructor(runs: Run[], compare: (a: string, b: string) => number) {
+    this.#compare = compare
+    this.#runs = runs.sort((a, b) => compare(a.name, b.name))
   }
 
   get first(): Run | undefined {
@@ -135,7 +165,7 @@ class Heap {
   }
 
   #sink(): void {
-    const runs = this.#runs
+    const [runs, compare] = [this.#runs, this.#compare]
     const moving = runs[0]
     if (!moving) return
     let at = 0
@@ -144,8 +174,8 @@ class Heap {
       let least = runs[child]
       const other = runs[child + 1]
       if (!least) break
-      if (other && compareKeys(other.name, least.name) < 0) [child, least] = [child + 1, other]
-      if (compareKeys(moving.name, least.name) <= 0) break
+      if (other && compare(other.name, least.name) < 0) [child, least] = [child + 1, other]
+      if (compare(moving.name, least.name) <= 0) break
       runs[at] = least
       at = child
     }

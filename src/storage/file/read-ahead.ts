@@ -4,7 +4,7 @@
  */
 
 /** What is read ahead at the same time, in all of a listing. */
-const AHEAD_MAX = 16
+const AHEAD_MAX = 4
 /** Objects of a folder that are held before its turn; it is read on when that comes. */
 const HELD_MAX = 256
 

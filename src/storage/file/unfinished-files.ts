@@ -8,6 +8,11 @@ import type { FileWriter } from './file-writer.ts'
 /** An unfinished file that has not changed for so long, in milliseconds, belongs to an ended writer. */
 export const staleTempMs = 24 * 3600 * 1000
 
+/** Folders that a sweep reads at the same time. */
+const SWEPT_AT_ONCE = 8
+
+type Counted = { -readonly [Name in keyof SweptFiles]: SweptFiles[Name] }
+
 /** What {@link UnfinishedFiles} works with. */
 export interface UnfinishedFilesOptions {
   readonly fs: FileSystem
@@ -71,21 +76,33 @@ export class UnfinishedFiles {
     return swept
   }
 
-  async #sweepBelow(
-    folder: string,
-    options: SweepOptions,
-    swept: { -readonly [Name in keyof SweptFiles]: SweptFiles[Name] },
-  ): Promise<void> {
+  /** Level by level, some folders at a time: an archive has two for each backup. */
+  async #sweepBelow(top: string, options: SweepOptions, swept: Counted): Promise<void> {
+    for (let level = [top]; level.length > 0;) {
+      const next: string[] = []
+      const folders = level.values()
+      const work = async () => {
+        for (const folder of folders)
+          for (const below of await this.#sweepFolder(folder, options, swept)) next.push(below)
+      }
+      const ends = await Promise.allSettled(Array.from({ length: SWEPT_AT_ONCE }, work))
+      for (const end of ends) if (end.status === 'rejected') throw end.reason
+      level = next
+    }
+  }
+
+  /** Returns the folders in it. */
+  async #sweepFolder(folder: string, options: SweepOptions, swept: Counted): Promise<string[]> {
     const { base, fs, remove, removeEmpty } = this.#options
+    const folders: string[] = []
     let hasRemoved = false
     try {
       for await (const entry of await fs.opendir(folder, { bufferSize: 1024 })) {
         options.signal?.throwIfAborted()
-        const path = join(folder, entry.name)
-        if (entry.isDirectory()) {
-          await this.#sweepBelow(path, options, swept)
-          continue
-        }
+        const { name } = entry
+        if (entry.isDirectory()) folders.push(join(folder, name))
+        if (entry.isDirectory() || !isRemovableTempName(name)) continue
+        const path = join(folder, name)
         const stats = await this.#unfinished(path)
         if (!stats) continue
         if (stats.mtimeMs > options.beforeMs) swept.younger++
@@ -99,6 +116,7 @@ export class UnfinishedFiles {
     } catch (error) {
       if (!isAbsence(error) && !this.#isForeign(folder, error)) throw error
     }
+    return folders
   }
 
   /** True for a folder that others have put beside the archive's own ones, and that is not ours to read: lost+found, for instance. */
