@@ -48,6 +48,7 @@ Options of scale:
   --segments N          segments of the archive (default 1000000)
   --backups N           backups of the archive (default 10000)
   --list-latency MS     time that the bucket takes for each LIST (default 20)
+  --ask-limit SECONDS   a tool that takes longer is stopped (default 600)
   --rounds N            rounds (default 1)
   --storage file|s3     a directory, or a bucket that the bench makes (default s3)
 
@@ -77,6 +78,7 @@ function parse(args: readonly string[]) {
         segments: { type: 'string' },
         backups: { type: 'string', default: '10000' },
         'list-latency': { type: 'string', default: '20' },
+        'ask-limit': { type: 'string', default: '600' },
         scale: { type: 'string' },
         codec: { type: 'string', multiple: true },
         storage: { type: 'string' },
@@ -192,6 +194,7 @@ async function main(args: readonly string[]): Promise<number> {
       segments: positive(values.segments ?? '1000000', 'segments'),
       backups: positive(values.backups, 'backups'),
       listMs: positive(values['list-latency'], 'list-latency', -1),
+      askedMaxMs: positive(values['ask-limit'], 'ask-limit') * 1000,
       rounds: positive(values.rounds ?? '1', 'rounds'),
     })
     return 0

@@ -53,15 +53,29 @@ export class ContenderProcess implements AsyncDisposable {
     return readFileSync(this.#logPath, 'utf8').slice(-2000)
   }
 
+  /** Waits for its end, and stops it after this many milliseconds: true then. */
+  async endsWithin(ms: number): Promise<boolean> {
+    let isStopped = false
+    const timer = setTimeout(() => {
+      isStopped = true
+      this.#child.kill('SIGKILL')
+    }, ms)
+    await this.ended
+    clearTimeout(timer)
+    return isStopped
+  }
+
   /**
    * The cost up to its own end, or up to now where it doesn't end by itself. Such a process is killed, because the work
    * of a receiver after its last segment must not count (WAL-G continues for many seconds after a request to stop).
+   * @param mayBeStopped true: an end by {@link endsWithin} is no failure
    */
-  async finish(): Promise<ProcessCost> {
+  async finish(mayBeStopped = false): Promise<ProcessCost> {
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), this.#endsByItself ? stopTimeoutMs : 0)
     const end = await this.ended
     clearTimeout(timer)
-    if (this.#endsByItself && end !== 'exit status 0') throw new Error(`it ended with ${end}: ${this.logTail}`)
+    if (this.#endsByItself && !mayBeStopped && end !== 'exit status 0')
+      throw new Error(`it ended with ${end}: ${this.logTail}`)
     return { cpuSeconds: endedChildrenCpu('self') - this.#cpuBefore, ...this.#sampler.stop() }
   }
 

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, open, utimes, writeFile } from 'node:fs/promises'
+import { mkdir, open, truncate, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { ContenderProcess, type ProcessCost } from './contender-process.ts'
@@ -23,6 +23,8 @@ export interface ScaleOptions extends MadeArchiveSize {
   readonly rounds: number
   /** Milliseconds that the bucket takes for each LIST. */
   readonly listMs: number
+  /** Milliseconds after which a tool is stopped, and its time is shown as more than that. */
+  readonly askedMaxMs: number
   readonly say: (text: string) => void
 }
 
@@ -63,6 +65,8 @@ const questions: readonly Question[] = [
 
 interface Run extends ProcessCost {
   readonly seconds: number
+  /** True where it was stopped. */
+  readonly isStopped: boolean
   readonly requests: Readonly<Record<string, number>> | undefined
 }
 
@@ -95,7 +99,7 @@ export async function benchScale(options: ScaleOptions): Promise<void> {
         each.reason = (error as Error).message.split('\n', 1)[0]
       }
       const last = each.runs.at(-1)
-      say(`round ${round}: ${each.question}, ${each.tool}: ${last ? `${last.seconds.toFixed(1)} s` : each.reason}`)
+      say(`round ${round}: ${each.question}, ${each.tool}: ${last ? secondsOf([last]) : each.reason}`)
     }
   }
   const text = render(options, machine, tools, measured)
@@ -129,7 +133,7 @@ async function ask(
   tool: Tool,
   call: readonly string[],
   archive: MadeBucket | MadeDirectory,
-  { work }: ScaleOptions,
+  { askedMaxMs, work }: ScaleOptions,
 ): Promise<Run> {
   const stateDirectory = await work.emptied('state')
   await archive.counts()
@@ -143,9 +147,15 @@ async function ask(
     { command: tool.command, args: [...tool.args, ...call], environment, endsByItself: true },
     stateDirectory,
   )
-  await running.ended
+  const isStopped = await running.endsWithin(askedMaxMs)
   const seconds = (performance.now() - running.startedAtMs) / 1000
-  return { seconds, ...(await running.finish()), requests: await archive.counts() }
+  return { seconds, isStopped, ...(await running.finish(isStopped)), requests: await archive.counts() }
+}
+
+/** The median; `> 300` where a run of them was stopped. */
+function secondsOf(runs: readonly Run[]): string {
+  const seconds = median(runs.map((run) => run.seconds))
+  return runs.some(({ isStopped }) => isStopped) ? `> ${seconds.toFixed(0)}` : seconds.toFixed(1)
 }
 
 /** The archive as a bucket, in another process. */
@@ -214,6 +224,8 @@ class MadeDirectory implements AsyncDisposable {
       }
       const isRead = !/^wal_005\/\d/.test(key) || key.includes('.history') || index + realSegments >= archive.count
       await writeFile(path, isRead ? archive.content(key) : 'made')
+      // As large as its sentinel says, without taking that place.
+      if (key.includes('/part_')) await truncate(path, archive.at(index).size)
       await utimes(path, modifiedMs / 1000, modifiedMs / 1000)
     }
     const handle = await open(directory)
@@ -248,7 +260,7 @@ function render(
       return [
         question,
         tool,
-        column((run) => run.seconds, 1),
+        secondsOf(runs),
         column((run) => run.cpuSeconds, 1),
         column((run) => run.rssBytes / 1e6, 0),
         ...(storage === 's3'
@@ -262,7 +274,8 @@ function render(
     `${machine.date}. ${machine.cpu}, ${machine.memory} memory, ${machine.kernel}, ${machine.disk}; load before the run ` +
       `${machine.loadBefore}.\nNode ${machine.node}. ${tools.map(({ version }) => version).join('; ')}.`,
     `Medians of ${rounds} rounds. Every seventh backup is a full one. "plan a deletion" is \`delete retain FULL 100\` ` +
-      'without `--confirm`; backup-list is the detailed list as JSON. The time is that of the whole process.',
+      'without `--confirm`; backup-list is the detailed list as JSON. The time is that of the whole process; a tool that takes longer than ' +
+      `${options.askedMaxMs / 1000} s is stopped, and its other figures are those up to then.`,
     markdownTable([heading, ...rows]),
     ...failed.map(({ question, reason, tool }) => `- ${question}, ${tool}: n/a, ${reason}`),
   ].join('\n\n')}\n`
