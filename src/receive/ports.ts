@@ -73,6 +73,12 @@ export interface ArchivedSegment {
   readonly segno: bigint
 }
 
+/** A segment as it is stored. */
+export interface StoredSegment extends ArchivedSegment {
+  /** Bytes of the shortest of its forms. With 0 it is as good as missing: none is that short, encoded or not. */
+  readonly size: number
+}
+
 /** The archive as the receiver sees it. */
 export interface ReceiveArchive extends SegmentSink, TailSink {
   /** Binds the archive to a cluster, atomically; throws WALRX_OTHER_CLUSTER when it belongs to another, or has another segment size. */
@@ -97,7 +103,7 @@ export interface ReceiveArchive extends SegmentSink, TailSink {
   /** Segments of a timeline that have chunks or a partial segment, in any order. */
   segmentsWithTail(timeline: Timeline, segmentSize: number, options?: CallOptions): AsyncIterable<ArchivedSegment>
   /** Whole segments of a timeline in WAL order, from segment number `from` on. */
-  segments(timeline: Timeline, from: bigint, segmentSize: number, options?: CallOptions): AsyncIterable<ArchivedSegment>
+  segments(timeline: Timeline, from: bigint, segmentSize: number, options?: CallOptions): AsyncIterable<StoredSegment>
 }
 
 /** What is counted. */

@@ -4,7 +4,13 @@ import { WalrxError } from '../../src/primitives/errors.ts'
 import { formatLsn, type Lsn, minLsn, segmentStart, type Timeline } from '../../src/postgres/lsn.ts'
 import type { HistoryFile, ReplicationSession, SlotReading } from '../../src/postgres/protocol/session.ts'
 import { historyName, parseSegmentName } from '../../src/postgres/wal/wal-file.ts'
-import type { ArchivedSegment, CallOptions, ReceiveArchive, ReceiveMeter } from '../../src/receive/ports.ts'
+import type {
+  ArchivedSegment,
+  CallOptions,
+  ReceiveArchive,
+  ReceiveMeter,
+  StoredSegment,
+} from '../../src/receive/ports.ts'
 import type { SegmentArchiver } from '../../src/walg/wal/segment-archiver.ts'
 import type { GapRecord } from '../../src/walg/wal/gap-records.ts'
 import { FakeSocket } from '../postgres/fake-socket.ts'
@@ -208,12 +214,15 @@ export class FakeArchive implements ReceiveArchive {
     return Promise.resolve(this.files.has(name))
   }
 
-  async *segments(timeline: Timeline, from: bigint, segmentSize: number): AsyncIterable<ArchivedSegment> {
+  /** Names of segments that are objects without a byte. */
+  readonly empty = new Set<string>()
+
+  async *segments(timeline: Timeline, from: bigint, segmentSize: number): AsyncIterable<StoredSegment> {
     await Promise.resolve()
     if (this.outage) throw this.outage
     for (const name of [...this.files.keys()].sort()) {
       const id = parseSegmentName(name, segmentSize)
-      if (id && id.timeline === timeline && id.segno >= from) yield id
+      if (id && id.timeline === timeline && id.segno >= from) yield { ...id, size: this.empty.has(name) ? 0 : 1 }
     }
   }
 

@@ -64,9 +64,9 @@ async function listSegments(
   for (const { end, timeline } of chain.links) {
     const stop = segmentNumber(end !== undefined && end < to ? end : to, segmentSize)
     if (first >= stop) continue
-    for await (const { segno } of archive.segments(timeline, first, segmentSize, { signal })) {
+    for await (const { segno, size } of archive.segments(timeline, first, segmentSize, { signal })) {
       if (segno >= stop) break
-      listed.push({ segno, timeline })
+      if (size > 0) listed.push({ segno, timeline })
     }
     first = stop
   }

@@ -136,8 +136,11 @@ async function arePredecessorsWhole(
   const end = startLsn / BigInt(segmentSize)
   const first = maxLsn(begin, addBytes(startLsn, -Math.min(holeWindow * segmentSize, Number(startLsn))))
   let next: bigint | undefined
-  for await (const { segno } of archive.segments(timeline, first / BigInt(segmentSize), segmentSize, { signal })) {
+  for await (const { segno, size } of archive.segments(timeline, first / BigInt(segmentSize), segmentSize, {
+    signal,
+  })) {
     if (segno >= end) break
+    if (size === 0) return false
     if (next !== undefined && segno > next) return false
     if (!(await archive.isWhole(segmentName(timeline, segno, segmentSize), segmentSize, { signal }))) return false
     next = segno + 1n
@@ -183,8 +186,9 @@ async function endOfTimeline(
   let runEnds: bigint[] = []
   /** Segments within the window, oldest first. */
   let recent: bigint[] = []
-  for await (const { segno } of archive.segments(timeline, from, segmentSize, { signal })) {
+  for await (const { segno, size } of archive.segments(timeline, from, segmentSize, { signal })) {
     if (limit !== undefined && segno >= limit) break
+    if (size === 0) continue
     recent = [...recent.filter((other) => segno - other < BigInt(holeWindow)), segno]
     const last = runEnds.at(-1)
     if (last === undefined || segno > last) runEnds.push(segno + 1n)

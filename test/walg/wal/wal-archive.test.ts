@@ -38,6 +38,18 @@ describe('archive', () => {
     assert.equal(storage.openBodies, 0)
   })
 
+  test('an object without a byte is never taken for the segment, under our extension or another one', async () => {
+    for (const extension of ['zst', 'lz4', 'br']) {
+      storage = new MemoryStorage()
+      archive = new WalArchive(storage, openWriteCodec('zstd'))
+      storage.seed(`wal_005/${segment}.${extension}`, Buffer.alloc(0))
+      assert.equal(await archive.isWhole(segment, content.length), false)
+      await assert.rejects(archive.archive(segment, await encode(content)), (error) => {
+        return hasCode(error, 'WALRX_ARCHIVE_CONFLICT') && error.message.includes(`wal_005/${segment}.${extension}`)
+      })
+    }
+  })
+
   test('other bytes are a conflict that names the object, the place and both lengths, and nothing is written', async () => {
     const before = await encode(content)
     for (const [theirs, ours, offset] of [
