@@ -49,6 +49,7 @@ class World {
   }
 
   part(name: string, timeMs: number): void {
+    this.storage.seed(`basebackups_005/${name}/files_metadata.json`, '{}', timeMs)
     this.storage.seed(`basebackups_005/${name}/tar_partitions/part_001.tar.lz4`, 'p', timeMs)
     this.storage.seed(`basebackups_005/${name}/tar_partitions/pg_control.tar.lz4`, 'p', timeMs)
   }

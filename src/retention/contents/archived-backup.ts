@@ -29,8 +29,8 @@ export interface ArchivedBackup extends OrderedBackup {
   /** Whatever `--add-user-data` said. */
   readonly userData: JsonValue | undefined
   readonly folder: BackupFolder
-  /** Bytes of the parts by the sentinel; 0 where that does not say it. */
-  readonly compressedSize: number
+  /** What it lacks that a restore needs; undefined for nothing, and where its sentinel cannot be read. */
+  readonly lack: string | undefined
 }
 
 /** A backup without a sentinel: one that is being written, or what one has left. */

@@ -4,7 +4,7 @@ import { type BackupDetail, isPermanent, readDetail } from '../../catalog/backup
 import { mapInParallel } from '../../catalog/map-in-parallel.ts'
 import type { Storage, StorageCallOptions } from '../../storage/storage.ts'
 import type { BackupArchive } from '../../walg/backup/backup-archive.ts'
-import { type BackupFolder, listFolders, noFolder } from '../../walg/backup/backup-listing.ts'
+import { type BackupFolder, lackOf, listFolders, noFolder } from '../../walg/backup/backup-listing.ts'
 import { knownTime } from '../../walg/backup/backup-time.ts'
 import type { ArchivedBackup } from './archived-backup.ts'
 
@@ -54,6 +54,6 @@ function archivedBackup(detail: BackupDetail, folder: BackupFolder): ArchivedBac
     problem: problems[0]?.message,
     userData: sentinel?.userData ?? metadata?.userData,
     folder,
-    compressedSize: sentinel?.compressedSize ?? 0,
+    lack: sentinel && lackOf(sentinel, folder),
   }
 }

@@ -53,7 +53,7 @@ export class Restorability {
     if (known !== undefined) return known
     const { names, problem } = this.chainOf(backup)
     const chain = names.map((name) => this.#byName.get(name))
-    const isWhole = chain.every((each) => each !== undefined && each.problem === undefined && hasItsParts(each))
+    const isWhole = chain.every((each) => each !== undefined && each.problem === undefined && each.lack === undefined)
     const result = problem === undefined && isWhole && this.#hasOwnWal(backup)
     this.#known.set(backup.name, result)
     return result
@@ -68,14 +68,6 @@ export class Restorability {
     }
     return true
   }
-}
-
-/**
- * True where all parts of a backup seem to be there: that of pg_control, none that is empty, and as many bytes as the sentinel
- * counts, which is what each of the tools has uploaded.
- */
-function hasItsParts({ compressedSize, folder }: ArchivedBackup): boolean {
-  return folder.hasControl && !folder.hasEmptyPart && folder.partBytes >= compressedSize
 }
 
 function startSegno({ startLsn }: ArchivedBackup, segmentSize: number): number | undefined {
