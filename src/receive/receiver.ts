@@ -334,10 +334,10 @@ export class Receiver {
       await orAborted(queue.drained(), ...giveUp)
       await tailSent
     } catch (error) {
-      const left = queue.length
       if (!giveUp.some((signal) => signal.aborted)) throw error
-      throw new WalrxError('WALRX_DRAIN_INCOMPLETE', `stopped with ${left} files not archived`, {
-        hint: 'the replication slot still holds them: start walrx again',
+      const files = queue.length === 1 ? '1 file' : `${queue.length} files`
+      throw new WalrxError('WALRX_DRAIN_INCOMPLETE', `stopped with ${files} not archived`, {
+        hint: 'the replication slot still holds that WAL: start walrx again',
       })
     } finally {
       timer.cancel()

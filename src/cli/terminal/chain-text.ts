@@ -3,6 +3,7 @@ import type { Logger } from '../../observe/log.ts'
 import { type BackupDocuments, chainOf } from '../../restore/backup/backup-documents.ts'
 import type { ReadSummary } from '../../restore/backup/backup-reader.ts'
 import { type FileChoice, partsToRead } from '../../restore/backup/wanted-parts.ts'
+import { counted } from './human-size.ts'
 
 /** Bytes of all tars that are read. */
 export function storedBytes(documents: BackupDocuments, choice: FileChoice = {}): number {
@@ -23,7 +24,11 @@ export function chainTitle({ name, parents }: BackupDocuments): string {
 
 /** `391 files, 39 increments, 31000000 bytes`. */
 export function countsText({ bytes, files, increments }: ReadSummary): string {
-  return [`${files} files`, ...(increments > 0 ? [`${increments} increments`] : []), `${bytes} bytes`].join(', ')
+  return [
+    counted(files, 'file'),
+    ...(increments > 0 ? [counted(increments, 'increment')] : []),
+    counted(bytes, 'byte'),
+  ].join(', ')
 }
 
 /** For `--json`: names of all backups that were read, the full one first. */

@@ -55,7 +55,7 @@ describe('a key command', () => {
     const before = timers()
     await failure(`echo $$ >${at('stopped')}; exec sleep 1000`, { timeoutMs: 300 })
     const pid = Number(readFileSync(at('stopped'), 'utf8'))
-    // Whoever listens to its end, which comes after the call, must leave nothing.
+    // What listens to its end, which comes after the call, must leave nothing.
     for (let is = true; is; is = existsSync(`/proc/${pid}`)) await new Promise((turn) => setImmediate(turn))
     await new Promise((turn) => setImmediate(turn))
     assert.equal(timers(), before, 'a timer is left')

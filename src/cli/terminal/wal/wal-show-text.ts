@@ -119,7 +119,7 @@ function namer(timeline: number, segmentSize: number): (segno: bigint | undefine
 }
 
 function describeRange({ first, last }: SegmentRange, name: (segno: bigint) => string): string {
-  return first === last ? name(first) : `${name(first)} to ${name(last)}, ${last - first + 1n} segments`
+  return first === last ? name(first) : `${name(first)} to ${name(last)}, ${counted(last - first + 1n, 'segment')}`
 }
 
 /** How long ago that was, in one unit. */

@@ -21,7 +21,7 @@ export interface DeltaCounts {
   readonly remove?: readonly string[]
 }
 
-/** Kind, mode and content of all that lies in a directory and behind its links, by path. */
+/** Kind, mode and content of all that lies in a directory and where its links lead, by path. */
 export type Tree = ReadonlyMap<string, string>
 
 /** See the file's header. */
