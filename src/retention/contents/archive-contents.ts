@@ -62,7 +62,7 @@ export async function readArchiveContents(storage: Storage, options: ReadContent
   const deletion = await readDeletion(storage, call)
   const known = { folders, backups: placedOnes, segmentSize, nowMs, deletion }
   const unfinished = await readUnfinished(storage, known, call)
-  const wal = await readWalStock(reader, segmentSize, call)
+  const wal = await readWalStock(reader, segmentSize, nowMs - foreignExpiryMs, call)
   const backups = oldestFirst(placedOnes)
   const records = await readOwnRecords(storage, nowMs, call)
   const unfinishedFiles = await storage.sweepUnfinished?.({

@@ -10,20 +10,30 @@ import type { WalReader } from '../../walg/wal/wal-reader.ts'
 import { parseWalObject, walFolders } from './wal-keys.ts'
 import { type StoredGap, TimelineStock, type WalStock } from './wal-stock.ts'
 
-/** Throws what the storage says. @param segmentSize bytes */
+/**
+ * Throws what the storage says.
+ * @param segmentSize bytes
+ * @param recentMs see {@link TimelineStock}
+ */
 export async function readWalStock(
   reader: WalReader,
   segmentSize: number,
+  recentMs: number,
   options?: StorageCallOptions,
 ): Promise<WalStock> {
   const timelines = new Map<Timeline, TimelineStock>()
+  const stockOf = (timeline: Timeline): TimelineStock => {
+    const stock = timelines.get(timeline) ?? new TimelineStock(recentMs)
+    timelines.set(timeline, stock)
+    return stock
+  }
   const withHistory = new Set<string>()
   for (const folder of walFolders) {
     const pages = folder === walFolder ? reader.objectPages(options) : listInPages(reader.storage, folder, options)
     for await (const page of pages) {
       for (const { key, lastModifiedMs, size } of page) {
         const found = parseWalObject(key, segmentSize)
-        if (found) stockOf(timelines, found.timeline).add(found, size, lastModifiedMs)
+        if (found) stockOf(found.timeline).add(found, size, lastModifiedMs)
         else {
           const file = parseWalKey(key)
           if (file?.kind === 'history') withHistory.add(file.name)
@@ -42,14 +52,6 @@ export async function readWalStock(
     gaps.push({ timeline, startLsn, endLsn })
   }
   return { timelines, histories, gaps }
-}
-
-function stockOf(timelines: Map<Timeline, TimelineStock>, timeline: Timeline): TimelineStock {
-  const known = timelines.get(timeline)
-  if (known) return known
-  const stock = new TimelineStock()
-  timelines.set(timeline, stock)
-  return stock
 }
 
 /** Undefined for one that cannot be read: the timeline then counts as one that may come from anywhere. */

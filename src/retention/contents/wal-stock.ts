@@ -72,8 +72,18 @@ export class TimelineStock {
   /** When the newest segment or chunk was written, in milliseconds since 1970 by the clock of the storage. */
   newestMs = 0
 
+  /** The last segment, by number, of which something was written within the last day; -1 for none. */
+  lastRecent = -1
+
   /** Numbers of segments that are there without a byte. */
   readonly emptySegments = new Set<number>()
+
+  readonly #recentMs: number
+
+  /** @param recentMs from when on something counts for {@link lastRecent}, by the clock of the storage */
+  constructor(recentMs: number) {
+    this.#recentMs = recentMs
+  }
 
   /** Adds what a listing shows, in its order. */
   add({ first, kind, last, to }: WalKey, bytes: number, lastModifiedMs: number): void {
@@ -82,7 +92,9 @@ export class TimelineStock {
     column.add(first, last, bytes)
     if (kind === 'segment' && bytes === 0) this.emptySegments.add(first)
     if (to !== undefined) this.tailEnds.set(first, Math.max(to, this.tailEnds.get(first) ?? 0))
-    if (kind === 'segment' || kind === 'chunk') this.newestMs = Math.max(this.newestMs, lastModifiedMs)
+    if (kind !== 'segment' && kind !== 'chunk') return
+    this.newestMs = Math.max(this.newestMs, lastModifiedMs)
+    if (lastModifiedMs > this.#recentMs) this.lastRecent = Math.max(this.lastRecent, last)
   }
 
   /** True where the archive has a segment: whole, or its beginning. An object without a byte is none. */

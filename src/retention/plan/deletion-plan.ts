@@ -9,7 +9,6 @@ import type { SweptFiles } from '../../storage/storage.ts'
 import type { ArchiveContents } from '../contents/archive-contents.ts'
 import { type Choice } from '../rules/choice.ts'
 import { chooseBackups } from '../rules/choose-backups.ts'
-import { foreignExpiryMs } from '../contents/read-unfinished.ts'
 import type { OwnRecord } from '../contents/own-records.ts'
 import { type OwnWal, ownWalOf, Restorability } from '../contents/restorable.ts'
 import type { RetentionRule } from '../rules/rule.ts'
@@ -138,7 +137,7 @@ function recordsOver(
 
 /** What the backups that stay, and those that are being written, need of the WAL. */
 export function walNeeds(
-  contents: Pick<ArchiveContents, 'nowMs' | 'segmentSize' | 'unfinished' | 'wal'>,
+  contents: Pick<ArchiveContents, 'segmentSize' | 'unfinished' | 'wal'>,
   choices: readonly Choice[],
 ): ReadonlyMap<Timeline, TimelineNeeds> | undefined {
   const { segmentSize, unfinished, wal } = contents
@@ -159,19 +158,17 @@ export function walNeeds(
     starts.push({ timeline: backup.timeline, segno: backup.segno, lsn: undefined, name: backup.name })
   }
   const timelines = [...wal.timelines.keys(), ...wal.gaps.map(({ timeline }) => timeline)]
-  const young = youngTimelines(contents, starts)
+  const young = youngTimelines(contents, starts, segmentSize)
   return needsOf({ segmentSize, timelines, histories: wal.histories, starts: oldestOf(starts), own, young })
 }
 
 /**
  * Timelines that were written to within the last day, each with the segment from which on it stays: where a backup that
  * stays has left it, else its beginning. An upgraded server begins again at timeline 1, after all WAL of the old one, and
- * may be about to take its first backup there: until its first object is stored nothing shows that.
+ * may be about to take its first backup there: until its first object is stored nothing shows that. What was written before
+ * that segment does not count: it goes, and the next run would decide otherwise without it.
  */
-function youngTimelines(
-  { nowMs, segmentSize, wal }: Pick<ArchiveContents, 'nowMs' | 'segmentSize' | 'wal'>,
-  starts: readonly RecoveryStart[],
-): ReadonlyMap<Timeline, number> {
+function youngTimelines({ wal }: Pick<ArchiveContents, 'wal'>, starts: readonly RecoveryStart[], segmentSize: number) {
   const left = new Map<Timeline, number>()
   for (const { timeline } of starts) {
     for (const entry of wal.histories.get(timeline ?? 0) ?? []) {
@@ -179,8 +176,12 @@ function youngTimelines(
       left.set(entry.timeline, Math.min(segno, left.get(entry.timeline) ?? Infinity))
     }
   }
-  const young = [...wal.timelines].filter(([, { newestMs }]) => nowMs - newestMs < foreignExpiryMs)
-  return new Map(young.map(([timeline]) => [timeline, left.get(timeline) ?? 0]))
+  const young = new Map<Timeline, number>()
+  for (const [timeline, { lastRecent }] of wal.timelines) {
+    const from = left.get(timeline) ?? 0
+    if (lastRecent >= from) young.set(timeline, from)
+  }
+  return young
 }
 
 /** Of the backups of one timeline the one that starts first needs all that the others need. */
