@@ -42,6 +42,7 @@ const loaders: Readonly<Record<CommandName, CommandEntry['load']>> = {
   copy: async () => (await import('./commands/copy.ts')).copyCommand,
   st: async () => (await import('./commands/st.ts')).stCommand,
   completion: async () => (await import('./commands/completion.ts')).completion,
+  check: async () => (await import('./commands/check.ts')).checkCommand,
   config: async () => (await import('./commands/config.ts')).configCommand,
 }
 

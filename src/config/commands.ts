@@ -10,6 +10,7 @@ export const commandGroups = [
   'all with an archive',
   'all that talk to a server',
   'all that archive',
+  'all that receive',
   'all that compress',
   'all that plan a backup',
   'all that read data pages',
@@ -61,7 +62,13 @@ export const commandTable = {
   'wal-receive': {
     summary: 'archive the WAL of a running server',
     kind: 'service',
-    groups: ['all with an archive', 'all that talk to a server', 'all that archive', 'all that compress'],
+    groups: [
+      'all with an archive',
+      'all that talk to a server',
+      'all that archive',
+      'all that receive',
+      'all that compress',
+    ],
     keepsHeapSmall: true,
   },
   'wal-fetch': {
@@ -198,6 +205,21 @@ export const commandTable = {
     summary: 'list, read, write, remove and check single objects of the storage',
     kind: 'short',
     groups: ['all with an archive', 'all that compress', 'all with JSON output'],
+  },
+  check: {
+    summary: 'check server, slot, storage, keys and machine before a start, each finding with what mends it',
+    kind: 'short',
+    groups: [
+      'all with an archive',
+      'all that talk to a server',
+      'all that archive',
+      'all that receive',
+      'all that compress',
+      'all that plan a backup',
+      'all that read data pages',
+      'all that complete a backup',
+      'all with JSON output',
+    ],
   },
   config: {
     summary: "show which settings are in force, where each comes from, and what becomes of WAL-G's",

@@ -110,6 +110,26 @@ export interface ListPagesOptions extends StorageCallOptions {
   readonly splits?: readonly string[]
 }
 
+/** What a bucket says of an object beyond its size. */
+export interface BucketObject {
+  /** The clock of the store when it answered, in milliseconds since 1970, to the second; undefined where it says none. */
+  readonly storeTimeMs: number | undefined
+  /** Until when a lock keeps it; undefined without one, or where the key may not see that (s3:GetObjectRetention). */
+  readonly lockedUntilMs: number | undefined
+  /** True where the bucket keeps the versions of objects. */
+  readonly hasVersions: boolean
+}
+
+/** Requests that only a bucket knows, for a test of what a key may do there. All throw as {@link Storage} does. */
+export interface BucketTrials {
+  /** Stores an object as a multipart upload of one piece. What it leaves when it fails, it tries to abort. */
+  putInPieces(key: string, bytes: Uint8Array, options?: StorageCallOptions): Promise<void>
+  /** Begins a multipart upload, and aborts it. */
+  abortUpload(key: string, options?: StorageCallOptions): Promise<void>
+  /** Undefined where the object is not there. */
+  describe(key: string, options?: StorageCallOptions): Promise<BucketObject | undefined>
+}
+
 /**
  * A storage. Every method throws WalrxError: WALRX_STORAGE_DENIED, WALRX_STORAGE_MISSING (bucket or root directory),
  * WALRX_STORAGE_UNAVAILABLE (after the implementation's own bounded retries).
@@ -136,6 +156,9 @@ export interface Storage {
   readonly verifiesPuts?: boolean
   /** True once a deletion has shown that the store keeps the versions of objects: what is removed is hidden. Default false. */
   readonly keepsVersions?: boolean
+
+  /** Undefined for what is no bucket. */
+  readonly trials?: BucketTrials
 
   /** Writes an object, and replaces an existing one with the same key. Durable when it resolves. */
   put(key: string, body: StorageBody, options?: PutOptions): Promise<void>

@@ -8,6 +8,7 @@ export const roomOrder: readonly (readonly string[])[] = [
   ['cli'],
   ['service'],
   ['config'],
+  ['check'],
   ['status'],
   ['daemon'],
   ['copy'],
@@ -30,6 +31,7 @@ export const roomOrder: readonly (readonly string[])[] = [
 export const subRoomOrder: Readonly<Record<string, readonly (readonly string[])[]>> = {
   cli: [['program.ts'], ['arguments'], ['command-loaders.ts'], ['commands'], ['settings', 'terminal'], ['.']],
   config: [['inspect'], ['.'], ['keys'], ['options'], ['commands.ts']],
+  check: [['run-check.ts'], ['both-sides.ts'], ['server', 'storage', 'machine'], ['.']],
   receive: [['receiver.ts'], ['receive-run.ts'], ['gap'], ['source'], ['slot', 'stream', 'tail'], ['segment'], ['.']],
   copy: [['.'], ['scope'], ['compare']],
   restore: [['backup', 'prefetch', 'recovery', 'rewind'], ['wal']],

@@ -38,7 +38,7 @@ export const storageOptions = {
     type: { kind: 'duration', minMs: 0, maxMs: 24 * 3600_000 },
     valueName: 'DURATION',
     default: '15m',
-    commands: ['backup-push', 'backup-plan', 'backup-finish', 'backup-fetch', 'backup-verify', 'copy', 'st'],
+    commands: ['backup-push', 'backup-plan', 'backup-finish', 'backup-fetch', 'backup-verify', 'check', 'copy', 'st'],
     group: 'Storage',
     help: 'how long a bucket that fails is waited for before the command ends with 4',
   },

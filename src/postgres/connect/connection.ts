@@ -125,6 +125,24 @@ export class PgServer implements ReplicationServer {
     return tryOpenSql(target, this.#settings, signal)
   }
 
+  /**
+   * Opens an ordinary connection to the first host that allows one, without a replication connection: to find out why that
+   * is refused.
+   * @returns the reasons of all hosts where there is none
+   * @throws only the signal's reason
+   */
+  async openSql(signal?: AbortSignal): Promise<SqlOpening> {
+    const failures: WalrxError[] = []
+    for (const host of this.#conninfo.hosts) {
+      for (const target of await this.#find(host, failures, signal ?? new AbortController().signal)) {
+        const { reason, sql } = await tryOpenSql(target, this.#settings, signal)
+        if (sql) return { sql }
+        failures.push(reason)
+      }
+    }
+    return { reason: combineFailures(failures, 'no host can be used') }
+  }
+
   #ordered<T>(items: readonly T[]): readonly T[] {
     if (this.#conninfo.loadBalance === 'disable') return items
     const shuffled = [...items]

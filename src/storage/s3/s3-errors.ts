@@ -16,6 +16,21 @@ export interface S3Task {
   readonly proxy?: string | undefined
 }
 
+/** What a policy must allow, by operation. */
+export const neededActions = {
+  put: 's3:PutObject',
+  get: 's3:GetObject',
+  head: 's3:GetObject',
+  list: 's3:ListBucket',
+  delete: 's3:DeleteObject',
+  'put in pieces': 's3:PutObject',
+  'abort of an upload': 's3:AbortMultipartUpload',
+  'removal of unfinished uploads': 's3:ListBucketMultipartUploads or s3:AbortMultipartUpload',
+} as const
+
+/** An operation of {@link neededActions}. */
+export type S3Operation = keyof typeof neededActions
+
 /** A failure, for the retry loop and the caller. */
 export interface S3Failure {
   /** HTTP status; undefined when there was no answer. */

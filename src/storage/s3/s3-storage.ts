@@ -15,6 +15,7 @@ import { abortable } from '../abortable.ts'
 import { checkKey, checkPrefix } from '../keys.ts'
 import { proveStorage } from '../probe.ts'
 import type {
+  BucketTrials,
   DeleteOptions,
   ListOptions,
   ListPagesOptions,
@@ -29,11 +30,12 @@ import { S3Body } from './s3-body.ts'
 import { S3Retries } from './s3-retries.ts'
 import { type S3Connection, type S3Shared, connectS3, newShared } from './s3-client.ts'
 import { abortUploads, deleteObjects } from './s3-delete.ts'
-import { type S3Task, isConditionRefused, isDenial, statusOf } from './s3-errors.ts'
+import { type S3Operation, type S3Task, isConditionRefused, isDenial, neededActions, statusOf } from './s3-errors.ts'
 import { listInRanges } from './listing/listed-ranges.ts'
 import { type S3ListingPlace, beginsAnywhere, listObjects, testListing } from './listing/s3-listing.ts'
 import { type S3StorageOptions, s3Defaults } from './s3-options.ts'
 import { S3Reads } from './s3-reads.ts'
+import { bucketTrials } from './s3-trials.ts'
 import { smallPartBytes, uploadStream } from './s3-upload.ts'
 
 /** A wrong endpoint or access key should end a start soon: the probe has a shorter retry time than other requests. */
@@ -42,16 +44,6 @@ const PROBE_RETRY_TIME_MAX_MS = 15_000
 const CLOSE_WAIT_MS = 5000
 /** How long bodies may come over a connection with old keys: after that they are resumed over a new one. */
 const RETIRED_FOR_MS = 15 * 60_000
-
-/** What a policy must allow, by operation. */
-const actions = {
-  put: 's3:PutObject',
-  get: 's3:GetObject',
-  head: 's3:GetObject',
-  list: 's3:ListBucket',
-  delete: 's3:DeleteObject',
-  'removal of unfinished uploads': 's3:ListBucketMultipartUploads or s3:AbortMultipartUpload',
-} as const
 
 /** A storage in a bucket. */
 export class S3Storage implements Storage {
@@ -166,6 +158,11 @@ export class S3Storage implements Storage {
     return this.#shared.keepsVersions === true
   }
 
+  get trials(): BucketTrials {
+    const objects = { made: (key: string) => this.#newObject(key), read: (key: string) => this.#object(key) }
+    return bucketTrials(this.#caller, (operation, key) => this.#task(operation, key), objects)
+  }
+
   async removeUnfinished(prefix: string, { signal }: StorageCallOptions = {}): Promise<void> {
     checkPrefix(prefix)
     const [caller, task] = [this.#caller, this.#task('removal of unfinished uploads', prefix)]
@@ -231,8 +228,8 @@ export class S3Storage implements Storage {
     return { caller, bucket: this.#options.bucket, root: this.#root, signal, task, traits }
   }
 
-  #task(operation: keyof typeof actions, key: string): S3Task {
-    return { operation, key, location: this.location, action: actions[operation], proxy: this.#proxy() }
+  #task(operation: S3Operation, key: string): S3Task {
+    return { operation, key, location: this.location, action: neededActions[operation], proxy: this.#proxy() }
   }
 
   /** The proxy to the host of the bucket, for messages. */

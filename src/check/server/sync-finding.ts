@@ -1,0 +1,72 @@
+/** Whether commits wait for walrx, and whether they are meant to. */
+import type { CheckWish } from '../check-wish.ts'
+import { failure, type Finding, ok, setting, skipped, warning } from '../finding.ts'
+import { reloaded, sqlText } from './remedies.ts'
+
+/** synchronous_standby_names, taken apart. */
+export interface SyncNames {
+  /** `FIRST`, `ANY`; a list without a word is FIRST. */
+  readonly method: 'FIRST' | 'ANY'
+  readonly count: number
+  readonly names: readonly string[]
+}
+
+/**
+ * Reads the value (syncrep_gram.y): `a, b`, `2 (a, b)`, `FIRST 2 (a, b)`, `ANY 1 (a, "b c")`, `*`. Undefined for the empty one
+ * and for what the server would not take.
+ */
+export function parseSyncNames(text: string): SyncNames | undefined {
+  const match = /^\s*(?:(?:(FIRST|ANY)\s+)?(\d+)\s*\((.*)\)|(.*\S.*))\s*$/is.exec(text)
+  if (!match) return undefined
+  const [, method = 'FIRST', count = '1', inside, bare] = match
+  const names = [...(inside ?? bare ?? '').matchAll(/"((?:[^"]|"")*)"|([^\s,"]+)/g)].map(
+    ([, quoted, plain = '']) => quoted?.replaceAll('""', '"') ?? plain.toLowerCase(),
+  )
+  return names.length === 0
+    ? undefined
+    : { method: method.toUpperCase() as SyncNames['method'], count: Number(count), names }
+}
+
+/** Names are compared as pg_strcasecmp does; `*` is everybody. */
+function has({ names }: SyncNames, applicationName: string): boolean {
+  return names.some((name) => name === '*' || name.toLowerCase() === applicationName.toLowerCase())
+}
+
+/** The value with one name more. */
+export function withName(text: string, name: string): string {
+  const quoted = /^[a-z_][a-z0-9_]*$/.test(name) ? name : `"${name.replaceAll('"', '""')}"`
+  const known = parseSyncNames(text)
+  if (!known) return quoted
+  return /\)\s*$/.test(text) ? text.replace(/\)\s*$/, `, ${quoted})`) : `${text.trim()}, ${quoted}`
+}
+
+/** The finding `server.synchronous`. */
+export function syncFinding(settings: ReadonlyMap<string, string>, { conninfo, isSynchronous }: CheckWish): Finding {
+  const id = 'server.synchronous'
+  const value = settings.get('synchronous_standby_names')
+  if (value === undefined) return skipped(id, 'the server could not be asked')
+  const names = parseSyncNames(value)
+  const isNamed = names !== undefined && has(names, conninfo.applicationName)
+  const shown = `synchronous_standby_names is ${sqlText(value)}`
+  if (!isSynchronous) {
+    // A list with a star or with others as well may have a standby that answers.
+    if (!isNamed || names.names.includes('*')) return ok(id, `${shown}, and --synchronous is not given`)
+    const text = `${shown} and names ${conninfo.applicationName}, without --synchronous: commits can wait until a segment is full`
+    return failure(id, 3, text, setting('--synchronous'))
+  }
+  if (!isNamed) {
+    const text = `--synchronous is given, ${shown} and must name ${conninfo.applicationName}: no commit waits for the archive`
+    return warning(id, text, ...reloaded('synchronous_standby_names', withName(value, conninfo.applicationName)))
+  }
+  const level = settings.get('synchronous_commit') ?? 'on'
+  if (level === 'remote_apply') {
+    const text =
+      'synchronous_commit is remote_apply, which walrx never answers because it applies nothing: commits wait for ever'
+    return failure(id, 3, text, ...reloaded('synchronous_commit', 'on'))
+  }
+  if (level === 'off' || level === 'local') {
+    const text = `synchronous_commit is ${level}, and must be on: no commit waits for the archive`
+    return warning(id, text, ...reloaded('synchronous_commit', 'on'))
+  }
+  return ok(id, `${shown}, synchronous_commit is ${level}, and --synchronous is given`)
+}
