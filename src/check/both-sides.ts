@@ -3,7 +3,7 @@ import type { Storage } from '../storage/storage.ts'
 import { checkSystem } from '../walg/wal/system-binding.ts'
 import { WalReader } from '../walg/wal/wal-reader.ts'
 import { attempt, type AttemptOptions } from './attempt.ts'
-import { failed, type Finding, note, ok, skipped, words } from './finding.ts'
+import { failed, type Finding, note, ok, setting, skipped, words } from './finding.ts'
 import type { ServerFacts } from './server/server-facts.ts'
 import { segmentSizeOf } from './server/slot-findings.ts'
 import type { StorageFacts } from './storage/storage-facts.ts'
@@ -33,7 +33,9 @@ export async function clusterFinding(
     return ok(id, `${storage.location} ${state} the cluster with system identifier ${systemId}`)
   }
   const isVerdict = ['WALRX_OTHER_CLUSTER', 'WALRX_OBJECT_DAMAGED'].includes(error.code)
-  return isVerdict ? failed(id, error) : skipped(id, error.message)
+  if (!isVerdict) return skipped(id, error.message)
+  if (error.code !== 'WALRX_OTHER_CLUSTER') return failed(id, error)
+  return failed(id, error, words(error.hint ?? ''), setting(`--storage-prefix=${systemId}`))
 }
 
 /** The finding `storage.device`. */

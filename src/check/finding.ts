@@ -19,7 +19,7 @@ export interface Step {
    * - `server`: in a shell on the server's machine, as the server's user
    * - `here`: in a shell on this machine, as the user of walrx
    * - `policy`: a statement in JSON, for the policy of the access key or of the bucket
-   * - `setting`: a flag to add to the calls of walrx
+   * - `setting`: a flag for the calls of walrx, in place of one that is there
    * - `do`: words, where no command does it
    */
   readonly run: 'sql' | 'server' | 'here' | 'policy' | 'setting' | 'do'

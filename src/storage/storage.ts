@@ -122,10 +122,13 @@ export interface BucketObject {
 
 /** Requests that only a bucket knows, for a test of what a key may do there. All throw as {@link Storage} does. */
 export interface BucketTrials {
-  /** Stores an object as a multipart upload of one piece. What it leaves when it fails, it tries to abort. */
-  putInPieces(key: string, bytes: Uint8Array, options?: StorageCallOptions): Promise<void>
-  /** Begins a multipart upload, and aborts it. */
-  abortUpload(key: string, options?: StorageCallOptions): Promise<void>
+  /**
+   * Stores an object as a multipart upload of one piece, and returns the id of the upload. What it leaves when it fails, it tries
+   * to abort.
+   */
+  putInPieces(key: string, bytes: Uint8Array, options?: StorageCallOptions): Promise<string>
+  /** Aborts an upload. One that is over, or was never begun, is none: the store has shown that it may be aborted. */
+  abortUpload(key: string, uploadId: string, options?: StorageCallOptions): Promise<void>
   /** Undefined where the object is not there. */
   describe(key: string, options?: StorageCallOptions): Promise<BucketObject | undefined>
 }

@@ -41,7 +41,7 @@ class StoreTrial {
   readonly #storage: Storage
   readonly #options: AttemptOptions
   readonly #folder: string
-  readonly #keys: { readonly object: string; readonly pieces: string; readonly aborted: string }
+  readonly #keys: { readonly object: string; readonly pieces: string }
   /** When the object was put. */
   #putMs = { before: 0, after: 0 }
   /** What may be there. */
@@ -51,7 +51,7 @@ class StoreTrial {
     this.#storage = storage
     this.#options = options
     this.#folder = folder
-    this.#keys = { object: `${folder}/object`, pieces: `${folder}/pieces`, aborted: `${folder}/aborted` }
+    this.#keys = { object: `${folder}/object`, pieces: `${folder}/pieces` }
   }
 
   async run(): Promise<Omit<StorageFacts, 'location' | 'bucket' | 'directory'>> {
@@ -64,7 +64,10 @@ class StoreTrial {
     })
     if (isOut(list)) return { list }
     const before = this.#options.clock.now()
-    const put = await this.#put('a put', object, (signal) => storage.put(object, body, { signal }))
+    const put = await this.#put('a put', object, async (signal) => {
+      await storage.put(object, body, { signal })
+      return true as const
+    })
     this.#putMs = { before, after: this.#options.clock.now() }
     if (isOut(put)) return { list, put }
     const removal = async () => ({ remove: await this.#remove() })
@@ -124,14 +127,15 @@ class StoreTrial {
   async #tryUploads(): Promise<Pick<StorageFacts, 'multipart' | 'abort' | 'unfinished'>> {
     const { trials } = this.#storage
     if (!trials) return {}
-    const { aborted, pieces } = this.#keys
+    const { pieces } = this.#keys
     const bytes = Buffer.from(`written by walrx check, may be removed: ${pieces}\n`)
     const multipart = await this.#put('a multipart upload', pieces, (signal) =>
       trials.putInPieces(pieces, bytes, { signal }),
     )
     if (multipart.error) return { multipart }
-    const abort = await this.#try('an aborted upload', async (signal) => {
-      await trials.abortUpload(aborted, { signal })
+    // The one that is over: what may be aborted is asked without an upload that would stay where it may not.
+    const abort = await this.#try('an abort', async (signal) => {
+      await trials.abortUpload(pieces, multipart.value, { signal })
       return true as const
     })
     const unfinished = await this.#try('a listing of unfinished uploads', async (signal) => {
@@ -153,12 +157,9 @@ class StoreTrial {
     return removed
   }
 
-  async #put(what: string, key: string, work: (signal: AbortSignal) => Promise<void>): Promise<Attempt<true>> {
+  async #put<T>(what: string, key: string, work: (signal: AbortSignal) => Promise<T>): Promise<Attempt<T>> {
     this.#written.add(key)
-    const done = await this.#try(what, async (signal) => {
-      await work(signal)
-      return true as const
-    })
+    const done = await this.#try(what, work)
     if (hasCode(done.error, 'WALRX_STORAGE_DENIED')) this.#written.delete(key)
     return done
   }

@@ -34,7 +34,8 @@ export interface StorageFacts {
   readonly get?: Attempt<boolean>
   readonly object?: Attempt<ObjectFacts>
   readonly traits?: Attempt<{ readonly conditionalPut: boolean; readonly listingProblem: string | undefined }>
-  readonly multipart?: Attempt<true>
+  /** With the id of the upload. */
+  readonly multipart?: Attempt<string>
   readonly abort?: Attempt<true>
   readonly unfinished?: Attempt<true>
   readonly remove?: Attempt<true>

@@ -1,7 +1,7 @@
 /** Requests that show what a key may do in a bucket: a multipart upload of one small piece, an abort, and what a HEAD says. */
 import type { HeadObjectCommandInput, PutObjectCommandInput } from '@aws-sdk/client-s3'
 import type { BucketObject, BucketTrials } from '../storage.ts'
-import { type S3Operation, type S3Task, statusOf } from './s3-errors.ts'
+import { type S3Operation, type S3Task, codeOf, statusOf } from './s3-errors.ts'
 import type { S3Attempt, S3Retries } from './s3-retries.ts'
 
 /** How the storage addresses an object. */
@@ -12,40 +12,45 @@ export interface S3TrialObjects {
   read(key: string): HeadObjectCommandInput
 }
 
+/** Milliseconds for the abort of an upload that failed. */
+const abortMs = 3_000
+
 /** See {@link BucketTrials}. */
 export function bucketTrials(
   caller: S3Retries,
   taskOf: (operation: S3Operation, key: string) => S3Task,
   objects: S3TrialObjects,
 ): BucketTrials {
-  const begin = async (key: string, signal: AbortSignal | undefined) => {
-    return await caller.call(taskOf('put in pieces', key), signal, async ({ sdk, send }) => {
-      const { UploadId } = await send(new sdk.CreateMultipartUploadCommand(objects.made(key)))
-      return { ...objects.read(key), UploadId }
+  const abort = async (key: string, UploadId: string, signal: AbortSignal | undefined) => {
+    await caller.call(taskOf('abort of an upload', key), signal, async ({ sdk, send }) => {
+      try {
+        await send(new sdk.AbortMultipartUploadCommand({ ...objects.read(key), UploadId }))
+      } catch (error) {
+        if (codeOf(error) !== 'NoSuchUpload') throw error
+      }
     })
-  }
-  type Upload = Awaited<ReturnType<typeof begin>>
-  const abort = async (key: string, upload: Upload, signal: AbortSignal | undefined) => {
-    await caller.call(taskOf('abort of an upload', key), signal, ({ sdk, send }) =>
-      send(new sdk.AbortMultipartUploadCommand(upload)),
-    )
   }
   return {
     async putInPieces(key, bytes, { signal } = {}) {
-      const upload = await begin(key, signal)
+      const task = taskOf('put in pieces', key)
+      const { UploadId = '' } = await caller.call(task, signal, ({ sdk, send }) =>
+        send(new sdk.CreateMultipartUploadCommand(objects.made(key))),
+      )
+      const upload = { ...objects.read(key), UploadId }
       try {
-        await caller.call(taskOf('put in pieces', key), signal, async ({ sdk, send }) => {
+        await caller.call(task, signal, async ({ sdk, send }) => {
           const { ETag } = await send(new sdk.UploadPartCommand({ ...upload, PartNumber: 1, Body: bytes }))
           const MultipartUpload = { Parts: [{ PartNumber: 1, ETag }] }
           await send(new sdk.CompleteMultipartUploadCommand({ ...upload, MultipartUpload }))
         })
+        return UploadId
       } catch (error) {
-        signal?.throwIfAborted()
-        await abort(key, upload, signal).catch(() => {})
+        // Also after a signal: nobody else would abort it.
+        await abort(key, UploadId, AbortSignal.timeout(abortMs)).catch(() => {})
         throw error
       }
     },
-    abortUpload: async (key, { signal } = {}) => abort(key, await begin(key, signal), signal),
+    abortUpload: (key, uploadId, { signal } = {}) => abort(key, uploadId, signal),
     describe: (key, { signal } = {}) =>
       caller.call(taskOf('head', key), signal, (attempt) => describe(attempt, objects.read(key))),
   }

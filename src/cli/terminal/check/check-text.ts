@@ -9,7 +9,7 @@ const places: Readonly<Record<Step['run'], string>> = {
   server: 'on the server',
   here: 'on this machine',
   policy: 'in the policy',
-  setting: 'to the call, add',
+  setting: 'in the call',
   do: 'do',
 }
 
