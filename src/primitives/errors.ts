@@ -17,7 +17,7 @@ export interface ErrorKind {
 /** Exit statuses, by number, as documented. PostgreSQL reads 1 to 125 from a restore_command as "no such file". */
 export const exitStatuses = {
   0: 'done',
-  1: 'a defect of walrx; from wal-fetch on a standby: the file is not there yet, the standby asks again; from wal-prefetch: any failure',
+  1: 'a defect of walrx; from wal-fetch on a standby: the file is not there yet, the standby asks again; from wal-prefetch: any failure; from check with --monitoring: a warning, where 2 is an error and 3 that nothing could be checked',
   2: 'usage or configuration: unknown option, bad value, unsupported setting',
   3: 'the server could not be reached, or refused the connection or a command',
   4: 'the storage could not be reached, or refused a request; from daemon-client: the daemon could not be reached, or has failed',

@@ -166,6 +166,11 @@ test('every example of every help does what it says', async (t) => {
   here.push([/2026-03-01 12:00:00\+01/, moment?.time ?? ''])
   here.push([/(?<=wal-fetch )0{7}10{15}1/, last])
 
+  await t.test('of a setup', async () => {
+    const isAll = has(/^0 errors, /m)
+    await runAll('check', isAll, has(/^ {2}ok {7}storage.deep: .*\n[^]*^0 errors, /m), has(/^$/))
+  })
+
   await t.test('of settings', async () => {
     await runAll(
       'config',

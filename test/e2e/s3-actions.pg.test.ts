@@ -208,6 +208,11 @@ const calls: Readonly<Record<string, () => Promise<ProcessEnd>>> = {
     }
     return walrx('st', 'check', 'read')
   },
+  // Its findings are its output.
+  check: async () => {
+    const ended = await walrx('check', '--dbname', server.conninfo())
+    return { ...ended, stderr: ended.stderr + ended.stdout }
+  },
   'restore-command': () => walrx('restore-command'),
   scrub: () => walrx('scrub', '--dbname', server.conninfo()),
   config: () => walrx('config'),

@@ -1,7 +1,8 @@
 /** `check --deep`: an object as large as a segment, compressed and encrypted as one, is stored and read back. */
 import { randomBytes, randomFillSync } from 'node:crypto'
 import type { WriteCodec } from '../../compression/codec.ts'
-import { readObject, type Storage } from '../../storage/storage.ts'
+import type { Storage } from '../../storage/storage.ts'
+import { readTrial, storeTrial } from '../../storage/trial-object.ts'
 import { archiveFolders } from '../../walg/names.ts'
 import { StoredWriter } from '../../walg/stored/stored-writer.ts'
 import { attempt, type Attempt, type AttemptOptions } from '../attempt.ts'
@@ -32,9 +33,9 @@ export async function deepTrial(
       const writer = new StoredWriter(storage, codec)
       const encoded = await writer.encodeCopy(content)
       const beganMs = options.clock.now()
-      await storage.put(key, encoded, { signal })
+      await storeTrial(storage, key, encoded, { signal })
       const writtenMs = options.clock.now()
-      const found = await readObject(storage, key, { signal })
+      const found = await readTrial(storage, key, { signal })
       const readMs = options.clock.now() - writtenMs
       const isSame = found.equals(encoded) && (await opens(storage, writer, key, found, content))
       const sizes = { bytes: content.length, segmentSize, storedBytes: encoded.length }

@@ -7,7 +7,8 @@ import { randomBytes } from 'node:crypto'
 import { rmdir, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasCode, type WalrxError } from '../../primitives/errors.ts'
-import { readObject, type Storage } from '../../storage/storage.ts'
+import type { Storage } from '../../storage/storage.ts'
+import { readTrial, storeTrial } from '../../storage/trial-object.ts'
 import { archiveFolders, walrxFolder } from '../../walg/names.ts'
 import type { ClockReading } from '../clock-finding.ts'
 import { attempt, type Attempt, type AttemptOptions, type Lateness } from '../attempt.ts'
@@ -65,14 +66,14 @@ class StoreTrial {
     if (isOut(list)) return { list }
     const before = this.#options.clock.now()
     const put = await this.#put('a put', object, async (signal) => {
-      await storage.put(object, body, { signal })
+      await storeTrial(storage, object, body, { signal })
       return true as const
     })
     this.#putMs = { before, after: this.#options.clock.now() }
     if (isOut(put)) return { list, put }
     const removal = async () => ({ remove: await this.#remove() })
     if (put.error) return { list, put, ...(storage.trials ? await removal() : {}) }
-    const get = await this.#try('a get', async (signal) => (await readObject(storage, object, { signal })).equals(body))
+    const get = await this.#try('a get', async (signal) => (await readTrial(storage, object, { signal })).equals(body))
     if (isOut(get)) return { list, put, get }
     const seen = get.error ? {} : { object: await this.#look() }
     const traits =

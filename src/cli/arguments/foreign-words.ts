@@ -52,8 +52,6 @@ const foreignCommands: Readonly<Record<string, string>> = {
   'check-backup': 'did you mean backup-verify?',
   pg_verifybackup: 'did you mean backup-verify?',
   pg_combinebackup: 'walrx backup-fetch restores a delta together with all that it builds on',
-  check:
-    'walrx backup-verify LATEST checks a backup, walrx wal-verify that no WAL is missing, walrx backup-plan the server',
   status: 'walrx wal-show shows how far the archive reaches; wal-receive has a status page, see docs/monitoring.md',
   'replication-status': 'walrx wal-show shows how far the archive reaches; pg_stat_replication shows the connection',
   keep: 'did you mean backup-mark?',

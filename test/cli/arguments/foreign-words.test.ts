@@ -23,7 +23,7 @@ async function refused(name: CommandName, ...args: string[]): Promise<string> {
 }
 
 test('commands of WAL-G, pgBackRest and Barman get an answer, whatever walrx has instead', () => {
-  const words = ['list', 'restore', 'backup', 'check', 'archive-push', 'archive-get', 'stanza-create']
+  const words = ['list', 'restore', 'backup', 'archive-push', 'archive-get', 'stanza-create']
   for (const word of [
     ...words,
     'put-wal',

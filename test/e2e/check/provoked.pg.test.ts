@@ -228,6 +228,9 @@ describe('check', { concurrency: 1, timeout: 300_000 }, () => {
     const lose = async () => {
       await server.sql(`select pg_create_physical_replication_slot('lost', true)`)
       await set('max_slot_wal_keep_size', '1MB')
+      // The advice of earlier rounds keeps WAL as well.
+      await set('wal_keep_size', '0')
+      await set('summarize_wal', 'off')
       await server.reload()
       for (let count = 0; count < 5; count++) {
         await server.sql('create table if not exists t (x int); insert into t values (1)')
