@@ -29,7 +29,7 @@ export interface CheckRequest {
   readonly wish: CheckWish | undefined
   /** Undefined where the settings of the archive cannot be used. */
   readonly archive: { readonly storage: Storage; readonly place: StorePlace; readonly codec: WriteCodec } | undefined
-  /** The findings `server.settings` and `storage.settings`. */
+  /** The findings `server.settings` and `storage.settings`, and what takes the place of one that settings make impossible. */
   readonly settings: readonly Finding[]
   readonly machine: Omit<MachineWish, 'segmentSize'>
   /** Also {@link deepTrial}. */

@@ -86,7 +86,11 @@ function loginSteps(facts: ServerFacts, { conninfo }: CheckWish, database: strin
     `DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = ${text}) THEN ALTER ROLE ${name} WITH LOGIN REPLICATION; ` +
       `ELSE CREATE ROLE ${name} WITH LOGIN REPLICATION; END IF; END $$;`,
   )
-  return [...(facts.sql.value ? [] : [role]), ...hbaLine(line, facts.settings)]
+  const hasPassword = conninfo.password !== undefined
+  const login = words(
+    `give the role a password with \\password ${name} in psql, and walrx the same in PGPASSWORD or ~/.pgpass`,
+  )
+  return [...(facts.sql.value ? [] : [role]), ...hbaLine(line, facts.settings), ...(hasPassword ? [] : [login])]
 }
 
 /** The line of pg_hba.conf that the error's hint shows, with the address that we come from. */

@@ -22,6 +22,9 @@ export const shownSettings = [
   ...['statement_timeout', 'idle_session_timeout', 'transaction_timeout', 'data_directory', 'hba_file'],
 ] as const
 
+/** Those that are not of the session that reads them. */
+const sharedSettings = shownSettings.filter((name) => !/^(statement|idle_session|transaction)_timeout$/.test(name))
+
 /** How the server is asked. */
 export interface ReadServerOptions extends AttemptOptions {
   readonly log: Logger
@@ -132,7 +135,7 @@ async function readBySql(
   if (!opening.sql) throw opening.reason
   const { sql } = opening
   try {
-    if (settings.size === 0) await readSqlSettings(sql, shownSettings, settings, signal)
+    if (settings.size === 0) await readSqlSettings(sql, sharedSettings, settings, signal)
     return await readSqlFacts(sql, wish.slot, signal)
   } finally {
     await closeQuietly(sql)

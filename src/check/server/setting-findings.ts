@@ -120,7 +120,7 @@ function timeouts(settings: Settings): Finding {
   const id = 'server.timeouts'
   const names = ['statement_timeout', 'idle_session_timeout', 'transaction_timeout']
   const known = names.filter((name) => settings.has(name))
-  if (known.length === 0) return skipped(id, 'the server could not be asked')
+  if (known.length === 0) return skipped(id, 'there is no replication connection')
   const set = known.filter((name) => settings.get(name) !== '0')
   if (set.length === 0) return ok(id, `${known.join(', ')} are 0 in sessions of walrx`)
   const values = set.map((name) => `${name} is ${settings.get(name)}`).join(', ')

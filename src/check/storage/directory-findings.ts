@@ -24,6 +24,7 @@ export function directoryFindings({ bucket, directory }: Pick<StorageFacts, 'buc
 function space({ freeBytes, freeInodes, path, totalBytes }: DirectoryFacts): Finding {
   const id = 'storage.space'
   const text = `${inUnits(freeBytes)} of ${inUnits(totalBytes)} are free at ${path}`
+  if (totalBytes === 0) return skipped(id, `the file system of ${path} does not say its size`)
   const step = words(`make room on the file system of ${path}: df -h shows what fills it, and walrx delete what may go`)
   if (freeBytes < 64 * MiB) return failure(id, 9, `${text}, and 64 MB must be at least`, step)
   if (freeInodes !== undefined && freeInodes < 1000) {

@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto'
 import { rmdir, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasCode, type WalrxError } from '../../primitives/errors.ts'
+import { codeOf } from '../../storage/s3/s3-errors.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { readTrial, storeTrial } from '../../storage/trial-object.ts'
 import { archiveFolders, walrxFolder } from '../../walg/names.ts'
@@ -186,8 +187,7 @@ export function isOut({ error }: Attempt<unknown>): boolean {
 /** True where a policy is the reason, and not a wrong access key or a clock. */
 export function isDeniedByPolicy(error: WalrxError): boolean {
   if (!hasCode(error, 'WALRX_STORAGE_DENIED')) return false
-  const { Code, name } = (error.cause ?? {}) as { readonly Code?: unknown; readonly name?: unknown }
-  return [Code, name].includes('AccessDenied')
+  return codeOf(error.cause) === 'AccessDenied'
 }
 
 /**
@@ -212,14 +212,15 @@ async function lookAtDirectory({ directory }: StorePlace): Promise<DirectoryFact
   if (!directory) return undefined
   const path = directory.root
   try {
-    const [space, { dev }] = await Promise.all([statfs(path), stat(path)])
+    const [space, stats] = await Promise.all([statfs(path), stat(path)])
+    if (!stats.isDirectory()) return undefined
     return {
       path,
       kind: space.type,
       freeBytes: space.bavail * space.bsize,
       totalBytes: space.blocks * space.bsize,
       freeInodes: space.files === 0 ? undefined : space.ffree,
-      device: dev,
+      device: stats.dev,
     }
   } catch {
     // Missing or closed: the listing says so.

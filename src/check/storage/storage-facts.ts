@@ -22,11 +22,20 @@ export interface ObjectFacts {
   readonly hasVersions: boolean | undefined
 }
 
+/** Where an archive in a bucket is. */
+export interface BucketPlace {
+  readonly name: string
+  /** '' for none. */
+  readonly folder: string
+  /** URL of a store that is not AWS. */
+  readonly endpoint: string | undefined
+}
+
 /** Undefined stands for what was not asked, because something before it failed. */
 export interface StorageFacts {
   readonly location: string
   /** Undefined for a directory. */
-  readonly bucket: { readonly name: string; readonly folder: string } | undefined
+  readonly bucket: BucketPlace | undefined
   readonly directory: DirectoryFacts | undefined
   readonly list: Attempt<true>
   readonly put?: Attempt<true>

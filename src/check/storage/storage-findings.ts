@@ -1,12 +1,14 @@
 /** Findings of the storage: what may be done there, and how the store behaves. */
+import process from 'node:process'
 import type { WalrxError } from '../../primitives/errors.ts'
+import { codeOf } from '../../storage/s3/s3-errors.ts'
 import { shellWord } from '../../primitives/shell-word.ts'
 import type { Attempt } from '../attempt.ts'
 import type { CheckId } from '../check-table.ts'
 import { clockFinding } from '../clock-finding.ts'
 import { failed, failure, type Finding, here, note, ok, skipped, type Step, warning, words } from '../finding.ts'
 import { isDeniedByPolicy } from './probe-store.ts'
-import type { StorageFacts } from './storage-facts.ts'
+import type { BucketPlace, StorageFacts } from './storage-facts.ts'
 
 /** Findings from `storage.list` to `storage.clock`. */
 export function storageFindings(facts: StorageFacts): Finding[] {
@@ -44,11 +46,27 @@ function finding(
 /** What mends a denial: a statement of a policy, or the mode of a directory. */
 function denialSteps({ bucket, location }: StorageFacts, error: WalrxError, action: string): Step[] {
   if (!bucket) return directorySteps(location, error)
-  if (!isDeniedByPolicy(error)) return []
+  if (!isDeniedByPolicy(error)) return unansweredSteps(bucket, error)
   const isOfBucket = action.startsWith('s3:ListBucket')
   const path = bucket.folder === '' ? '*' : `${bucket.folder}/*`
   const Resource = `arn:aws:s3:::${bucket.name}${isOfBucket ? '' : `/${path}`}`
   return [{ run: 'policy', text: JSON.stringify({ Effect: 'Allow', Action: action, Resource }) }]
+}
+
+/** What mends the rest, where the error itself has no words for it. */
+function unansweredSteps({ endpoint, name }: BucketPlace, error: WalrxError): Step[] {
+  if (codeOf(error.cause) === 'NoSuchBucket') {
+    const at = endpoint === undefined ? '' : ` --endpoint-url ${shellWord(endpoint)}`
+    return [
+      words('correct the name in WALG_S3_PREFIX, or create the bucket:'),
+      here(`aws${at} s3 mb ${shellWord(`s3://${name}`)}`),
+    ]
+  }
+  if (error.code !== 'WALRX_STORAGE_UNAVAILABLE' || error.hint !== undefined) return []
+  const where = endpoint === undefined ? 'AWS in this region' : endpoint
+  return [
+    words(`check that a store of S3 answers at ${where} (AWS_ENDPOINT), and the firewalls and the proxy on the way`),
+  ]
 }
 
 function directorySteps(location: string, error: WalrxError): Step[] {
@@ -57,7 +75,8 @@ function directorySteps(location: string, error: WalrxError): Step[] {
     return [words('mount its file system if it has one, else:'), here(`mkdir -p ${shellWord(root)}`)]
   }
   const { code } = (error.cause ?? {}) as { readonly code?: unknown }
-  if (code !== 'EACCES' && code !== 'EPERM') return []
+  // Root needs no chown: then something else forbids it.
+  if ((code !== 'EACCES' && code !== 'EPERM') || process.getuid?.() === 0) return []
   return [here(`sudo chown -R "$(id -un)" ${shellWord(location.replace(/^file:\/\//, ''))}`)]
 }
 

@@ -9,7 +9,7 @@ import { parseS3Prefix } from '../../../config/s3-prefix.ts'
 import { refuseSlotName } from '../../../postgres/connect/pg-session.ts'
 import { toWalrxError } from '../../../primitives/errors.ts'
 import { clusterNameOf } from '../../../service/service-settings.ts'
-import { parseListenAddress } from '../../../status/server.ts'
+import { type ListenAddress, parseListenAddress } from '../../../status/server.ts'
 import type { CommandContext } from '../../command.ts'
 import { checkReceiveOptions } from '../receive-settings.ts'
 import { conninfoOf } from '../server-of.ts'
@@ -17,21 +17,19 @@ import { conninfoOf } from '../server-of.ts'
 /** How long a store may fail before a step of the check gives it up: a check is to answer soon. */
 const patienceMs = 8_000
 
-/**
- * Opens the archive.
- * @throws WALRX_USAGE for an address of the status page that is none: nothing could be checked with that
- */
+/** Opens the archive. Asks nothing yet. */
 export async function checkRequest(context: CommandContext<'check'>): Promise<CheckRequest> {
   const { log, options } = context
   const server = serverWish(context)
   const archive = await openArchive(options)
+  const page = statusPage(options)
   return {
     wish: server.wish,
     archive: archive.opened,
-    settings: [server.finding, archive.finding],
+    settings: [server.finding, archive.finding, ...page.findings],
     machine: {
       memoryBytes: options.memoryBytes,
-      listen: parseListenAddress(options.statusListen),
+      listen: page.listen,
       cluster: clusterNameOf(options),
     },
     isDeep: options.deep,
@@ -66,6 +64,17 @@ function serverWish(context: CommandContext<'check'>): {
   }
 }
 
+function statusPage({ statusListen }: OptionValues<'check'>): {
+  readonly listen: ListenAddress | undefined
+  readonly findings: readonly Finding[]
+} {
+  try {
+    return { listen: parseListenAddress(statusListen), findings: [] }
+  } catch (error) {
+    return { listen: undefined, findings: [failed('machine.status_port', toWalrxError(error))] }
+  }
+}
+
 async function openArchive(
   options: OptionValues<'check'>,
 ): Promise<{ readonly opened: CheckRequest['archive']; readonly finding: Finding }> {
@@ -85,10 +94,10 @@ async function openArchive(
   }
 }
 
-function placeOf({ filePrefix, s3Prefix, storagePrefix }: OptionValues<'check'>): StorePlace {
+function placeOf({ awsEndpoint, filePrefix, s3Prefix, storagePrefix }: OptionValues<'check'>): StorePlace {
   if (s3Prefix !== undefined) {
     const { bucket, folder } = parseS3Prefix(s3Prefix, storagePrefix)
-    return { bucket: { name: bucket, folder }, directory: undefined }
+    return { bucket: { name: bucket, folder, endpoint: awsEndpoint }, directory: undefined }
   }
   const root = (filePrefix ?? '').replace(/^file:\/\/(localhost)?/, '')
   return { bucket: undefined, directory: { root, folder: storagePrefix ?? '' } }

@@ -20,7 +20,8 @@ const colours: Readonly<Partial<Record<FindingLevel, string>>> = { warning: '33'
 
 /** All findings by their groups, and a line with the counts. */
 export function checkText(findings: readonly Finding[], hasColours: boolean): string {
-  const groups = checkGroups.map((group) =>
+  const present = checkGroups.filter((group) => findings.some(({ id }) => groupOf(id) === group))
+  const groups = present.map((group) =>
     groupText(
       group,
       findings.filter(({ id }) => groupOf(id) === group),
