@@ -1,7 +1,7 @@
 /** One step of a check: it ends in time, and its failure is a result. */
 import type { Clock } from '../primitives/clock.ts'
 import { type ErrorCode, toWalrxError, WalrxError } from '../primitives/errors.ts'
-import { orAborted } from '../primitives/wait.ts'
+import { orAborted, settledWithin } from '../primitives/wait.ts'
 
 /** What a step has found, or why it has found nothing. */
 export type Attempt<T> =
@@ -48,4 +48,12 @@ export async function attempt<T>(
     timer.cancel()
     signal.removeEventListener('abort', onAbort)
   }
+}
+
+/** Milliseconds for a look at a file: a dead mount never answers. */
+const lookMs = 5_000
+
+/** What a call of the file system answers; undefined where it fails, or does not answer soon. */
+export async function ifSoon<T>(answer: Promise<T>, clock: Clock): Promise<T | undefined> {
+  return (await settledWithin(answer, lookMs, clock)) ? await answer.catch(() => undefined) : undefined
 }

@@ -45,7 +45,7 @@ export interface CheckRequest {
 export async function runCheck(request: CheckRequest, options: AttemptOptions): Promise<Finding[]> {
   const { archive } = request
   return archive
-    ? await withoutTraces(archive.place, () => checkAll(request, options))
+    ? await withoutTraces(archive.place, options.clock, () => checkAll(request, options))
     : await checkAll(request, options)
 }
 
@@ -54,7 +54,7 @@ async function checkAll(request: CheckRequest, options: AttemptOptions): Promise
   const [server, store, own] = await Promise.all([
     wish && readServer(wish, { ...options, log }),
     archive && probeStore(archive.storage, archive.place, options),
-    readMachine(machine.listen),
+    readMachine(machine.listen, options.clock),
   ])
   const segmentSize = segmentSizeOf(server?.settings ?? new Map())
   const found = [

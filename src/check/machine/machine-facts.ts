@@ -2,8 +2,10 @@
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import process from 'node:process'
+import type { Clock } from '../../primitives/clock.ts'
 import type { ListenAddress } from '../../status/server.ts'
 import { askStatusPage, reachable } from '../../status/status-client.ts'
+import { ifSoon } from '../attempt.ts'
 
 /** Who has the address of the status page. */
 export type PortState =
@@ -27,7 +29,7 @@ export interface MachineFacts {
 }
 
 /** Reads them. Never throws. @param listen undefined for no status page */
-export async function readMachine(listen: ListenAddress | undefined): Promise<MachineFacts> {
+export async function readMachine(listen: ListenAddress | undefined, clock: Clock): Promise<MachineFacts> {
   const limits = await readFile('/proc/self/limits', 'latin1').catch(() => '')
   const constrained = process.constrainedMemory()
   return {
@@ -35,7 +37,7 @@ export async function readMachine(listen: ListenAddress | undefined): Promise<Ma
     openFilesMax: parseOpenFiles(limits),
     // No limit is 0, or a number of all bits.
     memoryMaxBytes: constrained > 0 && constrained < 2 ** 50 ? constrained : undefined,
-    port: listen && (await portState(listen)),
+    port: listen && (await portState(listen, clock)),
   }
 }
 
@@ -48,11 +50,12 @@ export function parseOpenFiles(limits: string): number | undefined {
 
 const answerMs = 2_000
 
-async function portState(listen: ListenAddress): Promise<PortState> {
+async function portState(listen: ListenAddress, clock: Clock): Promise<PortState> {
   // Port 0 chooses a free one.
   if (listen.port === 0) return { kind: 'free' }
-  const code = await listenOnce(listen)
-  if (code === undefined) return { kind: 'free' }
+  // A name server may be asked for it.
+  const code = (await ifSoon(listenOnce(listen), clock)) ?? 'its name is not resolved'
+  if (code === 'done') return { kind: 'free' }
   if (code !== 'EADDRINUSE') return { kind: 'refused', code }
   try {
     const { body } = await askStatusPage(reachable(listen), '/metrics', answerMs)
@@ -66,11 +69,11 @@ async function portState(listen: ListenAddress): Promise<PortState> {
   }
 }
 
-/** Listens, and stops at once. @returns the errno where that is refused */
-function listenOnce({ host, port }: ListenAddress): Promise<string | undefined> {
-  const { promise, resolve } = Promise.withResolvers<string | undefined>()
+/** Listens, and stops at once. @returns `done`, or the errno where that is refused */
+function listenOnce({ host, port }: ListenAddress): Promise<string> {
+  const { promise, resolve } = Promise.withResolvers<string>()
   const server = createServer()
   server.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message))
-  server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(undefined)))
+  server.listen({ host, port, exclusive: true }, () => server.close(() => resolve('done')))
   return promise
 }

@@ -6,8 +6,9 @@ import type { Conninfo } from '../../postgres/connect/conninfo.ts'
 import type { PgSession } from '../../postgres/connect/pg-session.ts'
 import type { SqlConnection } from '../../postgres/connect/sql-connection.ts'
 import { hostLabel } from '../../postgres/connect/target.ts'
+import type { Clock } from '../../primitives/clock.ts'
 import { hasCode, WalrxError } from '../../primitives/errors.ts'
-import { attempt, type Attempt, type AttemptOptions, type Lateness } from '../attempt.ts'
+import { attempt, type Attempt, type AttemptOptions, ifSoon, type Lateness } from '../attempt.ts'
 import type { CheckWish } from '../check-wish.ts'
 import type { HostFacts, ServerDisk, ServerFacts, SessionFacts, SqlFacts } from './server-facts.ts'
 import { readSqlFacts, readSqlSettings } from './sql-facts.ts'
@@ -54,7 +55,7 @@ export async function readServer(wish: CheckWish, options: ReadServerOptions): P
     const sql = await attempt(options, lateness('the server', 'an ordinary connection'), (signal) =>
       readBySql(server, session, { wish, settings, signal }),
     )
-    return { hosts, session: facts, sql, settings, disk: await diskOf(facts, settings) }
+    return { hosts, session: facts, sql, settings, disk: await diskOf(facts, settings, options.clock) }
   } finally {
     const open = session
     if (open) await attempt({ ...options, stepMs: 2_000 }, lateness(open.host, 'a goodbye'), () => open.close())
@@ -154,14 +155,15 @@ async function closeQuietly(sql: SqlConnection): Promise<void> {
 async function diskOf(
   session: Attempt<SessionFacts>,
   settings: ReadonlyMap<string, string>,
+  clock: Clock,
 ): Promise<ServerDisk | undefined> {
   const directory = settings.get('data_directory')
   if (session.value?.isLocal !== true || directory === undefined) return undefined
   // A server's data directory is closed to others: they see only the file system that it lies on.
   for (const path of [`${directory}/pg_wal`, directory]) {
-    const space = await statfs(path).catch(() => undefined)
+    const space = await ifSoon(statfs(path), clock)
     if (!space) continue
-    const { dev } = (await stat(path).catch(() => undefined)) ?? {}
+    const { dev } = (await ifSoon(stat(path), clock)) ?? {}
     return { path, freeBytes: space.bavail * space.bsize, totalBytes: space.blocks * space.bsize, device: dev }
   }
   return undefined

@@ -66,7 +66,7 @@ function state(facts: ServerFacts, slot: string): Finding {
   const { session, sql: asked } = facts
   const exists = isThere(facts)
   if (exists === undefined)
-    return skipped(id, session.error || asked.error ? 'the server could not be asked' : 'the slot cannot be read')
+    return skipped(id, session.error ? 'the server could not be asked' : 'it takes an ordinary connection')
   if (!exists) return ok(id, `there is no slot ${sqlText(slot)} yet: walrx wal-receive creates it`)
   const health = asked.value?.slot
   const reading = session.value?.slot

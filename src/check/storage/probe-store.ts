@@ -4,15 +4,16 @@
  * makes.
  */
 import { randomBytes } from 'node:crypto'
-import { rmdir, stat, statfs } from 'node:fs/promises'
+import { lstat, rmdir, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Clock } from '../../primitives/clock.ts'
 import { hasCode, type WalrxError } from '../../primitives/errors.ts'
 import { codeOf } from '../../storage/s3/s3-errors.ts'
 import type { Storage } from '../../storage/storage.ts'
 import { readTrial, storeTrial } from '../../storage/trial-object.ts'
 import { archiveFolders, walrxFolder } from '../../walg/names.ts'
 import type { ClockReading } from '../clock-finding.ts'
-import { attempt, type Attempt, type AttemptOptions, type Lateness } from '../attempt.ts'
+import { attempt, type Attempt, type AttemptOptions, ifSoon, type Lateness } from '../attempt.ts'
 import type { DirectoryFacts, ObjectFacts, StorageFacts } from './storage-facts.ts'
 
 /** Where the archive is, besides what a storage says of itself. */
@@ -32,7 +33,12 @@ export async function probeStore(storage: Storage, place: StorePlace, options: A
   const trial = new StoreTrial(storage, folder, options)
   try {
     const facts = await trial.run()
-    return { location: storage.location, bucket: place.bucket, directory: await lookAtDirectory(place), ...facts }
+    return {
+      location: storage.location,
+      bucket: place.bucket,
+      directory: await lookAtDirectory(place, options.clock),
+      ...facts,
+    }
   } finally {
     await trial.cleanUp()
   }
@@ -194,36 +200,42 @@ export function isDeniedByPolicy(error: WalrxError): boolean {
  * Does the work, and removes the folder of walrx's own objects afterwards where it was not there before: a check makes no
  * archive. One that is not empty stays.
  */
-export async function withoutTraces<T>({ directory }: StorePlace, work: () => Promise<T>): Promise<T> {
+export async function withoutTraces<T>({ directory }: StorePlace, clock: Clock, work: () => Promise<T>): Promise<T> {
   if (!directory) return await work()
   const path = join(directory.root, directory.folder, walrxFolder)
-  const wasThere = await stat(path).then(
-    () => true,
-    () => false,
-  )
+  const isThere = async () => (await lstatOrNothing(path)) !== undefined
+  // Where nothing answers, nothing is removed.
+  const wasThere = (await ifSoon(isThere(), clock)) ?? true
   try {
     return await work()
   } finally {
-    if (!wasThere) await rmdir(path).catch(() => {})
+    if (!wasThere) await ifSoon(rmdir(path), clock)
   }
 }
 
-async function lookAtDirectory({ directory }: StorePlace): Promise<DirectoryFacts | undefined> {
+/** Undefined only for what is not there. */
+async function lstatOrNothing(path: string): Promise<object | undefined> {
+  try {
+    return await lstat(path)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
+    throw error
+  }
+}
+
+/** Undefined where it is missing or closed: the listing says so. */
+async function lookAtDirectory({ directory }: StorePlace, clock: Clock): Promise<DirectoryFacts | undefined> {
   if (!directory) return undefined
   const path = directory.root
-  try {
-    const [space, stats] = await Promise.all([statfs(path), stat(path)])
-    if (!stats.isDirectory()) return undefined
-    return {
-      path,
-      kind: space.type,
-      freeBytes: space.bavail * space.bsize,
-      totalBytes: space.blocks * space.bsize,
-      freeInodes: space.files === 0 ? undefined : space.ffree,
-      device: stats.dev,
-    }
-  } catch {
-    // Missing or closed: the listing says so.
-    return undefined
+  const [space, stats] = (await ifSoon(Promise.all([statfs(path), stat(path)]), clock)) ?? []
+  if (!space || stats?.isDirectory() !== true) return undefined
+  return {
+    path,
+    kind: space.type,
+    freeBytes: space.bavail * space.bsize,
+    totalBytes: space.blocks * space.bsize,
+    freeInodes: space.files === 0 ? undefined : space.ffree,
+    device: stats.dev,
   }
 }
