@@ -51,11 +51,14 @@ export async function runCheck(request: CheckRequest, options: AttemptOptions): 
 
 async function checkAll(request: CheckRequest, options: AttemptOptions): Promise<Finding[]> {
   const { archive, log, machine, settings, wish } = request
-  const [server, store, own] = await Promise.all([
+  const asked = [
     wish && readServer(wish, { ...options, log }),
     archive && probeStore(archive.storage, archive.place, options),
     readMachine(machine.listen, options.clock),
-  ])
+  ] as const
+  // After a signal too, what was written is removed before the storage is closed.
+  await Promise.allSettled(asked)
+  const [server, store, own] = await Promise.all(asked)
   const segmentSize = segmentSizeOf(server?.settings ?? new Map())
   const found = [
     ...settings,
