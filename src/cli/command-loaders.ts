@@ -43,6 +43,7 @@ const loaders: Readonly<Record<CommandName, CommandEntry['load']>> = {
   st: async () => (await import('./commands/st.ts')).stCommand,
   completion: async () => (await import('./commands/completion.ts')).completion,
   check: async () => (await import('./commands/check.ts')).checkCommand,
+  status: async () => (await import('./commands/status.ts')).statusCommand,
   config: async () => (await import('./commands/config.ts')).configCommand,
 }
 

@@ -221,6 +221,12 @@ export const commandTable = {
       'all with JSON output',
     ],
   },
+  status: {
+    summary: 'show how the receiver and its archive are: what would be lost now, the slot, what is wrong',
+    kind: 'short',
+    groups: ['all with an archive', 'all with JSON output'],
+    keepsHeapSmall: true,
+  },
   config: {
     summary: "show which settings are in force, where each comes from, and what becomes of WAL-G's",
     kind: 'short',

@@ -17,9 +17,9 @@ export interface ErrorKind {
 /** Exit statuses, by number, as documented. PostgreSQL reads 1 to 125 from a restore_command as "no such file". */
 export const exitStatuses = {
   0: 'done',
-  1: 'a defect of walrx; from wal-fetch on a standby: the file is not there yet, the standby asks again; from wal-prefetch: any failure; from check with --monitoring: a warning, where 2 is an error and 3 that nothing could be checked',
+  1: 'a defect of walrx; from wal-fetch on a standby: the file is not there yet, the standby asks again; from wal-prefetch: any failure; from check and status with --monitoring: a warning, where 2 is an error and 3 that nothing could be seen',
   2: 'usage or configuration: unknown option, bad value, unsupported setting',
-  3: 'the server could not be reached, or refused the connection or a command',
+  3: 'the server could not be reached, or refused the connection or a command; from status: no receiver streams, or WAL is about to be lost',
   4: 'the storage could not be reached, or refused a request; from daemon-client: the daemon could not be reached, or has failed',
   5: 'the archive contradicts the server or itself: another cluster, other bytes under the same name, a damaged backup, damaged pages; the WAL of a backup that did not arrive in time; wal-verify: WAL is missing, another timeline is newer, or there is nothing to verify; wal-restore: the archive lacks WAL that pg_rewind needs',
   6: 'WAL is gone from the server before it was archived',

@@ -193,6 +193,7 @@ test('every example of every help does what it says', async (t) => {
 
   await t.test('of the archive', async () => {
     await runAll('info', has(/^recovery +any moment from/m), has(/^price +less than 0\.01 a month/m), has(/^\d+$/m))
+    await runAll('status', has(/^ {2}recovery +any moment from/m), has(/^$/))
     await runAll('wal-show', has(/restorable on timeline 1/), has(/^\[\]$/m), has(/^\d{4}-\d\d-\d\dT.*Z$/m))
     await runAll('wal-verify', has(/integrity check status: OK[^]*timeline check status: OK/), has(/^OK$/m))
     const [target, source] = [join(root, 'old-primary'), join(root, 'new-primary')]

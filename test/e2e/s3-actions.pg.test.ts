@@ -163,6 +163,7 @@ const calls: Readonly<Record<string, () => Promise<ProcessEnd>>> = {
     return await walrx('wal-restore', directories.target, directories.source)
   },
   info: () => walrx('info'),
+  status: () => walrx('status'),
   'wal-finalize': async () => {
     await withAllRights(makeTail)
     return await walrx('wal-finalize', '--force')

@@ -143,7 +143,7 @@ export const catalogOptions = {
     flag: 'monitoring',
     type: { kind: 'boolean' },
     default: 'false',
-    commands: ['check'],
+    commands: ['check', 'status'],
     group: 'General',
     help: 'end with the exit statuses of monitoring plugins: 0 all is well, 1 warning, 2 critical, 3 unknown',
   },

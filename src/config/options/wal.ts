@@ -120,9 +120,9 @@ export const receiveOptions = {
     type: { kind: 'string' },
     valueName: 'HOST:PORT',
     default: '127.0.0.1:8432',
-    commands: ['all that receive'],
+    commands: ['all that receive', 'status'],
     group: 'Receive',
-    help: 'address of /metrics, /healthz and /readyz; off for none',
+    help: 'address of /metrics, /healthz and /readyz; off for none. status asks there',
   },
 } as const satisfies Record<string, OptionSpec>
 

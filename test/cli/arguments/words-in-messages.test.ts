@@ -11,6 +11,7 @@ import { lineOf, readSources, walk } from '../../lint/source-files.ts'
 /** Options that are not walrx's, with the program that a text must name beside them. */
 const ofOthers: Readonly<Record<string, RegExp>> = {
   'wal-segsize': /pg_resetwal/,
+  'endpoint-url': /\baws\b/,
   enable: /pg_checksums/,
   'detailed-json': /WAL-G/,
   'max-semi-space-size': /^--max-semi-space-size=/,

@@ -74,7 +74,7 @@ export function newestTimeline(timelines: readonly TimelineInventory[]): Timelin
 }
 
 /** Of the newest window, which a recovery without a target follows; all are in the table. */
-function recoveryText({ backups, windows }: ArchiveOverview): string {
+export function recoveryText({ backups, windows }: ArchiveOverview): string {
   const window = windows.findLast(({ end }) => end.kind === 'newest') ?? windows.at(-1)
   if (!window && backups.length === 0) return 'impossible: there is no backup'
   if (!window) {
