@@ -52,8 +52,8 @@ export async function runCheck(request: CheckRequest, options: AttemptOptions): 
 async function checkAll(request: CheckRequest, options: AttemptOptions): Promise<Finding[]> {
   const { archive, log, machine, settings, wish } = request
   const asked = [
-    wish && readServer(wish, { ...options, log }),
-    archive && probeStore(archive.storage, archive.place, options),
+    wish ? readServer(wish, { ...options, log }) : Promise.resolve(undefined),
+    archive ? probeStore(archive.storage, archive.place, options) : Promise.resolve(undefined),
     readMachine(machine.listen, options.clock),
   ] as const
   // After a signal too, what was written is removed before the storage is closed.

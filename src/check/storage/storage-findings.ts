@@ -56,10 +56,10 @@ function denialSteps({ bucket, location }: StorageFacts, error: WalrxError, acti
 /** What mends the rest, where the error itself has no words for it. */
 function unansweredSteps({ endpoint, name }: BucketPlace, error: WalrxError): Step[] {
   if (codeOf(error.cause) === 'NoSuchBucket') {
-    const at = endpoint === undefined ? '' : ` --endpoint-url ${shellWord(endpoint)}`
+    const aws = endpoint === undefined ? 'aws' : `aws --endpoint-url ${shellWord(endpoint)}`
     return [
       words('correct the name in WALG_S3_PREFIX, or create the bucket:'),
-      here(`aws${at} s3 mb ${shellWord(`s3://${name}`)}`),
+      here(`${aws} s3 mb ${shellWord(`s3://${name}`)}`),
     ]
   }
   if (error.code !== 'WALRX_STORAGE_UNAVAILABLE' || error.hint !== undefined) return []
