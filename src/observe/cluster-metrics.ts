@@ -4,7 +4,7 @@
  * stream.
  */
 import type { Counter, Gauge, Histogram } from 'prom-client'
-import type { clusterMetricSpecs, MetricSpec } from './metrics.ts'
+import type { clusterMetricSpecs, MetricSpec, servedMetricSpecs } from './metrics.ts'
 
 /** Labels beside `cluster`, by name. */
 export type LabelValues = Readonly<Record<string, string>>
@@ -110,15 +110,18 @@ type ClusterMetricOf<S extends MetricSpec> = S['type'] extends 'counter'
     ? ClusterGauge
     : ClusterHistogram
 
-/** The metrics of one cluster by their keys in {@link clusterMetricSpecs}. */
-export type ClusterMetricSet = {
-  readonly [K in keyof typeof clusterMetricSpecs]: ClusterMetricOf<(typeof clusterMetricSpecs)[K]>
-}
-
-/** The metrics of one cluster, from the start of its service to its end. */
-export type ClusterMetrics = ClusterMetricSet & {
+/** Metrics of one cluster by their keys in a list. */
+export type MetricSetOf<S extends Readonly<Record<string, MetricSpec>>> = {
+  readonly [K in keyof S]: ClusterMetricOf<S[K]>
+} & {
   /** Called before the metrics are read: sets the gauges that are only known by asking. */
   onRead: (() => void) | undefined
   /** Removes this cluster from the metrics. May be called twice. */
   close(): void
 }
+
+/** The metrics of one cluster, from the start of its service to its end. */
+export type ClusterMetrics = MetricSetOf<typeof clusterMetricSpecs>
+
+/** The metrics of one cluster of `walrx serve`, for as long as its configuration has it. */
+export type ServedMetrics = MetricSetOf<typeof servedMetricSpecs>

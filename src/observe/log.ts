@@ -16,8 +16,11 @@ export interface Logger {
   info(message: string, fields?: LogFields): void
   warn(message: string, fields?: LogFields): void
   error(message: string, fields?: LogFields): void
-  /** The same logger with fields added to every message. */
-  child(fields: LogFields): Logger
+  /**
+   * The same logger with fields added to every message.
+   * @param secrets further texts that must never appear
+   */
+  child(fields: LogFields, secrets?: readonly string[]): Logger
 }
 
 /** A logger that writes nothing. */
@@ -108,8 +111,10 @@ class LevelLog implements Logger {
     this.#say('error', message, fields)
   }
 
-  child(fields: LogFields): Logger {
-    return new LevelLog(this.#options, this.#open, { ...this.#fields, ...fields })
+  child(fields: LogFields, secrets: readonly string[] = []): Logger {
+    const known = this.#options.secrets ?? []
+    const options = secrets.length === 0 ? this.#options : { ...this.#options, secrets: [...known, ...secrets] }
+    return new LevelLog(options, this.#open, { ...this.#fields, ...fields })
   }
 
   #say(level: LogLevel, message: string, fields: LogFields | undefined): void {

@@ -188,6 +188,61 @@ export const clusterMetricSpecs = {
   },
 } as const satisfies Record<string, MetricSpec>
 
+/** The metrics of a cluster that `walrx serve` keeps, whether its service runs or not. */
+export const servedMetricSpecs = {
+  ready: {
+    type: 'gauge',
+    name: 'walrx_cluster_ready',
+    help: 'walrx serve: 1 while the cluster is as ready as /readyz says, else 0',
+  },
+  failures: {
+    type: 'counter',
+    name: 'walrx_cluster_failures_total',
+    help: 'walrx serve: starts and runs of the service of the cluster that have failed, and are tried again',
+  },
+  memory: {
+    type: 'gauge',
+    name: 'walrx_cluster_memory_bytes',
+    help: "walrx serve: the cluster's share of the memory for WAL",
+  },
+  jobRunning: {
+    type: 'gauge',
+    name: 'walrx_job_running',
+    help: 'walrx serve: 1 while the job runs, else 0',
+    labels: ['job'],
+  },
+  jobWaiting: {
+    type: 'gauge',
+    name: 'walrx_job_waiting',
+    help: 'walrx serve: 1 while the job is due and does not run: it waits for its turn, or to be tried again; else 0',
+    labels: ['job'],
+  },
+  jobNext: {
+    type: 'gauge',
+    name: 'walrx_job_next_run_timestamp_seconds',
+    help: 'walrx serve: when the job runs next by its schedule, in seconds since 1970; NaN for never',
+    labels: ['job'],
+  },
+  jobLastSuccess: {
+    type: 'gauge',
+    name: 'walrx_job_last_success_timestamp_seconds',
+    help: 'walrx serve: end of the last run that succeeded, in seconds since 1970; 0 for none so far',
+    labels: ['job'],
+  },
+  jobLastDuration: {
+    type: 'gauge',
+    name: 'walrx_job_last_duration_seconds',
+    help: 'walrx serve: how long the last run took, whatever its outcome; 0 for none so far',
+    labels: ['job'],
+  },
+  jobRuns: {
+    type: 'counter',
+    name: 'walrx_job_runs_total',
+    help: 'walrx serve: runs since walrx was started, by outcome: succeeded, failed or stopped',
+    labels: ['job', 'outcome'],
+  },
+} as const satisfies Record<string, MetricSpec>
+
 /** The metric of the process, without a cluster. */
 export const buildInfoSpec = {
   type: 'gauge',
@@ -197,4 +252,4 @@ export const buildInfoSpec = {
 } as const satisfies MetricSpec
 
 /** The whole list. */
-export const metricSpecs = { ...clusterMetricSpecs, buildInfo: buildInfoSpec } as const
+export const metricSpecs = { ...clusterMetricSpecs, ...servedMetricSpecs, buildInfo: buildInfoSpec } as const

@@ -43,3 +43,43 @@ export function planMemory(memoryBytes: number, segmentSize: number, tailBytes: 
   const left = memoryBytes - buffers * (segmentSize + encodeSlack(segmentSize)) - encoderBytes - tailBytes
   return { buffers, compactedBytesMax: Math.max(0, left) }
 }
+
+/** What the budget is spent on, once it is known how large the segments are. */
+interface Resizable {
+  resize(size: number): void
+}
+
+/** The memory of one receiver. It may change while WAL streams. */
+export class MemoryShare {
+  #bytes: number | undefined
+  #plan: ((bytes: number | undefined) => MemoryBudget) | undefined
+  #use: (budget: MemoryBudget) => void = () => {}
+
+  /** @param bytes undefined for {@link defaultMemoryBytes} */
+  constructor(bytes: number | undefined) {
+    this.#bytes = bytes
+  }
+
+  /** Divides it as {@link planMemory} does, also after later changes. Throws WALRX_USAGE as that does. */
+  plan(segmentSize: number, tailBytes: number): MemoryBudget {
+    this.#plan = (bytes) => planMemory(bytes ?? defaultMemoryBytes(segmentSize), segmentSize, tailBytes)
+    return this.#plan(this.#bytes)
+  }
+
+  /** What was made by the plan, and changes with it. */
+  holds(pool: Resizable, arena: Resizable): void {
+    this.#use = ({ buffers, compactedBytesMax }) => {
+      pool.resize(buffers)
+      arena.resize(compactedBytesMax)
+    }
+  }
+
+  /**
+   * Changes it. What is lent beyond it is freed as it comes back.
+   * @throws WALRX_USAGE when it does not hold two segments of the server
+   */
+  resize(bytes: number): void {
+    if (this.#plan) this.#use(this.#plan(bytes))
+    this.#bytes = bytes
+  }
+}

@@ -22,7 +22,7 @@ import type { GapRecord } from '../walg/wal/gap-records.ts'
 import { SegmentArchiver, type SegmentObserver } from '../walg/wal/segment-archiver.ts'
 import { ArrivalTimes } from './stream/arrival-times.ts'
 import { ByteArena } from './segment/byte-arena.ts'
-import { defaultMemoryBytes, planMemory } from './memory-budget.ts'
+import { MemoryShare } from './memory-budget.ts'
 import { GapRecorder } from './gap/gap-recorder.ts'
 import { MissingWal } from './gap/missing-wal.ts'
 import { WalLevelWatch } from './gap/wal-level-watch.ts'
@@ -45,8 +45,9 @@ export interface ReceiveRunOptions {
   readonly random: () => number
   readonly log: Logger
   readonly meter: ReceiveMeter
-  /** Bytes for WAL in memory; undefined for the default. */
+  /** Bytes for WAL in memory; undefined for the default. `memory` is the same where it may change while WAL streams. */
   readonly memoryBytes: number | undefined
+  readonly memory?: MemoryShare
   readonly uploadConcurrency: number
   /** Undefined streams without a slot. */
   readonly slot?: string | undefined
@@ -89,7 +90,8 @@ export class ReceiveRun {
   constructor(options: ReceiveRunOptions, source: PreparedSource) {
     const { archive, clock, log, memoryBytes, meter, random, uploadConcurrency } = options
     const { segmentSize, systemId } = source
-    const budget = planMemory(memoryBytes ?? defaultMemoryBytes(segmentSize), segmentSize, tailMemory(options.tailPace))
+    const memory = options.memory ?? new MemoryShare(memoryBytes)
+    const budget = memory.plan(segmentSize, tailMemory(options.tailPace))
     this.#options = options
     this.#segmentSize = segmentSize
     this.gaps = new GapRecorder({ ...options, segmentSize, slot: options.slot, onGap: options.onGap })
@@ -97,10 +99,12 @@ export class ReceiveRun {
     const observed = { ...options, ...this.#walLevel.observers(options.onSegment) }
     this.#segments = new SegmentArchiver({ ...observed, segmentSize, systemId, magic: () => this.#magic })
     this.pool = new SegmentPool(segmentSize, budget.buffers)
+    const arena = new ByteArena(budget.compactedBytesMax)
+    memory.holds(this.pool, arena)
     this.queue = new UploadQueue({
       archive,
       pool: this.pool,
-      arena: new ByteArena(budget.compactedBytesMax),
+      arena,
       uploadsMax: uploadConcurrency,
       encodersMax: Math.min(4, availableParallelism()),
       clock,

@@ -9,6 +9,7 @@ import { PgServer, type PgServerOptions } from '../postgres/connect/connection.t
 import { bytesBetween, formatLsn } from '../postgres/lsn.ts'
 import { toWalrxError, type WalrxError } from '../primitives/errors.ts'
 import { orAborted } from '../primitives/wait.ts'
+import { MemoryShare } from '../receive/memory-budget.ts'
 import { Receiver, type ReceiverSnapshot } from '../receive/receiver.ts'
 import type { Readiness } from '../status/server.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -44,6 +45,7 @@ export class ArchiveService implements AsyncDisposable {
   readonly #slotCare: SlotCare | undefined
   readonly #gapBackup: GapBackup | undefined
   readonly #receiver: Receiver
+  readonly #memory: MemoryShare
   /** Aborts when the receiver is to finish. */
   readonly #stop = new AbortController()
   #running: Promise<void> | undefined
@@ -60,6 +62,7 @@ export class ArchiveService implements AsyncDisposable {
     const { isSynchronous } = tailPace
     this.#slotCare = slot && new SlotCare({ slot, server, isSynchronous, clock, random, log, metrics })
     this.#gapBackup = this.#openGapBackup(settings)
+    this.#memory = new MemoryShare(settings.memoryBytes)
     this.#receiver = new Receiver({
       server,
       archive,
@@ -70,6 +73,7 @@ export class ArchiveService implements AsyncDisposable {
       slot: slot?.name,
       allowStandby,
       memoryBytes: settings.memoryBytes,
+      memory: this.#memory,
       uploadConcurrency: settings.uploadConcurrency,
       endpos: settings.endpos,
       drainTimeoutMs: settings.drainTimeoutMs,
@@ -136,6 +140,14 @@ export class ArchiveService implements AsyncDisposable {
     if (this.#closed) return this.#running ?? Promise.resolve()
     this.#running ??= this.#run(drain, now)
     return this.#running
+  }
+
+  /**
+   * Changes the memory for WAL while it receives; the stream goes on.
+   * @throws WALRX_USAGE when it does not hold two segments of the server
+   */
+  resizeMemory(memoryBytes: number): void {
+    this.#memory.resize(memoryBytes)
   }
 
   /** The state of the service. Ready means: WAL is streaming and a buffer is free for more of it. */

@@ -17,14 +17,11 @@ import { parseBackupName } from '../walg/backup/backup-names.ts'
 import { type GapRange, gapRanges } from '../walg/wal/gap-records.ts'
 import { readSystem } from '../walg/wal/system-marker.ts'
 import { WalReader } from '../walg/wal/wal-reader.ts'
+import type { GapBackupSettings } from './service-settings.ts'
 
 /** What {@link GapBackup} needs. */
-export interface GapBackupOptions {
+export type GapBackupOptions = GapBackupSettings & {
   readonly storage: Storage
-  /** Program and arguments of a base backup with the same settings. */
-  readonly command: readonly [string, ...string[]]
-  /** Its whole environment. */
-  readonly environment: Readonly<Record<string, string | undefined>>
   readonly clock: Clock
   /** Random number in [0, 1) for back-off jitter. */
   readonly random: () => number
@@ -145,20 +142,25 @@ export class GapBackup {
 
   /** Runs the program to its end. Returns its exit status; undefined when a signal ended it. */
   async #push({ endLsn, startLsn }: GapRange): Promise<number | undefined> {
-    const { command, environment, log } = this.#options
-    const [program, ...args] = command
+    const { log } = this.#options
     log.warn('taking a base backup after a gap', { from: formatLsn(startLsn), to: formatLsn(endLsn) })
-    const child = spawn(program, args, { env: environment, stdio: ['ignore', 'pipe', 'pipe'] })
-    const status = await this.#followed(child)
+    const status = await this.#taken()
     if (status === 0) log.info('the base backup after a gap is complete', { gapEnd: formatLsn(endLsn), status })
     else {
       log.error('the base backup after a gap has failed', {
         gapEnd: formatLsn(endLsn),
-        status: status ?? child.signalCode,
+        status: status ?? 'ended by a signal',
         hint: 'its output is in the log before this line; walrx tries again while it runs',
       })
     }
     return status
+  }
+
+  async #taken(): Promise<number | undefined> {
+    const options = this.#options
+    if ('take' in options) return await options.take(this.#stopped.signal)
+    const [program, ...args] = options.command
+    return await this.#followed(spawn(program, args, { env: options.environment, stdio: ['ignore', 'pipe', 'pipe'] }))
   }
 
   async #followed(child: ChildProcess): Promise<number | undefined> {

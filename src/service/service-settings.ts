@@ -17,13 +17,18 @@ export interface SlotSettings {
   readonly lagAction: 'warn' | 'drop'
 }
 
-/** How a base backup is taken after a gap: by a process of its own. */
-export interface GapBackupSettings {
-  /** Program and arguments. They must name the same server and the same archive. */
-  readonly command: readonly [string, ...string[]]
-  /** Its whole environment: nothing is inherited beside it. */
-  readonly environment: Readonly<Record<string, string | undefined>>
-}
+/** How a base backup is taken after a gap: by a process of its own, or by who runs several services. */
+export type GapBackupSettings =
+  | {
+      /** Program and arguments. They must name the same server and the same archive. */
+      readonly command: readonly [string, ...string[]]
+      /** Its whole environment: nothing is inherited beside it. */
+      readonly environment: Readonly<Record<string, string | undefined>>
+    }
+  | {
+      /** Takes it. Returns the exit status; undefined when a signal ended it. Throws the signal's reason. */
+      readonly take: (signal: AbortSignal) => Promise<number | undefined>
+    }
 
 /**
  * One value for one cluster. Two services in one process share nothing but what is given to both: `clock`, `random`,

@@ -4,7 +4,7 @@ import type { OptionSpec } from './option-types.ts'
 /** How the server is found and logged in to. */
 export const postgresOptions = {
   conninfo: {
-    env: [],
+    env: ['WALRX_DBNAME'],
     flag: 'dbname',
     alias: 'd',
     type: { kind: 'string' },

@@ -4,13 +4,20 @@
  * much memory we use.
  */
 export class ByteArena {
-  readonly #memory: Buffer
+  #memory: Buffer
   /** Free ranges in order of offset; no two touch. */
   #free: { offset: number; length: number }[]
-  readonly #lent = new Map<Buffer, { offset: number; length: number }>()
+  readonly #lent = new Map<Buffer, { offset: number; length: number; memory: Buffer }>()
 
   /** @param size bytes in all; they are reserved at once */
   constructor(size: number) {
+    this.#memory = Buffer.allocUnsafeSlow(size)
+    this.#free = size > 0 ? [{ offset: 0, length: size }] : []
+  }
+
+  /** Changes the size. What is lent stays valid until it is released, and counts beside the new size until then. */
+  resize(size: number): void {
+    if (size === this.#memory.length) return
     this.#memory = Buffer.allocUnsafeSlow(size)
     this.#free = size > 0 ? [{ offset: 0, length: size }] : []
   }
@@ -26,7 +33,7 @@ export class ByteArena {
   store(bytes: Uint8Array): Buffer | undefined {
     const range = this.#free.find((candidate) => candidate.length >= bytes.length)
     if (!range || bytes.length === 0) return undefined
-    const lent = { offset: range.offset, length: bytes.length }
+    const lent = { offset: range.offset, length: bytes.length, memory: this.#memory }
     range.offset += bytes.length
     range.length -= bytes.length
     if (range.length === 0) this.#free = this.#free.filter((candidate) => candidate !== range)
@@ -41,8 +48,10 @@ export class ByteArena {
     const range = this.#lent.get(bytesLent)
     if (!range) throw new Error('a range of the arena was released that is not lent')
     this.#lent.delete(bytesLent)
+    if (range.memory !== this.#memory) return
     const joined: { offset: number; length: number }[] = []
-    for (const next of [...this.#free, range].sort((a, b) => a.offset - b.offset)) {
+    const { length, offset } = range
+    for (const next of [...this.#free, { offset, length }].sort((a, b) => a.offset - b.offset)) {
       const last = joined.at(-1)
       if (last && last.offset + last.length === next.offset) last.length += next.length
       else joined.push(next)
