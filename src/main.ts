@@ -61,6 +61,23 @@ function listenEarly(): void {
   if (commandRow(command)?.exitStatusFor !== undefined) process.on('SIGTERM', onEarlySignal).on('SIGINT', onEarlySignal)
 }
 
+/** How long a job of `walrx serve` may clean up after its parent has ended. */
+const orphanMs = 45_000
+
+/**
+ * A job of `walrx serve` has a channel to its parent, which breaks when the parent ends, however that is: then the job stops
+ * as at a signal, so that the next walrx does not find it at work.
+ */
+function endWithParent(): void {
+  if (!process.channel) return
+  process.on('disconnect', () => {
+    setTimeout(() => process.kill(process.pid, 'SIGKILL'), orphanMs).unref()
+    process.kill(process.pid, 'SIGTERM')
+  })
+  // The channel alone is no reason to live.
+  process.channel.unref()
+}
+
 /** zstd came to Node with 22.15 and 23.8. */
 function isTooOld(version: string): boolean {
   const [major = 0, minor = 0] = version.split('.').map(Number)
@@ -133,6 +150,7 @@ process.on('uncaughtException', fail)
 // Should nothing be left to wait for before the program has said how it ends, Node would end with 13.
 process.exitCode = failureStatus(command, { exitStatus: 1 })
 listenEarly()
+endWithParent()
 enableCompileCache()
 const row = commandRow(command)
 if (row?.keepsHeapSmall) keepHeapSmall()

@@ -18,6 +18,7 @@ export type Registry = Partial<Readonly<Record<CommandName, CommandEntry>>>
 
 const loaders: Readonly<Record<CommandName, CommandEntry['load']>> = {
   'wal-receive': async () => (await import('./commands/wal-receive.ts')).walReceive,
+  serve: async () => (await import('./commands/serve.ts')).serveCommand,
   'wal-fetch': async () => (await import('./commands/wal-fetch.ts')).walFetch,
   'restore-command': async () => (await import('./commands/restore-command.ts')).restoreCommandCommand,
   'wal-prefetch': async () => (await import('./commands/wal-prefetch.ts')).walPrefetch,

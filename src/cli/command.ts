@@ -55,6 +55,8 @@ export interface StopSignals {
   readonly drain: AbortSignal
   /** Aborts at the second: drop everything. */
   readonly now: AbortSignal
+  /** Calls back at every SIGHUP, which ends a process that does not listen. Returns what ends that. */
+  readonly onHangup: (listener: () => void) => () => void
 }
 
 /**

@@ -29,6 +29,10 @@ export function watchSignals(source: EventEmitter, exit: (name: NodeJS.Signals) 
   return {
     drain: drain.signal,
     now: now.signal,
+    onHangup: (listener) => {
+      source.on('SIGHUP', listener)
+      return () => void source.off('SIGHUP', listener)
+    },
     get received() {
       return received
     },

@@ -52,9 +52,10 @@ export interface CommandRow {
   readonly keepsHeapSmall?: true
   /**
    * `shown`: it shows the settings, so that none of them stops it, and none raises a warning beside. `none`: it reads
-   * neither environment nor config file.
+   * neither environment nor config file. `own file`: it reads the environment for its own options; its config file is of
+   * another form, and it reads that itself.
    */
-  readonly settings?: 'shown' | 'none'
+  readonly settings?: 'shown' | 'none' | 'own file'
 }
 
 /** The table. */
@@ -70,6 +71,14 @@ export const commandTable = {
       'all that compress',
     ],
     keepsHeapSmall: true,
+  },
+  serve: {
+    summary:
+      'serve any number of clusters by one file: receive their WAL, and run their backups and checks on schedules',
+    kind: 'service',
+    groups: [],
+    keepsHeapSmall: true,
+    settings: 'own file',
   },
   'wal-fetch': {
     summary: 'fetch one WAL file from the archive, for a restore_command',

@@ -150,9 +150,10 @@ export function optionLabel(spec: OptionSpec): string {
 export async function readSources(
   input: Pick<LoadInput<CommandName>, 'command' | 'flags' | 'environment' | 'home'>,
 ): Promise<SettingSources> {
-  const isWanted = commandRow(input.command)?.settings !== 'none'
+  const kind = commandRow(input.command)?.settings
+  const isWanted = kind !== 'none'
   const environment = isWanted ? nonEmpty(input.environment) : new Map<string, string>()
-  const configFile = isWanted ? configPath(input, environment) : undefined
+  const configFile = isWanted && kind !== 'own file' ? configPath(input, environment) : undefined
   return { environment, configFile, file: configFile === undefined ? new Map() : await readConfigFile(configFile) }
 }
 

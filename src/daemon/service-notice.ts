@@ -28,10 +28,16 @@ export class ServiceNotice {
     this.#options = options
   }
 
-  /** The daemon is ready, and from now on shows that it lives. */
+  /** The daemon is ready, and from now on shows that it lives. Also after {@link reloading}. */
   ready(): void {
     this.#send('READY=1')
+    this.#timer?.cancel()
     this.#later()
+  }
+
+  /** Settings are read again. The time makes it one of Type=notify-reload. */
+  reloading(): void {
+    this.#send('RELOADING=1', `MONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`)
   }
 
   /** The daemon is about to end. */
@@ -50,16 +56,16 @@ export class ServiceNotice {
     })
   }
 
-  #send(state: string): void {
+  #send(...state: readonly string[]): void {
     const { environment, log } = this.#options
     if (!environment['NOTIFY_SOCKET'] || this.#hasFailed) return
-    const child = spawn('systemd-notify', [state], { env: environment, stdio: 'ignore' })
+    const child = spawn('systemd-notify', state, { env: environment, stdio: 'ignore' })
     child.on('error', (error) => {
       this.#hasFailed = true
       log.warn('systemd cannot be notified: systemd-notify does not run', { error: error.message })
     })
     child.on('exit', (code) => {
-      if (code !== 0 && code !== null) log.debug('systemd-notify has failed', { state, status: code })
+      if (code !== 0 && code !== null) log.debug('systemd-notify has failed', { state: state.join(' '), status: code })
     })
   }
 }

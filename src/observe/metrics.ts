@@ -2,7 +2,7 @@
  * Every metric of walrx, in one list. Names are `walrx_<room>_<what>_<unit>[_total]`.
  *
  * All but `walrx_build_info` belong to one cluster and have the label `cluster`: the cluster's name in the settings of
- * its service. For `wal-receive` that is the last folder of the archive's prefix, as `db1` for `s3://backups/db1`, or the
+ * its service. For `walrx serve` that is its name in the configuration, for `wal-receive` the last folder of the archive's prefix, as `db1` for `s3://backups/db1`, or the
  * bucket. A query that names no label finds them all.
  */
 
@@ -252,4 +252,4 @@ export const buildInfoSpec = {
 } as const satisfies MetricSpec
 
 /** The whole list. */
-export const metricSpecs = { ...clusterMetricSpecs, ...servedMetricSpecs, buildInfo: buildInfoSpec } as const
+export const metricSpecs = { ...clusterMetricSpecs, buildInfo: buildInfoSpec, ...servedMetricSpecs } as const

@@ -39,6 +39,11 @@ before(async () => {
   await writeFile(program, `#!/bin/sh\nexec '${process.execPath}' '${main}' "$@"\n`)
   await chmod(program, 0o755)
   await writeFile(join(root, 'walg.yaml'), `WALG_FILE_PREFIX: ${archive}\n`)
+  const served = {
+    ...{ listen: 'off', state: join(root, 'state') },
+    clusters: { db1: { server: { dbname: server.conninfo('walrx') }, storage: { 'file-prefix': archive } } },
+  }
+  await writeFile(join(root, 'walrx.yaml'), JSON.stringify(served))
   for (const copy of ['copy', 'window', 'mirror']) await mkdir(join(root, copy))
   await writeFile(join(root, 'mirror.yaml'), `WALG_FILE_PREFIX: ${join(root, 'mirror')}\n`)
   await writeFile(join(root, 'notes.txt'), 'a note\n')
@@ -56,6 +61,7 @@ before(async () => {
     [/--s3-prefix s3:\/\/backups\/db1/, `--file-prefix ${archive}`],
     [/\/srv\/archive|(?<==)\/archive/, archive],
     [/\/etc\/walg.yaml/, join(root, 'walg.yaml')],
+    [/\/etc\/walrx.yaml/, join(root, 'walrx.yaml')],
     [/\/tmp\/segment/, join(root, 'segment')],
     [/--to s3:\/\/backups\/db1/, `--to ${join(root, 'copy')}`],
     [/\/srv\/mirror/, join(root, 'window')],
@@ -133,6 +139,10 @@ const has = (pattern: RegExp) => (printed: string) => assert.match(printed, patt
 test('every example of every help does what it says', async (t) => {
   for (const call of examples.get('wal-receive') ?? []) await runService(call)
   examples.delete('wal-receive')
+  const [serves = '', ...checks] = examples.get('serve') ?? []
+  await runService(serves)
+  examples.set('serve', checks)
+  await runAll('serve', has(/^db1$/m), has(/^$/))
   // Nobody receives the WAL of this one: it waits for backup-finish.
   const waiting = await runWalrx(['backup-push', ...flags(), '--wal-timeout', '0'])
   const waitingName = /walrx backup-finish (base_\w+)/.exec(waiting.stderr)?.[1] ?? assert.fail(waiting.stderr)

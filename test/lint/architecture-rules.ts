@@ -6,6 +6,7 @@ import { lineOf, type SourceFile, walk } from './source-files.ts'
 export const roomOrder: readonly (readonly string[])[] = [
   ['main.ts'],
   ['cli'],
+  ['serve'],
   ['service'],
   ['config'],
   ['check'],
@@ -30,6 +31,7 @@ export const roomOrder: readonly (readonly string[])[] = [
  */
 export const subRoomOrder: Readonly<Record<string, readonly (readonly string[])[]>> = {
   cli: [['program.ts'], ['arguments'], ['command-loaders.ts'], ['commands'], ['settings', 'terminal'], ['.']],
+  serve: [['.'], ['jobs'], ['configuration'], ['schedule']],
   config: [['inspect'], ['.'], ['keys'], ['options'], ['commands.ts']],
   check: [['run-check.ts'], ['both-sides.ts'], ['server', 'storage', 'machine'], ['.']],
   receive: [['receiver.ts'], ['receive-run.ts'], ['gap'], ['source'], ['slot', 'stream', 'tail'], ['segment'], ['.']],

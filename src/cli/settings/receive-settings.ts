@@ -15,6 +15,19 @@ type ReceiveOptions = OptionValues<'wal-receive'>
  * @throws WALRX_USAGE for options that contradict each other, or would have no effect
  */
 export function receiveSettings(context: CommandContext<'wal-receive'>, metrics: MetricsPage): ServiceSettings {
+  return serviceSettings(context, metrics, gapBackup(context))
+}
+
+/**
+ * The settings of a service, wherever the options come from.
+ * @param takeBackup how a base backup is taken after a gap, where that is wanted
+ * @throws as {@link receiveSettings} does
+ */
+export function serviceSettings(
+  context: Pick<CommandContext<'wal-receive'>, 'log' | 'options' | 'settings'>,
+  metrics: MetricsPage,
+  takeBackup: GapBackupSettings,
+): ServiceSettings {
   const { log, options } = context
   checkReceiveOptions(options)
   const { maxSlotLagBytes, slotLagAction, slotName, syncOutageMs, synchronous, tailBytes, tailIntervalMs } = options
@@ -31,7 +44,7 @@ export function receiveSettings(context: CommandContext<'wal-receive'>, metrics:
     syncOutageMs: syncOutageMs === 0 ? undefined : syncOutageMs,
     endpos: options.endPos,
     drainTimeoutMs: options.drainTimeoutMs,
-    gapBackup: options.backupAfterGap ? gapBackup(context) : undefined,
+    gapBackup: options.backupAfterGap ? takeBackup : undefined,
     clock: systemClock,
     random: Math.random,
     log,

@@ -1,0 +1,179 @@
+/**
+ * The archive service of one cluster, opened again for as long as it takes: what keeps one cluster from starting, or
+ * ends its receiver, concerns no other.
+ */
+import type { Logger } from '../observe/log.ts'
+import { Backoff } from '../primitives/backoff.ts'
+import { type Clock, sleep } from '../primitives/clock.ts'
+import { type ErrorCode, hasCode, toWalrxError, type WalrxError } from '../primitives/errors.ts'
+import { ArchiveService } from '../service/archive-service.ts'
+import type { ServiceSettings } from '../service/service-settings.ts'
+
+/** What {@link ClusterService} needs. */
+export interface ClusterServiceOptions {
+  readonly cluster: string
+  /** Called before every start. */
+  readonly settings: () => Promise<ServiceSettings>
+  readonly clock: Clock
+  /** Random number in [0, 1), for the waits between starts. */
+  readonly random: () => number
+  readonly log: Logger
+  /** Called when a start or a run has failed. */
+  readonly onFailure: () => void
+  /** Opens a service; default {@link ArchiveService.open}. */
+  readonly open?: typeof ArchiveService.open
+}
+
+/** State of the service of a cluster, in plain values. */
+export interface ServiceSnapshot {
+  /**
+   * - `starting`: the archive is being opened
+   * - `running`: the receiver works; `ready` says whether WAL streams
+   * - `waiting`: the last start has failed, the next one follows soon
+   * - `stopped`: going on would archive something wrong, or needs other settings; tried again after an hour, and when the
+   *   configuration is read again
+   * - `closed`: it is gone from the configuration, or walrx ends
+   */
+  readonly state: 'starting' | 'running' | 'waiting' | 'stopped' | 'closed'
+  readonly ready: boolean
+  readonly reason: string | undefined
+  readonly code: ErrorCode | undefined
+  readonly hint: string | undefined
+  /** What the receiver says. */
+  readonly details: Readonly<Record<string, unknown>>
+}
+
+/** What no further attempt changes, as long as archive, server and settings are what they are. */
+const stopping: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  ...(['WALRX_ARCHIVE_CONFLICT', 'WALRX_WAL_INVALID', 'WALRX_OTHER_CLUSTER', 'WALRX_INTERNAL'] as const),
+  ...(['WALRX_KEY_MISSING', 'WALRX_KEY_WRONG', 'WALRX_USAGE', 'WALRX_OPTION_UNSUPPORTED'] as const),
+  ...(['WALRX_SERVER_UNSUPPORTED'] as const),
+])
+
+const waitMs = { first: 1_000, max: 60_000, stopped: 3600_000 } as const
+
+/** A run of at least this length counts as a success: the next wait is a short one again. */
+const goodRunMs = 60_000
+
+/** See the file's header. */
+export class ClusterService {
+  readonly #options: ClusterServiceOptions
+  readonly #drain = new AbortController()
+  readonly #now = new AbortController()
+  #poke = new AbortController()
+  #state: ServiceSnapshot['state'] = 'starting'
+  #service: ArchiveService | undefined
+  #failure: WalrxError | undefined
+  #memoryBytes: number | undefined
+  #running: Promise<void> | undefined
+
+  constructor(options: ClusterServiceOptions) {
+    this.#options = options
+  }
+
+  /** Begins. Called once. */
+  start(): void {
+    this.#running ??= this.#run()
+  }
+
+  /** Tries again at once, where it waits. */
+  retry(): void {
+    this.#poke.abort()
+  }
+
+  /** Changes the memory for WAL; the stream goes on. */
+  resizeMemory(bytes: number): void {
+    this.#memoryBytes = bytes
+    try {
+      this.#service?.resizeMemory(bytes)
+    } catch (error) {
+      this.#options.log.error('the memory for WAL cannot be changed: it stays as it is', { error: toWalrxError(error) })
+    }
+  }
+
+  /** The present state. */
+  snapshot(): ServiceSnapshot {
+    const readiness = this.#state === 'running' ? this.#service?.readiness() : undefined
+    const isReady = readiness?.ready === true
+    const failure = isReady ? undefined : this.#failure
+    const reason = readiness ? readiness.reason : (failure?.message ?? `the service of the cluster is ${this.#state}`)
+    return {
+      state: this.#state,
+      ready: isReady,
+      reason,
+      code: failure?.code,
+      hint: failure?.hint,
+      details: readiness?.details ?? {},
+    }
+  }
+
+  /**
+   * Finishes: stops receiving, archives what is whole, acknowledges it.
+   * @param now drops everything
+   * @returns the error of a drain that was not complete
+   */
+  async close(now?: AbortSignal): Promise<WalrxError | undefined> {
+    const onNow = () => this.#now.abort()
+    now?.addEventListener('abort', onNow, { once: true })
+    if (now?.aborted) onNow()
+    this.#drain.abort()
+    await this.#running
+    now?.removeEventListener('abort', onNow)
+    this.#state = 'closed'
+    return hasCode(this.#failure, 'WALRX_DRAIN_INCOMPLETE') ? this.#failure : undefined
+  }
+
+  async #run(): Promise<void> {
+    const { clock, log, onFailure, random } = this.#options
+    const backoff = new Backoff({ firstMs: waitMs.first, maxMs: waitMs.max, random })
+    while (!this.#drain.signal.aborted) {
+      const startedMs = clock.now()
+      this.#state = 'starting'
+      const failure = await this.#serve()
+      if (failure) this.#failure = failure
+      if (this.#drain.signal.aborted) {
+        if (hasCode(failure, 'WALRX_DRAIN_INCOMPLETE')) log.error(failure.message, { hint: failure.hint })
+        return
+      }
+      onFailure()
+      if (clock.now() - startedMs >= goodRunMs) backoff.reset()
+      const isStopped = failure !== undefined && stopping.has(failure.code)
+      this.#state = isStopped ? 'stopped' : 'waiting'
+      const delayMs = isStopped ? waitMs.stopped : backoff.next()
+      const message = isStopped
+        ? 'the cluster is stopped: this needs somebody to look at it'
+        : 'the cluster is tried again'
+      log.error(message, {
+        error: failure?.message,
+        code: failure?.code,
+        hint: failure?.hint,
+        inSeconds: Math.round(delayMs / 1000),
+      })
+      await this.#pause(delayMs)
+    }
+  }
+
+  /** One service from its start to its end. Returns what ended it. */
+  async #serve(): Promise<WalrxError | undefined> {
+    const { open = ArchiveService.open, settings } = this.#options
+    try {
+      const values = await settings()
+      const memoryBytes = this.#memoryBytes ?? values.memoryBytes
+      this.#service = await open({ ...values, memoryBytes }, { signal: this.#drain.signal })
+      this.#state = 'running'
+      await this.#service.run(this.#drain.signal, this.#now.signal)
+      return undefined
+    } catch (error) {
+      return this.#drain.signal.aborted && !hasCode(error, 'WALRX_DRAIN_INCOMPLETE') ? undefined : toWalrxError(error)
+    } finally {
+      await this.#service?.close()
+      this.#service = undefined
+    }
+  }
+
+  async #pause(ms: number): Promise<void> {
+    this.#poke = new AbortController()
+    const either = AbortSignal.any([this.#poke.signal, this.#drain.signal])
+    await sleep(this.#options.clock, ms, either).catch(() => {})
+  }
+}

@@ -1,0 +1,227 @@
+/**
+ * All clusters of one process: each with its service and its jobs, and nothing in common but the memory budget, the places
+ * for jobs, and the pages that show them.
+ */
+import type { ServedMetrics } from '../observe/cluster-metrics.ts'
+import type { Logger } from '../observe/log.ts'
+import type { MetricsPage } from '../observe/metrics-page.ts'
+import type { Clock } from '../primitives/clock.ts'
+import type { WalrxError } from '../primitives/errors.ts'
+import { orAborted } from '../primitives/wait.ts'
+import type { ArchiveService } from '../service/archive-service.ts'
+import type { GapBackupSettings, ServiceSettings } from '../service/service-settings.ts'
+import { ClusterService, type ServiceSnapshot } from './cluster-service.ts'
+import type { ClusterPlan, CommandCall } from './configuration/cluster-plan.ts'
+import type { Configuration } from './configuration/read-configuration.ts'
+import { ClusterJobs, type JobSnapshot, type Launch } from './jobs/cluster-jobs.ts'
+import { JobSlots } from './jobs/job-slots.ts'
+import { JobState } from './jobs/job-state.ts'
+
+/** What the service of a cluster gets from its fleet. */
+export interface ServiceParts {
+  readonly memoryBytes: number
+  readonly log: Logger
+  readonly metrics: MetricsPage
+  /** For a cluster that takes a base backup after a gap. */
+  readonly gapBackup: GapBackupSettings
+}
+
+/** What {@link Fleet} needs. */
+export interface FleetOptions {
+  readonly clock: Clock
+  /** Random number in [0, 1), for waits. */
+  readonly random: () => number
+  readonly log: Logger
+  readonly metrics: MetricsPage
+  readonly serviceSettings: (plan: ClusterPlan, parts: ServiceParts) => Promise<ServiceSettings>
+  /** How a call of walrx is made. */
+  readonly launch: (call: CommandCall) => Launch
+  /** Opens a service; default that of ArchiveService. */
+  readonly openService?: typeof ArchiveService.open
+}
+
+/** A cluster as it is now, in plain values. */
+export interface ClusterSnapshot {
+  readonly name: string
+  readonly memoryBytes: number
+  readonly service: ServiceSnapshot
+  readonly jobs: readonly JobSnapshot[]
+}
+
+/** All of them as they are now, in plain values. */
+export interface FleetSnapshot {
+  readonly memoryBytes: number
+  readonly jobsMax: number
+  readonly jobsRunning: number
+  readonly clusters: readonly ClusterSnapshot[]
+}
+
+interface Cluster {
+  plan: ClusterPlan
+  service: ClusterService
+  readonly jobs: ClusterJobs
+  readonly metrics: ServedMetrics
+}
+
+/** See the file's header. */
+export class Fleet {
+  readonly #options: FleetOptions
+  readonly #clusters = new Map<string, Cluster>()
+  readonly #slots: JobSlots
+  #configuration: Configuration
+
+  /** Begins all clusters. The directory of the states must be there. */
+  constructor(options: FleetOptions, configuration: Configuration) {
+    this.#options = options
+    this.#configuration = configuration
+    this.#slots = new JobSlots(configuration.jobsMax)
+    for (const plan of configuration.clusters) this.#add(plan)
+  }
+
+  /**
+   * Makes it as another configuration says. What has not changed goes on: a stream ends only for a cluster with other
+   * settings of receiving.
+   * @returns when clusters that were removed or changed have drained
+   */
+  async apply(configuration: Configuration): Promise<void> {
+    const { log } = this.#options
+    this.#configuration = configuration
+    this.#slots.resize(configuration.jobsMax)
+    const wanted = new Map(configuration.clusters.map((plan) => [plan.name, plan]))
+    const ends = [...this.#clusters].flatMap(([name, cluster]) =>
+      wanted.has(name) ? [] : [this.#remove(name, cluster)],
+    )
+    const changes: Promise<void>[] = []
+    for (const plan of configuration.clusters) {
+      const cluster = this.#clusters.get(plan.name)
+      if (cluster) changes.push(this.#change(cluster, plan))
+      else this.#add(plan)
+    }
+    await Promise.all([...ends, ...changes])
+    log.info('the configuration is applied', { clusters: this.#clusters.size })
+  }
+
+  /** The present state. */
+  snapshot(): FleetSnapshot {
+    const { jobsMax, memoryBytes } = this.#configuration
+    const clusters = [...this.#clusters].map(([name, { jobs, service }]) => ({
+      name,
+      memoryBytes: this.#shareOf(name),
+      service: service.snapshot(),
+      jobs: jobs.snapshot(),
+    }))
+    return { memoryBytes, jobsMax, jobsRunning: this.#slots.taken, clusters }
+  }
+
+  /** Texts of a cluster that must never be printed. */
+  secretsOf(name: string): readonly string[] {
+    return this.#clusters.get(name)?.plan.secrets ?? []
+  }
+
+  /**
+   * Ends all: receivers archive what is whole, jobs clean up.
+   * @param now drops everything
+   * @returns the first error of a drain that was not complete
+   */
+  async close(now: AbortSignal): Promise<WalrxError | undefined> {
+    const ends = [...this.#clusters.values()].map(async ({ jobs, metrics, service }) => {
+      const [failure] = await Promise.all([service.close(now), orAborted(jobs.close(), now).catch(() => {})])
+      metrics.close()
+      return failure
+    })
+    return (await Promise.all(ends)).find((failure) => failure !== undefined)
+  }
+
+  #shareOf(name: string): number {
+    return this.#configuration.shares.get(name) ?? 0
+  }
+
+  #logOf({ name, secrets }: ClusterPlan): Logger {
+    return this.#options.log.child({ cluster: name }, secrets)
+  }
+
+  #add(plan: ClusterPlan): void {
+    const { clock, launch, metrics, random } = this.#options
+    const { name } = plan
+    const log = this.#logOf(plan)
+    const served = metrics.addServed(name)
+    const jobs = new ClusterJobs({
+      cluster: name,
+      jobs: plan.jobs,
+      secrets: plan.secrets,
+      state: new JobState(this.#configuration.stateDirectory, name, log),
+      slots: this.#slots,
+      launch,
+      nice: () => this.#configuration.nice,
+      clock,
+      random,
+      log,
+      metrics: served,
+    })
+    const cluster: Cluster = { plan, jobs, metrics: served, service: this.#service(plan, jobs, served) }
+    served.onRead = () => this.#setGauges(name, cluster)
+    this.#clusters.set(name, cluster)
+    cluster.service.start()
+    void jobs.open()
+  }
+
+  #service(plan: ClusterPlan, jobs: ClusterJobs, served: ServedMetrics): ClusterService {
+    const { clock, metrics, openService, random, serviceSettings } = this.#options
+    const log = this.#logOf(plan)
+    const take = (signal: AbortSignal) => jobs.ask('backup', signal)
+    return new ClusterService({
+      cluster: plan.name,
+      settings: () =>
+        serviceSettings(plan, { memoryBytes: this.#shareOf(plan.name), log, metrics, gapBackup: { take } }),
+      clock,
+      random,
+      log,
+      onFailure: () => served.failures.inc(),
+      ...(openService && { open: openService }),
+    })
+  }
+
+  async #remove(name: string, { jobs, metrics, service }: Cluster): Promise<void> {
+    this.#options.log.info('the cluster is gone from the configuration: its receiver ends', { cluster: name })
+    await Promise.all([service.close(), jobs.close()])
+    metrics.close()
+    this.#clusters.delete(name)
+  }
+
+  async #change(cluster: Cluster, plan: ClusterPlan): Promise<void> {
+    const isSame = receiving(cluster.plan) === receiving(plan)
+    cluster.plan = plan
+    cluster.jobs.update(plan.jobs, plan.secrets, this.#logOf(plan))
+    if (isSame) {
+      cluster.service.resizeMemory(this.#shareOf(plan.name))
+      cluster.service.retry()
+      return
+    }
+    this.#options.log.info('the settings of the cluster have changed: its receiver begins again', {
+      cluster: plan.name,
+    })
+    await cluster.service.close()
+    cluster.service = this.#service(plan, cluster.jobs, cluster.metrics)
+    cluster.service.start()
+  }
+
+  #setGauges(name: string, { jobs, metrics, service }: Cluster): void {
+    metrics.ready.set(service.snapshot().ready ? 1 : 0)
+    metrics.memory.set(this.#shareOf(name))
+    for (const gauge of [metrics.jobRunning, metrics.jobWaiting, metrics.jobNext]) gauge.reset()
+    for (const { job, nextMs, record, state } of jobs.snapshot()) {
+      metrics.jobRunning.set(state === 'running' ? 1 : 0, { job })
+      metrics.jobWaiting.set(state === 'waiting' ? 1 : 0, { job })
+      metrics.jobNext.set(nextMs === undefined ? NaN : nextMs / 1000, { job })
+      metrics.jobLastSuccess.set((record.lastSuccessMs ?? 0) / 1000, { job })
+      const { last } = record
+      metrics.jobLastDuration.set(last ? (last.endedMs - last.startedMs) / 1000 : 0, { job })
+    }
+  }
+}
+
+/** All that a receiver is made of, as a text to compare. */
+function receiving({ receive }: ClusterPlan): string {
+  const environment = Object.entries(receive.environment).sort(([a], [b]) => (a < b ? -1 : 1))
+  return JSON.stringify([environment, [...receive.flags].sort(([a], [b]) => (a < b ? -1 : 1))])
+}

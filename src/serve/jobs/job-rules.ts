@@ -1,0 +1,44 @@
+/** What becomes of a run: which of several due ones counts, what is tried again, and when. Functions of their arguments. */
+import type { OptionKey } from '../../config/options/options.ts'
+import { optionTable } from '../../config/options/options.ts'
+import type { CommandCall } from '../configuration/cluster-plan.ts'
+import type { PendingRun, RunMode } from './job-record.ts'
+
+/** Exit statuses after which the same may succeed later: server or store out, a standby too early, this machine. */
+const passing: ReadonlySet<number> = new Set([3, 4, 7, 8, 9])
+
+/** True where a run that ended with this status is worth another attempt. A signal that others sent counts, too. */
+export function mayPass(status: number | undefined): boolean {
+  return status === undefined || status > 128 || passing.has(status)
+}
+
+/** First and longest wait between attempts, in milliseconds. */
+const retryMs = { first: 60_000, max: 3600_000 } as const
+
+/** The next attempt of a run that has failed: after a minute at first, after an hour at last. */
+export function afterFailure(run: PendingRun, nowMs: number, random: () => number): PendingRun {
+  const ceiling = Math.min(retryMs.max, retryMs.first * 2 ** Math.min(run.attempts, 20))
+  return { ...run, attempts: run.attempts + 1, notBeforeMs: nowMs + ceiling / 2 + (ceiling / 2) * random() }
+}
+
+/** How much a run does: a full backup makes up for any other that is due. */
+const weight: Readonly<Record<RunMode, number>> = { full: 3, schedule: 2, delta: 1, asked: 0 }
+
+/** A pending run with another one that is due: it is the heavier of the two, and begins at once. */
+export function withDue(
+  pending: PendingRun | undefined,
+  due: { readonly name: RunMode; readonly dueMs: number },
+  nowMs: number,
+): PendingRun {
+  const mode = pending && weight[pending.mode] > weight[due.name] ? pending.mode : due.name
+  return { mode, dueMs: pending ? Math.min(pending.dueMs, due.dueMs) : due.dueMs, attempts: 0, notBeforeMs: nowMs }
+}
+
+/** The call of a run: a backup is a full one, or may be a delta, by its trigger. */
+export function callFor(call: CommandCall, mode: RunMode): CommandCall {
+  if (mode === 'full') return { ...call, flags: new Map<OptionKey, string>([...call.flags, ['full', 'true']]) }
+  const { env, type } = optionTable.deltaMaxSteps
+  if (mode !== 'delta' || call.environment[env[0]] !== undefined) return call
+  // The schedule of full backups ends the chain.
+  return { ...call, environment: { ...call.environment, [env[0]]: String(type.max) } }
+}

@@ -1,0 +1,18 @@
+/** A configuration that is read from a text, for tests: with the commands' own judgement of the settings. */
+import { inheritedEnvironment, inspectCluster } from '../../../src/cli/settings/served/served-cluster.ts'
+import { mistakeLine } from '../../../src/serve/configuration/mistakes.ts'
+import { type ReadOutcome, readConfiguration } from '../../../src/serve/configuration/read-configuration.ts'
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+/** Reads a text as `walrx serve` does. */
+export function readText(text: string, environment: Environment = {}, isThorough = false): Promise<ReadOutcome> {
+  const inherited = inheritedEnvironment(environment)
+  return readConfiguration({ text, environment, inspect: (plan) => inspectCluster(plan, { inherited, isThorough }) })
+}
+
+/** The lines that `walrx serve` prints for a text; none for a good one. */
+export async function mistakeLines(text: string, environment: Environment = {}): Promise<string[]> {
+  const { mistakes = [] } = await readText(text, environment)
+  return mistakes.map((mistake) => mistakeLine('walrx.yaml', mistake))
+}
