@@ -47,6 +47,7 @@ export function planMemory(memoryBytes: number, segmentSize: number, tailBytes: 
 /** What the budget is spent on, once it is known how large the segments are. */
 interface Resizable {
   resize(size: number): void
+  trim(): void
 }
 
 /** The memory of one receiver. It may change while WAL streams. */
@@ -54,6 +55,7 @@ export class MemoryShare {
   #bytes: number | undefined
   #plan: ((bytes: number | undefined) => MemoryBudget) | undefined
   #use: (budget: MemoryBudget) => void = () => {}
+  #trim: () => void = () => {}
 
   /** @param bytes undefined for {@link defaultMemoryBytes} */
   constructor(bytes: number | undefined) {
@@ -72,6 +74,15 @@ export class MemoryShare {
       pool.resize(buffers)
       arena.resize(compactedBytesMax)
     }
+    this.#trim = () => {
+      pool.trim()
+      arena.trim()
+    }
+  }
+
+  /** Gives memory back that was of no use since the last time. */
+  trim(): void {
+    this.#trim()
   }
 
   /**

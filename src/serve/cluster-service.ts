@@ -91,6 +91,11 @@ export class ClusterService {
     }
   }
 
+  /** Gives memory for WAL back that was of no use since the last time. */
+  trimMemory(): void {
+    this.#service?.trimMemory()
+  }
+
   /** The present state. */
   snapshot(): ServiceSnapshot {
     const readiness = this.#state === 'running' ? this.#service?.readiness() : undefined

@@ -5,7 +5,7 @@
 import type { ServedMetrics } from '../observe/cluster-metrics.ts'
 import type { Logger } from '../observe/log.ts'
 import type { MetricsPage } from '../observe/metrics-page.ts'
-import type { Clock } from '../primitives/clock.ts'
+import type { Clock, Timer } from '../primitives/clock.ts'
 import type { WalrxError } from '../primitives/errors.ts'
 import { orAborted } from '../primitives/wait.ts'
 import type { ArchiveService } from '../service/archive-service.ts'
@@ -56,6 +56,9 @@ export interface FleetSnapshot {
   readonly clusters: readonly ClusterSnapshot[]
 }
 
+/** Memory that was not used for so long goes back to the system. */
+const trimMs = 30_000
+
 interface Cluster {
   plan: ClusterPlan
   service: ClusterService
@@ -69,13 +72,20 @@ export class Fleet {
   readonly #clusters = new Map<string, Cluster>()
   readonly #slots: JobSlots
   #configuration: Configuration
+  #trimTimer: Timer | undefined
+  #isClosed = false
 
-  /** Begins all clusters. The directory of the states must be there. */
+  /** Nothing is begun yet. */
   constructor(options: FleetOptions, configuration: Configuration) {
     this.#options = options
     this.#configuration = configuration
     this.#slots = new JobSlots(configuration.jobsMax)
-    for (const plan of configuration.clusters) this.#add(plan)
+  }
+
+  /** Begins all clusters. The directory of the states must be there. */
+  start(): void {
+    for (const plan of this.#configuration.clusters) this.#add(plan)
+    this.#trimLater()
   }
 
   /**
@@ -85,6 +95,7 @@ export class Fleet {
    */
   async apply(configuration: Configuration): Promise<void> {
     const { log } = this.#options
+    if (this.#isClosed) return
     this.#configuration = configuration
     this.#slots.resize(configuration.jobsMax)
     const wanted = new Map(configuration.clusters.map((plan) => [plan.name, plan]))
@@ -124,12 +135,22 @@ export class Fleet {
    * @returns the first error of a drain that was not complete
    */
   async close(now: AbortSignal): Promise<WalrxError | undefined> {
+    this.#isClosed = true
+    this.#trimTimer?.cancel()
     const ends = [...this.#clusters.values()].map(async ({ jobs, metrics, service }) => {
       const [failure] = await Promise.all([service.close(now), orAborted(jobs.close(), now).catch(() => {})])
       metrics.close()
       return failure
     })
     return (await Promise.all(ends)).find((failure) => failure !== undefined)
+  }
+
+  /** What a busy hour of one cluster took is there for others: a quiet cluster keeps one buffer. */
+  #trimLater(): void {
+    this.#trimTimer = this.#options.clock.setTimer(trimMs, () => {
+      for (const { service } of this.#clusters.values()) service.trimMemory()
+      this.#trimLater()
+    })
   }
 
   #shareOf(name: string): number {
@@ -201,6 +222,8 @@ export class Fleet {
       cluster: plan.name,
     })
     await cluster.service.close()
+    // A stop has come meanwhile.
+    if (this.#isClosed) return
     cluster.service = this.#service(plan, cluster.jobs, cluster.metrics)
     cluster.service.start()
   }

@@ -35,6 +35,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   let failure: WalrxError | undefined
   try {
     await serving.listen(configuration.listen)
+    serving.start()
     const release = options.onHangup(() => serving.reload())
     log.info('serving', { clusters: configuration.clusters.length, configuration: options.path })
     notice.ready()
@@ -69,6 +70,10 @@ class Serving {
     this.#configuration = options.configuration
     this.#loadedMs = options.clock.now()
     this.#fleet = new Fleet(options, options.configuration)
+  }
+
+  start(): void {
+    this.#fleet.start()
   }
 
   async listen(address: string): Promise<void> {

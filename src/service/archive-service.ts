@@ -150,6 +150,11 @@ export class ArchiveService implements AsyncDisposable {
     this.#memory.resize(memoryBytes)
   }
 
+  /** Gives memory for WAL back that was of no use since the last time. */
+  trimMemory(): void {
+    this.#memory.trim()
+  }
+
   /** The state of the service. Ready means: WAL is streaming and a buffer is free for more of it. */
   readiness(): Readiness {
     const snapshot = this.#receiver.snapshot()

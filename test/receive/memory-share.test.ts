@@ -59,3 +59,34 @@ test('an arena with another size leaves what is lent as it is', () => {
   arena.release(next)
   assert.ok(arena.store(Buffer.alloc(50)))
 })
+
+test('a pool gives back what was not needed between two trims, and only that', () => {
+  const pool = new SegmentPool(1024, 4)
+  const lent = [pool.take(), pool.take(), pool.take()] as Buffer[]
+  for (const buffer of lent) pool.give(buffer)
+  pool.trim()
+  assert.ok(lent.every((buffer) => buffer.length > 0))
+  // One was needed since.
+  pool.give(pool.take() as Buffer)
+  pool.trim()
+  assert.equal(lent.filter((buffer) => buffer.length === 0).length, 2)
+  assert.equal(pool.free, 4)
+  const again = [pool.take(), pool.take(), pool.take(), pool.take()] as Buffer[]
+  assert.ok(again.every((buffer) => buffer.length > 1024))
+  pool.trim()
+  assert.ok(again.every((buffer) => buffer.length > 1024))
+})
+
+test('an arena gives its memory back when nothing was stored between two trims', () => {
+  const arena = new ByteArena(64)
+  const lent = arena.store(Buffer.alloc(10, 1)) as Buffer
+  arena.trim()
+  arena.trim()
+  assert.deepEqual(lent, Buffer.alloc(10, 1))
+  arena.release(lent)
+  arena.trim()
+  assert.equal(lent.length, 10)
+  arena.trim()
+  assert.equal(lent.length, 0)
+  assert.deepEqual(arena.store(Buffer.alloc(64, 3)), Buffer.alloc(64, 3))
+})

@@ -10,7 +10,7 @@ import { VirtualClock } from '../harness/time/virtual-clock.ts'
 /** A service that ends as it is said, or runs until it is drained. */
 function fakeService(
   fail: () => WalrxError | undefined,
-): Pick<ArchiveService, 'run' | 'close' | 'readiness' | 'resizeMemory'> {
+): Pick<ArchiveService, 'run' | 'close' | 'readiness' | 'resizeMemory' | 'trimMemory'> {
   return {
     run: async (drain) => {
       const error = fail()
@@ -19,6 +19,7 @@ function fakeService(
     },
     readiness: () => ({ ready: true, details: { state: 'streaming' } }),
     resizeMemory: () => {},
+    trimMemory: () => {},
     close: async () => {},
   }
 }

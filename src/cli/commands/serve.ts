@@ -26,7 +26,7 @@ export const serveCommand: Command<'serve'> = {
     { call: 'walrx serve --schema > walrx.schema.json', means: 'for an editor that checks and completes the file' },
   ],
   async run({ log, options, settings, signals, stderr, stdout }) {
-    if (options.serveSchema) return show(stdout, `${JSON.stringify(jsonSchema(), undefined, 2)}\n`)
+    if (options.serveSchema) return await show(stdout, `${JSON.stringify(jsonSchema(), undefined, 2)}\n`)
     const path = settings.source('configPath') === 'flag' ? options.configPath : undefined
     if (path === undefined) {
       throw new WalrxError('WALRX_USAGE', 'serve needs the file of the clusters', {
@@ -42,8 +42,9 @@ export const serveCommand: Command<'serve'> = {
         inspect: (plan) => inspectCluster(plan, { inherited, isThorough }),
       })
     const { configuration, mistakes } = await load(options.serveCheck)
-    if (!configuration) return show(stderr, mistakes.map((mistake) => `${mistakeLine(path, mistake)}\n`).join(''), 2)
-    if (options.serveCheck) return show(stdout, servedSummary(configuration, Date.now()))
+    if (!configuration)
+      return await show(stderr, mistakes.map((mistake) => `${mistakeLine(path, mistake)}\n`).join(''), 2)
+    if (options.serveCheck) return await show(stdout, servedSummary(configuration, Date.now()))
     const metrics = new MetricsPage(packageVersion())
     await serve({
       path,
@@ -83,7 +84,8 @@ async function readText(path: string): Promise<string> {
   }
 }
 
-function show(to: NodeJS.WritableStream, text: string, status = 0): number {
-  to.write(text)
+/** A pipe takes a long text bit by bit. */
+async function show(to: NodeJS.WritableStream, text: string, status = 0): Promise<number> {
+  await new Promise<void>((resolve) => void to.write(text, () => resolve()))
   return status
 }

@@ -18,20 +18,26 @@ import { conninfoOf } from './server-of.ts'
 export interface StartInput extends Omit<LoadInput<CommandName>, 'command'> {
   /** Undefined: what is set is judged for a command that reads the archive, and for one that asks the server. */
   readonly command: CommandName | undefined
+  /** True leaves the keys alone: no file of one is read, and no command is run. */
+  readonly withoutKeys?: boolean
 }
 
 /** The first problem; undefined for none. What is not set at all is none. */
-export async function startProblem({ command, ...input }: StartInput): Promise<WalrxError | undefined> {
+export async function startProblem({
+  command,
+  withoutKeys = false,
+  ...input
+}: StartInput): Promise<WalrxError | undefined> {
   const commands = command === undefined ? (['wal-show', 'scrub'] as const) : [command]
   try {
-    for (const each of commands) await check(await loadSettings({ command: each, ...input }))
+    for (const each of commands) await check(await loadSettings({ command: each, ...input }), withoutKeys)
     return undefined
   } catch (error) {
     return toWalrxError(error)
   }
 }
 
-async function check(settings: Settings): Promise<void> {
+async function check(settings: Settings, withoutKeys: boolean): Promise<void> {
   const { command, pgEnvironment } = settings
   const has = (key: OptionKey) => isIn(command, (optionTable[key] as OptionSpec).commands)
   // Which of them a command has is looked up here, and not known to the compiler.
@@ -46,6 +52,7 @@ async function check(settings: Settings): Promise<void> {
   const storage = await openStorage(values)
   try {
     if (values.s3Prefix !== undefined) await checkWay(values)
+    if (withoutKeys) return
     // A key that encrypts has to decrypt too where it has a secret half: it may be locked. Only KMS would be asked for it.
     const isWriting = has('zstdLevel') && writingKeysOf(values).length > 0
     if (isWriting && values.cseKmsId === undefined) await storage.keyring?.prove()

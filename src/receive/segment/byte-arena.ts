@@ -1,4 +1,12 @@
 /**
+ * Gives the memory of a buffer back to the system at once, instead of when the garbage is collected. Nobody may use the
+ * buffer any more: it has no bytes then. It must be the only one in its ArrayBuffer (`allocUnsafeSlow`).
+ */
+export function freeBuffer(buffer: Buffer): void {
+  if (buffer.buffer instanceof ArrayBuffer && buffer.byteLength === buffer.buffer.byteLength) buffer.buffer.transfer(0)
+}
+
+/**
  * A fixed block of memory, lent in ranges: first fit, freed ranges joined with their neighbours. For compressed
  * segments that wait for their upload; making a new Buffer for each would leave the garbage collector to decide how
  * much memory we use.
@@ -8,6 +16,11 @@ export class ByteArena {
   /** Free ranges in order of offset; no two touch. */
   #free: { offset: number; length: number }[]
   readonly #lent = new Map<Buffer, { offset: number; length: number; memory: Buffer }>()
+
+  /** True when something was stored since the last trim. */
+  #isUsed = false
+  /** True when something was stored in the present block. */
+  #isTouched = false
 
   /** @param size bytes in all; they are reserved at once */
   constructor(size: number) {
@@ -20,6 +33,18 @@ export class ByteArena {
     if (size === this.#memory.length) return
     this.#memory = Buffer.allocUnsafeSlow(size)
     this.#free = size > 0 ? [{ offset: 0, length: size }] : []
+  }
+
+  /** Gives memory back that was used, and was not since the last time. It waits until nothing is lent. */
+  trim(): void {
+    if (this.#lent.size > 0) return
+    if (!this.#isUsed && this.#isTouched) {
+      const size = this.#memory.length
+      freeBuffer(this.#memory)
+      this.#memory = Buffer.allocUnsafeSlow(size)
+      this.#isTouched = false
+    }
+    this.#isUsed = false
   }
 
   /** Bytes lent at this moment. */
@@ -39,6 +64,8 @@ export class ByteArena {
     if (range.length === 0) this.#free = this.#free.filter((candidate) => candidate !== range)
     const bytesLent = this.#memory.subarray(lent.offset, lent.offset + lent.length)
     bytesLent.set(bytes)
+    this.#isUsed = true
+    this.#isTouched = true
     this.#lent.set(bytesLent, lent)
     return bytesLent
   }

@@ -1,8 +1,9 @@
 /**
  * The fixed set of segment buffers: the bound on memory, and the point where back-pressure starts. A buffer is made
- * when it is first needed and stays, so memory grows to the bound once; only a smaller bound frees buffers.
+ * when it is first needed and stays, so memory grows to the bound once, unless somebody trims the pool.
  */
 import { encodeSlack } from '../../walg/stored/stored-form.ts'
+import { freeBuffer } from './byte-arena.ts'
 
 /** Buffers of one segment each (plus the codec's slack), lent and given back. */
 export class SegmentPool {
@@ -10,6 +11,8 @@ export class SegmentPool {
   #capacity: number
   readonly #free: Buffer[] = []
   readonly #lent = new Set<Buffer>()
+  /** The fewest free buffers that were there since the last trim: so many were of no use. */
+  #unused = 0
   #onFree: () => void = () => {}
 
   /**
@@ -35,6 +38,7 @@ export class SegmentPool {
   resize(capacity: number): void {
     this.#capacity = capacity
     this.#free.length = Math.min(this.#free.length, this.free)
+    this.#unused = Math.min(this.#unused, this.#free.length)
     if (this.free > 0) this.#onFree()
   }
 
@@ -43,8 +47,15 @@ export class SegmentPool {
     if (this.free === 0) return undefined
     const size = this.segmentSize + encodeSlack(this.segmentSize)
     const buffer = this.#free.pop() ?? Buffer.allocUnsafeSlow(size)
+    this.#unused = Math.min(this.#unused, this.#free.length)
     this.#lent.add(buffer)
     return buffer
+  }
+
+  /** Frees the buffers that were not needed since the last time. They are made again when they are. */
+  trim(): void {
+    for (const buffer of this.#free.splice(0, this.#unused)) freeBuffer(buffer)
+    this.#unused = this.#free.length
   }
 
   /** Gives a buffer back. Throws when it was not lent: given back twice, a segment would overwrite another. */

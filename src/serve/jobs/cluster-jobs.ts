@@ -98,6 +98,8 @@ export class ClusterJobs {
    * @throws the signal's reason; the run goes on then
    */
   async ask(job: JobName, signal: AbortSignal): Promise<number | undefined> {
+    // What was due before belongs to the same record.
+    await orAborted(this.open(), signal)
     const { promise, resolve } = Promise.withResolvers<number | undefined>()
     const waiter = { job, resolve }
     this.#waiters.push(waiter)
@@ -140,14 +142,13 @@ export class ClusterJobs {
   async #open(): Promise<void> {
     const { clock, state } = this.#options
     try {
-      this.#records = { ...(await state.read()), ...this.#records }
+      this.#records = await state.read()
     } catch (error) {
       this.#log.error('the state of the jobs cannot be read: nothing counts as missed', { error: toWalrxError(error) })
     }
     for (const [job, record] of Object.entries(this.#records) as [JobName, JobRecord][]) {
       if (record.running) await this.#takeOver(job, record).catch(() => {})
     }
-    // Opened by a job that is asked for, too.
     this.#isOpen = !this.#stop.signal.aborted
     for (const { name } of this.#jobs) {
       const { pending } = this.#records[name] ?? newRecord

@@ -60,7 +60,7 @@ export async function inspectCluster(
   for (const call of [plan.receive, ...plan.jobs.map((job) => job.call)]) {
     const { command, environment, flags } = call
     const input = { command, flags, environment: { ...inherited, ...environment } }
-    const problem = (await startProblem(input)) ?? (await ruleProblem(input))
+    const problem = (await startProblem({ ...input, withoutKeys: !isThorough })) ?? (await ruleProblem(input))
     if (problem) note(problem)
   }
   try {
