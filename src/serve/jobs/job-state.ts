@@ -1,5 +1,5 @@
 /** The file with the state of one cluster's jobs. It is replaced as a whole, so that a crash leaves the old one or the new one. */
-import { mkdir, open, readFile, rename } from 'node:fs/promises'
+import { mkdir, open, readFile, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from '../../observe/log.ts'
 import { toWalrxError } from '../../primitives/errors.ts'
@@ -17,7 +17,7 @@ export class JobState {
   #wanted: JobRecords | undefined
   #hasFailed = false
 
-  /** @param directory is made where it is missing */
+  /** @param directory of the states, which is there */
   constructor(directory: string, cluster: string, log: Logger) {
     this.#path = join(directory, `${cluster}.json`)
     this.#log = log
@@ -76,9 +76,17 @@ export class JobState {
   }
 }
 
-/** Makes the directory of the states. Throws the error of the system call. */
+/**
+ * Makes the directory of the states in one that is there: below /proc, Node would try for ever to make all of a path.
+ * Throws the error of the system call.
+ */
 export async function makeStateDirectory(path: string): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o700 })
+  try {
+    await mkdir(path, { mode: 0o700 })
+  } catch (error) {
+    const isThere = (error as NodeJS.ErrnoException).code === 'EEXIST' && (await stat(path)).isDirectory()
+    if (!isThere) throw error
+  }
 }
 
 function parseRecords(text: string): JobRecords | undefined {
