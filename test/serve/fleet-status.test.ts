@@ -50,7 +50,7 @@ test('no secret is in any answer, whatever is asked, and whatever errors say', a
   await fc.assert(
     fc.asyncProperty(paths, message, fc.constantFrom('GET', 'HEAD', 'POST', 'DELETE'), async (path, parts, method) => {
       text = parts.join(' ')
-      const answer = await fetch(new URL(path, status.url), { method })
+      const answer = await fetch(`${status.url}${path}`, { method })
       const body = await answer.text()
       for (const secret of [...secrets, 'geheim9']) assert.ok(!body.includes(secret), body)
     }),
