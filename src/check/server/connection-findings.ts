@@ -1,5 +1,5 @@
 /** Findings of the connections: whether they can be made, over what, and as which role. */
-import { ServerError, sqlstates } from '../../postgres/protocol/server-error.ts'
+import { hbaName, ServerError, sqlstates } from '../../postgres/protocol/server-error.ts'
 import type { WalrxError } from '../../primitives/errors.ts'
 import type { CheckWish } from '../check-wish.ts'
 import {
@@ -81,7 +81,7 @@ function loginSteps(facts: ServerFacts, { conninfo }: CheckWish, database: strin
   const { user } = conninfo
   const name = sqlName(user)
   const text = `'${user.replaceAll("'", "''")}'`
-  const line = hintedLine(error) ?? `host ${database} ${user} samenet scram-sha-256`
+  const line = hintedLine(error) ?? `host ${hbaName(database)} ${hbaName(user)} samenet scram-sha-256`
   const role = sql(
     `DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = ${text}) THEN ALTER ROLE ${name} WITH LOGIN REPLICATION; ` +
       `ELSE CREATE ROLE ${name} WITH LOGIN REPLICATION; END IF; END $$;`,
@@ -95,7 +95,7 @@ function loginSteps(facts: ServerFacts, { conninfo }: CheckWish, database: strin
 
 /** The line of pg_hba.conf that the error's hint shows, with the address that we come from. */
 function hintedLine({ hint }: WalrxError): string | undefined {
-  return /\b((?:local|host|hostssl) \S+ \S+ \S+(?: \S+)?)$/.exec(hint ?? '')?.[1]
+  return /a line such as: ((?:local|host|hostssl) .+)$/.exec(hint ?? '')?.[1]
 }
 
 function connectionLimitSteps({ settings, sql: { value } }: ServerFacts, { conninfo }: CheckWish): Step[] {
@@ -126,7 +126,10 @@ function sqlFinding(facts: ServerFacts, wish: CheckWish): Finding {
     return note(
       'server.sql',
       text,
-      ...hbaLine(hintedLine(error) ?? `host ${database} ${wish.conninfo.user} samenet scram-sha-256`, facts.settings),
+      ...hbaLine(
+        hintedLine(error) ?? `host ${hbaName(database)} ${hbaName(wish.conninfo.user)} samenet scram-sha-256`,
+        facts.settings,
+      ),
     )
   }
   if (states.includes(sqlstates.undefinedDatabase)) {

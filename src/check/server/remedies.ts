@@ -37,7 +37,11 @@ export function dataDirectory(settings: ReadonlyMap<string, string>): string {
 export function hbaLine(line: string, settings: ReadonlyMap<string, string>): Step[] {
   const file = settings.get('hba_file')
   const path = file === undefined ? '"$(psql -AtX -d postgres -c \'SHOW hba_file\')"' : shellWord(file)
-  return [onServer(`sed -i '1i ${line}' ${path}`), sql('SELECT pg_reload_conf();')]
+  // The text of sed's `i` loses single backslashes.
+  return [
+    onServer(`sed -i ${shellWord(`1i ${line.replaceAll('\\', '\\\\')}`)} ${path}`),
+    sql('SELECT pg_reload_conf();'),
+  ]
 }
 
 /** Bytes for a sentence and for PostgreSQL alike: whole units of 1024, `16MB`. */

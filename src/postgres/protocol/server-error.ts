@@ -155,12 +155,21 @@ function loginHint(state: string, attempt: LoginAttempt): string | undefined {
   }
 }
 
+/**
+ * A database or a role as a word of pg_hba.conf: in double quotes where it has more than letters, digits and underscores, or is
+ * the keyword `all`. `replication` stays as it is: it stands for our replication connections.
+ */
+export function hbaName(name: string): string {
+  return /^\w+$/.test(name) && name !== 'all' ? name : `"${name.replaceAll('"', '""')}"`
+}
+
 /** The line of pg_hba.conf that would allow this login with a password. */
 function hbaLine(attempt: LoginAttempt): string {
   const { clientAddress, database, encrypted, user } = attempt
-  if (clientAddress === undefined) return `local ${database} ${user} peer`
+  const names = `${hbaName(database)} ${hbaName(user)}`
+  if (clientAddress === undefined) return `local ${names} peer`
   const address = clientAddress.replace(/^::ffff:/, '')
-  return `${encrypted ? 'hostssl' : 'host'} ${database} ${user} ${address}/${address.includes(':') ? 128 : 32} scram-sha-256`
+  return `${encrypted ? 'hostssl' : 'host'} ${names} ${address}/${address.includes(':') ? 128 : 32} scram-sha-256`
 }
 
 function wording(fields: ErrorFields): string {

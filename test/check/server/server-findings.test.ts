@@ -7,6 +7,7 @@ import { settingFindings } from '../../../src/check/server/setting-findings.ts'
 import { slotFindings } from '../../../src/check/server/slot-findings.ts'
 import { parseSyncNames, syncFinding, withName } from '../../../src/check/server/sync-finding.ts'
 import type { CheckWish } from '../../../src/check/check-wish.ts'
+import { loginError } from '../../../src/postgres/protocol/server-error.ts'
 import { parseLsn } from '../../../src/postgres/lsn.ts'
 import type { SlotHealth } from '../../../src/postgres/connect/sql-connection.ts'
 import { complaints, factsWith, levelOf, noFacts, type Spoilt, wishWith } from './made-facts.ts'
@@ -166,4 +167,20 @@ test('clocks that differ by more than the reading may be wrong are warned of', (
   assert.match(finding(9_000, 10).text, /^the clock of the server is 9\.0 s ahead of this machine's/)
   assert.match(finding(-60_000, 10).text, /60\.0 s slower than/)
   assert.equal(clockFinding('server.clock', 'the server', undefined, 'why').level, 'skipped')
+})
+
+test('the line for pg_hba.conf can be pasted, whatever the role is called', () => {
+  const user = `o'Brien "x\\`
+  const attempt = { host: 'db1:5432', user, database: 'replication', clientAddress: '10.0.0.9', encrypted: true }
+  const error = loginError({ C: '28000', M: 'no entry' }, { ...attempt, passwordHint: '' })
+  const wish = wishWith()
+  const facts = factsWith({}, { session: { error } })
+  const [step] = connectionFindings(facts, { ...wish, conninfo: { ...wish.conninfo, user } }, nowMs)
+    .flatMap(({ steps }) => steps)
+    .filter(({ run }) => run === 'server')
+  // The name in double quotes for the file, then as one word of a shell, with sed's own backslash.
+  assert.match(
+    step?.text ?? '',
+    /^sed -i '1i hostssl replication "o'\\''Brien ""x\\\\" 10\.0\.0\.9\/32 scram-sha-256' /,
+  )
 })
