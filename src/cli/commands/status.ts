@@ -4,7 +4,7 @@ import { openStorage } from '../../config/open-storage.ts'
 import { monitoringStatuses } from '../../check/verdict.ts'
 import { redactText } from '../../observe/redact.ts'
 import { systemClock } from '../../primitives/clock.ts'
-import { hasCode, isAbort } from '../../primitives/errors.ts'
+import { hasCode, isAbort, WalrxError } from '../../primitives/errors.ts'
 import { formatJson } from '../../primitives/json/json.ts'
 import { type Concern, concernsOf, readReceivers } from '../../status/receiver-status.ts'
 import { parseListenAddress } from '../../status/server.ts'
@@ -34,15 +34,19 @@ export const statusCommand: Command<'status', never> = {
 /** The exit status where something is critical: nothing streams, or WAL is about to be lost. */
 const criticalStatus = 3
 
+/** How long a store that fails is waited for: the receivers are shown all the same, and monitoring wants an answer. */
+const storePatienceMs = 8_000
+
 async function show(context: CommandContext<'status', never>): Promise<number> {
   const { options, settings, stdout } = context
-  const [receivers, archive] = await Promise.all([lookAtReceivers(context), lookAtArchive(context)])
-  const shown: ShownStatus = { ...receivers, archive }
-  const concerns = concernsIn(shown)
+  const [receivers, { archive, error }] = await Promise.all([lookAtReceivers(context), archiveOrError(context)])
+  const archiveProblem = error && concernOf(error)
+  const concerns = concernsIn({ ...receivers, archive, archiveProblem: undefined })
   const isCritical = concerns.some(({ level }) => level === 'critical')
+  const shown: ShownStatus = { ...receivers, archive, archiveProblem }
   const { critical, ok, warning } = monitoringStatuses
-  const plugin = isCritical ? critical : concerns.length > 0 ? warning : ok
-  const status = options.monitoring ? plugin : isCritical ? criticalStatus : 0
+  const plugin = isCritical || error ? critical : concerns.length > 0 ? warning : ok
+  const status = options.monitoring ? plugin : isCritical ? criticalStatus : (error?.exitStatus ?? 0)
   const text = options.json ? `${formatJson(statusToJson(shown, status))}\n` : statusText(shown)
   await new Promise<void>((resolve) => void stdout.write(redactText(text, settings.secrets), () => resolve()))
   return status
@@ -51,7 +55,7 @@ async function show(context: CommandContext<'status', never>): Promise<number> {
 async function lookAtReceivers({
   options,
   signals,
-}: CommandContext<'status', never>): Promise<Omit<ShownStatus, 'archive'>> {
+}: CommandContext<'status', never>): Promise<Omit<ShownStatus, 'archive' | 'archiveProblem'>> {
   const listen = parseListenAddress(options.statusListen)
   if (!listen) return { receivers: [], receiverProblem: undefined }
   try {
@@ -70,9 +74,29 @@ const noReceiver: Concern = {
   advice: 'start walrx wal-receive, or name the address of its status page with --status-listen',
 }
 
+interface ArchiveLook {
+  readonly archive: ShownStatus['archive']
+  /** Why the archive cannot be read. */
+  readonly error?: WalrxError
+}
+
+/** A store that is out is the moment in which the receivers have to be seen. Settings that are wrong end the command. */
+async function archiveOrError(context: CommandContext<'status', never>): Promise<ArchiveLook> {
+  try {
+    return { archive: await lookAtArchive(context) }
+  } catch (error) {
+    if (isAbort(error) || !(error instanceof WalrxError) || hasCode(error, 'WALRX_USAGE')) throw error
+    return { archive: undefined, error }
+  }
+}
+
+function concernOf({ hint = 'walrx check finds what is wrong there', message }: WalrxError): Concern {
+  return { level: 'critical', text: `the archive cannot be read: ${message}`, advice: hint }
+}
+
 async function lookAtArchive({ options, signals }: CommandContext<'status', never>): Promise<ShownStatus['archive']> {
   if (options.s3Prefix === undefined && options.filePrefix === undefined) return undefined
-  const storage = await openStorage(options)
+  const storage = await openStorage({ ...options, storePatienceMs })
   try {
     const nowMs = systemClock.now()
     const overview = await readOverview({ storage, segmentSize: undefined, dayCount: 1, nowMs, signal: signals.drain })

@@ -23,6 +23,13 @@ test('status shows a receiver that is ready, one without its server, and none', 
   assert.equal(ready.status, 0, ready.stderr)
   assert.equal((await runWalrx(['status', '--monitoring'], { env })).status, 1, 'a warning')
 
+  const apart = { ...env, WALG_FILE_PREFIX: `${archive}-that-is-not-there` }
+  const unread = await runWalrx(['status'], { env: apart })
+  assert.match(unread.stdout, /^ {2}state +streaming, ready/m, 'an archive that cannot be read hides no receiver')
+  assert.match(unread.stdout, /^archive\n {2}critical: the archive cannot be read: /m)
+  assert.equal(unread.status, 4, unread.stderr)
+  assert.equal((await runWalrx(['status', '--monitoring'], { env: apart })).status, 2, 'critical')
+
   await server.stop()
   await receiver.logged(({ level }) => level === 'warn')
   const late = await runWalrx(['status', '--json'], { env })

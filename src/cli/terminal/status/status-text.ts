@@ -13,28 +13,32 @@ export interface ShownStatus {
   readonly receivers: readonly (ReceiverStatus & { readonly concerns: readonly Concern[] })[]
   /** Why there are no receivers; undefined where some answered. */
   readonly receiverProblem: Concern | undefined
-  /** Undefined where no archive is named. */
+  /** Undefined where no archive is named, or it cannot be read. */
   readonly archive: { readonly overview: ArchiveOverview; readonly concerns: readonly Concern[] } | undefined
+  /** Why a named archive cannot be read. */
+  readonly archiveProblem: Concern | undefined
 }
 
 /** The concerns of all. */
-export function concernsIn({ archive, receiverProblem, receivers }: ShownStatus): Concern[] {
+export function concernsIn({ archive, archiveProblem, receiverProblem, receivers }: ShownStatus): Concern[] {
   return [
     ...(receiverProblem ? [receiverProblem] : []),
     ...receivers.flatMap(({ concerns }) => concerns),
+    ...(archiveProblem ? [archiveProblem] : []),
     ...(archive?.concerns ?? []),
   ]
 }
 
 /** The text, a block for each receiver and one for the archive. */
 export function statusText(shown: ShownStatus): string {
-  const { archive, receiverProblem, receivers } = shown
+  const { archive, archiveProblem, receiverProblem, receivers } = shown
   const blocks = [
     ...(receiverProblem ? [`receiver\n${concernLines([receiverProblem])}`] : []),
     ...receivers.map(
       (receiver) =>
         `receiver of ${receiver.cluster}\n${rowsText(receiverRows(receiver))}${concernLines(receiver.concerns)}`,
     ),
+    ...(archiveProblem ? [`archive\n${concernLines([archiveProblem])}`] : []),
     ...(archive
       ? [
           `archive ${archive.overview.location}\n${rowsText(archiveRows(archive.overview))}${concernLines(archive.concerns)}`,
@@ -103,7 +107,7 @@ function archiveRows(overview: ArchiveOverview): string[][] {
 
 /** The JSON: what is not known is null. */
 export function statusToJson(shown: ShownStatus, exitStatus: number): JsonValue {
-  const { archive, receiverProblem, receivers } = shown
+  const { archive, archiveProblem, receiverProblem, receivers } = shown
   const concerns = (all: readonly Concern[]) => all.map(({ advice, level, text }) => ({ level, text, advice }))
   const windows = archive?.overview.windows.map(({ endLsn, startLsn, timeline }) => ({
     timeline,
@@ -131,6 +135,7 @@ export function statusToJson(shown: ShownStatus, exitStatus: number): JsonValue 
       last_error: receiver.lastError ?? null,
       concerns: concerns(receiver.concerns),
     })),
+    archive_problem: archiveProblem ? (concerns([archiveProblem])[0] ?? null) : null,
     archive: archive
       ? {
           location: archive.overview.location,
