@@ -39,6 +39,7 @@ const storePatienceMs = 8_000
 
 async function show(context: CommandContext<'status', never>): Promise<number> {
   const { options, settings, stdout } = context
+  refuseNothing(options)
   const [receivers, { archive, error }] = await Promise.all([lookAtReceivers(context), archiveOrError(context)])
   const archiveProblem = error && concernOf(error)
   const concerns = concernsIn({ ...receivers, archive, archiveProblem: undefined })
@@ -50,6 +51,14 @@ async function show(context: CommandContext<'status', never>): Promise<number> {
   const text = options.json ? `${formatJson(statusToJson(shown, status))}\n` : statusText(shown)
   await new Promise<void>((resolve) => void stdout.write(redactText(text, settings.secrets), () => resolve()))
   return status
+}
+
+/** @throws WALRX_USAGE where nothing is named to be looked at: silence would pass for health */
+function refuseNothing({ filePrefix, s3Prefix, statusListen }: CommandContext<'status', never>['options']): void {
+  if (parseListenAddress(statusListen) || s3Prefix !== undefined || filePrefix !== undefined) return
+  throw new WalrxError('WALRX_USAGE', '--status-listen is off and no archive is named: there is nothing to look at', {
+    hint: 'name the address of the status page with --status-listen, or the archive with --s3-prefix or --file-prefix',
+  })
 }
 
 async function lookAtReceivers({

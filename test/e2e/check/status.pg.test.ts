@@ -49,3 +49,9 @@ test('status shows a receiver that is ready, one without its server, and none', 
   assert.match(gone.stdout, new RegExp(`critical: no receiver answers at ${listen}: ECONNREFUSED`))
   assert.equal(gone.status, 3)
 })
+
+test('status refuses to look at nothing, which would pass for health', async () => {
+  const { status, stderr } = await runWalrx(['status', '--monitoring', '--status-listen', 'off'], { env: {} })
+  assert.match(stderr, /there is nothing to look at/)
+  assert.equal(status, 3)
+})
