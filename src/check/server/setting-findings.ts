@@ -143,15 +143,16 @@ function summarizeWal({ session, settings }: ServerFacts, { deltaMaxSteps, requi
   const value = settings.get('summarize_wal')
   const report = (text: string, ...steps: Step[]) =>
     requireIncremental ? failure(id, 2, text, ...steps) : warning(id, text, ...steps)
+  const outcome = requireIncremental ? 'every backup fails' : 'every backup is a full one'
   const wanted = requireIncremental ? '--require-incremental is given' : `--delta-max-steps is ${deltaMaxSteps}`
   if (value === undefined) {
     const major = Math.floor((session.value?.version ?? 0) / 10_000)
-    const text = `${wanted}, and PostgreSQL ${major} has no deltas, only 17 and later: every backup is a full one`
-    return report(text, setting('--delta-max-steps=0'))
+    const text = `${wanted}, and PostgreSQL ${major} has no deltas, only 17 and later: ${outcome}`
+    return report(text, setting(requireIncremental ? '--no-require-incremental' : '--delta-max-steps=0'))
   }
   if (value !== 'on') {
     return report(
-      `summarize_wal is ${value}, and must be on because ${wanted}: every backup is a full one`,
+      `summarize_wal is ${value}, and must be on because ${wanted}: ${outcome}`,
       ...reloaded('summarize_wal', 'on'),
     )
   }

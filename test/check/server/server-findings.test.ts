@@ -184,3 +184,14 @@ test('the line for pg_hba.conf can be pasted, whatever the role is called', () =
     /^sed -i '1i hostssl replication "o'\\''Brien ""x\\\\" 10\.0\.0\.9\/32 scram-sha-256' /,
   )
 })
+
+test('where deltas are required of a server without them, the flag that is named lifts that', () => {
+  const { settings, ...facts } = factsWith()
+  const known = new Map([...settings].filter(([name]) => name !== 'summarize_wal'))
+  const texts = (more: Partial<CheckWish>) =>
+    settingFindings({ ...facts, settings: known }, wishWith(more))
+      .filter(({ id }) => id === 'server.summarize_wal')
+      .flatMap(({ steps, text }) => [/: ([^:]+)$/.exec(text)?.[1], ...steps.map((step) => step.text)])
+  assert.deepEqual(texts({ requireIncremental: true }), ['every backup fails', '--no-require-incremental'])
+  assert.deepEqual(texts({ deltaMaxSteps: 3 }), ['every backup is a full one', '--delta-max-steps=0'])
+})
