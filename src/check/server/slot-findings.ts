@@ -130,7 +130,7 @@ function use({ sql: asked }: ServerFacts, { conninfo }: CheckWish, slot: string)
   const by =
     applicationName === undefined
       ? 'another role'
-      : `${applicationName} of role ${role ?? 'unknown'} from ${address ?? 'unknown'}`
+      : `${applicationName} of role ${role ?? 'unknown'} from ${address ?? 'an address that only pg_monitor sees'}`
   const text = `slot ${sqlText(slot)} is in use by PID ${pid}, ${by}: walrx wal-receive waits until it is free`
   return failure(id, 3, text, words('give walrx a slot of its own, or stop the other:'), otherName(slot))
 }

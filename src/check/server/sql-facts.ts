@@ -74,7 +74,7 @@ async function readClock(
 async function readSlotUser(sql: SqlConnection, slot: string, signal: AbortSignal): Promise<SlotUser | undefined> {
   const row = await firstRow(
     sql,
-    `select s.active_pid, r.application_name, r.usename, coalesce(host(r.client_addr), case when r.pid is not null then 'a unix socket' end)
+    `select s.active_pid, r.application_name, r.usename, coalesce(host(r.client_addr), case when r.client_port = -1 then 'a unix socket' end)
      from pg_replication_slots s left join pg_stat_replication r on r.pid = s.active_pid
      where s.slot_name = '${slot}' and s.active`,
     signal,
