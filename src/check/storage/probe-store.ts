@@ -197,19 +197,21 @@ export function isDeniedByPolicy(error: WalrxError): boolean {
 }
 
 /**
- * Does the work, and removes the folder of walrx's own objects afterwards where it was not there before: a check makes no
- * archive. One that is not empty stays.
+ * Does the work, and removes the folders afterwards that were not there before, from that of walrx's own objects up to the first
+ * of the prefix: a check makes no archive. One that is not empty stays.
  */
 export async function withoutTraces<T>({ directory }: StorePlace, clock: Clock, work: () => Promise<T>): Promise<T> {
   if (!directory) return await work()
-  const path = join(directory.root, directory.folder, walrxFolder)
-  const isThere = async () => (await lstatOrNothing(path)) !== undefined
+  const names = [...directory.folder.split('/').filter((name) => name !== ''), walrxFolder]
+  const paths = names.map((_, index) => join(directory.root, ...names.slice(0, index + 1)))
+  const areThere = () => Promise.all(paths.map(async (path) => (await lstatOrNothing(path)) !== undefined))
   // Where nothing answers, nothing is removed.
-  const wasThere = (await ifSoon(isThere(), clock)) ?? true
+  const wereThere = (await ifSoon(areThere(), clock)) ?? []
+  const made = paths.filter((_, index) => wereThere[index] === false)
   try {
     return await work()
   } finally {
-    if (!wasThere) await ifSoon(rmdir(path), clock)
+    for (const path of made.reverse()) await ifSoon(rmdir(path), clock)
   }
 }
 
