@@ -32,12 +32,18 @@ function has({ names }: SyncNames, applicationName: string): boolean {
   return names.some((name) => name === '*' || name.toLowerCase() === applicationName.toLowerCase())
 }
 
-/** The value with one name more. */
+/**
+ * The value with one name more. Of FIRST the list is in the order of priority, and only the first of it are waited for: the name
+ * goes first, and the number grows, so that those that were waited for still are. ANY asks for as many as before.
+ */
 export function withName(text: string, name: string): string {
   const quoted = /^[a-z_][a-z0-9_]*$/.test(name) ? name : `"${name.replaceAll('"', '""')}"`
   const known = parseSyncNames(text)
   if (!known) return quoted
-  return /\)\s*$/.test(text) ? text.replace(/\)\s*$/, `, ${quoted})`) : `${text.trim()}, ${quoted}`
+  const list = /^\s*(?:(?:FIRST|ANY)\s+)?\d+\s*\((.*)\)\s*$/is.exec(text)?.[1] ?? text
+  return known.method === 'ANY'
+    ? `ANY ${known.count} (${list.trim()}, ${quoted})`
+    : `FIRST ${known.count + 1} (${quoted}, ${list.trim()})`
 }
 
 /** The finding `server.synchronous`. */

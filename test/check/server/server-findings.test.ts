@@ -151,6 +151,10 @@ test('synchronous_standby_names is read as the server reads it', () => {
   for (const before of ['', 's1', 'FIRST 2 (s1, s2)', 'ANY 1 (s1)']) {
     assert.ok(parseSyncNames(withName(before, 'My app'))?.names.includes('My app'), before)
   }
+  assert.equal(withName('', 'walrx'), 'walrx')
+  assert.equal(withName('s1, "s 2"', 'walrx'), 'FIRST 2 (walrx, s1, "s 2")')
+  assert.equal(withName('first 2 (s1, s2, s3)', 'walrx'), 'FIRST 3 (walrx, s1, s2, s3)')
+  assert.equal(withName('ANY 1 (s1)', 'walrx'), 'ANY 1 (s1, walrx)')
 })
 
 test('sizes are read as SHOW writes them', () => {
