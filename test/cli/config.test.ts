@@ -100,7 +100,7 @@ describe('a command that would not start', () => {
       assert.equal(status, 2, conninfo)
       assert.match(stderr, message)
       assert.match(stdout, /^WALG_SLOTNAME +shown/m)
-      assert.match(stdout, /^--dbname /m)
+      assert.match(stdout, /^WALRX_DBNAME .* flag, as --dbname$/m)
       const json = JSON.parse((await ended(['wal-receive', '--json', '--dbname', conninfo])).stdout) as {
         problem: string
       }
