@@ -1,6 +1,6 @@
 /** Whether commits wait for walrx, and whether they are meant to. */
 import type { CheckWish } from '../check-wish.ts'
-import { failure, type Finding, ok, setting, skipped, warning } from '../finding.ts'
+import { failure, type Finding, note, ok, setting, skipped, warning } from '../finding.ts'
 import { reloaded, sqlText } from './remedies.ts'
 
 /** synchronous_standby_names, taken apart. */
@@ -74,5 +74,15 @@ export function syncFinding(settings: ReadonlyMap<string, string>, { conninfo, i
     const text = `synchronous_commit is ${level}, and must be on: no commit waits for the archive`
     return warning(id, text, ...reloaded('synchronous_commit', 'on'))
   }
+  if (!isAlwaysWaitedFor(names, conninfo.applicationName)) {
+    const text = `${shown}: a commit need not wait for ${conninfo.applicationName} while the others answer, and is then not in the archive`
+    return note(id, text)
+  }
   return ok(id, `${shown}, synchronous_commit is ${level}, and --synchronous is given`)
+}
+
+/** True where every commit waits for a standby, whichever others answer: it is among the first, or all are asked. */
+function isAlwaysWaitedFor({ count, method, names }: SyncNames, applicationName: string): boolean {
+  if (method === 'ANY') return count >= names.length && !names.includes('*')
+  return has({ count, method, names: names.slice(0, count) }, applicationName)
 }

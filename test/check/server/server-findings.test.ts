@@ -157,6 +157,17 @@ test('synchronous_standby_names is read as the server reads it', () => {
   assert.equal(withName('ANY 1 (s1)', 'walrx'), 'ANY 1 (s1, walrx)')
 })
 
+test('a list with which a commit need not wait for walrx is noted', () => {
+  const level = (names: string) =>
+    syncFinding(new Map([['synchronous_standby_names', names]]), wishWith({ isSynchronous: true })).level
+  for (const names of ['a, walrx', 'FIRST 1 (a, walrx)', 'ANY 1 (walrx, a)', 'ANY 1 (*)']) {
+    assert.equal(level(names), 'note', names)
+  }
+  for (const names of ['walrx', 'FIRST 2 (a, walrx)', 'walrx, a', 'ANY 2 (walrx, a)', '*']) {
+    assert.equal(level(names), 'ok', names)
+  }
+})
+
 test('sizes are read as SHOW writes them', () => {
   assert.deepEqual(['-1', '0', '1MB', '2GB', '8kB', 'none', undefined].map(parseShownBytes), [
     ...[-1, 0, 1024 ** 2, 2 * GiB, 8192, undefined, undefined],
