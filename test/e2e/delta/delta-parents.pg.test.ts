@@ -68,13 +68,15 @@ const parents: readonly { what: string; needs: string; take: (world: World) => P
     take: (world) => pushBeside(walrus, world, 0),
   },
   {
-    what: 'one of ours without its manifest',
+    what: 'one of ours without its manifest and walrx.json',
     needs: walg,
     take: async (world) => {
       await pushByWalrx(world)
       const folder = join(world.archive, 'basebackups_005')
-      const names = (await readdir(folder, { recursive: true })).filter((name) => name.includes('backup_manifest'))
-      assert.equal(names.length, 1)
+      const names = (await readdir(folder, { recursive: true })).filter((name) =>
+        /backup_manifest|walrx\.json/.test(name),
+      )
+      assert.equal(names.length, 2)
       for (const name of names) await rm(join(folder, name))
     },
   },
