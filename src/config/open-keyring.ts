@@ -2,11 +2,11 @@
 import type { Crypter } from '../crypto/crypter.ts'
 import { Keyring, type Keys } from '../crypto/keyring.ts'
 import { awsAccess, type AwsValues } from './aws-access.ts'
-import { type KeyValues, readKeyName, writingKeys, writingKeysOf } from './keys/key-settings.ts'
+import { type KeySource, readKeyName, writingKeys, writingKeysOf } from './keys/key-settings.ts'
 import type { OptionValues } from './options/options.ts'
 
 /** Options that say which keys an archive has, and how the service is reached that keeps some of them. */
-export type KeyringValues = KeyValues &
+export type KeyringValues = KeySource &
   AwsValues &
   Pick<OptionValues<'wal-show'>, 'acceptUnencrypted' | 'cseKmsRegion' | 'kmsEndpoint'>
 

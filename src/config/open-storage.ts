@@ -6,6 +6,7 @@ import type { Storage, StorageTrouble } from '../storage/storage.ts'
 import { archiveFolders } from '../walg/names.ts'
 import { awsAccess } from './aws-access.ts'
 import type { OptionValues } from './options/options.ts'
+import type { KeySource } from './keys/key-settings.ts'
 import { openKeyring } from './open-keyring.ts'
 import { parseS3Prefix, withoutUser } from './s3-prefix.ts'
 
@@ -16,7 +17,7 @@ export type StorageValues = Omit<
 > & {
   /** Of the commands that have the option; else the storage's own default. */
   readonly storePatienceMs?: number
-}
+} & Pick<KeySource, 'keyEnvironment'>
 
 /**
  * Opens the storage. Nothing is asked of it yet.

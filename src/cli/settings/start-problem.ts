@@ -49,7 +49,7 @@ async function check(settings: Settings, withoutKeys: boolean): Promise<void> {
   if (has('statusListen')) parseListenAddress(values.statusListen)
   if (command === 'wal-receive') checkReceiveOptions(values)
   if (!has('filePrefix') || (values.filePrefix === undefined && values.s3Prefix === undefined)) return
-  const storage = await openStorage(values)
+  const storage = await openStorage({ ...values, keyEnvironment: settings.environment })
   try {
     if (values.s3Prefix !== undefined) await checkWay(values)
     if (withoutKeys) return

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { trimKeyFile } from '../../crypto/libsodium/libsodium-key.ts'
 import { redactForeignText } from '../../observe/redact.ts'
 import { WalrxError } from '../../primitives/errors.ts'
-import { writingKeys } from './key-settings.ts'
+import { type KeyEnvironment, writingKeys } from './key-settings.ts'
 import { keyBytesMax } from './key-text.ts'
 
 /** How the command is called in messages: its text may hold a secret. */
@@ -43,22 +43,25 @@ export class KeyCommandError extends WalrxError {
   }
 }
 
-/** Limits, for tests. */
-export interface KeyCommandLimits {
+/** How it is run. */
+export interface KeyCommandOptions {
+  /** Its whole environment; default that of this process. */
+  readonly environment?: KeyEnvironment | undefined
+  /** For tests. */
   readonly timeoutMs?: number
 }
 
 /**
- * Runs it by /bin/sh, with the environment of this process, and without standard input.
+ * Runs it by /bin/sh, and without standard input.
  * @returns what it printed, which the caller zeroes
  * @throws WALRX_KEY_UNAVAILABLE; an AbortError where SIGTERM or SIGINT has stopped this process meanwhile
  */
-export async function runKeyCommand(command: string, limits: KeyCommandLimits = {}): Promise<Buffer> {
-  const run = new KeyCommandRun(command, limits.timeoutMs ?? timeoutMs)
+export async function runKeyCommand(command: string, options: KeyCommandOptions = {}): Promise<Buffer> {
+  const run = new KeyCommandRun(command, options)
   const end = await run.end()
   const output = run.takeOutput()
   try {
-    const failure = failureOf(end, output, run.said(output, command), limits.timeoutMs ?? timeoutMs)
+    const failure = failureOf(end, output, run.said(output, command), options.timeoutMs ?? timeoutMs)
     if (failure) throw failure
     return Buffer.from(output)
   } finally {
@@ -76,13 +79,13 @@ class KeyCommandRun {
   #isSaidCut = false
   #startError = ''
 
-  constructor(command: string, timeoutMs: number) {
-    this.#timeoutMs = timeoutMs
+  constructor(command: string, options: KeyCommandOptions) {
+    this.#timeoutMs = options.timeoutMs ?? timeoutMs
     try {
       // By the environment: the arguments of a process are visible to every user of the machine. In a process group of its
       // own, so that whatever it has started ends with it.
       this.#child = spawn('/bin/sh', ['-c', `eval "$${keyCommandLabel}"`], {
-        env: { ...process.env, [keyCommandLabel]: command },
+        env: { ...(options.environment ?? process.env), [keyCommandLabel]: command },
         stdio: ['ignore', 'pipe', 'pipe'],
         detached: true,
       })

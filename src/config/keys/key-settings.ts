@@ -17,6 +17,15 @@ export type KeyValues = Pick<
   | 'readKeyPath'
 >
 
+/** Variables that a command for keys is run with. */
+export type KeyEnvironment = Readonly<Record<string, string | undefined>>
+
+/** Keys, and the environment of the commands that are run for them. */
+export interface KeySource extends KeyValues {
+  /** Default that of this process: of several archives in one process, each has one of its own. */
+  readonly keyEnvironment?: KeyEnvironment | undefined
+}
+
 /**
  * Options of keys that encrypt, in the order in which they are tried: WAL-G's order of precedence (internal/configure.go,
  * ConfigureCrypterForSpecificConfig), then the command, which WAL-G does not have. So WAL-G with the same settings reads what

@@ -8,6 +8,7 @@ import { readKeyFile } from './key-file.ts'
 import {
   fileLabel,
   type KeyFileSetting,
+  type KeySource,
   type KeyValues,
   readFilesOf,
   readKeyName,
@@ -31,13 +32,13 @@ export interface OpenedKeys {
  * Reads all keys that are set.
  * @throws WALRX_KEY_UNAVAILABLE and WALRX_USAGE, naming the setting and nothing of a key
  */
-export async function openKeys(values: KeyValues, openKms: OpenKms): Promise<OpenedKeys> {
+export async function openKeys(values: KeySource, openKms: OpenKms): Promise<OpenedKeys> {
   const writing: Crypter[] = []
   for (const key of writingKeysOf(values)) writing.push(...(await openKey(key, values, openKms)))
   return { writing, reading: values.readKeyPath === undefined ? [] : await ofReadFiles(values.readKeyPath, values) }
 }
 
-async function openKey(key: WritingKey, values: KeyValues, openKms: OpenKms): Promise<readonly Crypter[]> {
+async function openKey(key: WritingKey, values: KeySource, openKms: OpenKms): Promise<readonly Crypter[]> {
   const {
     cseKmsId = '',
     gpgKeyId = '',
@@ -73,9 +74,9 @@ function inlineOpenpgp(name: string, text: string, values: KeyValues): Promise<C
   return openpgp(text.replaceAll('\\n', '\n'), values.pgpKeyPassphrase, name)
 }
 
-async function ringOfGpg(keyId: string, label: string, values: KeyValues): Promise<Crypter> {
+async function ringOfGpg(keyId: string, label: string, values: KeySource): Promise<Crypter> {
   const { exportFromGpg } = await import('../../crypto/openpgp/gpg-export.ts')
-  const armored = await exportFromGpg(keyId, values.pgpKeyPassphrase?.reveal())
+  const armored = await exportFromGpg(keyId, values.pgpKeyPassphrase?.reveal(), values.keyEnvironment)
   return openpgp(armored, values.pgpKeyPassphrase, label)
 }
 
@@ -127,8 +128,8 @@ async function ofReadFiles(text: string, values: KeyValues): Promise<Crypter[]> 
   return crypters
 }
 
-async function ofCommand(command: string, values: KeyValues): Promise<Crypter[]> {
-  const output = await runKeyCommand(command)
+async function ofCommand(command: string, values: KeySource): Promise<Crypter[]> {
+  const output = await runKeyCommand(command, { environment: values.keyEnvironment })
   try {
     const keys = keysOf(output)
     const crypters: Crypter[] = []

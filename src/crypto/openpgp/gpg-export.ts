@@ -12,23 +12,33 @@ const timeoutMs = 60_000
 /**
  * The armored public half of a key, and its secret half where gpg has it and lets it go, one after the other.
  * @param passphrase of the key: gpg's agent wants it for the secret half
+ * @param environment of gpg; default that of this process
  * @throws WALRX_KEY_UNAVAILABLE where gpg cannot be run, or has no such key. Messages hold nothing that gpg has printed
  */
-export async function exportFromGpg(keyId: string, passphrase?: string): Promise<string> {
-  const open = await gpg(['--armor', '--export', '--', keyId])
+export async function exportFromGpg(
+  keyId: string,
+  passphrase?: string,
+  environment?: Readonly<Record<string, string | undefined>>,
+): Promise<string> {
+  const open = await gpg(['--armor', '--export', '--', keyId], '', environment)
   if (!open.includes('BEGIN PGP PUBLIC KEY')) {
     throw new WalrxError('WALRX_KEY_UNAVAILABLE', `gpg has no key ${keyId}`, {
       hint: 'see "gpg --list-keys" as the user that walrx runs as, and GNUPGHOME',
     })
   }
   const loopback = passphrase === undefined ? [] : ['--pinentry-mode', 'loopback', '--passphrase-fd', '0']
-  return open + (await gpg([...loopback, '--armor', '--export-secret-keys', '--', keyId], passphrase))
+  return open + (await gpg([...loopback, '--armor', '--export-secret-keys', '--', keyId], passphrase, environment))
 }
 
 /** What gpg prints: nothing where it has no such key, or does not get its passphrase. */
-async function gpg(args: readonly string[], input = ''): Promise<string> {
+async function gpg(
+  args: readonly string[],
+  input = '',
+  environment?: Readonly<Record<string, string | undefined>>,
+): Promise<string> {
   const child = spawn('gpg', ['--batch', '--no-tty', '--quiet', ...args], {
     stdio: ['pipe', 'pipe', 'ignore'],
+    ...(environment && { env: environment }),
     signal: AbortSignal.timeout(timeoutMs),
   })
   const failed = new Promise<never>((_, reject) => {
