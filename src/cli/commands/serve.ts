@@ -10,7 +10,8 @@ import { mistakeLine } from '../../serve/configuration/mistakes.ts'
 import { readConfiguration } from '../../serve/configuration/read-configuration.ts'
 import { serve } from '../../serve/serving.ts'
 import type { Command } from '../command.ts'
-import { inheritedEnvironment, inspectCluster, launchOf, servedSettings } from '../settings/served/served-cluster.ts'
+import { inheritedEnvironment } from '../settings/served/cluster-environment.ts'
+import { inspectCluster, launchOf, servedSettings } from '../settings/served/served-cluster.ts'
 import { servedSummary } from '../terminal/served/served-summary.ts'
 
 /** See the file's header. */

@@ -5,6 +5,7 @@ import { parseBytes, parseDurationMs } from '../../config/options/option-values.
 import { type OptionKey, optionTable } from '../../config/options/options.ts'
 import { isSecretName } from '../../observe/redact.ts'
 import { localTimeZone, Schedule, scheduleProblem, timeZoneProblem } from '../schedule/schedule.ts'
+import { isDropped, missingHalf } from './credentials.ts'
 import { type JobLevel, type Level, ownProblem } from './levels.ts'
 import type { Mistakes, Place } from './mistakes.ts'
 import type { Setting } from './references.ts'
@@ -60,6 +61,7 @@ const timeoutDefaultMs = 24 * 3600_000
 export function planCluster(name: string, own: Level, defaults: Level, mistakes: Mistakes): ClusterPlan {
   const options = mergedOptions(own, defaults)
   const variables = new Map([...defaults.variables, ...own.variables])
+  requireWholeKeys(options, own.place, mistakes)
   const jobs = jobNames.flatMap((job) => {
     const level = mergedJob(own.jobs.get(job), defaults.jobs.get(job), own.place)
     const isOnDemand = job === 'backup' && isOn(options.get('backupAfterGap'))
@@ -83,7 +85,7 @@ export function planCluster(name: string, own: Level, defaults: Level, mistakes:
   }
 }
 
-/** The cluster's own settings go first; one kind of archive drops the other that is inherited. */
+/** The cluster's own settings go first; one kind of archive, or of credentials, drops others that are inherited. */
 function mergedOptions(own: Level, defaults: Level): Map<OptionKey, Setting> {
   const inherited = new Map(defaults.options)
   for (const [one, other] of [
@@ -92,7 +94,14 @@ function mergedOptions(own: Level, defaults: Level): Map<OptionKey, Setting> {
   ] as const) {
     if (own.options.has(one) && !own.options.has(other)) inherited.delete(other)
   }
+  const names = [...own.options.keys()].map(variableOf)
+  for (const key of defaults.options.keys()) if (isDropped(variableOf(key), names)) inherited.delete(key)
   return new Map([...inherited, ...own.options])
+}
+
+/** The variable of an option; empty for one that has none. */
+function variableOf(key: OptionKey): string {
+  return (optionTable[key] as OptionSpec).env[0] ?? ''
 }
 
 function mergedJob(own: JobLevel | undefined, defaults: JobLevel | undefined, place: Place): JobLevel | undefined {
@@ -210,6 +219,15 @@ function requireServer(
 ): void {
   if (options.has('conninfo') || options.has('pgHost') || serverVariables.some((name) => variables.has(name))) return
   mistakes.add(place, 'no server is named: add server: with dbname or pghost')
+}
+
+/** Half a pair was completed by what somebody else has set, or by nothing. */
+function requireWholeKeys(options: ReadonlyMap<OptionKey, Setting>, place: Place, mistakes: Mistakes): void {
+  const places = new Map([...options].map(([key, setting]) => [variableOf(key), setting.place]))
+  const half = missingHalf((name) => places.has(name))
+  if (!half) return
+  const text = `${half.set} has no ${half.missing} beside it: set both for the cluster, or both in defaults`
+  mistakes.add(places.get(half.set) ?? place, text)
 }
 
 function requireStorage(options: ReadonlyMap<OptionKey, Setting>, place: Place, mistakes: Mistakes): void {

@@ -6,6 +6,7 @@ import { parseOptionText } from '../../config/options/option-values.ts'
 import { type OptionKey, optionTable } from '../../config/options/options.ts'
 import { keywords } from '../../postgres/connect/conninfo-keywords.ts'
 import { editDistance, nearest } from '../../primitives/nearest.ts'
+import { isOfProcessAlone } from './credentials.ts'
 import type { Place } from './mistakes.ts'
 import { expanded, fromFile, type ReferenceSource, type Setting } from './references.ts'
 import {
@@ -184,6 +185,11 @@ function readVariables(
       source.mistakes.add(each.place, `${environmentKey} has a key that is no name of a variable`)
     } else if (option === 'configPath') {
       source.mistakes.add(each.place, 'a cluster has no config file of its own: write its settings here')
+    } else if (isOfProcessAlone(name)) {
+      source.mistakes.add(
+        each.place,
+        `${name} counts only in the environment of walrx itself: use AWS_PROFILE or keys here`,
+      )
     } else if (option !== undefined) {
       const label = { option, help: '', type: optionTable[option].type }
       setOption(label, { ...each, key: name }, isFile, level.options, source)

@@ -89,6 +89,7 @@ clusters:
   test('takes values from the environment and from files, and knows them for secrets', async () => {
     const text = good(`    environment:
       PGPASSWORD_FILE: ${secretFile}
+      AWS_ACCESS_KEY_ID: AKIA
       AWS_SECRET_ACCESS_KEY: \${KEY}
       PGOPTIONS: -c a=$\${b}
     compression: {compression-method: "\${METHOD}"}

@@ -1,5 +1,6 @@
 /** A configuration that is read from a text, for tests: with the commands' own judgement of the settings. */
-import { inheritedEnvironment, inspectCluster } from '../../../src/cli/settings/served/served-cluster.ts'
+import { inheritedEnvironment } from '../../../src/cli/settings/served/cluster-environment.ts'
+import { inspectCluster } from '../../../src/cli/settings/served/served-cluster.ts'
 import { mistakeLine } from '../../../src/serve/configuration/mistakes.ts'
 import { type ReadOutcome, readConfiguration } from '../../../src/serve/configuration/read-configuration.ts'
 

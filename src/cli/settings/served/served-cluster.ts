@@ -1,11 +1,10 @@
 /** The clusters of `walrx serve`, by the commands: what is wrong with their settings, their services, and calls of their jobs. */
 import { realpathSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { type Environment, loadSettings } from '../../../config/load.ts'
+import { type Environment, loadSettings, type Settings } from '../../../config/load.ts'
 import type { CommandName } from '../../../config/options/option-types.ts'
 import { type OptionValues, optionTable } from '../../../config/options/options.ts'
 import { parseS3Prefix } from '../../../config/s3-prefix.ts'
-import { knownNames } from '../../../config/setting-names.ts'
 import type { Conninfo } from '../../../postgres/connect/conninfo.ts'
 import { hasCode, toWalrxError, type WalrxError } from '../../../primitives/errors.ts'
 import type { ClusterPlan, CommandCall } from '../../../serve/configuration/cluster-plan.ts'
@@ -19,25 +18,7 @@ import { serviceSettings } from '../receive-settings.ts'
 import { askedDeletion } from '../retention-rule.ts'
 import { conninfoOf } from '../server-of.ts'
 import { startProblem } from '../start-problem.ts'
-
-/** Variables of a process that are for it alone, and not for what it starts. */
-const ofProcess = /^(NOTIFY_SOCKET|WATCHDOG_(USEC|PID)|LISTEN_(FDS|PID|FDNAMES)|STATE_DIRECTORY|NODE_CHANNEL_\w+)$/
-
-/** Variables of settings that a whole machine may have in common: how AWS is reached, and through which proxy. */
-const ofMachine = /^AWS_|^(https?|no|all)_proxy$/i
-
-/**
- * What a cluster gets of the process's environment: no setting of an archive or a server, for it would hold for all of
- * them. Those are in the configuration.
- */
-export function inheritedEnvironment(environment: Environment): Environment {
-  const known = knownNames()
-  const isInherited = (name: string) => {
-    if (ofProcess.test(name)) return false
-    return ofMachine.test(name) || !(known.has(name) || /^(WALG_|WALE_|WALRX_|S3_|GCS_|PG[A-Z])/.test(name))
-  }
-  return Object.fromEntries(Object.entries(environment).filter(([name]) => isInherited(name)))
-}
+import { environmentOf } from './cluster-environment.ts'
 
 /** What {@link inspectCluster} is given. */
 export interface InspectOptions {
@@ -58,15 +39,12 @@ export async function inspectCluster(
     if (isThorough || isMistake) problems.push({ text: `${error.message}${hint}` })
   }
   for (const call of [plan.receive, ...plan.jobs.map((job) => job.call)]) {
-    const { command, environment, flags } = call
-    const input = { command, flags, environment: { ...inherited, ...environment } }
+    const input = { command: call.command, flags: call.flags, environment: environmentOf(call, inherited) }
     const problem = (await startProblem({ ...input, withoutKeys: !isThorough })) ?? (await ruleProblem(input))
     if (problem) note(problem)
   }
   try {
-    const { command, environment, flags } = plan.receive
-    const input = { command: command as 'wal-receive', flags, environment: { ...inherited, ...environment } }
-    const settings = await loadSettings(input)
+    const settings = await receiverSettings(plan, inherited)
     const { values } = settings
     const conninfo = conninfoOf({ options: values, settings })
     const { password } = conninfo
@@ -135,23 +113,24 @@ function realPath(path: string): string {
   }
 }
 
+function receiverSettings({ receive }: ClusterPlan, inherited: Environment): Promise<Settings<'wal-receive'>> {
+  const { flags } = receive
+  return loadSettings({ command: 'wal-receive', flags, environment: environmentOf(receive, inherited) })
+}
+
 /** The settings of a cluster's service. Throws as wal-receive does for the same settings. */
 export async function servedSettings(
   plan: ClusterPlan,
   { gapBackup, log, memoryBytes, metrics }: ServiceParts,
   inherited: Environment,
 ): Promise<ServiceSettings> {
-  const { environment, flags } = plan.receive
-  const settings = await loadSettings({
-    command: 'wal-receive',
-    flags,
-    environment: { ...inherited, ...environment },
-  })
+  const settings = await receiverSettings(plan, inherited)
   for (const { hint, level, message, name } of settings.notices) {
     log[level](message, { name, ...(hint !== undefined && { hint }) })
   }
   const values = serviceSettings({ log, options: settings.values, settings }, metrics, gapBackup)
-  return { ...values, cluster: plan.name, memoryBytes }
+  const storage = { ...values.storage, keyEnvironment: settings.environment }
+  return { ...values, storage, cluster: plan.name, memoryBytes }
 }
 
 /** How a call is made: the same Node and program, its settings in the environment, and no config file. */
@@ -164,9 +143,8 @@ export function launchOf(call: CommandCall, inherited: Environment, logLevel: st
   return {
     command: [node, main, call.command, ...call.words, ...flags],
     environment: {
-      ...inherited,
       WALRX_LOG_LEVEL: logLevel,
-      ...call.environment,
+      ...environmentOf(call, inherited),
       WALRX_LOG_FORMAT: 'json',
       // Not the one of this user's home: it would add settings to every cluster.
       WALG_CONFIG_PATH: '/dev/null',
