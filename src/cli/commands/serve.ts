@@ -36,12 +36,11 @@ export const serveCommand: Command<'serve'> = {
     }
     const { environment } = settings
     const inherited = inheritedEnvironment(environment)
-    const load = async (isThorough: boolean) =>
-      await readConfiguration({
-        text: await readText(path),
-        environment,
-        inspect: (plan) => inspectCluster(plan, { inherited, isThorough }),
-      })
+    const load = async (isThorough: boolean) => {
+      const inspection = { inherited, isThorough, checkedKeys: new Map() }
+      const text = await readText(path)
+      return await readConfiguration({ text, environment, inspect: (plan) => inspectCluster(plan, inspection) })
+    }
     const { configuration, mistakes } = await load(options.serveCheck)
     if (!configuration)
       return await show(stderr, mistakes.map((mistake) => `${mistakeLine(path, mistake)}\n`).join(''), 2)

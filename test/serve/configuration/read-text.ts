@@ -8,8 +8,8 @@ type Environment = Readonly<Record<string, string | undefined>>
 
 /** Reads a text as `walrx serve` does. */
 export function readText(text: string, environment: Environment = {}, isThorough = false): Promise<ReadOutcome> {
-  const inherited = inheritedEnvironment(environment)
-  return readConfiguration({ text, environment, inspect: (plan) => inspectCluster(plan, { inherited, isThorough }) })
+  const inspection = { inherited: inheritedEnvironment(environment), isThorough, checkedKeys: new Map() }
+  return readConfiguration({ text, environment, inspect: (plan) => inspectCluster(plan, inspection) })
 }
 
 /** The lines that `walrx serve` prints for a text; none for a good one. */

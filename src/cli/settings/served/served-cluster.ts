@@ -2,9 +2,10 @@
 import { realpathSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { type Environment, loadSettings, type Settings } from '../../../config/load.ts'
-import type { CommandName } from '../../../config/options/option-types.ts'
+import type { CommandName, OptionSpec } from '../../../config/options/option-types.ts'
 import { type OptionValues, optionTable } from '../../../config/options/options.ts'
 import { parseS3Prefix } from '../../../config/s3-prefix.ts'
+import { knownNames } from '../../../config/setting-names.ts'
 import type { Conninfo } from '../../../postgres/connect/conninfo.ts'
 import { hasCode, toWalrxError, type WalrxError } from '../../../primitives/errors.ts'
 import type { ClusterPlan, CommandCall } from '../../../serve/configuration/cluster-plan.ts'
@@ -25,12 +26,14 @@ export interface InspectOptions {
   readonly inherited: Environment
   /** True also reads keys, and runs the commands that print keys: what is wrong with them is no reason not to start. */
   readonly isThorough: boolean
+  /** Settings of keys that were looked at, with what is wrong: the same for all clusters of one file, which share keys. */
+  readonly checkedKeys: Map<string, WalrxError | undefined>
 }
 
 /** Asks the commands about the settings of a cluster. No server and no store is asked. Never throws. */
 export async function inspectCluster(
   plan: ClusterPlan,
-  { inherited, isThorough }: InspectOptions,
+  { checkedKeys, inherited, isThorough }: InspectOptions,
 ): Promise<ClusterFacts> {
   const problems: { readonly text: string }[] = []
   const note = (error: WalrxError) => {
@@ -40,8 +43,9 @@ export async function inspectCluster(
   }
   for (const call of [plan.receive, ...plan.jobs.map((job) => job.call)]) {
     const input = { command: call.command, flags: call.flags, environment: environmentOf(call, inherited) }
-    const problem = (await startProblem({ ...input, withoutKeys: !isThorough })) ?? (await ruleProblem(input))
-    if (problem) note(problem)
+    const problem = (await startProblem({ ...input, withoutKeys: true })) ?? (await ruleProblem(input))
+    const ofKeys = problem === undefined && isThorough ? await keyProblem(input, checkedKeys) : undefined
+    for (const each of [problem, ofKeys]) if (each) note(each)
   }
   try {
     const settings = await receiverSettings(plan, inherited)
@@ -59,6 +63,33 @@ export async function inspectCluster(
     note(toWalrxError(error))
     return { problems, servers: [], slot: undefined, archive: undefined, secrets: [] }
   }
+}
+
+/** What is wrong with the keys of a call. The receiver comes first, which looks at most: what writes also decrypts. */
+async function keyProblem(input: RuleInput, checked: InspectOptions['checkedKeys']): Promise<WalrxError | undefined> {
+  const setting = keySetting(input.environment)
+  if (setting === undefined) return undefined
+  if (!checked.has(setting)) checked.set(setting, await startProblem(input))
+  return checked.get(setting)
+}
+
+const keyNames: ReadonlySet<string> = new Set(
+  Object.values<OptionSpec>(optionTable)
+    .filter(({ group }) => group === 'Encryption')
+    .flatMap(({ env }) => env.slice(0, 1)),
+)
+
+/**
+ * All that keys are found by, as a text to compare; undefined without keys. A command has the whole environment, but what is
+ * peculiar to a cluster there, such as its server, is not what keys depend on.
+ */
+function keySetting(environment: Environment): string | undefined {
+  const known = knownNames()
+  const isForeign = (name: string) => !known.has(name) && !/^PG[A-Z]/.test(name)
+  const entries = Object.entries(environment)
+  if (!entries.some(([name]) => keyNames.has(name))) return undefined
+  const relevant = entries.filter(([name]) => keyNames.has(name) || /^AWS_/.test(name) || isForeign(name))
+  return JSON.stringify(relevant.sort(([a], [b]) => (a < b ? -1 : 1)))
 }
 
 interface RuleInput {
