@@ -35,8 +35,10 @@ export function planMemory(memoryBytes: number, segmentSize: number, tailBytes: 
   if (memoryBytes < 2 * segmentSize) {
     throw new WalrxError(
       'WALRX_USAGE',
-      `--memory ${memoryBytes} is less than two segments of this server (wal_segment_size ${segmentSize})`,
-      { hint: `give at least ${2 * segmentSize} bytes; the default here is ${defaultMemoryBytes(segmentSize)}` },
+      `the memory for WAL, ${memoryBytes} bytes, is less than two segments of this server (wal_segment_size ${segmentSize})`,
+      {
+        hint: `give at least ${2 * segmentSize} bytes by --memory, or to a cluster of walrx serve by memory: under receive:; one stream has ${defaultMemoryBytes(segmentSize)} by default`,
+      },
     )
   }
   const buffers = Math.max(2, Math.floor((memoryBytes * 3) / 4 / segmentSize))

@@ -1,7 +1,7 @@
 /** Only one walrx uses a state directory: two would run every job twice. The system drops the lock however walrx ends. */
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { listenAt } from '../daemon/socket-file.ts'
+import { checkSocketPath, listenAt } from '../daemon/socket-file.ts'
 import { toWalrxError, WalrxError } from '../primitives/errors.ts'
 import { makeStateDirectory } from './jobs/job-state.ts'
 
@@ -19,9 +19,19 @@ export async function lockState(directory: string): Promise<() => Promise<void>>
       hint: `write state: with a directory that this user may write to, in the place of ${directory}`,
     })
   }
-  const server = createServer((socket) => socket.destroy())
+  const socket = join(directory, 'serve.sock')
   try {
-    await listenAt(server, join(directory, 'serve.sock'))
+    checkSocketPath(socket)
+  } catch (error) {
+    const { code, message } = toWalrxError(error)
+    throw new WalrxError(code, `the state directory cannot be used: ${message}`, {
+      cause: error,
+      hint: 'name a directory with a shorter path by state:',
+    })
+  }
+  const server = createServer((connection) => connection.destroy())
+  try {
+    await listenAt(server, socket)
   } catch (error) {
     const { code, message } = toWalrxError(error)
     throw new WalrxError(code, `the state directory ${directory} cannot be used: ${message}`, {
