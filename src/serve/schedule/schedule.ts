@@ -27,11 +27,18 @@ function cronOf(pattern: string, timezone: string): Cron {
 /** What is wrong with a pattern, without quoting it; undefined for nothing. */
 export function scheduleProblem(pattern: string): string | undefined {
   const form = 'must be a schedule as cron writes it, such as 30 2 * * sun'
+  // The library also takes a date, which comes once: a schedule is for always.
+  const fields = pattern.trim().split(/\s+/)
+  const isNickname = fields.length === 1 && fields[0]?.startsWith('@')
+  if (!isNickname && fields.length !== 5 && fields.length !== 6) {
+    return `${form}: it has five fields, or six with seconds first, or is a word such as @daily`
+  }
+  if (/^\d{4}$/.test(fields[5] ?? '')) return `${form}: six fields begin with seconds, and none is a year`
   try {
     const cron = cronOf(pattern, 'UTC')
     return cron.nextRun(new Date(0)) === null ? 'is a schedule that is never due' : undefined
   } catch (error) {
-    const field = /invalid value for (minute|hour|day|month|dayOfWeek|second)/i.exec(String(error))?.[1]
+    const field = /invalid value for (minute|hour|dayOfWeek|day|month|second)/i.exec(String(error))?.[1]
     return field === undefined ? form : `${form}: its ${fieldNames[field] ?? field} is out of range`
   }
 }
