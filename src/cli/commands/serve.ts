@@ -5,6 +5,7 @@ import { MetricsPage } from '../../observe/metrics-page.ts'
 import { systemClock } from '../../primitives/clock.ts'
 import { WalrxError } from '../../primitives/errors.ts'
 import { packageVersion } from '../../primitives/version.ts'
+import { answered, NoAnswerError, noAnswerText } from '../../serve/configuration/answered.ts'
 import { jsonSchema } from '../../serve/configuration/json-schema.ts'
 import { mistakeLine } from '../../serve/configuration/mistakes.ts'
 import { readConfiguration } from '../../serve/configuration/read-configuration.ts'
@@ -68,15 +69,16 @@ export const serveCommand: Command<'serve'> = {
 /** Of a file that is no configuration of walrx at all, no more is read. */
 const textBytesMax = 16 * 1024 * 1024
 
-async function readText(path: string): Promise<string> {
+async function readText(path: string): Promise<Buffer> {
   try {
-    const bytes = await readFile(path)
+    const bytes = await answered(() => readFile(path))
     if (bytes.length > textBytesMax) throw new WalrxError('WALRX_USAGE', `config file ${path} is larger than 16 MB`)
-    return bytes.toString('utf8')
+    return bytes
   } catch (error) {
     if (error instanceof WalrxError) throw error
     const { code } = error as NodeJS.ErrnoException
-    const why = code === 'ENOENT' ? 'does not exist' : `cannot be read (${code})`
+    const reason = error instanceof NoAnswerError ? `its file system ${noAnswerText}` : code
+    const why = code === 'ENOENT' ? 'does not exist' : `cannot be read (${reason})`
     throw new WalrxError('WALRX_USAGE', `config file ${path} ${why}`, {
       cause: error,
       hint: 'name another file with --config, or make this one readable',

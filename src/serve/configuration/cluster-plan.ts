@@ -149,7 +149,13 @@ function planJob(input: JobInput): JobPlan[] {
   if (job === 'backup' && triggers.some(({ name }) => name === 'delta') && steps && Number(steps.text) === 0) {
     mistakes.add(steps.place, 'delta-max-steps is 0, so that the schedule of deltas would take full backups only')
   }
-  if (job === 'retention' && ![...all.keys()].some((key) => key.startsWith('keep') || key === 'recoveryWindow')) {
+  const patterns = [...level.triggers.values()].flat()
+  const isOff = patterns.length > 0 && patterns.every(isOffText)
+  if (
+    job === 'retention' &&
+    !isOff &&
+    ![...all.keys()].some((key) => key.startsWith('keep') || key === 'recoveryWindow')
+  ) {
     mistakes.add(
       level.place,
       'retention says nothing about what to keep: add keep-days, keep-full or another of its keys',
@@ -175,9 +181,13 @@ function planJob(input: JobInput): JobPlan[] {
   ]
 }
 
+function isOffText({ text }: Setting): boolean {
+  return text.trim().toLowerCase() === 'off'
+}
+
 function triggersOf({ triggers }: JobLevel, timeZone: string, mistakes: Mistakes): Trigger[] {
   return triggerNames.flatMap((name) => {
-    const settings = (triggers.get(name) ?? []).filter(({ text }) => text.trim().toLowerCase() !== 'off')
+    const settings = (triggers.get(name) ?? []).filter((setting) => !isOffText(setting))
     const good = settings.filter(({ place, text }) => {
       const problem = scheduleProblem(text)
       if (problem !== undefined) mistakes.add(place, `${name} ${problem}`)
@@ -235,7 +245,7 @@ function requireStorage(options: ReadonlyMap<OptionKey, Setting>, place: Place, 
   mistakes.add(place, 'no archive is named: add storage: with s3-prefix or file-prefix')
 }
 
-/** Values of secret options in all their forms, and of variables that are called like secrets. */
+/** Values of secret options in all their forms, of variables that are called like secrets, and what came from elsewhere. */
 function secretsOf(
   levels: readonly ReadonlyMap<OptionKey, Setting>[],
   variables: ReadonlyMap<string, Setting>,
@@ -248,6 +258,9 @@ function secretsOf(
     for (const text of secretTexts(new Map(named))) texts.add(text)
   }
   for (const [name, { text }] of variables) if (isSecretName(name)) texts.add(text)
+  for (const settings of [...levels, variables]) {
+    for (const { hidden } of settings.values()) for (const text of hidden) texts.add(text).add(text.trim())
+  }
   return [...texts].filter((text) => text !== '')
 }
 

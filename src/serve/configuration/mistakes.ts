@@ -23,6 +23,11 @@ export class Mistakes {
     this.#lines = lines
   }
 
+  /** Gathers those of another reading of the same file, which are not to count. */
+  apart(): Mistakes {
+    return new Mistakes(this.#lines)
+  }
+
   /** The place of a position in the text. */
   placeAt(offset: number | undefined): Place {
     const { col, line } = this.#lines.linePos(Math.max(0, offset ?? 0))

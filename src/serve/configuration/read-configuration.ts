@@ -5,11 +5,12 @@ import { parseBytes } from '../../config/options/option-values.ts'
 import { redactText } from '../../observe/redact.ts'
 import { type ClusterPlan, planCluster } from './cluster-plan.ts'
 import { divideMemory } from './memory-shares.ts'
-import { emptyLevel, entriesOf, ownProblem, readLevel, textOf, unknownKey } from './levels.ts'
+import { emptyLevel, entriesOf, type Level, ownProblem, readLevel, textOf, unknownKey } from './levels.ts'
 import type { Mistake, Mistakes, Place } from './mistakes.ts'
 import type { ReferenceSource, Setting } from './references.ts'
+import { type ReadFileValue, SecretFiles } from './secret-files.ts'
 import { clusterNamePattern, topKeys } from './shape.ts'
-import { readYaml, type YamlEntry, type YamlValue } from './yaml-text.ts'
+import { foreignBytes, readYaml, type YamlEntry, type YamlValue } from './yaml-text.ts'
 
 /** What is to run. */
 export interface Configuration {
@@ -39,10 +40,13 @@ export interface ClusterFacts {
 
 /** What {@link readConfiguration} needs. */
 export interface ReadInput {
-  readonly text: string
+  /** The file, as text or as its bytes. */
+  readonly text: string | Buffer
   /** Variables of the process, for `${NAME}`. */
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly inspect: (plan: ClusterPlan) => Promise<ClusterFacts>
+  /** Reads a file with a value, for tests; default {@link readFileValue}. */
+  readonly readFile?: ReadFileValue
 }
 
 /** The configuration, or the mistakes in the order of the file; never both. */
@@ -51,19 +55,21 @@ export type ReadOutcome =
   | { readonly configuration?: undefined; readonly mistakes: readonly Mistake[] }
 
 /** Reads a configuration. Never throws for what the text holds. */
-export async function readConfiguration({ environment, inspect, text }: ReadInput): Promise<ReadOutcome> {
-  const { mistakes, root } = readYaml(text)
-  const source = { environment, mistakes, found: new Set<string>() }
+export async function readConfiguration({ environment, inspect, readFile, text }: ReadInput): Promise<ReadOutcome> {
+  const foreign = typeof text === 'string' ? undefined : foreignBytes(text)
+  if (foreign) return { mistakes: [foreign] }
+  const { mistakes, root } = readYaml(text.toString())
+  const source = { environment, mistakes, found: new Set<string>(), files: new SecretFiles() }
   if (!root || root.kind === 'nothing') {
     if (mistakes.list().length === 0) mistakes.add({ line: 1, column: 1 }, 'the file is empty: it needs clusters')
     return { mistakes: mistakes.list() }
   }
-  const parts = readTop(root, source)
+  // The first reading only shows which files there are.
+  readParts(root, { ...source, mistakes: mistakes.apart() })
+  await source.files.read(readFile)
+  const { defaults, levels, parts } = readParts(root, source)
   if (root.kind !== 'map') return { mistakes: mistakes.list() }
-  const defaults = parts.defaults ? readLevel(parts.defaults.value, 'defaults', source) : emptyLevel
-  const plans = clusterEntries(parts.clusters, root.place, source).map(({ key, place, value }) =>
-    planCluster(key, { ...readLevel(value, `clusters.${key}`, source), place }, defaults, mistakes),
-  )
+  const plans = levels.map(({ level, name }) => planCluster(name, level, defaults, mistakes))
   const numberOf = (key: string, fallback: number) => Number(parts.values.get(key)?.text ?? fallback)
   const memory = memoryOf(parts.values.get('memory'))
   const shares = divideMemory(plans, memory, parts.values.get('memory')?.place ?? root.place, mistakes)
@@ -83,6 +89,22 @@ export async function readConfiguration({ environment, inspect, text }: ReadInpu
       shares,
     },
   }
+}
+
+interface Parts {
+  readonly parts: Top
+  readonly defaults: Level
+  readonly levels: readonly { readonly name: string; readonly level: Level }[]
+}
+
+function readParts(root: YamlValue, source: ReferenceSource): Parts {
+  const parts = readTop(root, source)
+  if (root.kind !== 'map') return { parts, defaults: emptyLevel, levels: [] }
+  const defaults = parts.defaults ? readLevel(parts.defaults.value, 'defaults', source) : emptyLevel
+  const levels = clusterEntries(parts.clusters, root.place, source).map(({ key, place, value }) => {
+    return { name: key, level: { ...readLevel(value, `clusters.${key}`, source), place } }
+  })
+  return { parts, defaults, levels }
 }
 
 interface Top {

@@ -1,12 +1,13 @@
 /** Values that stand elsewhere: `${NAME}` in the environment, and `NAME-file` in a file. */
-import { readFileSync, statSync } from 'node:fs'
-import { isAbsolute } from 'node:path'
 import type { Mistakes, Place } from './mistakes.ts'
+import type { SecretFiles } from './secret-files.ts'
 
 /** The text of a key, with what it refers to in its place. */
 export interface Setting {
   readonly text: string
   readonly place: Place
+  /** What of it came from the environment or a file: it is a secret, whatever the setting is called. */
+  readonly hidden: readonly string[]
 }
 
 /** What references are resolved by. */
@@ -15,16 +16,15 @@ export interface ReferenceSource {
   readonly mistakes: Mistakes
   /** Gets every value that came from the environment or a file: no mistake may show one. */
   readonly found: Set<string>
+  readonly files: SecretFiles
 }
-
-/** Larger files are no secrets. */
-const fileBytesMax = 64 * 1024
 
 /** `$${` stands for `${`. */
 const form = /\$\$\{|\$\{([^}]*)\}/g
 
-/** Puts variables of the process's environment in the place of `${NAME}`. */
+/** Puts variables of the process's environment in the place of `${NAME}`. No text has a zero byte: no variable can. */
 export function expanded(text: string, place: Place, { environment, found, mistakes }: ReferenceSource): Setting {
+  const hidden: string[] = []
   const result = text.replace(form, (match, name: string | undefined) => {
     if (match === '$${') return '${'
     if (name === undefined || !/^[A-Za-z_]\w*$/.test(name)) {
@@ -32,31 +32,25 @@ export function expanded(text: string, place: Place, { environment, found, mista
       return ''
     }
     const value = environment[name]
-    if (value !== undefined && value !== '') {
-      found.add(value)
-      return value
+    if (value === undefined || value === '') {
+      mistakes.add(place, `the environment variable ${name} is not set, or empty`)
+      return ''
     }
-    mistakes.add(place, `the environment variable ${name} is not set, or empty`)
-    return ''
+    // Node has put it in the place of each byte that is not UTF-8.
+    if (value.includes('\ufffd')) mistakes.add(place, `the environment variable ${name} holds bytes that are not UTF-8`)
+    found.add(value)
+    hidden.push(value)
+    return value
   })
-  return { text: result, place }
+  if (result.includes('\0')) mistakes.add(place, 'the value holds a zero byte')
+  return { text: result.replaceAll('\0', ''), place, hidden }
 }
 
-/** The content of a file, without the line break at its end; undefined where it cannot be read. */
-export function fromFile(path: Setting, { found, mistakes }: ReferenceSource): Setting | undefined {
-  const fail = (text: string) => void mistakes.add(path.place, text)
-  if (!isAbsolute(path.text)) return fail('the path of the file has to be absolute') as undefined
-  try {
-    const stats = statSync(path.text)
-    if (!stats.isFile()) return fail('the path does not lead to a regular file') as undefined
-    if (stats.size > fileBytesMax) return fail(`the file is larger than ${fileBytesMax} bytes`) as undefined
-    const text = readFileSync(path.text, 'utf8').replace(/\r?\n$/, '')
-    if (text === '') return fail('the file is empty') as undefined
-    found.add(text)
-    return { text, place: path.place }
-  } catch (error) {
-    const { code = 'it is not readable' } = error as NodeJS.ErrnoException
-    const why = { ENOENT: 'it does not exist', EACCES: 'this user may not read it' }[code] ?? code
-    return fail(`the file cannot be read: ${why}`) as undefined
-  }
+/** The content of a file, without the line break at its end; undefined where it cannot be read, or is not read yet. */
+export function fromFile(path: Setting, { files, found, mistakes }: ReferenceSource): Setting | undefined {
+  const value = files.value(path.text)
+  if (value?.problem !== undefined) mistakes.add(path.place, value.problem)
+  if (value?.text === undefined) return undefined
+  found.add(value.text)
+  return { text: value.text, place: path.place, hidden: [value.text] }
 }

@@ -2,8 +2,9 @@
  * The YAML of a configuration as values that know where they stand. The library's own messages quote the text, which may
  * be a secret: here each kind of error has words of ours.
  */
+import { isUtf8 } from 'node:buffer'
 import { type Document, isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml'
-import { Mistakes, type Place } from './mistakes.ts'
+import { type Mistake, Mistakes, type Place } from './mistakes.ts'
 
 /** A value. A scalar has its text as it was written: a password of digits may begin with zeros. */
 export type YamlValue =
@@ -60,7 +61,8 @@ export function readYaml(text: string): YamlFile {
   const mistakes = new Mistakes(lines)
   let document: Document.Parsed
   try {
-    document = parseDocument(text, { prettyErrors: false, lineCounter: lines, logLevel: 'silent', merge: false })
+    // With the level "silent" the library drops documents after the first one, and says nothing.
+    document = parseDocument(text, { prettyErrors: false, lineCounter: lines, logLevel: 'error', merge: false })
   } catch {
     // What is nested by the thousand exhausts the stack of the library.
     mistakes.add({ line: 1, column: 1 }, 'the file is nested too deeply to be read')
@@ -84,6 +86,24 @@ export function readYaml(text: string): YamlFile {
     mistakes.add({ line: 1, column: 1 }, 'the file is nested too deeply to be read')
     return { root: undefined, mistakes }
   }
+}
+
+/** The mistake of bytes that are not UTF-8, at the first of them; undefined where all are. */
+export function foreignBytes(bytes: Buffer): Mistake | undefined {
+  if (isUtf8(bytes)) return undefined
+  let start = 0
+  let line = 1
+  // A byte of a longer character is no line feed.
+  for (let at = bytes.indexOf(0x0a); at >= 0 && isUtf8(bytes.subarray(start, at)); at = bytes.indexOf(0x0a, start)) {
+    start = at + 1
+    line++
+  }
+  const end = bytes.indexOf(0x0a, start)
+  const rest = bytes.subarray(start, end < 0 ? bytes.length : end)
+  const again = Buffer.from(rest.toString('utf8'))
+  const same = rest.findIndex((byte, index) => byte !== again[index])
+  const column = rest.subarray(0, Math.max(0, same)).toString('utf8').length + 1
+  return { place: { line, column }, text: 'the file holds bytes that are not UTF-8' }
 }
 
 /** A configuration has five levels; aliases that hold themselves have no end. */

@@ -7,13 +7,17 @@ import { type ReadOutcome, readConfiguration } from '../../../src/serve/configur
 type Environment = Readonly<Record<string, string | undefined>>
 
 /** Reads a text as `walrx serve` does. */
-export function readText(text: string, environment: Environment = {}, isThorough = false): Promise<ReadOutcome> {
+export function readText(
+  text: string | Buffer,
+  environment: Environment = {},
+  isThorough = false,
+): Promise<ReadOutcome> {
   const inspection = { inherited: inheritedEnvironment(environment), isThorough, checkedKeys: new Map() }
   return readConfiguration({ text, environment, inspect: (plan) => inspectCluster(plan, inspection) })
 }
 
 /** The lines that `walrx serve` prints for a text; none for a good one. */
-export async function mistakeLines(text: string, environment: Environment = {}): Promise<string[]> {
+export async function mistakeLines(text: string | Buffer, environment: Environment = {}): Promise<string[]> {
   const { mistakes = [] } = await readText(text, environment)
   return mistakes.map((mistake) => mistakeLine('walrx.yaml', mistake))
 }

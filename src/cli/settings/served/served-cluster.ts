@@ -1,5 +1,5 @@
 /** The clusters of `walrx serve`, by the commands: what is wrong with their settings, their services, and calls of their jobs. */
-import { realpathSync } from 'node:fs'
+import { realpath } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { type Environment, loadSettings, type Settings } from '../../../config/load.ts'
 import type { CommandName, OptionSpec } from '../../../config/options/option-types.ts'
@@ -7,7 +7,8 @@ import { type OptionValues, optionTable } from '../../../config/options/options.
 import { parseS3Prefix } from '../../../config/s3-prefix.ts'
 import { knownNames } from '../../../config/setting-names.ts'
 import type { Conninfo } from '../../../postgres/connect/conninfo.ts'
-import { hasCode, toWalrxError, type WalrxError } from '../../../primitives/errors.ts'
+import { hasCode, toWalrxError, WalrxError } from '../../../primitives/errors.ts'
+import { answered, NoAnswerError, noAnswerText } from '../../../serve/configuration/answered.ts'
 import type { ClusterPlan, CommandCall } from '../../../serve/configuration/cluster-plan.ts'
 import type { ClusterFacts } from '../../../serve/configuration/read-configuration.ts'
 import type { ServiceParts } from '../../../serve/fleet.ts'
@@ -56,7 +57,7 @@ export async function inspectCluster(
       problems,
       servers: conninfo.hosts.map(addressOf),
       slot: values.slotless ? undefined : values.slotName,
-      archive: archiveOf(values),
+      archive: await archiveOf(values),
       secrets: password === undefined ? [] : [password, encodeURIComponent(password)],
     }
   } catch (error) {
@@ -117,15 +118,15 @@ function addressOf({ host, hostaddr, port }: Conninfo['hosts'][number]): string 
 }
 
 /** The place of an archive, in one writing, with a slash at its end; undefined for none that can be read. */
-function archiveOf({
+async function archiveOf({
   awsEndpoint,
   filePrefix,
   s3Prefix,
   storagePrefix,
-}: OptionValues<'wal-receive'>): string | undefined {
+}: OptionValues<'wal-receive'>): Promise<string | undefined> {
   if (filePrefix !== undefined) {
     const path = resolve(filePrefix.replace(/^file:\/\/(localhost)?/, ''), (storagePrefix ?? '').replace(/^\/+/, ''))
-    return `file:${realPath(path)}/`
+    return `file:${await realPath(path)}/`
   }
   if (s3Prefix === undefined) return undefined
   const { bucket, folder } = parseS3Prefix(s3Prefix, storagePrefix)
@@ -136,11 +137,13 @@ function archiveOf({
   return `${store}/${bucket}/${folder === '' ? '' : `${folder}/`}`
 }
 
-function realPath(path: string): string {
+/** A path that cannot be resolved stays as it is. Throws WALRX_USAGE where its file system does not answer. */
+async function realPath(path: string): Promise<string> {
   try {
-    return realpathSync(path)
-  } catch {
-    return path
+    return await answered(() => realpath(path))
+  } catch (error) {
+    if (!(error instanceof NoAnswerError)) return path
+    throw new WalrxError('WALRX_USAGE', `the directory of WALG_FILE_PREFIX ${noAnswerText}`)
   }
 }
 
