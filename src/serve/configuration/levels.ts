@@ -106,14 +106,24 @@ export function readLevel(value: YamlValue, what: string, source: ReferenceSourc
       if (setting) level.own.set(entry.key, setting)
     } else if (entry.key === environmentKey) readVariables(entry, level, source)
     else if (!section) unknownKey(entry, what, known, source)
-    else if (Object.hasOwn(jobTable, entry.key))
-      level.jobs.set(entry.key as JobName, readJob(entry, section, at, source))
-    else readOptions(entry, section, at, level.options, source)
+    else if (Object.hasOwn(jobTable, entry.key)) {
+      const job = readJob(entry, section, at, source)
+      if (job) level.jobs.set(entry.key as JobName, job)
+    } else readOptions(entry, section, at, level.options, source)
   }
   return level
 }
 
-function readJob(entry: YamlEntry, section: SectionShape, what: string, source: ReferenceSource): JobLevel {
+/** Undefined for what is no map, such as `retention: off`: what would be missing in one is no further mistake. */
+function readJob(entry: YamlEntry, section: SectionShape, what: string, source: ReferenceSource): JobLevel | undefined {
+  const { kind, place } = entry.value
+  if (kind === 'text' || kind === 'list') {
+    source.mistakes.add(
+      place,
+      `${what} has to be a map: lines of "key: value"; for a job that never runs, {schedule: off}`,
+    )
+    return undefined
+  }
   const own = new Map<string, Setting>()
   const options = new Map<OptionKey, Setting>()
   const triggers = new Map<TriggerName, Setting[]>()
@@ -165,12 +175,13 @@ function setOption(
 ): void {
   const text = textOf(entry, source)
   const setting = text && isFile ? fromFile(text, source) : text
-  if (!setting || option === undefined) return
+  if (!text || option === undefined) return
   const before = options.get(option)
   if (before) source.mistakes.add(entry.place, `${shownKey(entry.key)} is set in line ${before.place.line} already`)
-  const problem = problemOf(optionTable[option], { text: setting.text, source: 'environment' })
-  if (problem !== undefined) source.mistakes.add(setting.place, `${shownKey(entry.key)} ${problem}`)
-  else options.set(option, setting)
+  const problem = setting && problemOf(optionTable[option], { text: setting.text, source: 'environment' })
+  if (problem !== undefined) source.mistakes.add(text.place, `${shownKey(entry.key)} ${problem}`)
+  // One with a mistake is set too: that it is missing would be another mistake.
+  options.set(option, setting ?? { ...text, text: '' })
 }
 
 function readVariables(

@@ -139,12 +139,46 @@ describe('every mistake is one line with its place, all of them at once', () => 
     [
       'one of a list',
       good('    scrub: {schedule: ["@daily", never]}'),
-      '6:34: schedule must be a schedule as cron writes it, such as 30 2 * * sun',
+      '6:34: schedule must be a schedule as cron writes it, such as 30 2 * * sun: it has five fields, or six with seconds first, or is a word such as @daily',
     ],
     [
       'a day that never comes',
       good('    scrub: {schedule: 0 0 31 2 *}'),
       '6:23: schedule is a schedule that is never due',
+    ],
+    [
+      'a day of the week',
+      good('    scrub: {schedule: 0 0 * * 8}'),
+      '6:23: schedule must be a schedule as cron writes it, such as 30 2 * * sun: its day of the week is out of range',
+    ],
+    [
+      'a year',
+      good('    scrub: {schedule: 0 12 1 * * 2027}'),
+      '6:23: schedule must be a schedule as cron writes it, such as 30 2 * * sun: six fields begin with seconds, and none is a year',
+    ],
+    [
+      'a date for a schedule',
+      good('    scrub: {schedule: "2020-01-01T00:00:00"}'),
+      '6:23: schedule must be a schedule as cron writes it, such as 30 2 * * sun: it has five fields, or six with seconds first, or is a word such as @daily',
+    ],
+    ['several documents', `${good()}---\n${good()}`, '6:1: the file holds several documents; it can have one'],
+    ['a zero byte in a variable', good('    environment: {MY_PASSWORD: "a\\0b"}'), '6:32: the value holds a zero byte'],
+    ['a zero byte in an option', good('    receive: {slotname: "a\\0b"}'), '6:25: the value holds a zero byte'],
+    [
+      'a bad number of what to keep',
+      good('    retention: {schedule: "@daily", keep-full: 0}'),
+      '6:48: keep-full must be a whole number from 1 to 1000000',
+    ],
+    ['deletions that are off', good('    retention: {schedule: off}')],
+    [
+      'a job that is no map',
+      good('    retention: off'),
+      '6:16: clusters.orders.retention has to be a map: lines of "key: value"; for a job that never runs, {schedule: off}',
+    ],
+    [
+      'a server in a file that is missing',
+      good().replace('dbname: host=db1 user=walrx', 'dbname-file: /nonexistent'),
+      '4:27: the file cannot be read: it does not exist',
     ],
     [
       'a time zone',
