@@ -9,7 +9,7 @@ const publicWords: ReadonlySet<string> = new Set(['walrx', 'postgres', 'postgres
 const surelySecretLength = 12
 
 /** Names of fields that are never printed. */
-const secretName = /passw|passphrase|secret|session_?token|(^|_)token$|authorization|sse_?c$|private_?key|api_?key/i
+const secretName = /passw|passphrase|secret|session_?token|_token$|authorization|sse_?c$|private_?key|api_?key/i
 
 /** True for the name of a field that holds a secret. */
 export function isSecretName(name: string): boolean {
