@@ -89,6 +89,8 @@ describe('a file system that hangs', () => {
     await assert.rejects(answered(hang, 1), isLate)
     await assert.rejects(answered(hang, 1), isLate)
     assert.equal(ends.length, 2)
+    // While two hang, no path is looked at: not one of the archive either.
+    assert.match((await mistakeLines(text('{}'))).join(), /4:28: the file system of WALG_FILE_PREFIX did not answer/)
     for (const end of ends) end()
     await new Promise(setImmediate)
     assert.equal(await answered(() => Promise.resolve(7)), 7)

@@ -1,5 +1,5 @@
 /** The clusters of `walrx serve`, by the commands: what is wrong with their settings, their services, and calls of their jobs. */
-import { realpath } from 'node:fs/promises'
+import { realpath, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { type Environment, loadSettings, type Settings } from '../../../config/load.ts'
 import type { CommandName, OptionSpec } from '../../../config/options/option-types.ts'
@@ -41,6 +41,11 @@ export async function inspectCluster(
     const isMistake = hasCode(error, 'WALRX_USAGE') || hasCode(error, 'WALRX_OPTION_UNSUPPORTED')
     const hint = error.hint === undefined ? '' : `: ${error.hint}`
     if (isThorough || isMistake) problems.push({ text: `${error.message}${hint}` })
+  }
+  const hanging = await hangingPath(plan.receive)
+  if (hanging !== undefined) {
+    const problem = { text: `the file system of ${hanging} ${noAnswerText}`, about: hanging }
+    return { problems: [problem], servers: [], slot: undefined, archive: undefined, secrets: [] }
   }
   for (const call of [plan.receive, ...plan.jobs.map((job) => job.call)]) {
     const input = { command: call.command, flags: call.flags, environment: environmentOf(call, inherited) }
@@ -91,6 +96,29 @@ function keySetting(environment: Environment): string | undefined {
   if (!entries.some(([name]) => keyNames.has(name))) return undefined
   const relevant = entries.filter(([name]) => keyNames.has(name) || /^AWS_/.test(name) || isForeign(name))
   return JSON.stringify(relevant.sort(([a], [b]) => (a < b ? -1 : 1)))
+}
+
+/** Paths of files that are looked at below, some by calls that would block all streams. */
+const pathNames = [
+  'WALG_FILE_PREFIX',
+  'PGSERVICEFILE',
+  'WALG_LIBSODIUM_KEY_PATH',
+  'WALG_PGP_KEY_PATH',
+  'S3_CA_CERT_FILE',
+]
+
+/** The variable with a path whose file system does not answer; undefined where all do. */
+async function hangingPath({ environment }: CommandCall): Promise<string | undefined> {
+  for (const name of pathNames) {
+    const path = environment[name]
+    if (path === undefined) continue
+    try {
+      await answered(() => stat(path.replace(/^file:\/\/(localhost)?/, '')))
+    } catch (error) {
+      if (error instanceof NoAnswerError) return name
+    }
+  }
+  return undefined
 }
 
 interface RuleInput {
