@@ -8,6 +8,8 @@ import { type Clock, sleep } from '../primitives/clock.ts'
 import { type ErrorCode, hasCode, toWalrxError, type WalrxError } from '../primitives/errors.ts'
 import { ArchiveService } from '../service/archive-service.ts'
 import type { ServiceSettings } from '../service/service-settings.ts'
+import type { BindingObserver } from '../service/watched-archive.ts'
+import type { JobEffect } from './jobs/job-rules.ts'
 
 /** What {@link ClusterService} needs. */
 export interface ClusterServiceOptions {
@@ -20,6 +22,8 @@ export interface ClusterServiceOptions {
   readonly log: Logger
   /** Called when a start or a run has failed. */
   readonly onFailure: () => void
+  /** Called when jobs may begin that {@link ClusterService.holdOf} has held, or the other way round. */
+  readonly onHold?: () => void
   /** Opens a service; default {@link ArchiveService.open}. */
   readonly open?: typeof ArchiveService.open
 }
@@ -50,6 +54,11 @@ const stopping: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   ...(['WALRX_SERVER_UNSUPPORTED'] as const),
 ])
 
+/** After these, nobody knows whether the archive is what it should be: jobs leave it as it is. */
+const doubtful: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  ...(['WALRX_ARCHIVE_CONFLICT', 'WALRX_WAL_INVALID', 'WALRX_OTHER_CLUSTER'] as const),
+])
+
 const waitMs = { first: 1_000, max: 60_000, stopped: 3600_000 } as const
 
 /** A run of at least this length counts as a success: the next wait is a short one again. */
@@ -66,6 +75,11 @@ export class ClusterService {
   #failure: WalrxError | undefined
   #memoryBytes: number | undefined
   #running: Promise<void> | undefined
+  #startedMs = 0
+  /** True when the archive was found to be the cluster's own, with the present settings. */
+  #isBound = false
+  /** Why the archive may not be what it should be. */
+  #doubt: WalrxError | undefined
 
   constructor(options: ClusterServiceOptions) {
     this.#options = options
@@ -113,6 +127,22 @@ export class ClusterService {
   }
 
   /**
+   * Why a job may not begin now; undefined where it may. What deletes waits until the receiver has found the archive to be
+   * the cluster's own. What writes waits while the receiver has found it to be another's, or with other content.
+   */
+  holdOf(effect: JobEffect): string | undefined {
+    if (effect === 'reads') return undefined
+    const { cluster, clock } = this.#options
+    if (this.#doubt && this.#isBound && this.#state === 'running') {
+      const isOver = this.#service?.readiness().ready === true && clock.now() - this.#startedMs >= goodRunMs
+      if (isOver) this.#doubt = undefined
+    }
+    if (this.#doubt) return `the archive is in doubt: ${this.#doubt.message}`
+    if (effect !== 'deletes' || this.#isBound) return undefined
+    return `the receiver has not found yet that the archive belongs to ${cluster}`
+  }
+
+  /**
    * Finishes: stops receiving, archives what is whole, acknowledges it.
    * @param now drops everything
    * @returns the error of a drain that was not complete
@@ -121,6 +151,8 @@ export class ClusterService {
     const onNow = () => this.#now.abort()
     now?.addEventListener('abort', onNow, { once: true })
     if (now?.aborted) onNow()
+    // Its settings may be others from now on.
+    this.#isBound = false
     this.#drain.abort()
     await this.#running
     now?.removeEventListener('abort', onNow)
@@ -132,7 +164,7 @@ export class ClusterService {
     const { clock, log, onFailure, random } = this.#options
     const backoff = new Backoff({ firstMs: waitMs.first, maxMs: waitMs.max, random })
     while (!this.#drain.signal.aborted) {
-      const startedMs = clock.now()
+      this.#startedMs = clock.now()
       this.#state = 'starting'
       const failure = await this.#serve()
       if (failure) this.#failure = failure
@@ -141,7 +173,8 @@ export class ClusterService {
         return
       }
       onFailure()
-      if (clock.now() - startedMs >= goodRunMs) backoff.reset()
+      if (clock.now() - this.#startedMs >= goodRunMs) backoff.reset()
+      if (failure && doubtful.has(failure.code)) this.#refused(failure)
       const isStopped = failure !== undefined && stopping.has(failure.code)
       this.#state = isStopped ? 'stopped' : 'waiting'
       const delayMs = isStopped ? waitMs.stopped : backoff.next()
@@ -158,13 +191,32 @@ export class ClusterService {
     }
   }
 
+  readonly #binding: BindingObserver = {
+    bound: () => {
+      if (this.#drain.signal.aborted) return
+      const wasHolding = !this.#isBound
+      this.#isBound = true
+      if (hasCode(this.#doubt, 'WALRX_OTHER_CLUSTER')) this.#doubt = undefined
+      if (wasHolding) this.#options.onHold?.()
+    },
+    refused: (error) => {
+      if (hasCode(error, 'WALRX_OTHER_CLUSTER')) this.#refused(error)
+    },
+  }
+
+  #refused(error: WalrxError): void {
+    this.#doubt = error
+    if (hasCode(error, 'WALRX_OTHER_CLUSTER')) this.#isBound = false
+    this.#options.onHold?.()
+  }
+
   /** One service from its start to its end. Returns what ended it. */
   async #serve(): Promise<WalrxError | undefined> {
     const { open = ArchiveService.open, settings } = this.#options
     try {
       const values = await settings()
       const memoryBytes = this.#memoryBytes ?? values.memoryBytes
-      this.#service = await open({ ...values, memoryBytes }, { signal: this.#drain.signal })
+      this.#service = await open({ ...values, memoryBytes, binding: this.#binding }, { signal: this.#drain.signal })
       this.#state = 'running'
       await this.#service.run(this.#drain.signal, this.#now.signal)
       return undefined

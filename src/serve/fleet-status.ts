@@ -47,10 +47,11 @@ function clusterJson({ jobs, memoryBytes, service }: ClusterSnapshot): Readonly<
   }
 }
 
-function jobJson({ nextMs, record, schedules, state }: JobSnapshot): Readonly<Record<string, unknown>> {
+function jobJson({ held, nextMs, record, schedules, state }: JobSnapshot): Readonly<Record<string, unknown>> {
   const { last, lastSuccessMs, pending, running } = record
   return {
     state,
+    ...(held !== undefined && { held }),
     schedules,
     next: timeText(nextMs),
     running_since: timeText(running?.startedMs),

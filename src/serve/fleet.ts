@@ -14,6 +14,7 @@ import { ClusterService, type ServiceSnapshot } from './cluster-service.ts'
 import type { ClusterPlan, CommandCall } from './configuration/cluster-plan.ts'
 import type { Configuration } from './configuration/read-configuration.ts'
 import { ClusterJobs, type JobSnapshot, type Launch } from './jobs/cluster-jobs.ts'
+import { jobEffects } from './jobs/job-rules.ts'
 import { JobSlots } from './jobs/job-slots.ts'
 import { JobState } from './jobs/job-state.ts'
 
@@ -177,6 +178,7 @@ export class Fleet {
       clock,
       random,
       log,
+      holdOf: (job) => this.#clusters.get(name)?.service.holdOf(jobEffects[job]),
       metrics: served,
     })
     const cluster: Cluster = { plan, jobs, metrics: served, service: this.#service(plan, jobs, served) }
@@ -198,6 +200,7 @@ export class Fleet {
       random,
       log,
       onFailure: () => served.failures.inc(),
+      onHold: () => jobs.wake(),
       ...(openService && { open: openService }),
     })
   }

@@ -14,12 +14,13 @@ import { Receiver, type ReceiverSnapshot } from '../receive/receiver.ts'
 import type { Readiness } from '../status/server.ts'
 import type { Storage } from '../storage/storage.ts'
 import { checkKeys } from '../walg/wal/key-check.ts'
-import { WalArchive } from '../walg/wal/wal-archive.ts'
+import type { WalArchive } from '../walg/wal/wal-archive.ts'
 import { GapBackup } from './gap-backup.ts'
 import { untilKeysAnswer } from './key-patience.ts'
 import { metered, setGauges } from './metered.ts'
 import type { ServiceSettings } from './service-settings.ts'
 import { SlotCare } from './slot-care.ts'
+import { WatchedArchive } from './watched-archive.ts'
 
 /** Options of {@link ArchiveService.open}. */
 export interface OpenServiceOptions {
@@ -115,7 +116,7 @@ export class ArchiveService implements AsyncDisposable {
         })
       }
       await untilKeysAnswer(() => checkKeys(storage, { reader: 'wal-receive', signal }), patience)
-      const archive = new WalArchive(storage, codec)
+      const archive = new WatchedArchive(storage, codec, settings.binding)
       const ofCluster = metrics.addCluster(cluster)
       try {
         return new ArchiveService(settings, { storage, archive, metrics: ofCluster })

@@ -6,6 +6,7 @@ import type { Conninfo } from '../postgres/connect/conninfo.ts'
 import type { Lsn } from '../postgres/lsn.ts'
 import type { Clock } from '../primitives/clock.ts'
 import type { TailPace } from '../receive/tail/tail-pace.ts'
+import type { BindingObserver } from './watched-archive.ts'
 
 /** The replication slot of a cluster, and what it may cost the server. */
 export interface SlotSettings {
@@ -59,6 +60,8 @@ export interface ServiceSettings {
   readonly endpos: Lsn | undefined
   /** Milliseconds that a stop waits for uploads to finish. */
   readonly drainTimeoutMs: number
+  /** Learns whether the archive is the cluster's own; default nobody. */
+  readonly binding?: BindingObserver | undefined
   /** Undefined takes none. */
   readonly gapBackup: GapBackupSettings | undefined
   /** Time and timers. */

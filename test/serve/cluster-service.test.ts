@@ -86,6 +86,60 @@ describe('the service of a cluster', () => {
     await service.close()
   })
 
+  test('jobs that change the archive wait until it is the own one, and while it is in doubt', async () => {
+    const clock = new VirtualClock()
+    const holds: (string | undefined)[] = []
+    const ends: (() => void)[] = []
+    let refusal: WalrxError | undefined = new WalrxError('WALRX_OTHER_CLUSTER', 'it belongs to 7')
+    const service = new ClusterService({
+      cluster: 'one',
+      settings: () => Promise.resolve({} as ServiceSettings),
+      clock,
+      random: () => 1,
+      log: silentLog,
+      onFailure: () => {},
+      onHold: () => void holds.push(service.holdOf('deletes')),
+      open: ({ binding }) => {
+        const fake = fakeService(() => undefined)
+        const run = async (drain: AbortSignal, now: AbortSignal) => {
+          if (refusal) binding?.refused(refusal)
+          if (refusal) throw refusal
+          binding?.bound()
+          const failed = new Promise<void>((_, reject) =>
+            ends.push(() => reject(new WalrxError('WALRX_ARCHIVE_CONFLICT', 'other bytes'))),
+          )
+          await Promise.race([fake.run(drain, now), failed])
+        }
+        return Promise.resolve({ ...fake, run } as unknown as ArchiveService)
+      },
+    })
+    const held = () =>
+      (['deletes', 'writes', 'reads'] as const).filter((effect) => service.holdOf(effect) !== undefined)
+    assert.deepEqual(held(), ['deletes'])
+    service.start()
+    await clock.pass(1000)
+    assert.equal(service.snapshot().state, 'stopped')
+    assert.deepEqual(held(), ['deletes', 'writes'])
+    assert.match(service.holdOf('deletes') ?? '', /it belongs to 7/)
+    refusal = undefined
+    service.retry()
+    await clock.pass(10)
+    assert.deepEqual(held(), [])
+    assert.equal(holds.at(-1), undefined, 'who waits learns it')
+    // Other content: it binds again at once, but is in order only after some time.
+    ends.at(-1)?.()
+    await clock.pass(10)
+    assert.deepEqual(held(), ['deletes', 'writes'])
+    service.retry()
+    await clock.pass(10)
+    assert.equal(service.snapshot().state, 'running')
+    assert.deepEqual(held(), ['deletes', 'writes'])
+    await clock.pass(61_000)
+    assert.deepEqual(held(), [])
+    await service.close()
+    assert.deepEqual(held(), ['deletes'])
+  })
+
   test('a drain that is not complete is reported', async () => {
     const clock = new VirtualClock()
     const failure = new WalrxError('WALRX_DRAIN_INCOMPLETE', 'stopped with 3 files not archived')

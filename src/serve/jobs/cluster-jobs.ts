@@ -12,6 +12,7 @@ import { type JobName, jobNames } from '../configuration/shape.ts'
 import { lookAtSchedules, nextRun } from './due-runs.ts'
 import { type JobEnd, runJobProcess } from './job-process.ts'
 import { type EndedRun, type JobRecord, newRecord, type PendingRun, type RunMode } from './job-record.ts'
+import { JobLog } from './job-log.ts'
 import { afterFailure, callFor, mayPass, withDue } from './job-rules.ts'
 import type { JobSlots } from './job-slots.ts'
 import type { JobRecords, JobState } from './job-state.ts'
@@ -37,6 +38,8 @@ export interface ClusterJobsOptions {
   /** Random number in [0, 1), for the waits between attempts. */
   readonly random: () => number
   readonly log: Logger
+  /** Why a job may not begin now; default none. {@link ClusterJobs.wake} when that has changed. */
+  readonly holdOf?: (job: JobName) => string | undefined
   readonly metrics: Pick<ServedMetrics, 'jobRuns'>
 }
 
@@ -45,6 +48,8 @@ export interface JobSnapshot {
   readonly job: JobName
   readonly state: 'idle' | 'waiting' | 'running'
   readonly schedules: readonly string[]
+  /** Why it does not begin although it is due. */
+  readonly held?: string | undefined
   /** Milliseconds since 1970; undefined for never. */
   readonly nextMs: number | undefined
   readonly record: JobRecord
@@ -65,6 +70,7 @@ export class ClusterJobs {
   #running: Promise<void> | undefined
   #timer: Timer | undefined
   readonly #stop = new AbortController()
+  readonly #report = new JobLog(() => this.#log)
   #waiters: { readonly job: JobName; readonly resolve: (status: number | undefined) => void }[] = []
 
   constructor(options: ClusterJobsOptions) {
@@ -124,9 +130,15 @@ export class ClusterJobs {
         state: record.running ? 'running' : record.pending ? 'waiting' : 'idle',
         schedules: plan.triggers.map(({ name, text }) => (name === 'schedule' ? text : `${name}: ${text}`)),
         nextMs: nextRun(plan, record, nowMs, this.#what(plan.name))?.atMs,
+        held: record.pending && !record.running ? this.#holdOf(plan.name) : undefined,
         record,
       }
     })
+  }
+
+  /** Looks again at what is due: a job that was held may begin now. */
+  wake(): void {
+    this.#tick()
   }
 
   /** Ends the job under way, which cleans up, and begins no other. */
@@ -200,6 +212,7 @@ export class ClusterJobs {
     const { clock, state } = this.#options
     const before = this.#records
     for (const plan of this.#jobs) this.#look(plan, clock.now())
+    for (const { name } of this.#jobs) this.#report.held(name, this.#records[name]?.pending && this.#holdOf(name))
     if (before !== this.#records) void state.write(this.#records)
     if (!this.#running && this.#nextPending()) {
       this.#running = this.#runNext().finally(() => {
@@ -218,11 +231,15 @@ export class ClusterJobs {
     for (const due of look.due) {
       const mode = old.running?.mode
       if (mode === due.name || mode === 'full') {
-        this.#log.warn('a job is due again while it runs: this time is left out', { job: name })
+        this.#report.leftOut(name)
       } else pending = withDue(pending, due, nowMs)
     }
     const record = { ...look.record, pending }
     if (JSON.stringify(record) !== JSON.stringify(old)) this.#set(name, record)
+  }
+
+  #holdOf(job: JobName): string | undefined {
+    return this.#options.holdOf?.(job)
   }
 
   #waitMs(): number {
@@ -231,7 +248,10 @@ export class ClusterJobs {
       const record = this.#records[plan.name] ?? newRecord
       const { pending } = record
       const due = nextRun(plan, record, nowMs, this.#what(plan.name))?.atMs
-      return [...(due === undefined ? [] : [due]), ...(pending && !this.#running ? [pending.notBeforeMs] : [])]
+      return [
+        ...(due === undefined ? [] : [due]),
+        ...(pending && !this.#running && this.#holdOf(plan.name) === undefined ? [pending.notBeforeMs] : []),
+      ]
     })
     return Math.min(lookMsMax, Math.max(10, Math.min(...times, nowMs + lookMsMax) - nowMs))
   }
@@ -241,7 +261,7 @@ export class ClusterJobs {
     const nowMs = this.#options.clock.now()
     const ready = this.#jobs.flatMap((plan) => {
       const pending = this.#records[plan.name]?.pending
-      return pending && pending.notBeforeMs <= nowMs ? [{ plan, pending }] : []
+      return pending && pending.notBeforeMs <= nowMs && this.#holdOf(plan.name) === undefined ? [{ plan, pending }] : []
     })
     const rank = ({ plan }: { readonly plan: JobPlan }) => jobNames.indexOf(plan.name)
     return ready.sort((a, b) => a.pending.dueMs - b.pending.dueMs || rank(a) - rank(b))[0]
@@ -272,14 +292,13 @@ export class ClusterJobs {
     this.#set(name, { ...(this.#records[name] ?? newRecord), pending: undefined, running })
     // Before the process: whatever happens from here on, the run is not forgotten.
     await state.write(this.#records)
-    const log = this.#log.child({ job: name })
-    log.info('job started', { due: new Date(dueMs).toISOString(), mode, attempt: attempts + 1 })
+    this.#report.started(name, pending)
     const end = await runJobProcess({
       ...launch(callFor(plan.call, mode)),
       nice: nice(),
       timeoutMs: plan.timeoutMs,
       clock,
-      log,
+      log: this.#log.child({ job: name }),
       secrets: this.#secrets,
       onStarted: (pid) => void this.#noteProcess(name, pid),
       signal: this.#stop.signal,
@@ -316,18 +335,9 @@ export class ClusterJobs {
     const lastSuccessMs = outcome === 'succeeded' ? endedMs : record.lastSuccessMs
     this.#set(job, { ...record, running: undefined, pending, last, lastSuccessMs })
     metrics.jobRuns.inc(1, { job, outcome })
-    this.#report(job, last, isRetried ? pending : undefined)
+    this.#report.ended(job, last, isRetried ? pending : undefined)
     await state.write(this.#records)
     for (const waiter of this.#waiters.filter((each) => each.job === job)) waiter.resolve(status)
-  }
-
-  #report(job: JobName, { endedMs, error, outcome, startedMs, status }: EndedRun, retry: PendingRun | undefined): void {
-    const log = this.#log.child({ job })
-    const facts = { durationMs: endedMs - startedMs, status }
-    if (outcome === 'succeeded') log.info('job succeeded', facts)
-    else if (outcome === 'stopped') log.warn('job stopped: it runs again after the next start', facts)
-    else if (!retry) log.error('job failed', { ...facts, error })
-    else log.error('job failed, trying again', { ...facts, error, at: new Date(retry.notBeforeMs).toISOString() })
   }
 }
 

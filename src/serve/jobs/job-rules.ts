@@ -2,6 +2,7 @@
 import type { OptionKey } from '../../config/options/options.ts'
 import { optionTable } from '../../config/options/options.ts'
 import type { CommandCall } from '../configuration/cluster-plan.ts'
+import type { JobName } from '../configuration/shape.ts'
 import type { PendingRun, RunMode } from './job-record.ts'
 
 /** Exit statuses after which the same may succeed later: server or store out, a standby too early, this machine. */
@@ -10,6 +11,19 @@ const passing: ReadonlySet<number> = new Set([3, 4, 7, 8, 9])
 /** True where a run that ended with this status is worth another attempt. A signal that others sent counts, too. */
 export function mayPass(status: number | undefined): boolean {
   return status === undefined || status > 128 || passing.has(status)
+}
+
+/** What a job does to the archive, beside the slot and the marks of its own that it takes away again. */
+export type JobEffect = 'deletes' | 'writes' | 'reads'
+
+/** By the names of jobs. */
+export const jobEffects: Readonly<Record<JobName, JobEffect>> = {
+  backup: 'writes',
+  retention: 'deletes',
+  // It records its result.
+  verify: 'writes',
+  'wal-verify': 'reads',
+  scrub: 'reads',
 }
 
 /** First and longest wait between attempts, in milliseconds. */

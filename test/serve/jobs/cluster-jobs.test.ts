@@ -46,7 +46,7 @@ let worlds = 0
 function open(
   plans: readonly JobPlan[],
   script: string,
-  options: { slots?: JobSlots; cluster?: string; factor?: number } = {},
+  options: { slots?: JobSlots; cluster?: string; factor?: number; holdOf?: (job: JobName) => string | undefined } = {},
 ): World {
   const lines: LogFields[] = []
   const log: Logger = {
@@ -76,6 +76,7 @@ function open(
     clock: new FastClock(options.factor ?? 1),
     random: () => 1,
     log,
+    ...(options.holdOf && { holdOf: options.holdOf }),
     metrics: {
       jobRuns: { inc: (_by: number, labels: { outcome: string }) => void counts.push(labels.outcome) },
     } as never,
@@ -153,6 +154,23 @@ describe('the jobs of a cluster', { timeout: 60_000 }, () => {
     await until('it to run again', () => second.counts.length === 1)
     assert.deepEqual(second.counts, ['succeeded'])
     await second.jobs.close()
+  })
+
+  test('one that is held begins when it may, and says once why it does not', async () => {
+    let reason: string | undefined = 'whose archive is it?'
+    const slots = new JobSlots(1)
+    const world = open([jobOf('retention')], '', { slots, holdOf: () => reason })
+    await world.jobs.open()
+    const asked = world.jobs.ask('retention', new AbortController().signal)
+    await until('it to be held', () => world.jobs.snapshot()[0]?.held === reason)
+    world.jobs.wake()
+    assert.equal(slots.taken, 0)
+    assert.deepEqual(world.runs, [])
+    assert.equal(world.lines.filter((line) => line['reason'] === reason).length, 1)
+    reason = undefined
+    world.jobs.wake()
+    assert.equal(await asked, 0)
+    await world.jobs.close()
   })
 
   test('one that hangs is ended in time', async () => {
