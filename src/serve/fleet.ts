@@ -2,6 +2,7 @@
  * All clusters of one process: each with its service and its jobs, and nothing in common but the memory budget, the places
  * for jobs, and the pages that show them.
  */
+import { optionTable } from '../config/options/options.ts'
 import type { ServedMetrics } from '../observe/cluster-metrics.ts'
 import type { Logger } from '../observe/log.ts'
 import type { MetricsPage } from '../observe/metrics-page.ts'
@@ -17,6 +18,7 @@ import { ClusterJobs, type JobSnapshot, type Launch } from './jobs/cluster-jobs.
 import { jobEffects } from './jobs/job-rules.ts'
 import { JobSlots } from './jobs/job-slots.ts'
 import { JobState } from './jobs/job-state.ts'
+import { markOf, waitForMarked } from './jobs/left-process.ts'
 
 /** What the service of a cluster gets from its fleet. */
 export interface ServiceParts {
@@ -75,16 +77,25 @@ export class Fleet {
   #configuration: Configuration
   #trimTimer: Timer | undefined
   #isClosed = false
+  readonly #closing = new AbortController()
+  readonly #mark: Readonly<Record<string, string>>
+  #earlier: Promise<void> = Promise.resolve()
+  #applying: Promise<void> = Promise.resolve()
 
   /** Nothing is begun yet. */
   constructor(options: FleetOptions, configuration: Configuration) {
     this.#options = options
     this.#configuration = configuration
     this.#slots = new JobSlots(configuration.jobsMax)
+    this.#mark = markOf(configuration.stateDirectory)
   }
 
   /** Begins all clusters. The directory of the states must be there. */
   start(): void {
+    const { clock, log } = this.#options
+    this.#earlier = waitForMarked(this.#mark, { clock, log, signal: this.#closing.signal })
+    // Jobs that wait for it are closed then.
+    this.#earlier.catch(() => {})
     for (const plan of this.#configuration.clusters) this.#add(plan)
     this.#trimLater()
   }
@@ -92,25 +103,11 @@ export class Fleet {
   /**
    * Makes it as another configuration says. What has not changed goes on: a stream ends only for a cluster with other
    * settings of receiving.
-   * @returns when clusters that were removed or changed have drained
+   * @returns when clusters that were removed or changed have drained, and the others have begun
    */
-  async apply(configuration: Configuration): Promise<void> {
-    const { log } = this.#options
-    if (this.#isClosed) return
-    this.#configuration = configuration
-    this.#slots.resize(configuration.jobsMax)
-    const wanted = new Map(configuration.clusters.map((plan) => [plan.name, plan]))
-    const ends = [...this.#clusters].flatMap(([name, cluster]) =>
-      wanted.has(name) ? [] : [this.#remove(name, cluster)],
-    )
-    const changes: Promise<void>[] = []
-    for (const plan of configuration.clusters) {
-      const cluster = this.#clusters.get(plan.name)
-      if (cluster) changes.push(this.#change(cluster, plan))
-      else this.#add(plan)
-    }
-    await Promise.all([...ends, ...changes])
-    log.info('the configuration is applied', { clusters: this.#clusters.size })
+  apply(configuration: Configuration): Promise<void> {
+    this.#applying = this.#apply(configuration)
+    return this.#applying
   }
 
   /** The present state. */
@@ -137,13 +134,16 @@ export class Fleet {
    */
   async close(now: AbortSignal): Promise<WalrxError | undefined> {
     this.#isClosed = true
+    this.#closing.abort()
     this.#trimTimer?.cancel()
     const ends = [...this.#clusters.values()].map(async ({ jobs, metrics, service }) => {
       const [failure] = await Promise.all([service.close(now), orAborted(jobs.close(), now).catch(() => {})])
       metrics.close()
       return failure
     })
-    return (await Promise.all(ends)).find((failure) => failure !== undefined)
+    const failures = await Promise.all(ends)
+    await this.#applying
+    return failures.find((failure) => failure !== undefined)
   }
 
   /** What a busy hour of one cluster took is there for others: a quiet cluster keeps one buffer. */
@@ -173,7 +173,11 @@ export class Fleet {
       secrets: plan.secrets,
       state: new JobState(this.#configuration.stateDirectory, name, log),
       slots: this.#slots,
-      launch,
+      launch: (call) => {
+        const { command, environment } = launch(call)
+        return { command, environment: { ...environment, ...this.#mark } }
+      },
+      earlier: this.#earlier,
       nice: () => this.#configuration.nice,
       clock,
       random,
@@ -205,30 +209,68 @@ export class Fleet {
     })
   }
 
-  async #remove(name: string, { jobs, metrics, service }: Cluster): Promise<void> {
-    this.#options.log.info('the cluster is gone from the configuration: its receiver ends', { cluster: name })
-    await Promise.all([service.close(), jobs.close()])
-    metrics.close()
-    this.#clusters.delete(name)
+  /**
+   * Everything that is to end ends before anything begins: under another name, the same archive, server or slot may be
+   * among both.
+   */
+  async #apply(configuration: Configuration): Promise<void> {
+    const { log } = this.#options
+    if (this.#isClosed) return
+    this.#configuration = configuration
+    this.#slots.resize(configuration.jobsMax)
+    const wanted = new Map(configuration.clusters.map((plan) => [plan.name, plan]))
+    const gone = [...this.#clusters].filter(([name]) => !wanted.has(name))
+    const ends = gone.map(([name, cluster]) => this.#end(name, cluster))
+    const changed: (readonly [Cluster, ClusterPlan])[] = []
+    for (const [name, cluster] of this.#clusters) {
+      const plan = wanted.get(name)
+      if (!plan || this.#adjust(cluster, plan)) continue
+      changed.push([cluster, plan])
+      ends.push(this.#interrupt(cluster, plan))
+    }
+    await Promise.all(ends)
+    // A stop has come meanwhile.
+    if (this.#isClosed) return
+    for (const [name, { metrics }] of gone) {
+      metrics.close()
+      this.#clusters.delete(name)
+    }
+    for (const [cluster, plan] of changed) this.#beginAgain(cluster, plan)
+    for (const plan of configuration.clusters) if (!this.#clusters.has(plan.name)) this.#add(plan)
+    log.info('the configuration is applied', { clusters: this.#clusters.size })
   }
 
-  async #change(cluster: Cluster, plan: ClusterPlan): Promise<void> {
-    const isSame = receiving(cluster.plan) === receiving(plan)
+  async #end(name: string, { jobs, service }: Cluster): Promise<void> {
+    this.#options.log.info('the cluster is gone from the configuration: its receiver ends', { cluster: name })
+    await Promise.all([service.close(), jobs.close()])
+  }
+
+  /** Returns false where the receiver must begin again for it. */
+  #adjust(cluster: Cluster, plan: ClusterPlan): boolean {
+    if (receiving(cluster.plan) !== receiving(plan)) return false
     cluster.plan = plan
     cluster.jobs.update(plan.jobs, plan.secrets, this.#logOf(plan))
-    if (isSame) {
-      cluster.service.resizeMemory(this.#shareOf(plan.name))
-      cluster.service.retry()
-      return
-    }
+    cluster.service.resizeMemory(this.#shareOf(plan.name))
+    cluster.service.retry()
+    return true
+  }
+
+  /** A job goes on, unless the cluster leaves the archive that it works on. */
+  async #interrupt({ jobs, plan: old, service }: Cluster, plan: ClusterPlan): Promise<void> {
     this.#options.log.info('the settings of the cluster have changed: its receiver begins again', {
       cluster: plan.name,
     })
-    await cluster.service.close()
-    // A stop has come meanwhile.
-    if (this.#isClosed) return
-    cluster.service = this.#service(plan, cluster.jobs, cluster.metrics)
+    const isMoved = archiveText(old) !== archiveText(plan)
+    await Promise.all([service.close(), ...(isMoved ? [jobs.suspend()] : [])])
+  }
+
+  #beginAgain(cluster: Cluster, plan: ClusterPlan): void {
+    const { jobs, metrics } = cluster
+    cluster.plan = plan
+    cluster.service = this.#service(plan, jobs, metrics)
     cluster.service.start()
+    jobs.update(plan.jobs, plan.secrets, this.#logOf(plan))
+    jobs.resume()
   }
 
   #setGauges(name: string, { jobs, metrics, service }: Cluster): void {
@@ -250,4 +292,10 @@ export class Fleet {
 function receiving({ receive }: ClusterPlan): string {
   const environment = Object.entries(receive.environment).sort(([a], [b]) => (a < b ? -1 : 1))
   return JSON.stringify([environment, [...receive.flags].sort(([a], [b]) => (a < b ? -1 : 1))])
+}
+
+/** The settings that say where the archive is, as a text to compare. */
+function archiveText({ receive }: ClusterPlan): string {
+  const keys = ['filePrefix', 's3Prefix', 'storagePrefix', 'awsEndpoint'] as const
+  return JSON.stringify(keys.map((key) => receive.environment[optionTable[key].env[0]] ?? null))
 }

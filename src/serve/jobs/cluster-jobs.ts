@@ -11,9 +11,9 @@ import type { CommandCall, JobPlan } from '../configuration/cluster-plan.ts'
 import { type JobName, jobNames } from '../configuration/shape.ts'
 import { lookAtSchedules, nextRun } from './due-runs.ts'
 import { type JobEnd, runJobProcess } from './job-process.ts'
-import { type EndedRun, type JobRecord, newRecord, type PendingRun, type RunMode } from './job-record.ts'
+import { type EndedRun, type JobRecord, newRecord, type PendingRun } from './job-record.ts'
 import { JobLog } from './job-log.ts'
-import { afterFailure, callFor, mayPass, withDue } from './job-rules.ts'
+import { afterFailure, again, callFor, interrupted, mayPass, withDue } from './job-rules.ts'
 import type { JobSlots } from './job-slots.ts'
 import type { JobRecords, JobState } from './job-state.ts'
 import { processStart, waitForLeft } from './left-process.ts'
@@ -38,6 +38,8 @@ export interface ClusterJobsOptions {
   /** Random number in [0, 1), for the waits between attempts. */
   readonly random: () => number
   readonly log: Logger
+  /** Ends when no job of an earlier walrx runs any more: none begins before. */
+  readonly earlier?: Promise<void>
   /** Why a job may not begin now; default none. {@link ClusterJobs.wake} when that has changed. */
   readonly holdOf?: (job: JobName) => string | undefined
   readonly metrics: Pick<ServedMetrics, 'jobRuns'>
@@ -70,6 +72,7 @@ export class ClusterJobs {
   #running: Promise<void> | undefined
   #timer: Timer | undefined
   readonly #stop = new AbortController()
+  #suspended = new AbortController()
   readonly #report = new JobLog(() => this.#log)
   #waiters: { readonly job: JobName; readonly resolve: (status: number | undefined) => void }[] = []
 
@@ -136,6 +139,18 @@ export class ClusterJobs {
     })
   }
 
+  /** Ends the job under way, which runs again, and begins no other until {@link ClusterJobs.resume}. */
+  async suspend(): Promise<void> {
+    this.#suspended.abort()
+    await this.#running
+  }
+
+  /** See {@link ClusterJobs.suspend}. */
+  resume(): void {
+    this.#suspended = new AbortController()
+    this.#tick()
+  }
+
   /** Looks again at what is due: a job that was held may begin now. */
   wake(): void {
     this.#tick()
@@ -152,7 +167,8 @@ export class ClusterJobs {
   }
 
   async #open(): Promise<void> {
-    const { clock, state } = this.#options
+    const { clock, earlier, state } = this.#options
+    if (earlier) await orAborted(earlier, this.#stop.signal).catch(() => {})
     try {
       this.#records = await state.read()
     } catch (error) {
@@ -185,15 +201,7 @@ export class ClusterJobs {
       const left = { pid: running.pid, started: running.processStart }
       await waitForLeft(left, { clock, log: this.#log.child({ job }), signal: this.#stop.signal })
     }
-    const last: EndedRun = {
-      mode: running.mode,
-      startedMs: running.startedMs,
-      endedMs: clock.now(),
-      outcome: 'stopped',
-      status: undefined,
-      error: 'walrx ended while it ran',
-    }
-    this.#set(job, { ...record, running: undefined, last, pending: record.pending ?? again(running, clock.now()) })
+    this.#set(job, interrupted(record, running, clock.now()))
     this.#log.warn('a job was interrupted when walrx ended: it runs again', { job })
   }
 
@@ -239,7 +247,7 @@ export class ClusterJobs {
   }
 
   #holdOf(job: JobName): string | undefined {
-    return this.#options.holdOf?.(job)
+    return this.#suspended.signal.aborted ? 'the settings of the cluster change' : this.#options.holdOf?.(job)
   }
 
   #waitMs(): number {
@@ -267,10 +275,14 @@ export class ClusterJobs {
     return ready.sort((a, b) => a.pending.dueMs - b.pending.dueMs || rank(a) - rank(b))[0]
   }
 
+  #runSignal(): AbortSignal {
+    return AbortSignal.any([this.#stop.signal, this.#suspended.signal])
+  }
+
   async #runNext(): Promise<void> {
     let giveBack: () => void
     try {
-      giveBack = await this.#options.slots.take(this.#stop.signal)
+      giveBack = await this.#options.slots.take(this.#runSignal())
     } catch {
       return
     }
@@ -301,7 +313,7 @@ export class ClusterJobs {
       log: this.#log.child({ job: name }),
       secrets: this.#secrets,
       onStarted: (pid) => void this.#noteProcess(name, pid),
-      signal: this.#stop.signal,
+      signal: this.#runSignal(),
     })
     await this.#ended(name, { mode, dueMs, attempts, notBeforeMs: 0 }, startedMs, end)
   }
@@ -320,14 +332,7 @@ export class ClusterJobs {
     const outcome = end.status === 0 ? 'succeeded' : end.isStopped ? 'stopped' : 'failed'
     const { error, status } = end
     const record = this.#records[job] ?? newRecord
-    const last: EndedRun = {
-      mode: run.mode,
-      startedMs,
-      endedMs,
-      outcome,
-      status,
-      ...(error !== undefined && { error }),
-    }
+    const last: EndedRun = { mode: run.mode, startedMs, endedMs, outcome, status, error }
     let { pending } = record
     if (outcome === 'stopped') pending ??= again(run, endedMs)
     const isRetried = outcome === 'failed' && mayPass(status) && run.mode !== 'asked' && !pending
@@ -339,12 +344,4 @@ export class ClusterJobs {
     await state.write(this.#records)
     for (const waiter of this.#waiters.filter((each) => each.job === job)) waiter.resolve(status)
   }
-}
-
-/** The same run once more, as soon as it may. */
-function again(
-  { attempts, dueMs, mode }: { readonly attempts: number; readonly dueMs: number; readonly mode: RunMode },
-  nowMs: number,
-): PendingRun {
-  return { mode, dueMs, attempts, notBeforeMs: nowMs }
 }

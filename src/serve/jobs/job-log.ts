@@ -27,7 +27,7 @@ export class JobLog {
     const log = this.#log().child({ job })
     const facts = { durationMs: endedMs - startedMs, status }
     if (outcome === 'succeeded') log.info('job succeeded', facts)
-    else if (outcome === 'stopped') log.warn('job stopped: it runs again after the next start', facts)
+    else if (outcome === 'stopped') log.warn('job stopped: it runs again later', facts)
     else if (!retry) log.error('job failed', { ...facts, error })
     else log.error('job failed, trying again', { ...facts, error, at: new Date(retry.notBeforeMs).toISOString() })
   }

@@ -3,7 +3,7 @@ import type { OptionKey } from '../../config/options/options.ts'
 import { optionTable } from '../../config/options/options.ts'
 import type { CommandCall } from '../configuration/cluster-plan.ts'
 import type { JobName } from '../configuration/shape.ts'
-import type { PendingRun, RunMode } from './job-record.ts'
+import type { EndedRun, JobRecord, PendingRun, RunMode, RunningRun } from './job-record.ts'
 
 /** Exit statuses after which the same may succeed later: server or store out, a standby too early, this machine. */
 const passing: ReadonlySet<number> = new Set([3, 4, 7, 8, 9])
@@ -55,4 +55,20 @@ export function callFor(call: CommandCall, mode: RunMode): CommandCall {
   if (mode !== 'delta' || call.environment[env[0]] !== undefined) return call
   // The schedule of full backups ends the chain.
   return { ...call, environment: { ...call.environment, [env[0]]: String(type.max) } }
+}
+
+/** The same run once more, as soon as it may. */
+export function again(
+  { attempts, dueMs, mode }: { readonly attempts: number; readonly dueMs: number; readonly mode: RunMode },
+  nowMs: number,
+): PendingRun {
+  return { mode, dueMs, attempts, notBeforeMs: nowMs }
+}
+
+/** What becomes of a run that was under way when its walrx ended: it runs again, unless another is due. */
+export function interrupted(record: JobRecord, running: RunningRun, nowMs: number): JobRecord {
+  const { mode, startedMs } = running
+  const error = 'walrx ended while it ran'
+  const last: EndedRun = { mode, startedMs, endedMs: nowMs, outcome: 'stopped', status: undefined, error }
+  return { ...record, running: undefined, last, pending: record.pending ?? again(running, nowMs) }
 }

@@ -1,11 +1,56 @@
 /** A process that an earlier walrx has left: it is waited for, so that no two jobs of a cluster run at a time. */
-import { readFile } from 'node:fs/promises'
+import { realpathSync } from 'node:fs'
+import { readdir, readFile } from 'node:fs/promises'
 import type { Logger } from '../../observe/log.ts'
 import { type Clock, sleep } from '../../primitives/clock.ts'
 
 /** How long it may take to clean up before it is asked to end, and then is killed. */
 const patienceMs = 60_000
 const lookMs = 200
+
+/** What every job has in its environment, and what it starts inherits: the state directory of its walrx. */
+const markName = 'SERVED_FROM'
+
+/** The mark in the environment of the jobs of a state directory: by it they are found, however their walrx has ended. */
+export function markOf(directory: string): Readonly<Record<string, string>> {
+  try {
+    return { [markName]: realpathSync(directory) }
+  } catch {
+    return { [markName]: directory }
+  }
+}
+
+/**
+ * Waits until no process with this mark is left, whatever is known of it: walrx may have been killed before it had written
+ * down what it had begun, and the cluster may have another name by now.
+ * @throws the signal's reason
+ */
+export async function waitForMarked(
+  mark: Readonly<Record<string, string>>,
+  options: { readonly clock: Clock; readonly log: Logger; readonly signal: AbortSignal },
+): Promise<void> {
+  for (;;) {
+    const left = await markedProcesses(mark)
+    if (left.length === 0) return
+    options.log.info('waiting for jobs of an earlier walrx', { pids: left.map(({ pid }) => pid) })
+    await Promise.all(left.map((each) => waitForLeft(each, options)))
+  }
+}
+
+/** Without /proc there are none: the children of a walrx end with it. */
+async function markedProcesses(mark: Readonly<Record<string, string>>) {
+  const texts = Object.entries(mark).map(([name, value]) => `\0${name}=${value}\0`)
+  const names = (await readdir('/proc').catch(() => [])).filter((name) => /^\d+$/.test(name))
+  const looked = names.map(async (name) => {
+    const pid = Number(name)
+    // Those of other users cannot be read, and are none of ours.
+    const environment = `\0${await readFile(`/proc/${pid}/environ`, 'utf8').catch(() => '')}`
+    if (pid === process.pid || !texts.every((text) => environment.includes(text))) return []
+    const started = await processStart(pid)
+    return started === undefined ? [] : [{ pid, started }]
+  })
+  return (await Promise.all(looked)).flat()
+}
 
 /** When a process began, in ticks since the start of the machine; undefined where that cannot be read. */
 export async function processStart(pid: number): Promise<string | undefined> {

@@ -10,7 +10,7 @@ import type { JobName } from '../../../src/serve/configuration/shape.ts'
 import { ClusterJobs } from '../../../src/serve/jobs/cluster-jobs.ts'
 import { JobSlots } from '../../../src/serve/jobs/job-slots.ts'
 import { type JobRecords, JobState } from '../../../src/serve/jobs/job-state.ts'
-import { processStart, waitForLeft } from '../../../src/serve/jobs/left-process.ts'
+import { markOf, processStart, waitForLeft, waitForMarked } from '../../../src/serve/jobs/left-process.ts'
 import { Schedule } from '../../../src/serve/schedule/schedule.ts'
 import { FastClock } from '../../harness/time/fast-clock.ts'
 import { until } from '../../harness/time/until.ts'
@@ -204,4 +204,19 @@ test('a process that an earlier walrx left is waited for, and another one of its
   assert.equal(child.exitCode, null)
   await waitForLeft({ pid, started }, options)
   assert.equal(await processStart(pid), undefined)
+})
+
+test('a process of which nothing was written down is found by its mark, and nothing else is', async () => {
+  const { spawn } = await import('node:child_process')
+  const mark = markOf(directory)
+  const child = spawn('sleep', ['0.5'], { env: { ...process.env, ...mark } })
+  const other = spawn('sleep', ['1000'], { env: { ...process.env, ...markOf(`${directory}-2`) } })
+  const options = { clock: new FastClock(1), log: silentLog, signal: new AbortController().signal }
+  await waitForMarked(mark, options)
+  assert.equal(await processStart(child.pid as number), undefined)
+  assert.notEqual(await processStart(other.pid as number), undefined)
+  const gone = new Promise((resolve) => other.once('close', resolve))
+  other.kill()
+  await gone
+  await waitForMarked(markOf(`${directory}-2`), options)
 })
