@@ -58,6 +58,8 @@ function onEarlySignal(name: NodeJS.Signals): void {
 }
 
 function listenEarly(): void {
+  // From here on to the end, also where nothing is there yet to read again.
+  if (command === 'serve') process.on('SIGHUP', () => {})
   if (commandRow(command)?.exitStatusFor !== undefined) process.on('SIGTERM', onEarlySignal).on('SIGINT', onEarlySignal)
 }
 

@@ -9,6 +9,7 @@ import { answered, NoAnswerError, noAnswerText } from '../../serve/configuration
 import { jsonSchema } from '../../serve/configuration/json-schema.ts'
 import { mistakeLine } from '../../serve/configuration/mistakes.ts'
 import { readConfiguration } from '../../serve/configuration/read-configuration.ts'
+import { Hangups } from '../../serve/hangups.ts'
 import { serve } from '../../serve/serving.ts'
 import type { Command } from '../command.ts'
 import { inheritedEnvironment } from '../settings/served/cluster-environment.ts'
@@ -35,6 +36,7 @@ export const serveCommand: Command<'serve'> = {
         hint: 'write walrx serve --config FILE; docs/serve.md has an example',
       })
     }
+    const hangups = new Hangups(signals.onHangup, log)
     const { environment } = settings
     const inherited = inheritedEnvironment(environment)
     const load = async (isThorough: boolean) => {
@@ -59,7 +61,7 @@ export const serveCommand: Command<'serve'> = {
       launch: (call) => launchOf(call, inherited, options.logLevel),
       drain: signals.drain,
       now: signals.now,
-      onHangup: signals.onHangup,
+      onHangup: hangups.listen,
       notice: new ServiceNotice({ environment, clock: systemClock, log }),
     })
     return 0
