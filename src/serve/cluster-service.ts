@@ -73,9 +73,12 @@ export class ClusterService {
   #state: ServiceSnapshot['state'] = 'starting'
   #service: ArchiveService | undefined
   #failure: WalrxError | undefined
+  #drainFailure: WalrxError | undefined
   #memoryBytes: number | undefined
   #running: Promise<void> | undefined
   #startedMs = 0
+  /** True when the receiver of the last start has run. */
+  #hasRun = false
   /** True when the archive was found to be the cluster's own, with the present settings. */
   #isBound = false
   /** Why the archive may not be what it should be. */
@@ -145,7 +148,7 @@ export class ClusterService {
   /**
    * Finishes: stops receiving, archives what is whole, acknowledges it.
    * @param now drops everything
-   * @returns the error of a drain that was not complete
+   * @returns the error of a drain that was not complete, or found something wrong
    */
   async close(now?: AbortSignal): Promise<WalrxError | undefined> {
     const onNow = () => this.#now.abort()
@@ -157,7 +160,7 @@ export class ClusterService {
     await this.#running
     now?.removeEventListener('abort', onNow)
     this.#state = 'closed'
-    return hasCode(this.#failure, 'WALRX_DRAIN_INCOMPLETE') ? this.#failure : undefined
+    return this.#drainFailure
   }
 
   async #run(): Promise<void> {
@@ -169,7 +172,9 @@ export class ClusterService {
       const failure = await this.#serve()
       if (failure) this.#failure = failure
       if (this.#drain.signal.aborted) {
-        if (hasCode(failure, 'WALRX_DRAIN_INCOMPLETE')) log.error(failure.message, { hint: failure.hint })
+        if (failure) log.error(failure.message, { code: failure.code, hint: failure.hint })
+        // A start that the stop found under way has received nothing.
+        if (this.#hasRun) this.#drainFailure = failure
         return
       }
       onFailure()
@@ -213,19 +218,32 @@ export class ClusterService {
   /** One service from its start to its end. Returns what ended it. */
   async #serve(): Promise<WalrxError | undefined> {
     const { open = ArchiveService.open, settings } = this.#options
+    this.#hasRun = false
     try {
       const values = await settings()
       const memoryBytes = this.#memoryBytes ?? values.memoryBytes
       this.#service = await open({ ...values, memoryBytes, binding: this.#binding }, { signal: this.#drain.signal })
       this.#state = 'running'
+      this.#hasRun = true
       await this.#service.run(this.#drain.signal, this.#now.signal)
       return undefined
     } catch (error) {
-      return this.#drain.signal.aborted && !hasCode(error, 'WALRX_DRAIN_INCOMPLETE') ? undefined : toWalrxError(error)
+      return this.#isOurStop(error) ? undefined : toWalrxError(error)
     } finally {
       await this.#service?.close()
       this.#service = undefined
     }
+  }
+
+  /** True for what a stop itself throws out of anything that it interrupts. */
+  #isOurStop(error: unknown): boolean {
+    const reasons = [this.#drain.signal, this.#now.signal]
+      .filter(({ aborted }) => aborted)
+      .map(({ reason }) => reason as unknown)
+    for (let each = error; each instanceof Error && reasons.length > 0; each = each.cause) {
+      if (reasons.includes(each) || each.name === 'AbortError') return true
+    }
+    return false
   }
 
   async #pause(ms: number): Promise<void> {

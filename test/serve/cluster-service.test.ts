@@ -140,29 +140,38 @@ describe('the service of a cluster', () => {
     assert.deepEqual(held(), ['deletes'])
   })
 
-  test('a drain that is not complete is reported', async () => {
-    const clock = new VirtualClock()
-    const failure = new WalrxError('WALRX_DRAIN_INCOMPLETE', 'stopped with 3 files not archived')
-    const service = new ClusterService({
-      cluster: 'one',
-      settings: () => Promise.resolve({} as ServiceSettings),
-      clock,
-      random: () => 1,
-      log: silentLog,
-      onFailure: () => assert.fail(),
-      open: () => {
-        const fake = fakeService(() => undefined)
-        return Promise.resolve({
-          ...fake,
-          run: async (drain: AbortSignal, now: AbortSignal) => {
-            await fake.run(drain, now)
-            throw failure
-          },
-        } as unknown as ArchiveService)
-      },
+  const ends = [
+    [
+      'a drain that is not complete',
+      new WalrxError('WALRX_DRAIN_INCOMPLETE', 'stopped with 3 files not archived'),
+      true,
+    ],
+    ['what a drain finds wrong', new WalrxError('WALRX_ARCHIVE_CONFLICT', 'other bytes'), true],
+    ['what the stop has interrupted', new Error('gone', { cause: new DOMException('stop', 'AbortError') }), false],
+  ] as const
+  for (const [what, failure, isReported] of ends)
+    test(`${what} is ${isReported ? '' : 'not '}reported`, async () => {
+      const clock = new VirtualClock()
+      const service = new ClusterService({
+        cluster: 'one',
+        settings: () => Promise.resolve({} as ServiceSettings),
+        clock,
+        random: () => 1,
+        log: silentLog,
+        onFailure: () => assert.fail(),
+        open: () => {
+          const fake = fakeService(() => undefined)
+          return Promise.resolve({
+            ...fake,
+            run: async (drain: AbortSignal, now: AbortSignal) => {
+              await fake.run(drain, now)
+              throw failure
+            },
+          } as unknown as ArchiveService)
+        },
+      })
+      service.start()
+      await clock.pass(10)
+      assert.equal(await service.close(), isReported ? failure : undefined)
     })
-    service.start()
-    await clock.pass(10)
-    assert.equal(await service.close(), failure)
-  })
 })
