@@ -85,7 +85,9 @@ export class ClusterJobs {
 
   /** Reads what was due before, waits for what still runs, and begins. Never throws. */
   open(): Promise<void> {
-    this.#opened ??= this.#open()
+    this.#opened ??= this.#open().catch((error: unknown) => {
+      this.#log.error('no job of the cluster will run', { error: toWalrxError(error) })
+    })
     return this.#opened
   }
 

@@ -3,8 +3,9 @@ import { mkdir, open, readFile, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from '../../observe/log.ts'
 import { toWalrxError } from '../../primitives/errors.ts'
-import { type JobName, jobNames } from '../configuration/shape.ts'
-import { type JobRecord, newRecord } from './job-record.ts'
+import type { JobName } from '../configuration/shape.ts'
+import type { JobRecord } from './job-record.ts'
+import { parseRecords } from './read-records.ts'
 
 /** Records by the names of jobs. */
 export type JobRecords = Readonly<Partial<Record<JobName, JobRecord>>>
@@ -86,17 +87,5 @@ export async function makeStateDirectory(path: string): Promise<void> {
   } catch (error) {
     const isThere = (error as NodeJS.ErrnoException).code === 'EEXIST' && (await stat(path)).isDirectory()
     if (!isThere) throw error
-  }
-}
-
-function parseRecords(text: string): JobRecords | undefined {
-  try {
-    const parsed = JSON.parse(text) as { readonly version?: unknown; readonly jobs?: unknown }
-    if (parsed.version !== 1 || typeof parsed.jobs !== 'object' || parsed.jobs === null) return undefined
-    const entries = Object.entries(parsed.jobs as Record<string, Partial<JobRecord>>)
-    const known = entries.filter(([name]) => (jobNames as readonly string[]).includes(name))
-    return Object.fromEntries(known.map(([name, record]) => [name, { ...newRecord, ...record }]))
-  } catch {
-    return undefined
   }
 }

@@ -182,6 +182,17 @@ describe('the jobs of a cluster', { timeout: 60_000 }, () => {
     await jobs.close()
   })
 
+  test('a state of another shape is moved aside, and jobs run', async () => {
+    for (const record of ['{"pending":{"mode":"schedule"}}', '{"schedules":null,"handledMs":{}}']) {
+      writeFileSync(join(directory, 'shape.json'), `{"version":1,"jobs":{"scrub":${record}}}`)
+      const { jobs, lines } = open([jobOf('scrub', '0 0 1 1 *')], '', { cluster: 'shape' })
+      await jobs.open()
+      assert.ok(lines.some(({ file }) => file === join(directory, 'shape.json.damaged')))
+      assert.equal(await jobs.ask('scrub', new AbortController().signal), 0)
+      await jobs.close()
+    }
+  })
+
   test('a state that is damaged is moved aside, and one that cannot be written stops nothing', async () => {
     writeFileSync(join(directory, 'bad.json'), '{"version": 1, "jo')
     const { jobs, lines } = open([jobOf('scrub')], '', { cluster: 'bad' })
