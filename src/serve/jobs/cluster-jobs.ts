@@ -337,7 +337,7 @@ export class ClusterJobs {
     const last: EndedRun = { mode: run.mode, startedMs, endedMs, outcome, status, error }
     let { pending } = record
     if (outcome === 'stopped') pending ??= again(run, endedMs)
-    const isRetried = outcome === 'failed' && mayPass(status) && run.mode !== 'asked' && !pending
+    const isRetried = outcome === 'failed' && mayPass(status, end.code) && run.mode !== 'asked' && !pending
     if (isRetried) pending = afterFailure(run, endedMs, random)
     const lastSuccessMs = outcome === 'succeeded' ? endedMs : record.lastSuccessMs
     this.#set(job, { ...record, running: undefined, pending, last, lastSuccessMs })

@@ -36,6 +36,8 @@ export interface JobEnd {
   readonly status: number | undefined
   /** The last error that it logged, or why it did not end well; undefined after status 0. */
   readonly error: string | undefined
+  /** The code of that error, where it has one. */
+  readonly code?: string | undefined
   /** True where walrx asked it to end. */
   readonly isStopped: boolean
 }
@@ -75,7 +77,7 @@ export async function runJobProcess(options: JobProcessOptions): Promise<JobEnd>
     isStopped = true
     end()
   }
-  const late = clock.setTimer(Math.min(timeoutMs, timerMsMax), () => {
+  const late = setLongTimer(clock, timeoutMs, () => {
     isLate = true
     end()
   })
@@ -92,11 +94,27 @@ export async function runJobProcess(options: JobProcessOptions): Promise<JobEnd>
     : (failure ??
       output.lastError ??
       `it ended with ${status === undefined ? String(child.signalCode) : `status ${status}`}`)
-  return { status, error: redactText(error, options.secrets), isStopped }
+  const code = isLate || failure !== undefined ? undefined : output.lastCode
+  return { status, error: redactText(error, options.secrets), code, isStopped }
 }
 
-/** The longest timer that Node has. */
+/** The longest timer that Node has: a longer one fires at once. */
 const timerMsMax = 2 ** 31 - 1
+
+/** A timer of any length. */
+function setLongTimer(clock: Clock, ms: number, fire: () => void): Timer {
+  let leftMs = ms
+  const next = (): Timer => {
+    const partMs = Math.min(leftMs, timerMsMax)
+    leftMs -= partMs
+    return clock.setTimer(partMs, () => {
+      if (leftMs > 0) timer = next()
+      else fire()
+    })
+  }
+  let timer = next()
+  return { cancel: () => timer.cancel() }
+}
 
 /** Waits for the end, and for all output. A process that did not start has a failure. */
 function ended(child: ChildProcess): Promise<{ readonly status?: number; readonly failure?: string }> {
@@ -123,6 +141,8 @@ class JobOutput {
   #lines = 0
   /** The message of the last line of level error. */
   lastError: string | undefined
+  /** Its code. */
+  lastCode: string | undefined
 
   constructor(options: JobProcessOptions) {
     this.#options = options
@@ -133,11 +153,17 @@ class JobOutput {
     const { log } = this.#options
     if (entry) {
       const { hint, level, message } = entry
-      if (level === 'error') this.lastError = typeof hint === 'string' ? `${message} (${hint})` : message
+      if (level === 'error') {
+        this.lastError = typeof hint === 'string' ? `${message} (${hint})` : message
+        this.lastCode = typeof entry.fields['code'] === 'string' ? entry.fields['code'] : undefined
+      }
       log[level](message, entry.fields)
       return
     }
-    if (isLog && text.trim() !== '') this.lastError = text
+    if (isLog && text.trim() !== '') {
+      this.lastError = text
+      this.lastCode = undefined
+    }
     if (++this.#lines <= linesMax) log.info('output of the job', { line: text })
   }
 

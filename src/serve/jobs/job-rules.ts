@@ -1,6 +1,7 @@
 /** What becomes of a run: which of several due ones counts, what is tried again, and when. Functions of their arguments. */
 import type { OptionKey } from '../../config/options/options.ts'
 import { optionTable } from '../../config/options/options.ts'
+import type { ErrorCode } from '../../primitives/errors.ts'
 import type { CommandCall } from '../configuration/cluster-plan.ts'
 import type { JobName } from '../configuration/shape.ts'
 import type { EndedRun, JobRecord, PendingRun, RunMode, RunningRun } from './job-record.ts'
@@ -8,8 +9,15 @@ import type { EndedRun, JobRecord, PendingRun, RunMode, RunningRun } from './job
 /** Exit statuses after which the same may succeed later: server or store out, a standby too early, this machine. */
 const passing: ReadonlySet<number> = new Set([3, 4, 7, 8, 9])
 
-/** True where a run that ended with this status is worth another attempt. A signal that others sent counts, too. */
-export function mayPass(status: number | undefined): boolean {
+/** Errors with another status that may pass as well: a service of keys, or a key file of a volume that comes late. */
+const passingCodes: ReadonlySet<string> = new Set<ErrorCode>(['WALRX_KEY_UNAVAILABLE'])
+
+/**
+ * True where a run that ended with this status is worth another attempt. A signal that others sent counts, too.
+ * @param code of the error that ended it, where that is known
+ */
+export function mayPass(status: number | undefined, code?: string): boolean {
+  if (code !== undefined && passingCodes.has(code)) return true
   return status === undefined || status > 128 || passing.has(status)
 }
 

@@ -138,6 +138,27 @@ describe('the jobs of a cluster', { timeout: 60_000 }, () => {
     assert.equal(kept('again').scrub?.pending, undefined)
   })
 
+  test('a service of keys that is out is asked again', async () => {
+    const marker = join(directory, 'keys')
+    const script = `
+      const fs = require('fs')
+      if (fs.existsSync('${marker}')) process.exit(0)
+      fs.writeFileSync('${marker}', '')
+      console.error(JSON.stringify({ level: 'error', msg: 'no key', code: 'WALRX_KEY_UNAVAILABLE' }))
+      process.exit(2)`
+    const pending = { mode: 'schedule', dueMs: 1, attempts: 0, notBeforeMs: 0 }
+    writeFileSync(
+      join(directory, 'keyless.json'),
+      JSON.stringify({ version: 1, jobs: { scrub: { schedules: {}, handledMs: {}, pending } } }),
+    )
+    // Once a year: the second attempt is no run of the schedule.
+    const { counts, jobs } = open([jobOf('scrub', '0 0 1 1 *')], script, { factor: 2000, cluster: 'keyless' })
+    await jobs.open()
+    await until('the second attempt', () => counts.length >= 2)
+    assert.deepEqual(counts.slice(0, 2), ['failed', 'succeeded'])
+    await jobs.close()
+  })
+
   test('a stop ends the process, and the next start runs the job again', async () => {
     const first = open(
       [jobOf('scrub', '* * * * * *')],

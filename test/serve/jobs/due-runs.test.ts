@@ -109,6 +109,8 @@ describe('what becomes of a run', () => {
 
   test('server, store and machine may come back; what is wrong stays wrong', () => {
     for (const status of [3, 4, 7, 8, 9, 137, 143, undefined]) assert.ok(mayPass(status), String(status))
+    assert.ok(mayPass(2, 'WALRX_KEY_UNAVAILABLE'))
+    assert.ok(!mayPass(2, 'WALRX_USAGE'))
     for (const status of [0, 1, 2, 5, 6, 74, 126]) assert.ok(!mayPass(status), String(status))
   })
 
