@@ -220,10 +220,10 @@ const calls: Readonly<Record<string, () => Promise<ProcessEnd>>> = {
   completion: () => walrx('completion', 'bash'),
 }
 
-/** The first is started by wal-fetch, and the other does what wal-push and wal-fetch do. */
-const others = ['wal-prefetch', 'daemon']
+/** The first is started by wal-fetch; the others do what commands that are run here do. */
+const others = ['wal-prefetch', 'daemon', 'serve']
 
-test('the table has every command, and each but two is run here', () => {
+test('the table has every command, and each but three is run here', () => {
   const commands = Object.keys(commandTable).sort()
   assert.deepEqual([...table.keys()].sort(), commands)
   assert.deepEqual([...Object.keys(calls), ...others].sort(), commands)
