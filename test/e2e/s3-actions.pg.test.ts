@@ -163,7 +163,11 @@ const calls: Readonly<Record<string, () => Promise<ProcessEnd>>> = {
     return await walrx('wal-restore', directories.target, directories.source)
   },
   info: () => walrx('info'),
-  status: () => walrx('status'),
+  // What it shows has what is wrong with the archive.
+  status: async () => {
+    const end = await walrx('status')
+    return { ...end, stderr: end.stderr + end.stdout }
+  },
   'wal-finalize': async () => {
     await withAllRights(makeTail)
     return await walrx('wal-finalize', '--force')
