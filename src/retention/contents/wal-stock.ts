@@ -72,7 +72,7 @@ export class TimelineStock {
   /** When the newest segment or chunk was written, in milliseconds since 1970 by the clock of the storage. */
   newestMs = 0
 
-  /** The last segment, by number, of which something was written within the last day; -1 for none. */
+  /** The last segment, by number, that was written to within the last day; -1 for none. */
   lastRecent = -1
 
   /** Numbers of segments that are there without a byte. */

@@ -231,7 +231,7 @@ function variableNamed(key: string): { readonly name: string; readonly isFile: b
   return isFile ? { name, isFile } : { name: key, isFile: false }
 }
 
-/** The known name that is meant, where a name is of a family of which all are known. */
+/** The known name that is meant, where all names of a family are known. */
 function misspelled(name: string): string | undefined {
   if (known.has(name) || !(isPassedOn(name) || /^(WALG|WALE|WALRX|AWS|S3)_/.test(name))) return undefined
   const meant = nearest(name, known)

@@ -1,6 +1,6 @@
 /**
  * What a configuration of `walrx serve` may hold: the one table for the reader, the JSON schema and the tests. Keys with
- * an option behind them have its name, its type and its help from config/options; the others are here.
+ * an option that they stand for have its name, its type and its help from config/options; the others are here.
  */
 import { optionsOf } from '../../config/load.ts'
 import type { CommandName, OptionGroup, OptionSpec, OptionType } from '../../config/options/option-types.ts'

@@ -53,5 +53,5 @@ export interface JobRecord {
   readonly lastSuccessMs?: number | undefined
 }
 
-/** A job of which nothing is known. */
+/** A job that nothing is known about. */
 export const newRecord: JobRecord = { schedules: {}, handledMs: {} }

@@ -1,4 +1,4 @@
-/** The places for jobs of all clusters: whoever has waited longest for one is next. */
+/** The places for jobs of all clusters: the one that has waited longest is next. */
 
 /** See the file's header. */
 export class JobSlots {

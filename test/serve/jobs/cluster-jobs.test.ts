@@ -238,7 +238,7 @@ test('a process that an earlier walrx left is waited for, and another one of its
   assert.equal(await processStart(pid), undefined)
 })
 
-test('a process of which nothing was written down is found by its mark, and nothing else is', async () => {
+test('a process that nothing was written down about is found by its mark, and nothing else is', async () => {
   const { spawn } = await import('node:child_process')
   const mark = markOf(directory)
   const child = spawn('sleep', ['0.5'], { env: { ...process.env, ...mark } })
