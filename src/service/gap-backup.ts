@@ -153,26 +153,26 @@ export class GapBackup {
         hint: 'its output is in the log before this line; walrx tries again while it runs',
       })
     }
-    return status
+    return typeof status === 'number' ? status : undefined
   }
 
-  async #taken(): Promise<number | undefined> {
+  async #taken(): Promise<number | NodeJS.Signals | undefined> {
     const options = this.#options
     if ('take' in options) return await options.take(this.#stopped.signal)
     const [program, ...args] = options.command
     return await this.#followed(spawn(program, args, { env: options.environment, stdio: ['ignore', 'pipe', 'pipe'] }))
   }
 
-  async #followed(child: ChildProcess): Promise<number | undefined> {
+  async #followed(child: ChildProcess): Promise<number | NodeJS.Signals | undefined> {
     const { clock, log } = this.#options
     const { signal } = this.#stopped
     for (const stream of [child.stdout, child.stderr]) {
       if (stream)
         createInterface({ input: stream }).on('line', (line) => log.info('output of the base backup', { line }))
     }
-    const ended = new Promise<number | undefined>((resolve, reject) => {
+    const ended = new Promise<number | NodeJS.Signals | undefined>((resolve, reject) => {
       child.once('error', reject)
-      child.once('close', (status) => resolve(status ?? undefined))
+      child.once('close', (status, signalCode) => resolve(status ?? signalCode ?? undefined))
     })
     const isOver = new AbortController()
     const onAbort = () => {
